@@ -1,0 +1,10 @@
+//! The decisions, and the values they are made from.
+//!
+//! Everything here is a pure function over values: no async, no clock, no environment, no printing, no HTTP and no
+//! store. Whoever wants to know why respot did something reads this folder and nothing else.
+
+pub mod model;
+pub mod plan;
+pub mod policy;
+pub mod safety;
+pub mod summary;

@@ -1,0 +1,2 @@
+//! The provider. The only place that knows its HTTP.
+pub mod transport;

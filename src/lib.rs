@@ -1,6 +1,59 @@
 //! respot brings reclaimed GPU spot instances back.
+//!
+//! A GPU cloud sells spot instances at about half price and takes them back when it pleases. A reclaimed instance ends
+//! as `exited`; respot notices, asks the provider to migrate it and follows what becomes of that. It is one shot per
+//! invocation: a scheduler calls it, its memory between the calls is in Redis or in an embedded SQLite file.
+//!
+//! # The picture
+//!
+//! Read the world into a value; decide with a function that cannot fail and cannot wait; print the decision, or carry
+//! it out.
+//!
+//! ```text
+//! settings -> lease -> observe ---> plan ---> check ---> apply ---> record
+//!                      Snapshot     Plan      Unsafe?    Attempts   Execution
+//!                      Ledger       one verdict an instance, each with its reason
+//! ```
+//!
+//! A dry run ends after `check`. Recovery after a crash is not a path of its own: what an earlier pass left open is
+//! part of the ledger, and `plan` settles it on every pass.
+//!
+//! # The invariants
+//!
+//! 1. **A dry run cannot write**: it holds [`novita::CloudRead`] and [`store::StoreRead`], which have no method that
+//!    does. A rehearsal holds [`novita::Rehearsal`] in place of a writer.
+//! 2. **Writing takes the lease**: every commit names a [`store::Lease`], and the store compares its token.
+//! 3. **Intent before act**: the migration time and the open call are stored before the request is sent. No store, no
+//!    request.
+//! 4. **Unknown is an outcome**: what a timeout, a cut connection or a 5xx leaves open is found out by looking, in this
+//!    pass or a later one, never by sending again.
+//! 5. **Absence is proved only by a complete listing**, and facts are never made up: unknown words survive as
+//!    `Other(word)` and are left alone.
+//! 6. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
+//!
+//! # The modules, in reading order
+//!
+//! * [`core`]: the world as values, the policy, the plan, the summary. Pure.
+//! * [`novita`]: the provider. Its client works on a [`novita::transport::Transport`], so that a stand-in takes the
+//!   network's place *below* paging, retries and pacing: a simulation exercises the code that production runs, where a
+//!   stand-in for the whole client would not.
+//! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in
+//!   [`store::records`], for both stores. Two dumb stores and one clever layer, since two clever stores would drift.
+//! * [`apply`]: carries out a plan.
+//! * [`report`]: events become log lines and progress; documents for people and for scripts.
+//! * [`commands`]: from settings to an exit code.
+//! * [`settings`], [`cli`], [`clock`], [`stop`]: the edges.
+//!
+//! Imports point one way: `main -> commands -> apply -> { novita, store, report } -> core`, siblings do not import each
+//! other; the small edges `clock` and `stop` may be used by all but `core`. A test reads the sources and keeps it so.
+
+pub mod apply;
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod core;
 pub mod novita;
+pub mod report;
+pub mod settings;
 pub mod stop;
 pub mod store;

@@ -1,2 +1,53 @@
-//! Entry point.
-fn main() {}
+//! respot: parse, read settings, call a command, end with its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use respot::cli::{Cli, OutputFormat};
+use respot::clock::Clock;
+use respot::commands::start::{self, Signals};
+use respot::commands::{Failure, Output, dispatch};
+use respot::report;
+use respot::settings::{Environment, Settings};
+use respot::stop::Stop;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let (result, json) = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json)),
+        Err(error) if !error.use_stderr() => {
+            report::print(&error.render().to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments)),
+    };
+    match result {
+        Ok(Output { exit, document }) => {
+            report::print(&document);
+            ExitCode::from(exit.code())
+        }
+        Err(failure) => {
+            report::complain(&failure.message, failure.hint.as_deref());
+            if json {
+                report::print(&failure.document());
+            }
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> Result<Output, Failure> {
+    let settings = Settings::load(cli, &Environment::of_process()?)?;
+    // One thread: a pass waits, it does not compute.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    runtime.block_on(async {
+        let clock = settings.now.map_or_else(Clock::system, Clock::starting_at);
+        let (show, reporter) = start::console(cli, &settings, clock)?;
+        let stop = Stop::default();
+        let mut signals = Signals::listen(stop.clone()).map_err(Failure::internal)?;
+        tokio::select! {
+            done = dispatch(cli, &settings, clock, &stop, &reporter, show) => done,
+            failure = signals.insisted() => Err(failure),
+        }
+    })
+}

@@ -1,1 +1,101 @@
-//! policy
+//! What the operator allows, valid by construction: parsed once in `settings`, never checked again.
+
+use std::time::Duration;
+
+use super::model::{Billing, Instance};
+
+/// When an exited instance may be migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligibility {
+    /// It is exited and has cooled down.
+    Time,
+    /// It also bears evidence of a reclaim, now or seen by an earlier pass.
+    Reclaimed,
+}
+
+impl Eligibility {
+    /// The word of the setting.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Reclaimed => "reclaimed",
+        }
+    }
+}
+
+/// Which instances are managed by their billing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All but those known to be `onDemand` or `monthly`.
+    Spot,
+    /// All.
+    All,
+}
+
+impl Scope {
+    /// The word of the setting.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spot => "spot",
+            Self::All => "all",
+        }
+    }
+
+    /// Whether instances with this billing are managed. A missing or unknown mode counts as spot (contract,
+    /// `MIGRATION_SCOPE`): only what is *known* to be something else is skipped.
+    #[must_use]
+    pub fn covers(self, billing: &Billing) -> bool {
+        match self {
+            Self::All => true,
+            Self::Spot => match billing {
+                Billing::Spot | Billing::Unstated | Billing::Other(_) => true,
+                Billing::OnDemand | Billing::Monthly => false,
+            },
+        }
+    }
+}
+
+/// A shell pattern over an instance's name or id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector(glob::Pattern);
+
+impl Selector {
+    /// Reads a pattern: `*`, `?`, `[abc]`, `[!abc]`.
+    ///
+    /// # Errors
+    /// What is wrong with the pattern, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        glob::Pattern::new(text).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Whether the whole name or the whole id matches.
+    #[must_use]
+    pub fn matches(&self, instance: &Instance) -> bool {
+        self.0.matches(instance.id.as_str()) || self.0.matches(&instance.name)
+    }
+
+    /// The pattern as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// The rules of eligibility.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// When an exited instance may be migrated.
+    pub eligibility: Eligibility,
+    /// Which instances are managed by their billing.
+    pub scope: Scope,
+    /// How long an instance is left alone after a migration.
+    pub cooldown: Duration,
+    /// When not empty, only what matches one of these is managed.
+    pub only: Vec<Selector>,
+    /// What matches one of these is not managed.
+    pub exclude: Vec<Selector>,
+    /// At most this many migrations in one pass.
+    pub max_migrations: Option<usize>,
+}

@@ -1,1 +1,455 @@
-//! summary
+//! What a pass did, what all passes did, and whether that is healthy. Retention is decided here too.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Instance, InstanceId, Listing, Status, Timestamp, millis};
+use super::plan::{Decision, Plan};
+
+/// How many executions are kept. At one pass a quarter of an hour, three weeks.
+pub const EXECUTIONS_KEPT: usize = 2000;
+
+/// How many of the last executions count for `recentErrors`.
+pub const RECENT: usize = 5;
+
+/// One pass, as it is stored and shown (contract, section 5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Execution {
+    /// `migration-job-` and a ULID: sorts by time.
+    pub job_id: String,
+    /// How it stands.
+    pub status: ExecutionStatus,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was closed; missing while it runs, and for ever when it was killed.
+    pub completed_at: Option<Timestamp>,
+    /// From start to end, in milliseconds; missing with `completed_at`.
+    pub duration: Option<i64>,
+    /// Whether nothing was written to the provider.
+    pub dry_run: bool,
+    /// The counts.
+    pub summary: Summary,
+    /// Why it failed, was refused or stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutionStatus {
+    /// At work.
+    Running,
+    /// Done.
+    Completed,
+    /// Done, but some actions failed.
+    Partial,
+    /// Could not do its work.
+    Failed,
+    /// Ran into its deadline.
+    Timeout,
+    /// Stopped by a signal, or killed: a pass that never closed.
+    Interrupted,
+}
+
+impl ExecutionStatus {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// The counts of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// All that were listed.
+    pub total_instances: u64,
+    /// Of those, exited.
+    pub exited_instances: u64,
+    /// Verdicts migrate or recreate.
+    pub eligible_instances: u64,
+    /// Migrate calls that the provider accepted in this pass.
+    pub migrated_instances: u64,
+    /// Recreations closed in this pass.
+    pub recreated_instances: u64,
+    /// Verdicts skip.
+    pub skipped_instances: u64,
+    /// Outcomes failed or unknown.
+    pub error_count: u64,
+}
+
+impl Summary {
+    /// The counts that follow from looking and deciding.
+    #[must_use]
+    pub fn of_plan(plan: &Plan, instances: &Listing<Instance>) -> Self {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let skipped = plan.decisions.iter().filter(|decision| matches!(decision, Decision::Skip(_))).count();
+        Self {
+            total_instances: count(instances.items.len()),
+            exited_instances: count(instances.items.iter().filter(|it| it.status == Status::Exited).count()),
+            eligible_instances: count(plan.decisions.len() - skipped),
+            skipped_instances: count(skipped),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what became of the actions.
+    #[must_use]
+    pub fn with_attempts(self, attempts: &[Attempt]) -> Self {
+        let mut summary = self;
+        for attempt in attempts {
+            match attempt.outcome {
+                Outcome::Accepted | Outcome::Done => summary.migrated_instances += 1,
+                Outcome::Failed | Outcome::Unknown => summary.error_count += 1,
+                Outcome::Skipped => {}
+            }
+        }
+        summary
+    }
+}
+
+/// One action of a pass and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Its name at that time.
+    pub instance_name: String,
+    /// What was done.
+    pub action: Action,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// The class of the error, if there was one.
+    pub error_kind: Option<ErrorKind>,
+    /// The instance that took its place, if any.
+    pub new_instance_id: Option<InstanceId>,
+    /// Time to the provider's answer in milliseconds; missing when no call was made.
+    pub response_time: Option<i64>,
+    /// When the call was made.
+    pub at: Timestamp,
+}
+
+/// What an attempt does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Calls the provider's migrate.
+    Migrate,
+}
+
+impl Action {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Seen to be done.
+    Done,
+    /// The provider accepted the call; a later pass sees its end.
+    Accepted,
+    /// It had no effect.
+    Failed,
+    /// Nobody knows yet; a later pass finds out.
+    Unknown,
+    /// Not begun, or not needed any more.
+    Skipped,
+}
+
+impl Outcome {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Accepted => "accepted",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The classes of error (contract, section 5): each has its own way on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No connection, or it broke.
+    Network,
+    /// No answer in time.
+    Timeout,
+    /// Too many requests, or a quota.
+    RateLimit,
+    /// The key is wrong or not allowed.
+    Auth,
+    /// No stock.
+    Capacity,
+    /// Money or an account limit.
+    Billing,
+    /// The request itself is wrong.
+    Configuration,
+    /// The provider refuses the action in this state.
+    State,
+    /// Any other answer.
+    Api,
+}
+
+impl ErrorKind {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Timeout => "timeout",
+            Self::RateLimit => "rate_limit",
+            Self::Auth => "auth",
+            Self::Capacity => "capacity",
+            Self::Billing => "billing",
+            Self::Configuration => "configuration",
+            Self::State => "state",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// An execution with its actions, as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The pass.
+    #[serde(flatten)]
+    pub execution: Execution,
+    /// What it did.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Recorded {
+    /// Whether it acted on the instance with this id or name.
+    #[must_use]
+    pub fn concerns(&self, wanted: &str) -> bool {
+        self.attempts.iter().any(|attempt| {
+            attempt.instance_id.as_str() == wanted
+                || attempt.instance_name == wanted
+                || attempt.new_instance_id.as_ref().is_some_and(|id| id.as_str() == wanted)
+        })
+    }
+}
+
+/// Running totals over all real passes; rehearsals are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Passes that were closed, and those that were killed.
+    pub executions: u64,
+    /// Of those, completed without a failed action.
+    pub successful: u64,
+    /// Sum of the durations of those that were closed, in milliseconds.
+    pub duration_sum: i64,
+    /// How many durations that is.
+    pub duration_count: u64,
+    /// Accepted migrations, also those proved later.
+    pub migrations: u64,
+    /// Closed recreations.
+    pub recreations: u64,
+    /// Instances looked at.
+    pub instances_processed: u64,
+    /// Outcomes failed or unknown.
+    pub errors: u64,
+}
+
+impl Totals {
+    /// Adds a pass that ended, if it was a real one.
+    #[must_use]
+    pub fn with(self, execution: &Execution) -> Self {
+        if execution.dry_run || execution.status == ExecutionStatus::Running {
+            return self;
+        }
+        let Summary {
+            total_instances,
+            exited_instances: _,
+            eligible_instances: _,
+            migrated_instances,
+            recreated_instances,
+            skipped_instances: _,
+            error_count,
+        } = execution.summary;
+        Self {
+            executions: self.executions + 1,
+            successful: self.successful + u64::from(execution.status == ExecutionStatus::Completed),
+            duration_sum: self.duration_sum.saturating_add(execution.duration.unwrap_or(0)),
+            duration_count: self.duration_count + u64::from(execution.duration.is_some()),
+            migrations: self.migrations + migrated_instances,
+            recreations: self.recreations + recreated_instances,
+            instances_processed: self.instances_processed + total_instances,
+            errors: self.errors + error_count,
+        }
+    }
+
+    /// As the contract shows them.
+    #[must_use]
+    pub fn statistics(self) -> Statistics {
+        let Self { executions, successful, duration_sum, duration_count, migrations, .. } = self;
+        let count = i64::try_from(duration_count).unwrap_or(i64::MAX);
+        Statistics {
+            total_executions: executions,
+            successful_executions: successful,
+            failed_executions: executions.saturating_sub(successful),
+            average_execution_time: if count == 0 { 0 } else { duration_sum / count },
+            total_migrations: migrations,
+            total_recreations: self.recreations,
+            total_instances_processed: self.instances_processed,
+            total_errors: self.errors,
+            success_rate: share(successful, executions),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people; exact up to 2^53 passes")]
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Totals in the shape of the contract. Before the first pass all figures are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statistics {
+    /// Real passes that ended.
+    pub total_executions: u64,
+    /// Of those, `completed`.
+    pub successful_executions: u64,
+    /// All others: partial, failed, timeout, interrupted.
+    pub failed_executions: u64,
+    /// Mean duration in milliseconds.
+    pub average_execution_time: i64,
+    /// Accepted migrations.
+    pub total_migrations: u64,
+    /// Closed recreations.
+    pub total_recreations: u64,
+    /// Instances looked at, each pass anew.
+    pub total_instances_processed: u64,
+    /// Failed or unknown actions.
+    pub total_errors: u64,
+    /// Share of successful executions, 0 to 1.
+    pub success_rate: f64,
+}
+
+/// Whether the migration service does what its schedule promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// On schedule, without errors.
+    Healthy,
+    /// The last pass was partial, or there were errors in the last five.
+    Degraded,
+    /// Overdue by more than one interval, or the last pass failed.
+    Unhealthy,
+    /// Switched off.
+    Disabled,
+    /// No pass ever ran.
+    NeverExecuted,
+}
+
+impl Health {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Disabled => "disabled",
+            Self::NeverExecuted => "never_executed",
+        }
+    }
+}
+
+/// The state of the service, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The word.
+    pub health: Health,
+    /// The reason in one sentence.
+    pub why: String,
+    /// When the schedule should call next.
+    pub next_execution: Option<Timestamp>,
+    /// Failed and unknown actions of the last [`RECENT`] passes.
+    pub recent_errors: u64,
+}
+
+/// Judges the service by its last passes, newest first.
+#[must_use]
+pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], now: Timestamp) -> Diagnosis {
+    let recent_errors = newest_first.iter().take(RECENT).map(|it| it.summary.error_count).sum();
+    let verdict = |health, why: String, next_execution| Diagnosis { health, why, next_execution, recent_errors };
+    if !enabled {
+        return verdict(Health::Disabled, "MIGRATION_ENABLED is false".into(), None);
+    }
+    let Some(last) = newest_first.first() else {
+        return verdict(Health::NeverExecuted, "no pass ever ran with this store".into(), None);
+    };
+    let due = last.started_at + interval;
+    let reason = last.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    if now.since(due) > interval {
+        let late = super::plan::in_words(now.since(due));
+        return verdict(Health::Unhealthy, format!("overdue by {late}"), Some(due));
+    }
+    match last.status {
+        ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => {
+            verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.as_str()), Some(due))
+        }
+        ExecutionStatus::Partial => {
+            let why = format!("{} actions of the last pass failed or are unknown", last.summary.error_count);
+            verdict(Health::Degraded, why, Some(due))
+        }
+        ExecutionStatus::Running | ExecutionStatus::Completed if recent_errors > 0 => {
+            let why = format!("{recent_errors} failed or unknown actions in the last {RECENT} passes");
+            verdict(Health::Degraded, why, Some(due))
+        }
+        ExecutionStatus::Running => verdict(Health::Healthy, "a pass is at work".into(), Some(due)),
+        ExecutionStatus::Completed => verdict(Health::Healthy, "on schedule, no errors".into(), Some(due)),
+    }
+}
+
+impl Execution {
+    /// A pass that begins.
+    #[must_use]
+    pub fn begun(job_id: String, started_at: Timestamp, dry_run: bool) -> Self {
+        Self {
+            job_id,
+            status: ExecutionStatus::Running,
+            started_at,
+            completed_at: None,
+            duration: None,
+            dry_run,
+            summary: Summary::default(),
+            error: None,
+        }
+    }
+
+    /// The same pass, ended at `now`.
+    #[must_use]
+    pub fn closed(self, status: ExecutionStatus, now: Timestamp, summary: Summary, error: Option<String>) -> Self {
+        let duration = Some(millis(now.since(self.started_at)));
+        Self { status, completed_at: Some(now), duration, summary, error, ..self }
+    }
+}

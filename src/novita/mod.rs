@@ -1,2 +1,133 @@
-//! The provider. The only place that knows its HTTP.
+//! The provider: Novita AI's GPU-instance API v1. The only place that knows its HTTP.
+//!
+//! [`transport`] is one exchange, [`http`] the real one; [`client`] is the one path every request takes, with paging,
+//! retries and pacing; [`wire`] knows the shapes of bodies and turns them into `core::model`.
+
+pub mod client;
+pub mod http;
 pub mod transport;
+mod wire;
+
+use std::fmt;
+
+use crate::core::model::{Instance, InstanceId, Job, Listing, Timestamp};
+use crate::core::summary::ErrorKind;
+use crate::stop::Stop;
+
+/// Told after each page: rows received so far, and how many there are if the provider said so.
+pub type Progress<'a> = &'a dyn Fn(u64, Option<u64>);
+
+/// Stands before every sending of a write.
+#[derive(Clone, Copy)]
+pub struct Guard<'a> {
+    /// Ends the waits before a sending; never a sending itself.
+    pub stop: &'a Stop,
+    /// Asked at the last moment; `false` ends the call unsent.
+    pub may_send: &'a dyn Fn() -> bool,
+}
+
+/// Reading the provider's world. Changes nothing there.
+pub trait CloudRead {
+    /// Every instance, each once, ordered by id, with a word on what is known to be missing.
+    ///
+    /// # Errors
+    /// When the provider cannot be reached for about 30 s, refuses the key or answers nonsense.
+    fn instances(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Instance>, CloudError>>;
+
+    /// Every job made at `since` or later, of any kind.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn jobs(&self, since: Timestamp) -> impl Future<Output = Result<Listing<Job>, CloudError>>;
+
+    /// One instance; `None` when the provider says that it does not exist.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Option<Instance>, CloudError>>;
+}
+
+/// Changing the provider's world.
+pub trait CloudWrite: CloudRead {
+    /// Asks the provider to migrate an instance. Returns when the call was accepted, which is long before the instance
+    /// runs. Sent again only where the first sending cannot have had an effect.
+    ///
+    /// # Errors
+    /// [`CloudError`], whose [`Effect`] says whether the call may have worked all the same.
+    fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
+}
+
+/// Reads the real provider and writes to nobody: what a rehearsal holds in place of a writer.
+#[derive(Debug)]
+pub struct Rehearsal<C>(pub C);
+
+impl<C: CloudRead> CloudRead for Rehearsal<C> {
+    fn instances(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Instance>, CloudError>> {
+        self.0.instances(progress)
+    }
+
+    fn jobs(&self, since: Timestamp) -> impl Future<Output = Result<Listing<Job>, CloudError>> {
+        self.0.jobs(since)
+    }
+
+    fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Option<Instance>, CloudError>> {
+        self.0.instance(id)
+    }
+}
+
+impl<C: CloudRead> CloudWrite for Rehearsal<C> {
+    async fn migrate(&self, _id: &InstanceId, _guard: Guard<'_>) -> Result<(), CloudError> {
+        Ok(())
+    }
+}
+
+/// Whether a failed call may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Not one byte was sent, so it had none.
+    NotSent,
+    /// The provider said no, so it had none.
+    Refused,
+    /// Nobody knows: no answer, half an answer, or a server's error.
+    Possible,
+}
+
+/// A call that did not succeed. Says which call, what came back and what it may have done; never holds a request body
+/// or the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudError {
+    /// For example `GET`.
+    pub method: &'static str,
+    /// Path without the query.
+    pub path: &'static str,
+    /// The HTTP status, if an answer came.
+    pub status: Option<u16>,
+    /// The provider's machine name of the error, if it gave one.
+    pub reason: Option<String>,
+    /// What it said, shortened and scrubbed; or what happened to the connection.
+    pub message: String,
+    /// The class, which decides the way on.
+    pub kind: ErrorKind,
+    /// What the call may have done.
+    pub effect: Effect,
+    /// Whether the provider says that what the call named does not exist.
+    pub not_found: bool,
+}
+
+impl fmt::Display for CloudError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}:", self.method, self.path)?;
+        if let Some(status) = self.status {
+            write!(f, " {status}")?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, " {reason}")?;
+        }
+        if self.status.is_some() && !self.message.is_empty() {
+            f.write_str(":")?;
+        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, " {}", self.message) }
+    }
+}
+
+impl std::error::Error for CloudError {}

@@ -7,6 +7,7 @@
 //! * A *map* holds texts under fields. Fields are read in no particular order.
 //! * The *lease* is a value that holds the token of whoever may write.
 
+pub mod any;
 pub mod records;
 pub mod redis;
 pub mod sqlite;

@@ -1,1 +1,371 @@
-//! records
+//! What is kept, under which key, in which format. Written once, for every store.
+//!
+//! Every record but the migration times is JSON with a format version `v`. A pass refuses to work on a record of a
+//! newer format, since writing it back would destroy what it does not know.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Query, StoreError, StoreRead, Write};
+use crate::core::model::{InstanceId, Timestamp};
+use crate::core::plan::{InFlight, Ledger, Observation, Stamp};
+use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals};
+
+/// The keys, behind the prefix. Those of a rehearsal are its own, so that it never delays a real pass.
+mod keys {
+    /// Value, 7 days: RFC 3339 time of the last migrate attempt. `migration-times:{instanceId}`.
+    pub(super) const MIGRATION_TIMES: &str = "migration-times:";
+    /// Map instance -> [`super::InFlight`]: migrate calls whose end was not seen yet.
+    pub(super) const IN_FLIGHT: &str = "in-flight";
+    /// Map instance -> [`super::Observation`]: reclaims that were announced.
+    pub(super) const OBSERVATIONS: &str = "observations";
+    /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
+    pub(super) const EXECUTIONS: &str = "executions";
+    /// Value: the job id of the pass that is at work, or was killed.
+    pub(super) const OPEN_EXECUTION: &str = "open-execution";
+    /// Value: [`super::Totals`] over all real passes.
+    pub(super) const TOTALS: &str = "totals";
+    /// Value, 30 s: the job id of the pass that may write.
+    pub(super) const LEASE: &str = "lease";
+    /// Before the keys of a rehearsal.
+    pub(super) const DRY_RUN: &str = "dry-run:";
+}
+
+/// The format this version writes.
+const FORMAT: u64 = 1;
+
+/// How long a migration time is kept (contract, section 6).
+pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Whether a pass writes to the provider. Decides where its times, its lease and its open execution live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Real,
+    /// It only acts as if.
+    Rehearsal,
+}
+
+impl Mode {
+    fn key(self, key: &str) -> String {
+        match self {
+            Self::Real => key.into(),
+            Self::Rehearsal => format!("{}{key}", keys::DRY_RUN),
+        }
+    }
+
+    /// The key of the lease that a pass of this kind holds.
+    #[must_use]
+    pub fn lease_key(self) -> String {
+        self.key(keys::LEASE)
+    }
+
+    fn migration_time(self, id: &InstanceId) -> String {
+        self.key(&format!("{}{id}", keys::MIGRATION_TIMES))
+    }
+}
+
+/// A change to the records.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A pass begins: its execution is stored, still running.
+    Open(Execution),
+    /// A pass ended, and with it its actions are stored. The pass that is open stays marked as such.
+    Record(Recorded),
+    /// No pass is open any more.
+    CloseOpen,
+    /// The totals are now these.
+    SetTotals(Totals),
+    /// A migrate call is about to be made.
+    Attempt {
+        /// The instance.
+        id: InstanceId,
+        /// Now.
+        at: Timestamp,
+    },
+    /// The call had no effect: the time before it counts again.
+    Withdraw {
+        /// The instance.
+        id: InstanceId,
+        /// The attempt before, if there was one.
+        previous: Option<Timestamp>,
+    },
+    /// The end of a call is to be looked for.
+    Follow(InstanceId, InFlight),
+    /// The end of a call was seen.
+    Unfollow(InstanceId),
+    /// A reclaim notice to remember, or to forget.
+    Observe(InstanceId, Option<Observation>),
+}
+
+/// Translates changes into writes. `now` is the clock of records; lives count from the store's own clock.
+#[must_use]
+pub fn writes(changes: Vec<Change>, mode: Mode, now: Timestamp) -> Vec<Write> {
+    changes.into_iter().flat_map(|change| translate(change, mode, now)).collect()
+}
+
+fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
+    let execution = |recorded: &Recorded| Write::MapSet {
+        map: keys::EXECUTIONS.into(),
+        field: recorded.execution.job_id.clone(),
+        value: encode(recorded),
+    };
+    match change {
+        Change::Open(opened) => {
+            let job_id = opened.job_id.clone();
+            vec![
+                execution(&Recorded { execution: opened, attempts: Vec::new() }),
+                Write::MapTrim { map: keys::EXECUTIONS.into(), keep: EXECUTIONS_KEPT },
+                Write::Set { key: mode.key(keys::OPEN_EXECUTION), value: job_id, life: None },
+            ]
+        }
+        Change::Record(recorded) => vec![execution(&recorded)],
+        Change::CloseOpen => vec![Write::Delete { key: mode.key(keys::OPEN_EXECUTION) }],
+        Change::SetTotals(totals) => {
+            vec![Write::Set { key: keys::TOTALS.into(), value: encode(&totals), life: None }]
+        }
+        Change::Attempt { id, at } => vec![migration_time(mode, &id, at, MIGRATION_TIME_LIFE)],
+        Change::Withdraw { id, previous } => {
+            let left = previous.map(|at| (at, MIGRATION_TIME_LIFE.saturating_sub(now.since(at))));
+            vec![match left {
+                Some((at, life)) if !life.is_zero() => migration_time(mode, &id, at, life),
+                _ => Write::Delete { key: mode.migration_time(&id) },
+            }]
+        }
+        Change::Follow(id, call) => {
+            vec![Write::MapSet { map: keys::IN_FLIGHT.into(), field: id.to_string(), value: encode(&call) }]
+        }
+        Change::Unfollow(id) => vec![Write::MapDelete { map: keys::IN_FLIGHT.into(), field: id.to_string() }],
+        Change::Observe(id, Some(seen)) => {
+            vec![Write::MapSet { map: keys::OBSERVATIONS.into(), field: id.to_string(), value: encode(&seen) }]
+        }
+        Change::Observe(id, None) => {
+            vec![Write::MapDelete { map: keys::OBSERVATIONS.into(), field: id.to_string() }]
+        }
+    }
+}
+
+fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) -> Write {
+    Write::Set { key: mode.migration_time(id), value: at.to_string(), life: Some(life) }
+}
+
+/// Reads what a plan needs to know, in one round trip. `ids` are the instances whose migration time may matter.
+///
+/// A rehearsal honours the times of real passes as well as its own, whichever is later.
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) -> Result<Ledger, StoreError> {
+    let times_of = |mode: Mode| Query::Values(ids.iter().map(|id| mode.migration_time(id)).collect());
+    let mut queries =
+        vec![Query::Map(keys::IN_FLIGHT.into()), Query::Map(keys::OBSERVATIONS.into()), times_of(Mode::Real)];
+    if mode == Mode::Rehearsal {
+        queries.push(times_of(Mode::Rehearsal));
+    }
+    let mut answers = store.read(&queries).await?.into_iter();
+    let in_flight = records(store, keys::IN_FLIGHT, answers.next())?;
+    let observations = records(store, keys::OBSERVATIONS, answers.next())?;
+    let mut ledger = Ledger { in_flight, observations, ..Ledger::default() };
+    for answer in answers {
+        for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
+            let Some(value) = value else { continue };
+            let stamp = value.parse().map_or(Stamp::Unreadable(value), Stamp::At);
+            let later = match (ledger.last_attempt.get(*id), &stamp) {
+                (Some(Stamp::At(known)), Stamp::At(new)) => new > known,
+                (Some(Stamp::Unreadable(_)), _) => false,
+                (Some(Stamp::At(_)), Stamp::Unreadable(_)) | (None, _) => true,
+            };
+            if later {
+                ledger.last_attempt.insert((*id).clone(), stamp);
+            }
+        }
+    }
+    Ok(ledger)
+}
+
+/// What a pass finds when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Totals over all real passes.
+    pub totals: Totals,
+    /// A pass of the same kind that never closed. Since the lease is ours, it is not at work any more.
+    pub unclosed: Option<Recorded>,
+    /// The calls it began, if it was a real one.
+    pub its_calls: Vec<(InstanceId, InFlight)>,
+}
+
+/// Reads what a pass needs to begin.
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, StoreError> {
+    let queries = [Query::Values(vec![keys::TOTALS.into(), mode.key(keys::OPEN_EXECUTION)])];
+    let mut found = values(store, store.read(&queries).await?.into_iter().next())?.into_iter();
+    let totals = match found.next().flatten() {
+        Some(text) => decode(store, keys::TOTALS, &text)?,
+        None => Totals::default(),
+    };
+    let Some(job_id) = found.next().flatten() else { return Ok(Opening { totals, ..Opening::default() }) };
+    let queries = [
+        Query::MapValues { map: keys::EXECUTIONS.into(), fields: vec![job_id.clone()] },
+        Query::Map(keys::IN_FLIGHT.into()),
+    ];
+    let mut answers = store.read(&queries).await?.into_iter();
+    let unclosed = match values(store, answers.next())?.into_iter().next().flatten() {
+        Some(text) => Some(decode::<Recorded, S>(store, keys::EXECUTIONS, &text)?),
+        None => None,
+    };
+    let in_flight: Vec<(InstanceId, InFlight)> = records(store, keys::IN_FLIGHT, answers.next())?;
+    let its_calls = in_flight.into_iter().filter(|(_, call)| call.pass == job_id && mode == Mode::Real).collect();
+    Ok(Opening { totals, unclosed, its_calls })
+}
+
+/// What the views show.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// The executions asked for, newest first. One that is open without a lease is shown as interrupted.
+    pub executions: Vec<Recorded>,
+    /// How many there are, of which `executions` is a part.
+    pub total: usize,
+    /// Totals over all real passes.
+    pub totals: Totals,
+    /// Migrate calls whose end was not seen yet.
+    pub in_flight: usize,
+}
+
+/// Which executions to read.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// At most this many.
+    pub limit: usize,
+    /// Passing over this many of the newest.
+    pub offset: usize,
+    /// Only those that began then or later.
+    pub since: Option<Timestamp>,
+    /// Only those that acted on the instance with this id or name.
+    pub instance: Option<String>,
+}
+
+/// Reads executions, newest first, and the counts beside them.
+///
+/// # Errors
+/// Any of the store's. Records of newer formats are read as far as they are understood.
+pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<Overview, StoreError> {
+    let leases = vec![keys::TOTALS.into(), Mode::Real.lease_key(), Mode::Rehearsal.lease_key()];
+    let queries =
+        [Query::Fields(keys::EXECUTIONS.into()), Query::Fields(keys::IN_FLIGHT.into()), Query::Values(leases)];
+    let mut answers = store.read(&queries).await?.into_iter();
+    let mut ids = fields(store, answers.next())?;
+    let in_flight = fields(store, answers.next())?.len();
+    let mut found = values(store, answers.next())?.into_iter();
+    let totals = match found.next().flatten() {
+        Some(text) => decode_leniently(store, keys::TOTALS, &text)?,
+        None => Totals::default(),
+    };
+    let holders: Vec<String> = found.flatten().collect();
+
+    // Ids sort by time, so the newest page can be chosen before anything is read.
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let Selection { limit, offset, since, instance } = selection;
+    let filtered = since.is_some() || instance.is_some();
+    let wanted = if filtered { ids.clone() } else { ids.iter().skip(*offset).take(*limit).cloned().collect() };
+    let mut executions = Vec::with_capacity(wanted.len());
+    if !wanted.is_empty() {
+        let queries = [Query::MapValues { map: keys::EXECUTIONS.into(), fields: wanted }];
+        let texts = values(store, store.read(&queries).await?.into_iter().next())?;
+        for text in texts.into_iter().flatten() {
+            executions.push(decode_leniently::<Recorded, S>(store, keys::EXECUTIONS, &text)?);
+        }
+    }
+    let mut total = ids.len();
+    if filtered {
+        executions.retain(|it| {
+            since.is_none_or(|since| it.execution.started_at >= since)
+                && instance.as_ref().is_none_or(|wanted| it.concerns(wanted))
+        });
+        total = executions.len();
+        executions = executions.into_iter().skip(*offset).take(*limit).collect();
+    }
+    for Recorded { execution, attempts: _ } in &mut executions {
+        if execution.status == ExecutionStatus::Running && !holders.contains(&execution.job_id) {
+            execution.status = ExecutionStatus::Interrupted;
+        }
+    }
+    Ok(Overview { executions, total, totals, in_flight })
+}
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    v: u64,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+fn encode<T: Serialize>(record: &T) -> String {
+    #[expect(clippy::expect_used, reason = "records are plain structs with string keys, which always serialise")]
+    serde_json::to_string(&Versioned { v: FORMAT, record }).expect("records serialise")
+}
+
+fn decode<T: DeserializeOwned, S: StoreRead>(store: &S, record: &str, text: &str) -> Result<T, StoreError> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+    match serde_json::from_str(text) {
+        Ok(Version { v: found }) if found > FORMAT => {
+            Err(StoreError::Newer { record: record.into(), found, known: FORMAT })
+        }
+        Ok(Version { .. }) => decode_leniently(store, record, text),
+        Err(_) => Err(unreadable(store, format!("the record {record} is not what respot writes there"))),
+    }
+}
+
+fn decode_leniently<T: DeserializeOwned, S: StoreRead>(store: &S, record: &str, text: &str) -> Result<T, StoreError> {
+    // serde's words may quote what is stored, which may be anything.
+    serde_json::from_str(text)
+        .map_err(|error| unreadable(store, format!("the record {record} is damaged near column {}", error.column())))
+}
+
+fn records<T: DeserializeOwned, S: StoreRead, C: FromIterator<(InstanceId, T)>>(
+    store: &S,
+    map: &str,
+    answer: Option<Answer>,
+) -> Result<C, StoreError> {
+    match answer {
+        Some(Answer::Map(entries)) => entries
+            .into_iter()
+            .map(|(field, text)| Ok((InstanceId::new(&field), decode(store, &format!("{map}[{field}]"), &text)?)))
+            .collect(),
+        other => Err(mismatch(store, &other)),
+    }
+}
+
+fn values<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Vec<Option<String>>, StoreError> {
+    match answer {
+        Some(Answer::Values(values)) => Ok(values),
+        other => Err(mismatch(store, &other)),
+    }
+}
+
+fn fields<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Vec<String>, StoreError> {
+    match answer {
+        Some(Answer::Fields(fields)) => Ok(fields),
+        other => Err(mismatch(store, &other)),
+    }
+}
+
+fn mismatch<S: StoreRead>(store: &S, answer: &Option<Answer>) -> StoreError {
+    let shape = match answer {
+        Some(Answer::Values(_)) => "values",
+        Some(Answer::Map(_)) => "a map",
+        Some(Answer::Fields(_)) => "fields",
+        None => "nothing",
+    };
+    unreadable(store, format!("it answered with {shape} where something else was asked for"))
+}
+
+fn unreadable<S: StoreRead>(store: &S, detail: String) -> StoreError {
+    StoreError::Unreadable { store: store.label(), detail }
+}

@@ -1,0 +1,230 @@
+//! The commands: from settings to an exit code.
+
+pub mod pass;
+pub mod start;
+pub mod views;
+
+use crate::cli::{Cli, Command, OutputFormat};
+use crate::clock::Clock;
+use crate::core::safety::Unsafe;
+use crate::core::summary::ErrorKind;
+use crate::novita::client::Client;
+use crate::novita::http::HttpTransport;
+use crate::novita::{CloudError, Rehearsal};
+use crate::report::human::Screen;
+use crate::report::{Reporter, json};
+use crate::settings::{Settings, SettingsError, StoreSetting};
+use crate::stop::Stop;
+use crate::store::StoreError;
+use crate::store::any::Store;
+use crate::store::records::Mode;
+use crate::store::redis::RedisStore;
+use crate::store::sqlite::SqliteStore;
+
+/// The documented exit codes (contract, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing to do, or another pass is running, or disabled.
+    Done = 0,
+    /// The pass finished, some actions failed; or `status --check` is not healthy.
+    ActionsFailed = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// The provider could not be reached, answered nonsense or refused the key.
+    Provider = 3,
+    /// The state store could not be reached or read.
+    Store = 4,
+    /// Refused as unsafe.
+    Unsafe = 5,
+    /// Deadline or signal; what was done is recorded.
+    Stopped = 6,
+    /// `dry-run --detailed-exit-code`: there is something to do.
+    SomethingToDo = 10,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// The class, for scripts.
+    pub kind: &'static str,
+    /// What happened, in one line.
+    pub message: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Arguments that make no sense.
+    #[must_use]
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
+        Self { exit: Exit::Usage, kind: "usage", message, hint: None }
+    }
+
+    /// The system does not let the program begin.
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub fn internal(error: impl ToString) -> Self {
+        Self { exit: Exit::Usage, kind: "configuration", message: error.to_string(), hint: None }
+    }
+
+    /// As the JSON document of the contract.
+    #[must_use]
+    pub fn document(&self) -> String {
+        let Self { exit, kind, message, hint } = self;
+        let error = json::ErrorPart { code: exit.code(), kind, message, hint: hint.as_deref() };
+        json::document(&json::ErrorDocument { error })
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self { exit: Exit::Usage, kind: "configuration", message: error.message, hint: error.hint }
+    }
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
+        let hint = match error.kind {
+            ErrorKind::Auth => Some("check NOVITA_API_KEY: the provider does not accept it"),
+            ErrorKind::Network | ErrorKind::Timeout => Some("check the network and NOVITA_API_BASE_URL"),
+            ErrorKind::Api if error.status.is_none_or(|status| status < 500) => {
+                Some("check NOVITA_API_BASE_URL: this does not look like the provider's API")
+            }
+            ErrorKind::Api => Some("the provider is in trouble; the next pass tries again"),
+            ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
+            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
+        };
+        Self { exit: Exit::Provider, kind: error.kind.as_str(), message: error.to_string(), hint: hint.map(Into::into) }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hint = match error {
+            StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",
+            StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
+            StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
+            StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
+            StoreError::LeaseLost => {
+                "was this process suspended, or the store emptied? The next pass settles what is open"
+            }
+        };
+        Self { exit: Exit::Store, kind: "store", message: error.to_string(), hint: Some(hint.into()) }
+    }
+}
+
+impl From<Unsafe> for Failure {
+    fn from(error: Unsafe) -> Self {
+        let hint = match error {
+            Unsafe::IncompleteListing { .. } => "nothing was done; the next pass reads the list again",
+        };
+        Self { exit: Exit::Unsafe, kind: "unsafe", message: error.to_string(), hint: Some(hint.into()) }
+    }
+}
+
+/// A command's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The exit code.
+    pub exit: Exit,
+    /// For stdout.
+    pub document: String,
+}
+
+/// Where and how results are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Presentation {
+    /// What the operator asked for, if anything.
+    pub format: Option<OutputFormat>,
+    /// No table after a pass.
+    pub quiet: bool,
+    /// The place.
+    pub screen: Screen,
+}
+
+impl Presentation {
+    fn json(self) -> bool {
+        self.format == Some(OutputFormat::Json)
+    }
+}
+
+/// Carries out the command.
+///
+/// # Errors
+/// [`Failure`] with its exit code, when the command could not do its work.
+pub async fn dispatch(
+    cli: &Cli,
+    settings: &Settings,
+    clock: Clock,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+    show: Presentation,
+) -> Result<Output, Failure> {
+    match &cli.command {
+        Command::Run(_) => {
+            if !settings.enabled {
+                return Ok(pass::disabled(show));
+            }
+            let store = open_to_write(settings).await?;
+            let cloud = client(settings)?;
+            let mode = if settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
+            let rules = pass::Rules::new(settings, mode);
+            let ran = match mode {
+                Mode::Real => pass::run(&cloud, &store, &rules, clock, stop, reporter).await?,
+                Mode::Rehearsal => pass::run(&Rehearsal(cloud), &store, &rules, clock, stop, reporter).await?,
+            };
+            Ok(pass::show(&ran, &settings.policy, show))
+        }
+        Command::DryRun { pass: _, detailed_exit_code } => {
+            let store = open_to_read(settings).await?;
+            let cloud = client(settings)?;
+            let rules = pass::Rules::new(settings, Mode::Real);
+            let planned = pass::dry_run(&cloud, &store, &rules, clock, stop, reporter).await?;
+            Ok(pass::show_plan(&planned, &settings.policy, *detailed_exit_code, show))
+        }
+        Command::History(args) => views::history(&open_to_read(settings).await?, args, clock.now(), show).await,
+        Command::Status { check } => {
+            views::status(&open_to_read(settings).await?, settings, *check, clock.now(), show).await
+        }
+    }
+}
+
+fn client(settings: &Settings) -> Result<Client<HttpTransport>, Failure> {
+    let key = settings.api_key.as_ref().map_or("", |key| key.expose());
+    let transport = HttpTransport::new(&settings.api_base_url, key)
+        .map_err(|error| SettingsError { message: format!("{error:#}"), hint: None })?;
+    Ok(Client::new(transport))
+}
+
+async fn open_to_write(settings: &Settings) -> Result<Store, StoreError> {
+    Ok(match &settings.store {
+        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose(), prefix).await?),
+        StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open(path, Clock::system())?),
+    })
+}
+
+async fn open_to_read(settings: &Settings) -> Result<Store, StoreError> {
+    Ok(match &settings.store {
+        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose(), prefix).await?),
+        StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open_read(path, Clock::system())?),
+    })
+}
+
+impl Presentation {
+    /// A table after a pass is for somebody who watches, or who asked for it; cron wants the log lines alone.
+    fn wants_table(self) -> bool {
+        let watched = self.screen.width.is_some();
+        !self.quiet && (self.format == Some(OutputFormat::Table) || watched)
+    }
+}

@@ -1,0 +1,458 @@
+//! One pass: fetch, filter, migrate, record.
+
+use std::time::Duration;
+
+use futures_util::future::try_join;
+use tokio::time::Instant;
+
+use super::{Exit, Failure, Output, Presentation};
+use crate::apply::{self, Migration, Pass};
+use crate::clock::Clock;
+use crate::core::model::{InstanceId, Snapshot, Status, Timestamp};
+use crate::core::plan::{self, Call, Decision, End, InFlight, JobIndex, KnownJob, Ledger, Plan, Stamp};
+use crate::core::policy::Policy;
+use crate::core::safety;
+use crate::core::summary::{Action, Attempt, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals};
+use crate::novita::{CloudRead, CloudWrite};
+use crate::report::{Event, Reporter, human, json};
+use crate::settings::Settings;
+use crate::stop::{Cause, Stop};
+use crate::store::records::{self, Change, Mode, Opening};
+use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
+
+/// Jobs older than this are not asked for. Wider than any gap between passes (`novita-api.md`, checklist 4).
+const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// What a pass may do.
+#[derive(Clone, Debug)]
+pub struct Rules<'a> {
+    /// The rules of eligibility.
+    pub policy: &'a Policy,
+    /// Provider writes in flight.
+    pub workers: usize,
+    /// Nothing new is begun after this.
+    pub deadline: Duration,
+    /// Whether it is a rehearsal.
+    pub mode: Mode,
+}
+
+impl<'a> Rules<'a> {
+    /// From the settings.
+    #[must_use]
+    pub fn new(settings: &'a Settings, mode: Mode) -> Self {
+        Self { policy: &settings.policy, workers: settings.max_concurrent, deadline: settings.job_timeout, mode }
+    }
+}
+
+/// How a pass ended.
+#[derive(Debug)]
+pub enum Ran {
+    /// It did its work, as far as it came.
+    Ended(Box<Ended>),
+    /// Another pass holds the lease.
+    AnotherPassRuns {
+        /// That pass.
+        job_id: String,
+    },
+}
+
+/// A pass that was recorded.
+#[derive(Debug)]
+pub struct Ended {
+    /// As recorded.
+    pub execution: Execution,
+    /// What it did.
+    pub attempts: Vec<Attempt>,
+    /// What it saw; missing when it was stopped before.
+    pub view: Option<(Snapshot, Plan)>,
+}
+
+/// A plan, and nothing done about it.
+#[derive(Debug)]
+pub struct Planned {
+    /// As if it had been recorded.
+    pub execution: Execution,
+    /// What was seen.
+    pub snapshot: Snapshot,
+    /// What would be done.
+    pub plan: Plan,
+}
+
+/// Plans without writing anything anywhere: it holds no writer.
+///
+/// # Errors
+/// Exit codes 3, 4, 5 and 6.
+pub async fn dry_run<C: CloudRead, S: StoreRead>(
+    cloud: &C,
+    store: &S,
+    rules: &Rules<'_>,
+    clock: Clock,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+) -> Result<Planned, Failure> {
+    let begun = Execution::begun(new_job_id(clock.now()), clock.now(), true);
+    let planning = async {
+        let (snapshot, plan, _) = look(cloud, store, rules, clock, reporter).await?;
+        safety::check(&snapshot)?;
+        Ok::<_, Failure>((snapshot, plan))
+    };
+    let (snapshot, plan) = tokio::select! {
+        biased;
+        cause = stop.given() => return Err(stopped(cause)),
+        () = stop.give_at(Instant::now() + rules.deadline) => return Err(stopped(Cause::Deadline)),
+        planned = planning => planned?,
+    };
+    let summary = Summary::of_plan(&plan, &snapshot.instances);
+    let execution = begun.closed(ExecutionStatus::Completed, clock.now(), summary, None);
+    Ok(Planned { execution, snapshot, plan })
+}
+
+/// Makes one pass under the lease. Whatever happens after the lease is granted is recorded.
+///
+/// # Errors
+/// Exit codes 3, 4 and 5. A pass that was stopped or whose actions failed is no error but an [`Ended`].
+pub async fn run<C: CloudWrite, S: StoreWrite>(
+    cloud: &C,
+    store: &S,
+    rules: &Rules<'_>,
+    clock: Clock,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+) -> Result<Ran, Failure> {
+    let deadline = Instant::now() + rules.deadline;
+    let begun = Execution::begun(new_job_id(clock.now()), clock.now(), rules.mode == Mode::Rehearsal);
+    let lease = match store.acquire(&rules.mode.lease_key(), &begun.job_id).await? {
+        Acquired::Granted(lease) => lease,
+        Acquired::HeldBy { token } => {
+            reporter.event(Event::AnotherPassRuns { job_id: &token });
+            return Ok(Ran::AnotherPassRuns { job_id: token });
+        }
+    };
+    reporter.event(Event::PassBegan { execution: &begun, store: &store.label() });
+    let mut open =
+        Open { begun, totals: Totals::default(), summary: Summary::default(), attempts: Vec::new(), view: None };
+    let worked = {
+        let pass = Pass {
+            cloud,
+            store,
+            lease: &lease,
+            clock,
+            stop,
+            reporter,
+            job_id: &open.begun.job_id.clone(),
+            mode: rules.mode,
+        };
+        tokio::select! {
+            worked = work(&pass, rules, &mut open) => worked,
+            () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
+            () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
+        }
+    };
+    close(store, lease, rules, clock, stop, reporter, open, worked).await
+}
+
+/// A pass under way, as far as it came.
+struct Open {
+    begun: Execution,
+    totals: Totals,
+    summary: Summary,
+    attempts: Vec<Attempt>,
+    view: Option<(Snapshot, Plan)>,
+}
+
+async fn work<C: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    rules: &Rules<'_>,
+    open: &mut Open,
+) -> Result<(), Failure> {
+    begin(pass, open).await?;
+    let looked = tokio::select! {
+        biased;
+        _ = pass.stop.given() => return Ok(()),
+        looked = look(pass.cloud, pass.store, rules, pass.clock, pass.reporter) => looked,
+    };
+    let (snapshot, plan, ledger) = looked?;
+    open.summary = Summary::of_plan(&plan, &snapshot.instances);
+    let (snapshot, plan) = open.view.insert((snapshot, plan));
+    safety::check(snapshot)?;
+    settle(pass, open.begun.clone(), open.summary, &mut open.totals, plan).await?;
+
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let migrations: Vec<Migration<'_>> = plan
+        .migrations(&snapshot.instances)
+        .into_iter()
+        .map(|at| {
+            let instance = &snapshot.instances.items[at];
+            let newest = jobs.newest_migration(&instance.id);
+            Migration {
+                instance,
+                previous_attempt: previous_attempt(&instance.id, &ledger, plan),
+                job_before: newest.map(|job| KnownJob { id: job.id.clone(), created_at: job.created_at }),
+                reason: plan.decisions[at].detail(instance, rules.policy),
+            }
+        })
+        .collect();
+    if migrations.is_empty() {
+        return Ok(());
+    }
+    let applied = apply::migrate(pass, &migrations, rules.workers, snapshot.taken_at - JOBS_WINDOW).await;
+    open.summary = open.summary.with_attempts(&applied.attempts);
+    open.attempts = applied.attempts;
+    match applied.store_error {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// Reads the world and the ledger and decides. The whole ledger is one round trip.
+async fn look<C: CloudRead, S: StoreRead>(
+    cloud: &C,
+    store: &S,
+    rules: &Rules<'_>,
+    clock: Clock,
+    reporter: &dyn Reporter,
+) -> Result<(Snapshot, Plan, Ledger), Failure> {
+    let taken_at = clock.now();
+    let progress = |received, announced| reporter.event(Event::Listed { received, announced });
+    let (instances, jobs) = try_join(cloud.instances(&progress), cloud.jobs(taken_at - JOBS_WINDOW)).await?;
+    let snapshot = Snapshot { taken_at, instances, jobs };
+    reporter.event(Event::Observed { snapshot: &snapshot });
+    let exited: Vec<&InstanceId> =
+        snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
+    let ledger = records::ledger(store, &exited, rules.mode).await?;
+    let plan = plan::plan(&snapshot, &ledger, rules.policy, clock.now());
+    for (instance, decision) in snapshot.instances.items.iter().zip(&plan.decisions) {
+        reporter.event(Event::Decided { instance, decision, policy: rules.policy });
+    }
+    Ok((snapshot, plan, ledger))
+}
+
+/// Opens this pass's record, and closes that of a pass that was killed.
+async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, open: &mut Open) -> Result<(), Failure> {
+    let Opening { totals, unclosed, its_calls } = records::opening(pass.store, pass.mode).await?;
+    open.totals = totals;
+    let mut changes = Vec::new();
+    if let Some(killed) = unclosed {
+        pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
+        let recorded = interrupted(killed, &its_calls);
+        open.totals = open.totals.with(&recorded.execution);
+        changes.push(Change::Record(recorded));
+        if pass.mode == Mode::Real {
+            changes.push(Change::SetTotals(open.totals));
+        }
+    }
+    changes.push(Change::Open(open.begun.clone()));
+    commit(pass, changes).await
+}
+
+/// The record of a killed pass, with what its open calls tell about it.
+fn interrupted(killed: Recorded, its_calls: &[(InstanceId, InFlight)]) -> Recorded {
+    let attempts: Vec<Attempt> = its_calls
+        .iter()
+        .map(|(id, call)| Attempt {
+            instance_id: id.clone(),
+            instance_name: call.instance_name.clone(),
+            action: Action::Migrate,
+            outcome: match call.call {
+                Call::Accepted => Outcome::Accepted,
+                Call::Begun | Call::Unknown => Outcome::Unknown,
+            },
+            reason: "the pass was killed; known from its journal".into(),
+            error_kind: None,
+            new_instance_id: None,
+            response_time: None,
+            at: call.called_at,
+        })
+        .collect();
+    let summary = killed.execution.summary.with_attempts(&attempts);
+    let execution = Execution { status: ExecutionStatus::Interrupted, summary, ..killed.execution };
+    Recorded { execution, attempts }
+}
+
+/// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
+/// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
+async fn settle<C, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    begun: Execution,
+    summary: Summary,
+    totals: &mut Totals,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let execution = Execution { summary, ..begun };
+    let mut changes = vec![Change::Record(Recorded { execution, attempts: Vec::new() })];
+    changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
+    if pass.mode == Mode::Real {
+        for settlement in &plan.settlements {
+            pass.reporter.event(Event::Settled(settlement));
+            totals.migrations += u64::from(settlement.proves_acceptance());
+            let id = settlement.instance.clone();
+            if settlement.end == End::NoEffect {
+                changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
+            }
+            changes.push(if settlement.stays_open() {
+                Change::Follow(id, InFlight { call: Call::Accepted, ..settlement.call.clone() })
+            } else {
+                Change::Unfollow(id)
+            });
+        }
+        changes.push(Change::SetTotals(*totals));
+    }
+    commit(pass, changes).await
+}
+
+async fn commit<C, S: StoreWrite>(pass: &Pass<'_, C, S>, changes: Vec<Change>) -> Result<(), Failure> {
+    let writes = records::writes(changes, pass.mode, pass.clock.now());
+    Ok(pass.store.commit(pass.lease, &writes).await?)
+}
+
+/// The attempt to put back should the next call have no effect.
+fn previous_attempt(id: &InstanceId, ledger: &Ledger, plan: &Plan) -> Option<Timestamp> {
+    let withdrawn = plan.settlements.iter().find(|it| it.instance == *id && it.end == End::NoEffect);
+    match (withdrawn, ledger.last_attempt.get(id)) {
+        (Some(settlement), _) => settlement.call.previous_attempt,
+        (None, Some(Stamp::At(at))) => Some(*at),
+        (None, Some(Stamp::Unreadable(_)) | None) => None,
+    }
+}
+
+/// Renews the lease until it is lost. Returns only then, when the store says so or its life is over unrenewed.
+async fn keep_lease<S: StoreWrite>(store: &S, lease: &Lease, stop: &Stop) {
+    loop {
+        tokio::time::sleep(LEASE_RENEWAL).await;
+        match store.renew(lease).await {
+            Ok(()) => {}
+            Err(StoreError::LeaseLost) => break,
+            // The store may come back while the lease lives.
+            Err(_) if lease.is_valid() => {}
+            Err(_) => break,
+        }
+    }
+    stop.give(Cause::LeaseLost);
+    // Calls in flight end; the pass itself notices that it may not begin anything.
+    std::future::pending::<()>().await;
+}
+
+/// Records how the pass ended and gives the lease back.
+#[expect(clippy::too_many_arguments, reason = "the end of `run`, which has them all at hand")]
+async fn close<S: StoreWrite>(
+    store: &S,
+    lease: Lease,
+    rules: &Rules<'_>,
+    clock: Clock,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+    open: Open,
+    worked: Result<(), Failure>,
+) -> Result<Ran, Failure> {
+    let Open { begun, totals, summary, attempts, view } = open;
+    let status = match (&worked, stop.cause()) {
+        (Err(_), _) => ExecutionStatus::Failed,
+        (Ok(()), Some(Cause::Deadline)) => ExecutionStatus::Timeout,
+        (Ok(()), Some(Cause::Signal)) => ExecutionStatus::Interrupted,
+        (Ok(()), Some(Cause::LeaseLost)) => return Err(StoreError::LeaseLost.into()),
+        (Ok(()), None) if summary.error_count > 0 => ExecutionStatus::Partial,
+        (Ok(()), None) => ExecutionStatus::Completed,
+    };
+    let error = match (&worked, status) {
+        (Err(failure), _) => Some(failure.message.clone()),
+        (Ok(()), ExecutionStatus::Timeout) => Some(stopped(Cause::Deadline).message),
+        (Ok(()), ExecutionStatus::Interrupted) => Some(stopped(Cause::Signal).message),
+        (Ok(()), _) => None,
+    };
+    let execution = begun.closed(status, clock.now(), summary, error);
+    let mut changes =
+        vec![Change::Record(Recorded { execution: execution.clone(), attempts: attempts.clone() }), Change::CloseOpen];
+    if rules.mode == Mode::Real {
+        changes.push(Change::SetTotals(totals.with(&execution)));
+    }
+    let writes = records::writes(changes, rules.mode, clock.now());
+    let recorded = store.commit_and_release(lease, &writes).await;
+    reporter.event(Event::PassEnded { execution: &execution, attempts: &attempts });
+    worked?;
+    recorded?;
+    Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))
+}
+
+fn stopped(cause: Cause) -> Failure {
+    let (message, hint) = match cause {
+        Cause::Deadline => ("the pass ran into its deadline", "raise MIGRATION_JOB_TIMEOUT_MS, or let passes do less"),
+        Cause::Signal => ("the pass was stopped by a signal", "the next pass goes on"),
+        Cause::LeaseLost => return StoreError::LeaseLost.into(),
+    };
+    Failure { exit: Exit::Stopped, kind: "stopped", message: message.into(), hint: Some(hint.into()) }
+}
+
+/// A job id: the time it began, then chance. Sorts by time.
+fn new_job_id(now: Timestamp) -> String {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    format!("migration-job-{}", ulid::Ulid::from_parts(millis, fastrand::u128(..)))
+}
+
+/// What `run` prints.
+#[must_use]
+pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
+    let ended = match ran {
+        Ran::Ended(ended) => ended,
+        Ran::AnotherPassRuns { job_id } => {
+            return skipped(
+                "another_pass_running",
+                &format!("another pass is running ({job_id}), nothing to do"),
+                show,
+            );
+        }
+    };
+    let Ended { execution, attempts, view } = &**ended;
+    let exit = match execution.status {
+        ExecutionStatus::Completed | ExecutionStatus::Running => Exit::Done,
+        ExecutionStatus::Partial => Exit::ActionsFailed,
+        ExecutionStatus::Timeout | ExecutionStatus::Interrupted => Exit::Stopped,
+        ExecutionStatus::Failed => Exit::Provider,
+    };
+    let document = if show.json() {
+        let plan = view.as_ref().map_or_else(Vec::new, |(snapshot, plan)| rows(snapshot, plan, policy));
+        json::document(&json::PassDocument { execution, plan, attempts: Some(attempts) })
+    } else if show.wants_table() {
+        let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(&plan.decisions));
+        human::pass(show.screen, execution, attempts, &counts)
+    } else {
+        String::new()
+    };
+    Output { exit, document }
+}
+
+/// What `dry-run` prints.
+#[must_use]
+pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Output {
+    let Planned { execution, snapshot, plan } = planned;
+    let actions = plan.migrations(&snapshot.instances);
+    let document = if show.json() {
+        json::document(&json::PassDocument { execution, plan: rows(snapshot, plan, policy), attempts: None })
+    } else {
+        let table = human::plan(show.screen, &snapshot.instances.items, &plan.decisions, &actions, policy);
+        format!("{table}\n{}\n", human::plan_counts(&plan.decisions))
+    };
+    let exit = if detailed_exit_code && !actions.is_empty() { Exit::SomethingToDo } else { Exit::Done };
+    Output { exit, document }
+}
+
+/// What `run` prints when it is switched off.
+#[must_use]
+pub fn disabled(show: Presentation) -> Output {
+    skipped("disabled", "migrations are switched off (MIGRATION_ENABLED is false), nothing was done", show)
+}
+
+fn skipped(reason: &'static str, message: &str, show: Presentation) -> Output {
+    let document = if show.json() {
+        json::document(&json::SkippedDocument { status: "skipped", reason, message })
+    } else if show.quiet {
+        String::new()
+    } else {
+        format!("{message}\n")
+    };
+    Output { exit: Exit::Done, document }
+}
+
+fn rows<'a>(snapshot: &'a Snapshot, plan: &Plan, policy: &Policy) -> Vec<json::PlanRow<'a>> {
+    let pairs = snapshot.instances.items.iter().zip(&plan.decisions);
+    pairs.map(|(instance, decision): (_, &Decision)| json::PlanRow::new(instance, decision, policy)).collect()
+}

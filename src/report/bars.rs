@@ -1,0 +1,107 @@
+//! Progress on a terminal: one bar per phase, gone when the phase is over.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::Event;
+use crate::core::summary::Outcome;
+
+/// The bars, and the only way to write to stderr beside them.
+#[derive(Clone, Debug)]
+pub struct Bars {
+    all: MultiProgress,
+    current: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Bars {
+    /// Bars on stderr, drawn only if `visible`.
+    #[must_use]
+    pub fn new(visible: bool) -> Self {
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { all: MultiProgress::with_draw_target(target), current: Arc::default() }
+    }
+
+    pub(super) fn event(&self, event: Event<'_>) {
+        match event {
+            Event::PassBegan { .. } => self.begin("reading the fleet", None),
+            Event::Listed { received, announced } => self.with(|bar| {
+                if let Some(announced) = announced {
+                    bar.set_style(bar_style());
+                    bar.set_length(announced);
+                }
+                bar.set_position(received);
+            }),
+            Event::Observed { .. } | Event::ActionsEnd | Event::PassEnded { .. } => self.end(),
+            Event::ActionsBegin { count } => self.begin("migrating", u64::try_from(count).ok()),
+            Event::ActionEnded(attempt) => self.with(|bar| {
+                bar.inc(1);
+                if attempt.outcome == Outcome::Failed {
+                    bar.set_message(format!("last failure: {}", super::text::visible(&attempt.instance_name)));
+                }
+            }),
+            Event::FoundUnclosed { .. }
+            | Event::AnotherPassRuns { .. }
+            | Event::Decided { .. }
+            | Event::ActionResolved(_)
+            | Event::Settled(_)
+            | Event::Warned { .. } => {}
+        }
+    }
+
+    fn begin(&self, phase: &'static str, length: Option<u64>) {
+        self.end();
+        let bar = match length {
+            Some(length) => ProgressBar::new(length).with_style(bar_style()),
+            None => ProgressBar::new_spinner(),
+        };
+        let bar = self.all.add(bar.with_prefix(phase));
+        self.replace(Some(bar));
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.replace(None) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn replace(&self, bar: Option<ProgressBar>) -> Option<ProgressBar> {
+        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut current, bar)
+    }
+
+    fn with(&self, action: impl FnOnce(&ProgressBar)) {
+        let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(bar) = &*current {
+            action(bar);
+        }
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix:>18} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+impl<'a> MakeWriter<'a> for Bars {
+    type Writer = Beside<'a>;
+    fn make_writer(&'a self) -> Self::Writer {
+        Beside(&self.all)
+    }
+}
+
+/// Writes whole lines to stderr; bars make room for them.
+#[derive(Debug)]
+pub struct Beside<'a>(&'a MultiProgress);
+
+impl io::Write for Beside<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(bytes)).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

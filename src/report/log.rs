@@ -1,0 +1,315 @@
+//! Log lines on stderr: text for people, JSON for machines. Identifiers are fields; the last line of a pass is its
+//! summary.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber, debug, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::{Event, text};
+use crate::clock::Clock;
+use crate::core::model::{Instance, Status};
+use crate::core::plan::{Decision, Eligible, End, Skip};
+use crate::core::policy::Policy;
+use crate::core::summary::{ErrorKind, ExecutionStatus, Outcome, Summary};
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Begins logging. Other crates are heard from `warn` on, unless `directives` names them.
+///
+/// # Errors
+/// When logging was begun before.
+pub fn init<W>(
+    level: LevelFilter,
+    directives: Option<Targets>,
+    format: Format,
+    color: bool,
+    clock: Clock,
+    writer: W,
+) -> anyhow::Result<()>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let targets =
+        directives.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("respot", level));
+    let lines = tracing_subscriber::fmt::layer().event_format(Lines { format, color, clock }).with_writer(writer);
+    tracing_subscriber::registry().with(targets).with(lines).try_init()?;
+    Ok(())
+}
+
+/// Logs what happened in a pass.
+pub(super) fn event(event: Event<'_>) {
+    match event {
+        Event::PassBegan { execution, store } => {
+            info!(jobId = execution.job_id, dryRun = execution.dry_run, store, "pass began");
+        }
+        Event::FoundUnclosed { execution } => {
+            warn!(jobId = execution.job_id, startedAt = %execution.started_at, "an earlier pass was interrupted");
+        }
+        Event::AnotherPassRuns { job_id } => info!(jobId = job_id, "another pass is running, nothing to do"),
+        Event::Observed { snapshot } => {
+            let (instances, jobs) = (snapshot.instances.items.len(), snapshot.jobs.items.len());
+            info!(instances, jobs, "provider read");
+        }
+        Event::Decided { instance, decision, policy } => decided(instance, decision, policy),
+        Event::Settled(settlement) => {
+            let (id, called_at) = (settlement.instance.as_str(), settlement.call.called_at);
+            match &settlement.end {
+                End::Migrated => info!(instanceId = id, calledAt = %called_at, "instance is running again"),
+                End::Confirmed => {
+                    info!(instanceId = id, calledAt = %called_at, "the migrate call had its effect, migration is under way");
+                }
+                End::Failed { error } => {
+                    let error = error.as_deref().unwrap_or("no reason given");
+                    warn!(instanceId = id, calledAt = %called_at, error, "migration failed");
+                }
+                End::Vanished => {
+                    warn!(instanceId = id, calledAt = %called_at, "instance vanished during its migration");
+                }
+                End::NoEffect => {
+                    warn!(instanceId = id, calledAt = %called_at, "the migrate call had no effect, its time is withdrawn");
+                }
+                End::Closed { status } => {
+                    info!(instanceId = id, calledAt = %called_at, %status, "migration is over");
+                }
+            }
+        }
+        Event::ActionEnded(attempt) | Event::ActionResolved(attempt) => {
+            let (id, name, reason) = (attempt.instance_id.as_str(), attempt.instance_name.as_str(), &attempt.reason);
+            let (outcome, action) = (attempt.outcome.as_str(), attempt.action.as_str());
+            let response_time = attempt.response_time;
+            match (attempt.outcome, attempt.error_kind) {
+                (Outcome::Done | Outcome::Accepted | Outcome::Skipped, _) => {
+                    info!(
+                        instanceId = id,
+                        instanceName = name,
+                        action,
+                        outcome,
+                        responseTime = response_time,
+                        "{reason}"
+                    );
+                }
+                (Outcome::Failed | Outcome::Unknown, kind) => {
+                    let kind = kind.map(ErrorKind::as_str);
+                    warn!(
+                        instanceId = id,
+                        instanceName = name,
+                        action,
+                        outcome,
+                        errorKind = kind,
+                        responseTime = response_time,
+                        "{reason}"
+                    );
+                }
+            }
+        }
+        Event::Warned { message } => warn!("{message}"),
+        Event::PassEnded { execution, attempts: _ } => summary(execution),
+        Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
+    }
+}
+
+/// Logs a verdict. The sentence is made only if somebody reads it: a fleet may have 100 000 of them.
+fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
+    macro_rules! line {
+        ($macro:ident, $level:ident, $message:literal) => {
+            if tracing::enabled!(Level::$level) {
+                let detail = decision.detail(instance, policy);
+                let (id, name) = (instance.id.as_str(), instance.name.as_str());
+                $macro!(instanceId = id, instanceName = name, reason = decision.reason(), detail, $message);
+            }
+        };
+    }
+    match (decision, &instance.status) {
+        (Decision::Migrate(Eligible::NoPreviousMigration), _) => {
+            line!(info, INFO, "no previous migration found: eligible");
+        }
+        (Decision::Migrate(Eligible::CooledDown { .. }), _) => {
+            line!(info, INFO, "instance eligible for migration: time-based check passed");
+        }
+        (Decision::Skip(Skip::CoolingDown { .. }), _) => {
+            line!(info, INFO, "instance not eligible for migration: insufficient time elapsed");
+        }
+        (Decision::Skip(Skip::NotExited { failed_job: Some(_) }), _) => {
+            line!(warn, WARN, "migration failed, instance is stuck");
+        }
+        (Decision::Skip(Skip::UnreadableRecord { .. }), _) => line!(warn, WARN, "instance left alone"),
+        (Decision::Skip(Skip::NotExited { failed_job: None }), Status::Other(_)) => {
+            line!(warn, WARN, "instance left alone");
+        }
+        (Decision::Skip(_), Status::Exited) => line!(info, INFO, "instance left alone"),
+        (Decision::Skip(_), _) => line!(debug, DEBUG, "instance left alone"),
+    }
+}
+
+/// The last line of a pass.
+fn summary(execution: &crate::core::summary::Execution) {
+    let Summary {
+        total_instances: total,
+        exited_instances: exited,
+        eligible_instances: eligible,
+        migrated_instances: migrated,
+        recreated_instances: recreated,
+        skipped_instances: skipped,
+        error_count: errors,
+    } = execution.summary;
+    let message = match execution.status {
+        ExecutionStatus::Completed | ExecutionStatus::Partial => "Migration job completed",
+        ExecutionStatus::Failed => "Migration job failed",
+        ExecutionStatus::Timeout => "Migration job ran into its deadline",
+        ExecutionStatus::Interrupted => "Migration job was interrupted",
+        ExecutionStatus::Running => "Migration job is running",
+    };
+    macro_rules! line {
+        ($macro:ident) => {
+            $macro!(
+                jobId = execution.job_id,
+                status = execution.status.as_str(),
+                dryRun = execution.dry_run,
+                duration = execution.duration,
+                summary.totalInstances = total,
+                summary.exitedInstances = exited,
+                summary.eligibleInstances = eligible,
+                summary.migratedInstances = migrated,
+                summary.recreatedInstances = recreated,
+                summary.skippedInstances = skipped,
+                summary.errorCount = errors,
+                error = execution.error,
+                "{message}"
+            )
+        };
+    }
+    match execution.status {
+        ExecutionStatus::Completed | ExecutionStatus::Running => line!(info),
+        ExecutionStatus::Partial
+        | ExecutionStatus::Failed
+        | ExecutionStatus::Timeout
+        | ExecutionStatus::Interrupted => line!(warn),
+    }
+}
+
+/// Writes an event as one line. Every value is made safe for a terminal.
+struct Lines {
+    format: Format,
+    color: bool,
+    clock: Clock,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let Fields { message, values } = fields;
+        let level = *event.metadata().level();
+        let now = self.clock.now().to_string();
+        match self.format {
+            Format::Json => {
+                let mut line = Map::new();
+                line.insert("timestamp".into(), now.into());
+                line.insert("level".into(), level.as_str().to_ascii_lowercase().into());
+                line.insert("message".into(), message.into());
+                for (name, value) in values {
+                    insert(&mut line, name, value);
+                }
+                writeln!(writer, "{}", text::escape_json(&Value::Object(line).to_string()))
+            }
+            Format::Text => {
+                let (color, reset) = if self.color { (color_of(level), "\u{1b}[0m") } else { ("", "") };
+                write!(writer, "{now} {color}{level:<5}{reset} {}", text::visible(&message))?;
+                for (name, value) in values {
+                    let shown = match value {
+                        Value::String(value) if !value.is_empty() && !value.contains([' ', '"', '=']) => value,
+                        Value::String(value) => format!("{value:?}"),
+                        other => other.to_string(),
+                    };
+                    write!(writer, " {}={}", name.strip_prefix("summary.").unwrap_or(name), text::visible(&shown))?;
+                }
+                writeln!(writer)
+            }
+        }
+    }
+}
+
+fn color_of(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\u{1b}[31m",
+        Level::WARN => "\u{1b}[33m",
+        Level::INFO => "\u{1b}[32m",
+        Level::DEBUG | Level::TRACE => "\u{1b}[2m",
+    }
+}
+
+/// Puts `a.b` as `b` into the object `a`.
+fn insert(line: &mut Map<String, Value>, name: &str, value: Value) {
+    match name.split_once('.') {
+        Some((object, field)) => {
+            let inner = line.entry(object).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(inner) = inner {
+                inner.insert(field.into(), value);
+            }
+        }
+        None => {
+            line.insert(name.into(), value);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(message)) => self.message = message,
+            (name, value) => self.values.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}

@@ -1,0 +1,143 @@
+//! What people and scripts see. Work emits [`Event`]s; nobody else prints.
+//!
+//! [`log`] turns events into log lines, [`bars`] into progress on a terminal; [`human`] and [`json`] write the final
+//! documents.
+
+pub mod bars;
+pub mod human;
+pub mod json;
+pub mod log;
+pub mod text;
+
+use std::io::Write as _;
+
+use crate::core::model::{Instance, Snapshot};
+use crate::core::plan::{Decision, Settlement};
+use crate::core::policy::Policy;
+use crate::core::summary::{Attempt, Execution};
+
+/// Something that happened in a pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A pass begins.
+    PassBegan {
+        /// The pass.
+        execution: &'a Execution,
+        /// The store it remembers in.
+        store: &'a str,
+    },
+    /// An earlier pass never closed.
+    FoundUnclosed {
+        /// That pass.
+        execution: &'a Execution,
+    },
+    /// Another pass is at work.
+    AnotherPassRuns {
+        /// Its job id.
+        job_id: &'a str,
+    },
+    /// A page of instances came.
+    Listed {
+        /// Instances so far.
+        received: u64,
+        /// Instances there are, if the provider said so.
+        announced: Option<u64>,
+    },
+    /// The provider's world was read.
+    Observed {
+        /// What was seen.
+        snapshot: &'a Snapshot,
+    },
+    /// A verdict on one instance.
+    Decided {
+        /// The instance.
+        instance: &'a Instance,
+        /// The verdict.
+        decision: &'a Decision,
+        /// The rules it follows.
+        policy: &'a Policy,
+    },
+    /// The end of a call of an earlier pass.
+    Settled(&'a Settlement),
+    /// Actions begin.
+    ActionsBegin {
+        /// How many.
+        count: usize,
+    },
+    /// An action ended.
+    ActionEnded(&'a Attempt),
+    /// A second look told how an action in doubt ended.
+    ActionResolved(&'a Attempt),
+    /// All actions ended.
+    ActionsEnd,
+    /// Something an operator should know that stops nothing.
+    Warned {
+        /// In one sentence.
+        message: &'a str,
+    },
+    /// The pass ended and is recorded.
+    PassEnded {
+        /// The pass.
+        execution: &'a Execution,
+        /// What it did.
+        attempts: &'a [Attempt],
+    },
+}
+
+/// Hears what happens.
+pub trait Reporter {
+    /// Told of each event, in order.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// The reporter of the program: log lines, and progress where somebody watches.
+#[derive(Debug)]
+pub struct Console {
+    bars: bars::Bars,
+    verdicts: bool,
+}
+
+impl Console {
+    /// A console that draws on `bars`, and logs the verdicts on instances only if no table will show them.
+    #[must_use]
+    pub fn new(bars: bars::Bars, verdicts: bool) -> Self {
+        Self { bars, verdicts }
+    }
+}
+
+impl Reporter for Console {
+    fn event(&self, event: Event<'_>) {
+        self.bars.event(event);
+        if self.verdicts || !matches!(event, Event::Decided { .. }) {
+            log::event(event);
+        }
+    }
+}
+
+/// Writes a document to stdout. A reader that went away (`respot history | head`) is no error.
+pub fn print(document: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(document.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Says on stderr why the program could not do its work, and how to mend it. What comes from outside is made safe.
+pub fn complain(message: &str, hint: Option<&str>) {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "error: {}", lines(message));
+    if let Some(hint) = hint {
+        let _ = writeln!(err, "hint: {}", lines(hint));
+    }
+}
+
+/// Line by line, since usage errors have several.
+fn lines(message: &str) -> String {
+    message.trim_end().split('\n').map(text::visible).collect::<Vec<_>>().join("\n")
+}

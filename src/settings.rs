@@ -1,0 +1,588 @@
+//! Flags, environment and file become [`Settings`], checked before anything is asked of anybody.
+//!
+//! The only reader of the environment. Secrets are wrapped as soon as they are read.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use url::Url;
+
+use crate::cli::{Cli, Global};
+use crate::core::model::Timestamp;
+use crate::core::policy::{Eligibility, Policy, Scope, Selector};
+
+/// A setting: its name in the environment, its default and what it means. In the file the name is in lower case.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// The environment variable.
+    pub name: &'static str,
+    /// As the README shows it.
+    pub default: &'static str,
+    /// Range and meaning.
+    pub meaning: &'static str,
+}
+
+/// Every setting, in the order of the README.
+pub const SETTINGS: &[Described] = &[
+    setting("NOVITA_API_KEY", "none", "the key; or `NOVITA_API_KEY_FILE`. Needed by all but `history` and `status`"),
+    setting("NOVITA_API_KEY_FILE", "none", "a file that holds the key"),
+    setting("NOVITA_API_BASE_URL", DEFAULT_BASE_URL, "where the provider's API lives"),
+    setting("REDIS_URL", "embedded store", "`redis://`, `rediss://` (TLS) or `sqlite:PATH`; also `--store`"),
+    setting("REDIS_KEY_PREFIX", "respot:", "before every key; may be empty"),
+    setting("MIGRATION_ENABLED", "true", "`false`: `run` says so and exits 0"),
+    setting(
+        "MIGRATION_INTERVAL_MINUTES",
+        "15",
+        "1-60; how often the schedule calls; `status` derives the next pass from it",
+    ),
+    setting("MIGRATION_JOB_TIMEOUT_MS", "600000", "60000-1800000; deadline of one pass"),
+    setting("MIGRATION_MAX_CONCURRENT", "5", "1-20; provider writes in flight"),
+    setting("MIGRATION_DRY_RUN", "false", "`true`: `run` is a rehearsal, nothing is written to the provider"),
+    setting("MIGRATION_RETRY_FAILED", "true", "whether `run` looks after failed migrations; shown by `status`"),
+    setting("MIGRATION_LOG_LEVEL", "info", "trace, debug, info, warn, error; `RUST_LOG` wins when set"),
+    setting("MIGRATION_ELIGIBILITY_INTERVAL_HOURS", "4", "1-168; cooldown of each instance"),
+    setting(
+        "MIGRATION_ELIGIBILITY",
+        "time",
+        "`time`, or `reclaimed`: only with evidence of a reclaim; also `--eligibility`",
+    ),
+    setting("MIGRATION_SCOPE", "spot", "`spot`, or `all`: whatever the billing; also `--scope`"),
+];
+
+/// Settings of the contract that this version does not act on; whoever sets one is told so.
+const NOT_YET: &[&str] = &[
+    "MIGRATION_RECREATE_ORDER",
+    "MIGRATION_RECREATE_WAIT_MS",
+    "MIGRATION_MAX_RECREATE_PERCENT",
+    "WEBHOOK_URL",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_SECRET_FILE",
+    "RESPOT_PING_URL",
+    "RESPOT_METRICS_FILE",
+    "RESPOT_PUSHGATEWAY_URL",
+];
+
+const DEFAULT_BASE_URL: &str = "https://api.novita.ai/gpu-instance/openapi";
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Described {
+    Described { name, default, meaning }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// Where passes remember.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSetting {
+    /// A Redis server.
+    Redis {
+        /// Its address, which may hold a password.
+        url: Secret,
+        /// Before every key.
+        prefix: String,
+    },
+    /// The embedded store: one file.
+    Sqlite(PathBuf),
+}
+
+/// Everything a command needs to know, valid by construction.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The provider's key; present for every pass.
+    pub api_key: Option<Secret>,
+    /// The provider's address.
+    pub api_base_url: Url,
+    /// Where to remember.
+    pub store: StoreSetting,
+    /// Whether `run` does anything.
+    pub enabled: bool,
+    /// How often the schedule calls.
+    pub interval: Duration,
+    /// Deadline of one pass.
+    pub job_timeout: Duration,
+    /// Provider writes in flight.
+    pub max_concurrent: usize,
+    /// Whether `run` is a rehearsal.
+    pub rehearsal: bool,
+    /// Whether `run` looks after failed migrations.
+    pub retry_failed: bool,
+    /// What is logged, if a flag or `MIGRATION_LOG_LEVEL` says so.
+    pub log_level: Option<LevelFilter>,
+    /// `RUST_LOG`.
+    pub log_directives: Option<Targets>,
+    /// Whether `NO_COLOR` is set.
+    pub no_color: bool,
+    /// The rules of eligibility.
+    pub policy: Policy,
+    /// In place of the system's time.
+    pub now: Option<Timestamp>,
+    /// What the operator should know about these settings.
+    pub warnings: Vec<String>,
+}
+
+/// A setting that cannot be used (exit code 2). Names the setting, the value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingsError {
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+impl SettingsError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+type Result<T, E = SettingsError> = std::result::Result<T, E>;
+
+/// The environment as this program sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// Reads the process's environment. Variables that are not UTF-8 and none of ours are passed over.
+    ///
+    /// # Errors
+    /// When one of ours is not UTF-8.
+    #[expect(clippy::disallowed_methods, reason = "the one site that reads the environment")]
+    pub fn of_process() -> Result<Self> {
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => variables.push((name, value)),
+                Err(_) if is_ours(&name) => return Err(SettingsError::new(format!("{name} is not valid UTF-8"))),
+                Err(_) => {}
+            }
+        }
+        Ok(Self(variables))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A variable that is set to something.
+    fn non_empty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == name) || NOT_YET.contains(&name)
+}
+
+/// Where a value came from, for messages.
+#[derive(Clone, Debug)]
+enum Source {
+    Flag(&'static str),
+    Environment,
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "from {flag}"),
+            Self::Environment => f.write_str("from the environment"),
+            Self::File(path) => write!(f, "from {}", path.display()),
+        }
+    }
+}
+
+/// A value as it was written, with its place.
+struct Given {
+    name: &'static str,
+    value: String,
+    source: Source,
+}
+
+impl Given {
+    fn wrong(&self, allowed: &str) -> SettingsError {
+        let Self { name, value, source } = self;
+        SettingsError::new(format!("{name} is {value:?}, allowed is {allowed} ({source})"))
+    }
+}
+
+/// The three layers.
+struct Layers<'a> {
+    environment: &'a Environment,
+    file: Vec<(&'static str, String)>,
+    file_path: PathBuf,
+}
+
+impl Layers<'_> {
+    /// The value of a setting: environment over file. An empty variable counts as not set.
+    fn get(&self, name: &'static str) -> Option<Given> {
+        if let Some(value) = self.environment.non_empty(name) {
+            return Some(Given { name, value: value.trim().to_owned(), source: Source::Environment });
+        }
+        let (_, value) = self.file.iter().find(|(known, _)| *known == name)?;
+        Some(Given { name, value: value.clone(), source: Source::File(self.file_path.clone()) })
+    }
+
+    /// A flag over the other layers.
+    fn with_flag(&self, flag: &'static str, given: Option<&String>, name: &'static str) -> Option<Given> {
+        match given {
+            Some(value) => Some(Given { name, value: value.clone(), source: Source::Flag(flag) }),
+            None => self.get(name),
+        }
+    }
+
+    fn number(&self, name: &'static str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
+        let Some(given) = self.get(name) else { return Ok(default) };
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        given.value.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| given.wrong(&allowed))
+    }
+
+    fn truth(&self, name: &'static str, default: bool) -> Result<bool> {
+        let Some(given) = self.get(name) else { return Ok(default) };
+        match given.value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(given.wrong("true or false")),
+        }
+    }
+}
+
+/// One of a few words.
+fn word<T: Copy>(given: Option<Given>, default: T, words: &[(&str, T)]) -> Result<T> {
+    let Some(given) = given else { return Ok(default) };
+    let allowed = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
+    words
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(&given.value))
+        .map(|(_, value)| *value)
+        .ok_or_else(|| given.wrong(&allowed()))
+}
+
+impl Settings {
+    /// Puts the layers together.
+    ///
+    /// # Errors
+    /// The first setting that is misspelt, cannot be read or is out of range.
+    pub fn load(cli: &Cli, environment: &Environment) -> Result<Self> {
+        let Global { config, store, output: _, quiet, verbose, color: _, log_format: _, now } = &cli.global;
+        let mut warnings = check_names(environment)?;
+        let (file_path, file) = read_file(config.as_deref(), environment)?;
+        let layers = Layers { environment, file, file_path };
+        let pass = cli.command.pass().cloned().unwrap_or_default();
+
+        let api_key = api_key(&layers)?;
+        if api_key.is_none() && cli.command.pass().is_some() {
+            return Err(SettingsError::new("NOVITA_API_KEY is not set")
+                .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key"));
+        }
+        let api_base_url = base_url(&layers)?;
+        if api_base_url.scheme() == "http" && !is_loopback(&api_base_url) {
+            warnings.push("NOVITA_API_BASE_URL is not https: the key travels in the open".into());
+        }
+        let eligibility = layers.with_flag("--eligibility", pass.eligibility.as_ref(), "MIGRATION_ELIGIBILITY");
+        let scope = layers.with_flag("--scope", pass.scope.as_ref(), "MIGRATION_SCOPE");
+        let policy = Policy {
+            eligibility: word(
+                eligibility,
+                Eligibility::Time,
+                &[("time", Eligibility::Time), ("reclaimed", Eligibility::Reclaimed)],
+            )?,
+            scope: word(scope, Scope::Spot, &[("spot", Scope::Spot), ("all", Scope::All)])?,
+            cooldown: Duration::from_secs(3600 * layers.number("MIGRATION_ELIGIBILITY_INTERVAL_HOURS", 4, 1..=168)?),
+            only: selectors("--only", &pass.only)?,
+            exclude: selectors("--exclude", &pass.exclude)?,
+            max_migrations: pass.max_migrations,
+        };
+        let max_concurrent = layers.number("MIGRATION_MAX_CONCURRENT", 5, 1..=20)?;
+        let level = log_level(&layers)?;
+        let log_level = match (*quiet, *verbose) {
+            (true, _) => Some(LevelFilter::ERROR),
+            (false, 0) => level,
+            (false, 1) => Some(LevelFilter::DEBUG),
+            (false, _) => Some(LevelFilter::TRACE),
+        };
+        Ok(Self {
+            api_key,
+            api_base_url,
+            store: store_setting(store.as_ref(), &layers, environment)?,
+            enabled: layers.truth("MIGRATION_ENABLED", true)?,
+            interval: Duration::from_secs(60 * layers.number("MIGRATION_INTERVAL_MINUTES", 15, 1..=60)?),
+            job_timeout: Duration::from_millis(layers.number(
+                "MIGRATION_JOB_TIMEOUT_MS",
+                600_000,
+                60_000..=1_800_000,
+            )?),
+            max_concurrent: usize::try_from(max_concurrent).unwrap_or(1),
+            rehearsal: layers.truth("MIGRATION_DRY_RUN", false)?,
+            retry_failed: layers.truth("MIGRATION_RETRY_FAILED", true)?,
+            log_level,
+            // A flag was meant for this one call, so it wins over the environment.
+            log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment)? },
+            no_color: environment.non_empty("NO_COLOR").is_some(),
+            policy,
+            now: now.as_deref().map(parse_now).transpose()?,
+            warnings,
+        })
+    }
+}
+
+fn parse_now(text: &str) -> Result<Timestamp> {
+    text.parse()
+        .map_err(|_| SettingsError::new(format!("--now is {text:?}, allowed is a time such as 2024-01-15T10:45:00Z")))
+}
+
+/// Refuses variables that look like one of ours but are not: a misspelt `MIGRATION_DRY_RUN` would make a rehearsal
+/// real.
+fn check_names(environment: &Environment) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for (name, value) in &environment.0 {
+        if NOT_YET.contains(&name.as_str()) && !value.is_empty() {
+            warnings.push(format!("{name} is set, but this version does not act on it"));
+        }
+        if is_ours(name) {
+            continue;
+        }
+        if let Some(meant) = similar(name) {
+            return Err(SettingsError::new(format!("the environment variable {name} is no setting"))
+                .hint(format!("did you mean {meant}? Otherwise remove it")));
+        }
+    }
+    Ok(warnings)
+}
+
+/// The setting that a misspelt name comes close to, if any. Underscores and case do not count.
+fn similar(name: &str) -> Option<&'static str> {
+    let squeeze = |name: &str| name.replace('_', "").to_ascii_uppercase();
+    let squeezed = squeeze(name);
+    let known = SETTINGS.iter().map(|setting| setting.name).chain(NOT_YET.iter().copied());
+    // Only names that share our prefixes: other programs have variables too.
+    known
+        .filter(|known| known.starts_with("MIGRATION") || known.starts_with("NOVITA") || known.starts_with("RESPOT"))
+        .map(|known| (strsim::damerau_levenshtein(&squeeze(known), &squeezed), known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Reads the configuration file: the one named, or the first that exists, or none.
+fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(PathBuf, Vec<(&'static str, String)>)> {
+    let named = flag.map(Path::to_path_buf).or_else(|| environment.non_empty("RESPOT_CONFIG").map(PathBuf::from));
+    let path = match named {
+        Some(path) => Some(path),
+        None => default_files(environment).into_iter().find(|path| path.exists()),
+    };
+    let Some(path) = path else { return Ok((PathBuf::new(), Vec::new())) };
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        SettingsError::new(format!("cannot read the configuration file {}: {error}", path.display()))
+    })?;
+    let entries = parse_file(&path, &text)?;
+    Ok((path, entries))
+}
+
+fn default_files(environment: &Environment) -> Vec<PathBuf> {
+    let user = environment
+        .non_empty("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| environment.non_empty("HOME").map(|home| Path::new(home).join(".config")));
+    let folders = user.map(|folder| folder.join("respot")).into_iter().chain([PathBuf::from("/etc/respot")]);
+    folders.map(|folder| folder.join("respot.toml")).collect()
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        // The error's own text quotes the line, which may hold the key.
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        SettingsError::new(format!("{} line {line}: {}", path.display(), error.message()))
+    })?;
+    let mut entries = Vec::new();
+    for (key, value) in table {
+        let name = key.to_ascii_uppercase();
+        let Some(known) = SETTINGS.iter().find(|setting| setting.name == name && key == key.to_ascii_lowercase())
+        else {
+            let error = SettingsError::new(format!("{}: unknown key {key:?}", path.display()));
+            let not_yet = NOT_YET.contains(&name.as_str());
+            return Err(match similar(&name) {
+                _ if not_yet => error.hint("this version does not have that setting yet; remove it"),
+                Some(meant) => error.hint(format!("did you mean {}?", meant.to_ascii_lowercase())),
+                None => error.hint("keys are the names of the environment variables in lower case"),
+            });
+        };
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+                let what = value.type_str();
+                return Err(SettingsError::new(format!(
+                    "{}: {key} is of type {what}, allowed is a string, an integer or a boolean",
+                    path.display()
+                )));
+            }
+        };
+        entries.push((known.name, value));
+    }
+    Ok(entries)
+}
+
+fn api_key(layers: &Layers<'_>) -> Result<Option<Secret>> {
+    let (key, file) = (layers.get("NOVITA_API_KEY"), layers.get("NOVITA_API_KEY_FILE"));
+    let from_file = |source: &Source| matches!(source, Source::File(_));
+    let given = match (key, file) {
+        // The environment over the file also between the two ways to give the key.
+        (Some(key), Some(file)) if from_file(&key.source) && !from_file(&file.source) => read_key(&file)?,
+        (Some(key), _) => key,
+        (None, Some(file)) => read_key(&file)?,
+        (None, None) => return Ok(None),
+    };
+    let Given { name, value, source } = given;
+    if value.is_empty() {
+        return Err(SettingsError::new(format!("{name} holds no key ({source})")));
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(SettingsError::new(format!("{name} holds characters that no key has, such as a space ({source})"))
+            .hint("copy the key again; its value is not shown here"));
+    }
+    Ok(Some(Secret(value)))
+}
+
+fn read_key(given: &Given) -> Result<Given> {
+    let Given { name, value: path, source } = given;
+    let key = std::fs::read_to_string(path).map_err(|error| {
+        SettingsError::new(format!("{name} names {path:?}, which cannot be read: {error} ({source})"))
+    })?;
+    Ok(Given { name, value: key.trim().to_owned(), source: source.clone() })
+}
+
+fn base_url(layers: &Layers<'_>) -> Result<Url> {
+    let default = || Given { name: "", value: DEFAULT_BASE_URL.into(), source: Source::Environment };
+    let given = layers.get("NOVITA_API_BASE_URL").unwrap_or_else(default);
+    let allowed = "an http:// or https:// address without user, query and fragment";
+    let url = Url::parse(&given.value).map_err(|_| given.wrong(allowed))?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    if !plain {
+        // Not shown: whoever writes a user there wrote a password, too.
+        return Err(SettingsError::new(format!("NOVITA_API_BASE_URL holds a user, allowed is {allowed}")));
+    }
+    let usable = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if usable { Ok(url) } else { Err(given.wrong(allowed)) }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn store_setting(flag: Option<&String>, layers: &Layers<'_>, environment: &Environment) -> Result<StoreSetting> {
+    let Some(given) = layers.with_flag("--store", flag, "REDIS_URL") else {
+        return Ok(StoreSetting::Sqlite(default_state_file(environment)?));
+    };
+    let Given { name, value, source } = given;
+    if let Some(path) = value.strip_prefix("sqlite:") {
+        if path.is_empty() {
+            return Err(SettingsError::new(format!("{name} is \"sqlite:\", a path is missing ({source})")));
+        }
+        return Ok(StoreSetting::Sqlite(path.into()));
+    }
+    // The value is not shown: it may hold a password.
+    let wrong = |what: &str| {
+        SettingsError::new(format!("{name} {what} ({source})"))
+            .hint("allowed is redis://[user:password@]host[:port][/db], rediss://… for TLS, or sqlite:PATH")
+    };
+    let url = Url::parse(&value).map_err(|error| wrong(&format!("is no address: {error}")))?;
+    if !matches!(url.scheme(), "redis" | "rediss") {
+        return Err(wrong(&format!("begins with {}:, which is no store", url.scheme())));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("names no host"));
+    }
+    let database = url.path().trim_matches('/');
+    if !database.is_empty() && database.parse::<u16>().is_err() {
+        return Err(wrong(&format!("names the database {database:?}, which is no number")));
+    }
+    // The one setting whose empty value means something.
+    let prefix = match environment.get("REDIS_KEY_PREFIX") {
+        Some(prefix) => prefix.to_owned(),
+        None => layers.get("REDIS_KEY_PREFIX").map_or_else(|| "respot:".into(), |given| given.value),
+    };
+    Ok(StoreSetting::Redis { url: Secret(value), prefix })
+}
+
+/// Where the embedded store lives when nobody says (contract, section 2).
+fn default_state_file(environment: &Environment) -> Result<PathBuf> {
+    // systemd may name several folders; the first is ours.
+    if let Some(folder) = environment.non_empty("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()) {
+        return Ok(Path::new(folder).join("state.db"));
+    }
+    if let Some(folder) = environment.non_empty("XDG_STATE_HOME") {
+        return Ok(Path::new(folder).join("respot/state.db"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/respot/state.db".into());
+    }
+    let home = environment.non_empty("HOME").ok_or_else(|| {
+        SettingsError::new("no place for the state file: neither HOME nor XDG_STATE_HOME is set")
+            .hint("name one with --store sqlite:PATH")
+    })?;
+    Ok(Path::new(home).join(".local/state/respot/state.db"))
+}
+
+fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {
+    let parse = |pattern: &String| {
+        Selector::parse(pattern)
+            .map_err(|error| SettingsError::new(format!("{flag} {pattern:?} is no pattern: {error}")))
+    };
+    patterns.iter().map(parse).collect()
+}
+
+fn log_level(layers: &Layers<'_>) -> Result<Option<LevelFilter>> {
+    let Some(given) = layers.get("MIGRATION_LOG_LEVEL") else { return Ok(None) };
+    let words = [
+        ("trace", LevelFilter::TRACE),
+        ("debug", LevelFilter::DEBUG),
+        ("info", LevelFilter::INFO),
+        ("warn", LevelFilter::WARN),
+        ("error", LevelFilter::ERROR),
+    ];
+    word(Some(given), LevelFilter::INFO, &words).map(Some)
+}
+
+fn log_directives(environment: &Environment) -> Result<Option<Targets>> {
+    let Some(text) = environment.non_empty("RUST_LOG") else { return Ok(None) };
+    Targets::from_str(text)
+        .map(Some)
+        .map_err(|_| SettingsError::new(format!("RUST_LOG is {text:?}, allowed is for example info or respot=debug")))
+}

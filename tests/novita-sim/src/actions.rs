@@ -1,0 +1,248 @@
+//! The calls that change something: what is refused, and what begins.
+
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Op};
+use crate::machine::{Fate, Machine, Volume};
+use crate::settings::MigrateAnswer;
+use crate::wire::Refusal;
+use crate::world::World;
+
+impl World {
+    /// An action on one instance (fact sheet, section 2.4).
+    pub(crate) fn act(&mut self, op: Op, body: &Value) -> Result<Answer, Refusal> {
+        let id = body.get("instanceId").and_then(Value::as_str).filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| Refusal::invalid("instanceId is required"))?;
+        let slot = self.slot(id).ok_or_else(Refusal::not_found)?;
+        let machine = self.machine_at(slot).ok_or_else(Refusal::not_found)?;
+        let status = machine.status.as_str();
+        let is_busy = self.unfinished_jobs_of(id).next().is_some();
+        let steps: (&'static str, &[&'static str]) = match op {
+            Op::Migrate => return self.act_migrate(id, slot),
+            Op::Delete if machine.billing_mode == "monthly" => {
+                let message = "a monthly instance cannot be released";
+                return Err(Refusal::new(400, "PREPAID_INSTANCE_NOT_SUPPORT_RELEASE", message));
+            }
+            Op::Delete if matches!(status, "toRemove" | "removing" | "removed") => {
+                return Err(Refusal::invalid_state());
+            }
+            Op::Delete => {
+                self.remove(slot);
+                return Ok(Answer::json("{}"));
+            }
+            Op::AutoMigrate => {
+                let complete = ["autoMigrateOpen", "autoMigrateSystemDisk"].iter().all(|key| body[*key].is_boolean());
+                let missing = || Refusal::invalid("autoMigrateOpen and autoMigrateSystemDisk are required");
+                return complete.then(|| Answer::json("{}")).ok_or_else(missing);
+            }
+            Op::Start if status == "exited" && !is_busy => {
+                self.can_pay()?;
+                if machine.node_taken {
+                    return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "start instance error"));
+                }
+                ("toStart", &["starting", "running"])
+            }
+            Op::Stop if status == "running" && !is_busy => ("toStop", &["stopping", "exited"]),
+            Op::Restart if status == "running" && !is_busy => ("toRestart", &["restarting", "running"]),
+            _ => return Err(Refusal::invalid_state()),
+        };
+        let (first, then) = steps;
+        let answer = Answer::json(json!({"instanceId": id, "state": first}).to_string());
+        self.begin(slot, first, then);
+        Ok(answer)
+    }
+
+    fn act_migrate(&mut self, id: &str, slot: usize) -> Result<Answer, Refusal> {
+        let machine = self.machine_at(slot).ok_or_else(Refusal::not_found)?;
+        let is_busy = self.unfinished_jobs_of(id).next().is_some();
+        let is_notified = matches!(machine.spot_status.as_str(), "notified" | "reclaiming");
+        if is_busy
+            || !matches!(machine.status.as_str(), "running" | "exited")
+            || is_notified && self.rules.refuse_notified
+        {
+            return Err(Refusal::invalid_state());
+        }
+        self.can_pay()?;
+        let (no_stock, gpus) = (machine.fate == Fate::NoStock, machine.gpu_num);
+        let product = machine.product_id.clone();
+        if no_stock || !self.take_stock(&product, gpus) {
+            let reason = if self.rng.bool() { "INSUFFICIENT_RESOURCE" } else { "MIGRATE_INSUFFICIENT_RESOURCE" };
+            return Err(Refusal::new(400, reason, "no node can host this spec"));
+        }
+        let job = self.migrate(slot);
+        let answers = [MigrateAnswer::Empty, MigrateAnswer::Object, MigrateAnswer::JobId, MigrateAnswer::InstanceId];
+        let answer = match self.rules.wire.migrate_answer {
+            MigrateAnswer::Seeded => answers[self.rng.usize(..answers.len())],
+            answer => answer,
+        };
+        Ok(match answer {
+            MigrateAnswer::Empty | MigrateAnswer::Seeded => Answer::json(""),
+            MigrateAnswer::Object => Answer::json("{}"),
+            MigrateAnswer::JobId => Answer::json(json!({"jobId": job}).to_string()),
+            MigrateAnswer::InstanceId => Answer::json(json!({"instanceId": id}).to_string()),
+        })
+    }
+
+    /// A creation (fact sheet, section 2.3).
+    pub(crate) fn create_instance(&mut self, body: &Value) -> Result<Answer, Refusal> {
+        let mut wanted = parse_create(body)?;
+        let product = self.products.iter().find(|product| product.id == wanted.product_id);
+        let product = product.ok_or_else(|| Refusal::invalid("invalid productId"))?.clone();
+        if wanted.rootfs_size > product.max_rootfs {
+            return Err(Refusal::invalid("invalid rootfsSize"));
+        }
+        if wanted.billing_mode == "spot" && product.spot_price.is_none() {
+            return Err(Refusal::new(400, "UNSUPPORTED_BILLING_MODE", "billing mode is not supported"));
+        }
+        if wanted.cluster_id.is_empty() {
+            let first = self.clusters.iter().find(|cluster| product.is_in(&cluster.id));
+            wanted.cluster_id = first.map(|cluster| cluster.id.clone()).unwrap_or_default();
+        } else if !self.clusters.iter().any(|cluster| cluster.id == wanted.cluster_id) {
+            return Err(Refusal::invalid("invalid clusterId"));
+        }
+        self.can_pay()?;
+        if self.rules.instance_quota.is_some_and(|quota| self.machines().count() >= quota) {
+            return Err(Refusal::new(400, "CREATE_INSTANCE_LIMIT", "too many instances"));
+        }
+        if !product.is_in(&wanted.cluster_id) || !self.take_stock(&product.id, wanted.gpu_num) {
+            return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "no node can host this spec"));
+        }
+        wanted.id = self.new_id();
+        wanted.product_name = Some(product.name);
+        wanted.cpu_num = product.cpu_per_gpu * wanted.gpu_num;
+        wanted.memory = product.memory_per_gpu * wanted.gpu_num;
+        wanted.status = if product.id.ends_with(".v2") { "pending".into() } else { "toCreate".into() };
+        wanted.created_at = self.now_ms();
+        let answer = Answer::json(json!({"id": wanted.id}).to_string());
+        self.create(wanted);
+        Ok(answer)
+    }
+
+    /// Jobs under way can be broken, migrations cannot (fact sheet, section 2.6).
+    pub(crate) fn break_job(&mut self, body: &Value) -> Result<Answer, Refusal> {
+        let id = body.get("jobId").and_then(Value::as_str).ok_or_else(|| Refusal::invalid("jobId is required"))?;
+        let job = self.jobs.iter_mut().find(|job| job.id == id);
+        let job = job.ok_or_else(|| Refusal::new(400, "JOB_NOT_FOUND", "job not found"))?;
+        if job.kind != "saveImage" || !job.is_unfinished() {
+            return Err(Refusal::new(400, "MIGRATION_JOB_NOT_BREAKABLE", "the job cannot be broken"));
+        }
+        job.state = "break".into();
+        Ok(Answer::json(json!({"jobId": id}).to_string()))
+    }
+
+    fn can_pay(&self) -> Result<(), Refusal> {
+        let broke = || Refusal::new(400, "BALANCE_NOT_ENOUGH", "balance is not enough");
+        self.rules.balance.then_some(()).ok_or_else(broke)
+    }
+
+    /// Takes so many GPUs of a product, if they are there. Products of the past have what they need.
+    fn take_stock(&mut self, product: &str, gpus: u32) -> bool {
+        let Some(product) = self.product_mut(product) else { return true };
+        if product.stock == u32::MAX {
+            return true;
+        }
+        let left = product.stock.checked_sub(gpus);
+        product.stock = left.unwrap_or(product.stock);
+        left.is_some()
+    }
+}
+
+/// Reads the body of a create as strictly as the provider.
+fn parse_create(body: &Value) -> Result<Machine, Refusal> {
+    let text = |key: &str, limit: usize| match &body[key] {
+        Value::Null => Ok(String::new()),
+        Value::String(text) if text.chars().count() <= limit => Ok(text.clone()),
+        _ => Err(Refusal::invalid(&format!("invalid {key}"))),
+    };
+    let required = |key: &str, limit: usize| {
+        let value = text(key, limit)?;
+        if value.is_empty() { Err(Refusal::invalid(&format!("{key} is required"))) } else { Ok(value) }
+    };
+    let count = |key: &str, low: u64, high: u64| {
+        let value = body[key].as_u64().filter(|value| (low..=high).contains(value));
+        value.and_then(|value| u32::try_from(value).ok()).ok_or_else(|| Refusal::invalid(&format!("invalid {key}")))
+    };
+    let kind = required("kind", 8)?;
+    let billing_mode = match text("billingMode", 16)?.as_str() {
+        "" if body["month"].as_u64().is_some_and(|month| month > 0) => "monthly",
+        "" | "onDemand" => "onDemand",
+        "monthly" => "monthly",
+        "spot" => "spot",
+        _ => return Err(Refusal::invalid("invalid billingMode")),
+    };
+    if !matches!(kind.as_str(), "gpu" | "cpu") {
+        return Err(Refusal::invalid("invalid kind"));
+    }
+    Ok(Machine {
+        id: String::new(),
+        name: text("name", 255)?,
+        status: String::new(),
+        billing_mode: billing_mode.into(),
+        spot_status: String::new(),
+        spot_reclaim_at: 0,
+        cluster_id: text("clusterId", 255)?,
+        product_id: required("productId", 255)?,
+        product_name: None,
+        gpu_num: count("gpuNum", 1, 8)?,
+        cpu_num: 0,
+        memory: 0,
+        rootfs_size: count("rootfsSize", 0, 6144)?.max(10),
+        image_url: required("imageUrl", 500)?,
+        image_auth_id: text("imageAuthId", 255)?,
+        command: text("command", 2047)?,
+        entrypoint: text("entrypoint", 2047)?,
+        ports: parse_ports(&text("ports", 2047)?)?,
+        volumes: parse_volumes(&body["networkStorages"])?,
+        envs: parse_envs(&body["envs"])?,
+        kind,
+        created_at: 0,
+        last_started_at: 0,
+        last_stopped_at: 0,
+        fate: Fate::Seeded,
+        node_taken: false,
+        quirks: 0,
+    })
+}
+
+/// `80/http,3306/tcp`
+fn parse_ports(text: &str) -> Result<Vec<(u16, String)>, Refusal> {
+    let invalid = || Refusal::invalid("invalid ports");
+    let ports = text.split(',').filter(|_| !text.is_empty()).map(|port| {
+        let (port, kind) = port.split_once('/').ok_or_else(invalid)?;
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0 && !(2222..=2224).contains(port));
+        match (port, kind) {
+            (Some(port), "http" | "tcp") => Ok((port, kind.to_owned())),
+            _ => Err(invalid()),
+        }
+    });
+    let ports = ports.collect::<Result<Vec<_>, _>>()?;
+    if ports.len() <= 15 { Ok(ports) } else { Err(invalid()) }
+}
+
+fn items<'a>(value: &'a Value, key: &str, limit: usize) -> Result<&'a [Value], Refusal> {
+    match value {
+        Value::Null => Ok(&[]),
+        Value::Array(items) if items.len() <= limit => Ok(items),
+        _ => Err(Refusal::invalid(&format!("invalid {key}"))),
+    }
+}
+
+fn parse_envs(value: &Value) -> Result<Vec<(String, String)>, Refusal> {
+    let pair = |item: &Value| {
+        let text = |key: &str, limit: usize| item[key].as_str().filter(|text| text.chars().count() <= limit);
+        let (key, value) = (text("key", 511)?, text("value", 4095)?);
+        (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+    };
+    let pairs = items(value, "envs", 100)?.iter().map(pair);
+    pairs.map(|pair| pair.ok_or_else(|| Refusal::invalid("invalid envs"))).collect()
+}
+
+fn parse_volumes(value: &Value) -> Result<Vec<Volume>, Refusal> {
+    let volume = |item: &Value| {
+        let id = item["Id"].as_str().filter(|id| !id.is_empty())?;
+        let mount_path = item["mountPoint"].as_str().unwrap_or("/network").to_owned();
+        Some(Volume { kind: "network".into(), id: id.to_owned(), size: 100, mount_path })
+    };
+    let volumes = items(value, "networkStorages", 30)?.iter().map(volume);
+    volumes.map(|volume| volume.ok_or_else(|| Refusal::invalid("invalid networkStorages"))).collect()
+}

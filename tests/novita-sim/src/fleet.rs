@@ -1,0 +1,165 @@
+//! A mixed fleet, as an account that has been used for months would show it.
+
+use crate::machine::{DAY_MS, Fate, JobRow, Spec, Volume};
+use crate::wire::quirk;
+use crate::world::{DAWN_MS, World};
+
+/// What is in a fleet, with how many of a hundred.
+const MIX: &[(u32, Kind)] = &[
+    (40, Kind::Running),
+    (10, Kind::Reclaimed),
+    (5, Kind::ReclaimedBlank),
+    (6, Kind::UserStopped),
+    (10, Kind::OnDemand),
+    (4, Kind::OnDemandExited),
+    (4, Kind::Monthly),
+    (3, Kind::Unstated),
+    (3, Kind::Migrating),
+    (3, Kind::Stuck),
+    (2, Kind::Pulling),
+    (3, Kind::Notified),
+    (2, Kind::Removing),
+    (2, Kind::Leftover),
+    (2, Kind::OddName),
+    (1, Kind::UnknownStatus),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Running,
+    Reclaimed,
+    ReclaimedBlank,
+    UserStopped,
+    OnDemand,
+    OnDemandExited,
+    Monthly,
+    Unstated,
+    Migrating,
+    Stuck,
+    Pulling,
+    Notified,
+    Removing,
+    Leftover,
+    OddName,
+    UnknownStatus,
+}
+
+const NAMES: &[&str] = &["train", "infer", "render", "eval", "sweep", "notebook"];
+
+/// Names that break tables, terminals and logs.
+const ODD_NAMES: &[&str] = &[
+    "\u{1f680} rocket \u{1f468}\u{200d}\u{1f4bb}",
+    "模型-訓練",
+    "tab\there and \u{1b}[31mred\u{1b}[0m",
+    "quote \" backslash \\ newline \n end",
+    "",
+    " padded ",
+    "--dry-run",
+];
+
+impl World {
+    /// A fleet of `n` instances: mostly healthy spot instances, some reclaimed, some stopped by their users, other
+    /// billing modes, everything in between, odd names and rows that take liberties. From 16 instances on, each kind
+    /// occurs. Names are `train-0` and so on, so that a failing test can be read.
+    #[must_use]
+    pub fn fleet(seed: u64, n: usize) -> Self {
+        // The migrations under way were asked for a moment ago, so that listings show their jobs.
+        let mut world = Self::new(seed);
+        let moment = world.rules().visible_after_ms;
+        world = world.starting_at(DAWN_MS - moment);
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0xf1ee7);
+        for number in 0..n {
+            let kind = match MIX.get(number) {
+                Some((_, kind)) => *kind,
+                None => draw(&mut rng),
+            };
+            let spec = spec(kind, number, &mut rng);
+            let id = world.add(spec);
+            if matches!(kind, Kind::Migrating) {
+                world.put_into_migration(&id);
+            } else if rng.u32(..20) == 0 {
+                world.add_old_job(&id, &mut rng);
+            }
+        }
+        world.advance_to(DAWN_MS);
+        world
+    }
+
+    /// A migration that is under way, as if somebody had just asked for it.
+    fn put_into_migration(&mut self, id: &str) {
+        if let Some(slot) = self.slot(id) {
+            self.migrate(slot);
+        }
+    }
+
+    fn add_old_job(&mut self, id: &str, rng: &mut fastrand::Rng) {
+        let created_at = self.now_ms() - rng.i64(DAY_MS / 4..3 * DAY_MS);
+        let kinds = ["instanceMigrate", "autoInstanceMigrate", "saveImage", "newKindOfJob"];
+        self.add_job(JobRow {
+            id: String::new(),
+            kind: kinds[rng.usize(..kinds.len())].into(),
+            state: if rng.u32(..10) == 0 { "break".into() } else { "success".into() },
+            error: String::new(),
+            error_message: String::new(),
+            instance_id: id.to_owned(),
+            created_at,
+            visible_at: created_at,
+            quirks: rng.u32(..) & rng.u32(..) & quirk::ALL,
+        });
+    }
+}
+
+fn draw(rng: &mut fastrand::Rng) -> Kind {
+    let mut left = rng.u32(..100);
+    for (weight, kind) in MIX {
+        match left.checked_sub(*weight) {
+            Some(rest) => left = rest,
+            None => return *kind,
+        }
+    }
+    Kind::Running
+}
+
+fn spec(kind: Kind, number: usize, rng: &mut fastrand::Rng) -> Spec {
+    let name = format!("{}-{number}", NAMES[rng.usize(..NAMES.len())]);
+    let ago = rng.i64(60_000..DAY_MS / 2);
+    let spec = match kind {
+        Kind::Running => Spec::running(&name),
+        Kind::Reclaimed => Spec::reclaimed(&name, ago).with(|machine| machine.node_taken = true),
+        Kind::ReclaimedBlank => Spec::exited(&name).stopped_ago_ms(ago),
+        Kind::UserStopped => Spec::exited(&name).stopped_ago_ms(20 * DAY_MS),
+        Kind::OnDemand => Spec::running(&name).billing("onDemand"),
+        Kind::OnDemandExited => Spec::exited(&name).billing("onDemand"),
+        Kind::Monthly => Spec::running(&name).billing("monthly"),
+        Kind::Unstated => Spec::exited(&name).billing(""),
+        Kind::Migrating => Spec::exited(&name).fate(Fate::Succeeds),
+        Kind::Stuck => Spec::stuck(&name, ago),
+        Kind::Pulling => Spec::running(&name).status("pulling"),
+        Kind::Notified => Spec::running(&name).notified(rng.i64(60_000..3_600_000)),
+        Kind::Removing => Spec::exited(&name).status("removing"),
+        Kind::Leftover => Spec::exited(&name).billing("").status("removed").with(|machine| {
+            machine.product_name = None;
+            machine.product_id.clear();
+        }),
+        Kind::OddName if rng.u32(..8) == 0 => Spec::exited(&"long-".repeat(51)),
+        Kind::OddName => Spec::exited(ODD_NAMES[rng.usize(..ODD_NAMES.len())]),
+        Kind::UnknownStatus => Spec::running(&name).status("hibernated"),
+    };
+    // Most rows are as the sheet prints them, the others take two or three liberties.
+    let quirks = rng.u32(..) & rng.u32(..) & quirk::ALL;
+    let quirks = match kind {
+        Kind::Leftover if rng.bool() => quirk::NULL,
+        _ if rng.u32(..3) == 0 => quirks,
+        _ => 0,
+    };
+    let (gpus, has_volume) = (1 << rng.u32(..4), rng.u32(..5) == 0);
+    spec.quirks(quirks).env("API_TOKEN", &format!("env-secret-{number}")).with(|machine| {
+        machine.gpu_num = gpus;
+        machine.cpu_num *= gpus;
+        machine.memory *= gpus;
+        if has_volume {
+            let id = format!("vol-{number}");
+            machine.volumes.push(Volume { kind: "network".into(), id, size: 100, mount_path: "/network".into() });
+        }
+    })
+}

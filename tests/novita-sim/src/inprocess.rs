@@ -1,0 +1,88 @@
+//! The face for simulations: a transport without a network, on tokio's time, which a test can pause.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use respot::novita::transport::{Request, Response, Transport, TransportError};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::api::{Answer, Call, Delivery};
+use crate::lock;
+use crate::world::World;
+
+/// How much of an endless body is taken before it is called too long.
+const PATIENCE: usize = 64 << 20;
+
+/// A [`Transport`] into a [`World`]. The world's time goes on with tokio's; what a test adds with [`World::advance`] stays.
+/// Clones share the world. A call takes effect half a latency after it was sent, so an exchange that is dropped earlier
+/// never happened.
+#[derive(Clone, Debug)]
+pub struct InProcess {
+    world: Arc<Mutex<World>>,
+    synced: Arc<Mutex<Instant>>,
+    latency: Duration,
+}
+
+impl InProcess {
+    /// A face on this world, which lives on from now. Call it within a tokio runtime.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            synced: Arc::new(Mutex::new(Instant::now())),
+            latency: Duration::from_millis(20),
+        }
+    }
+
+    /// With another time for there and back; 20 ms if not set.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// The world as it is now. Do not hold it across an await.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.world);
+        let mut synced = self.synced.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let passed = Instant::now().saturating_duration_since(*synced).as_millis();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        // Whole milliseconds only, so that the rest is not lost.
+        *synced += Duration::from_millis(passed);
+        world.advance(passed);
+        world
+    }
+
+    async fn converse(&self, request: &Request) -> Result<Response, TransportError> {
+        sleep(self.latency / 2).await;
+        let reply = {
+            let mut world = self.world();
+            let call = Call {
+                method: request.method,
+                path: request.path.to_owned(),
+                query: request.query.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+                key: Some(world.rules().key.clone()),
+                body: request.body.clone().unwrap_or_default().into_bytes(),
+            };
+            world.serve(&call)
+        };
+        sleep(self.latency / 2 + Duration::from_millis(reply.after_ms)).await;
+        match reply.delivery {
+            Delivery::Answer(Answer { status, retry_after, content_type: _, body }) => {
+                Ok(Response { status, retry_after, body })
+            }
+            Delivery::Truncated(_) => Err(TransportError::Broken("the body ended early".into())),
+            Delivery::Cut => Err(TransportError::Broken("connection reset".into())),
+            Delivery::Endless => Err(TransportError::TooLong(PATIENCE)),
+            Delivery::Refused => Err(TransportError::NotSent("connection refused".into())),
+            Delivery::Hang => std::future::pending().await,
+        }
+    }
+}
+
+impl Transport for InProcess {
+    async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
+        let whole = timeout(request.timeout, self.converse(request)).await;
+        whole.unwrap_or(Err(TransportError::TimedOut(request.timeout)))
+    }
+}

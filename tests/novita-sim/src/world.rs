@@ -1,0 +1,451 @@
+//! The provider's world: what exists, and what time does to it. Synchronous and deterministic; the time is told.
+//!
+//! Rows are kept serialised until they change, so that a page is a copy of text even in a fleet of 100 000.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::api::{Call, Op};
+use crate::fault::{Fault, Script};
+use crate::machine::{Cluster, JobRow, Machine, Product, Spec, default_clusters, default_products};
+use crate::settings::Rules;
+use crate::time::Event;
+use crate::wire;
+
+/// The time a world begins at, unless told otherwise: 2026-01-15T12:00:00Z.
+pub const DAWN_MS: i64 = 1_768_478_400_000;
+
+/// The provider's world. Nothing in it moves but by [`World::advance`] and by calls.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub(crate) rules: Rules,
+    pub(crate) now: i64,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) slots: Vec<Option<Slot>>,
+    pub(crate) by_id: HashMap<String, usize>,
+    /// The listing, oldest first; what is not visible yet is not in it.
+    pub(crate) shown: Vec<usize>,
+    pub(crate) jobs: Vec<JobRow>,
+    /// The job listing. Its order is arbitrary but does not change.
+    pub(crate) shown_jobs: Vec<(u64, usize)>,
+    pub(crate) products: Vec<Product>,
+    pub(crate) clusters: Vec<Cluster>,
+    pub(crate) timeline: BTreeMap<(i64, u64), Event>,
+    pub(crate) events: u64,
+    log: Vec<Entry>,
+    calls: HashMap<Op, u64>,
+    pub(crate) minute: (i64, u32),
+    pub(crate) script: Script,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) machine: Machine,
+    /// Changes with every command, so that what was planned before it does not happen any more.
+    pub(crate) epoch: u32,
+    /// The same for the reclaim.
+    pub(crate) reclaim_epoch: u32,
+    /// Its jobs, all of them.
+    pub(crate) jobs: Vec<usize>,
+    pub(crate) row: Option<Box<str>>,
+}
+
+/// A write that reached the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When it took effect or was refused; Unix milliseconds.
+    pub at_ms: i64,
+    /// What was asked for.
+    pub op: Op,
+    /// The instance; for a create the new one, or the name asked for if it was refused.
+    pub instance: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect, whether or not the client was told.
+    Applied,
+    /// It did not: the HTTP status and the reason.
+    Refused(u16, String),
+    /// A fault swallowed it before it could take effect.
+    Lost,
+}
+
+/// Everything that can be compared about two worlds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Instances, ordered by id.
+    pub machines: Vec<Machine>,
+    /// Jobs, oldest first.
+    pub jobs: Vec<JobRow>,
+}
+
+impl World {
+    /// An empty world with some products and clusters.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            rules: Rules::default(),
+            now: DAWN_MS,
+            rng: fastrand::Rng::with_seed(seed),
+            slots: Vec::new(),
+            by_id: HashMap::new(),
+            shown: Vec::new(),
+            jobs: Vec::new(),
+            shown_jobs: Vec::new(),
+            products: default_products(),
+            clusters: default_clusters(),
+            timeline: BTreeMap::new(),
+            events: 0,
+            log: Vec::new(),
+            calls: HashMap::new(),
+            minute: (0, 0),
+            script: Script::new(seed),
+        }
+    }
+
+    /// The same world at another time: everything in it moves along.
+    #[must_use]
+    pub fn starting_at(mut self, now_ms: i64) -> Self {
+        let by = now_ms - self.now;
+        let shift = |time: &mut i64| {
+            if *time != 0 {
+                *time += by;
+            }
+        };
+        self.now = now_ms;
+        for slot in self.slots.iter_mut().flatten() {
+            slot.row = None;
+            let machine = &mut slot.machine;
+            shift(&mut machine.spot_reclaim_at);
+            shift(&mut machine.created_at);
+            shift(&mut machine.last_started_at);
+            shift(&mut machine.last_stopped_at);
+        }
+        for job in &mut self.jobs {
+            shift(&mut job.created_at);
+            shift(&mut job.visible_at);
+        }
+        for entry in &mut self.log {
+            shift(&mut entry.at_ms);
+        }
+        let timeline = std::mem::take(&mut self.timeline);
+        self.timeline = timeline.into_iter().map(|((at, n), event)| ((at + by, n), event)).collect();
+        self
+    }
+
+    /// The rules, to read.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The rules, to change at any time.
+    pub fn rules_mut(&mut self) -> &mut Rules {
+        &mut self.rules
+    }
+
+    /// The world's time in Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.now
+    }
+
+    /// Lets time pass, and happen what falls into it, in order.
+    pub fn advance(&mut self, ms: u64) {
+        self.advance_to(self.now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)));
+    }
+
+    /// The same, up to a moment; nothing if it has passed.
+    pub fn advance_to(&mut self, now_ms: i64) {
+        while let Some(entry) = self.timeline.first_entry() {
+            let at = entry.key().0;
+            if at > now_ms {
+                break;
+            }
+            let event = entry.remove();
+            self.now = self.now.max(at);
+            self.happen(event);
+        }
+        self.now = self.now.max(now_ms);
+    }
+
+    /// Adds a rule to the fault script. The first rule that strikes decides; delays add up.
+    pub fn fault(&mut self, fault: Fault) {
+        self.script.add(fault);
+    }
+
+    /// Forgets all fault rules.
+    pub fn clear_faults(&mut self) {
+        self.script.clear();
+    }
+
+    /// Puts an instance into the world, visible at once. Answers its id.
+    ///
+    /// # Panics
+    /// When the id is taken.
+    pub fn add(&mut self, spec: Spec) -> String {
+        let Spec { mut machine, started_ago_ms, stopped_ago_ms, reclaim_in_ms, failed_migration_ago_ms } = spec;
+        if machine.id.is_empty() {
+            machine.id = self.new_id();
+        }
+        machine.last_started_at = self.now - started_ago_ms;
+        machine.created_at = machine.last_started_at - 100_000;
+        machine.last_stopped_at = stopped_ago_ms.map_or(machine.last_stopped_at, |ago| self.now - ago);
+        machine.spot_reclaim_at = reclaim_in_ms.map_or(machine.spot_reclaim_at, |after| self.now + after);
+        let (id, notified, at) = (machine.id.clone(), machine.spot_status == "notified", machine.spot_reclaim_at);
+        let slot = self.insert(machine);
+        self.shown.push(slot);
+        if notified {
+            self.schedule(at, Event::Reclaim { slot, epoch: 0 });
+        }
+        if let Some(ago) = failed_migration_ago_ms {
+            self.add_job(JobRow {
+                id: String::new(),
+                kind: "instanceMigrate".into(),
+                state: "fail".into(),
+                error: "MIGRATE_FAILED".into(),
+                error_message: "image pull failed on the new node".into(),
+                instance_id: id.clone(),
+                created_at: self.now - ago,
+                visible_at: self.now - ago,
+                quirks: 0,
+            });
+        }
+        id
+    }
+
+    /// Puts a job into the world as it is; an empty id is made up. Answers the id.
+    pub fn add_job(&mut self, mut job: JobRow) -> String {
+        if job.id.is_empty() {
+            job.id = self.new_id();
+        }
+        let id = job.id.clone();
+        let (at, number) = (job.visible_at, self.jobs.len());
+        if let Some(Some(slot)) = self.slot(&job.instance_id).and_then(|slot| self.slots.get_mut(slot)) {
+            slot.jobs.push(number);
+        }
+        self.jobs.push(job);
+        if at <= self.now {
+            self.happen(Event::ShowJob { job: number });
+        } else {
+            self.schedule(at, Event::ShowJob { job: number });
+        }
+        id
+    }
+
+    /// An instance, whether or not listings show it yet.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Machine> {
+        self.slot(id).and_then(|slot| self.machine_at(slot))
+    }
+
+    /// Every instance, also those that listings do not show yet, ordered by creation.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.slots.iter().flatten().map(|slot| &slot.machine)
+    }
+
+    /// Every instance with this name.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Machine> {
+        self.machines().filter(move |machine| machine.name == name)
+    }
+
+    /// Every job, oldest first.
+    #[must_use]
+    pub fn jobs(&self) -> &[JobRow] {
+        &self.jobs
+    }
+
+    /// The products, to change, for example their stock.
+    pub fn product_mut(&mut self, id: &str) -> Option<&mut Product> {
+        self.products.iter_mut().find(|product| product.id == id)
+    }
+
+    /// Sets the stock of every product.
+    pub fn set_stock(&mut self, gpus: u32) {
+        for product in &mut self.products {
+            product.stock = gpus;
+        }
+    }
+
+    /// Changes an instance behind everybody's back. `false` if there is none.
+    pub fn edit(&mut self, id: &str, change: impl FnOnce(&mut Machine)) -> bool {
+        let slot = self.slot(id);
+        slot.is_some_and(|slot| {
+            self.change(slot, change);
+            true
+        })
+    }
+
+    /// Changes a job behind everybody's back. `false` if there is none.
+    pub fn edit_job(&mut self, id: &str, change: impl FnOnce(&mut JobRow)) -> bool {
+        let job = self.jobs.iter_mut().find(|job| job.id == id);
+        job.map(change).is_some()
+    }
+
+    /// Sets a status for good: what was under way does not happen any more. `false` if there is no such instance.
+    pub fn set_status(&mut self, id: &str, status: &str) -> bool {
+        if let Some(slot) = self.slot(id) {
+            self.command(slot);
+        }
+        self.edit(id, |machine| status.clone_into(&mut machine.status))
+    }
+
+    /// Its user stops it elsewhere. `false` if there is no such instance.
+    pub fn user_stop(&mut self, id: &str) -> bool {
+        let now = self.now;
+        self.set_status(id, "exited") && self.edit(id, |machine| machine.last_stopped_at = now)
+    }
+
+    /// The provider announces a reclaim now, and carries it out after the notice time. `false` if there is no such
+    /// instance.
+    pub fn reclaim(&mut self, id: &str) -> bool {
+        self.reclaim_at(id, self.now)
+    }
+
+    /// The same with the notice at another time.
+    pub fn reclaim_at(&mut self, id: &str, notice_at_ms: i64) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let epoch = self.reclaim_command(slot);
+        if notice_at_ms <= self.now {
+            self.happen(Event::Notice { slot, epoch });
+        } else {
+            self.schedule(notice_at_ms, Event::Notice { slot, epoch });
+        }
+        true
+    }
+
+    /// The provider takes it without notice. `false` if there is no such instance.
+    pub fn reclaim_now(&mut self, id: &str) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let (epoch, now) = (self.reclaim_command(slot), self.now);
+        self.change(slot, |machine| machine.spot_reclaim_at = now);
+        self.happen(Event::Reclaim { slot, epoch });
+        true
+    }
+
+    /// It is gone, without a trace. `false` if there is no such instance.
+    pub fn vanish(&mut self, id: &str) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let epoch = self.command(slot);
+        self.happen(Event::Gone { slot, epoch });
+        true
+    }
+
+    /// Every write that reached the world, in order.
+    #[must_use]
+    pub fn log(&self) -> &[Entry] {
+        &self.log
+    }
+
+    /// The writes of one kind about one instance.
+    pub fn writes<'a>(&'a self, op: Op, id: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.log.iter().filter(move |entry| entry.op == op && entry.instance == id)
+    }
+
+    /// How many migrate calls named this instance: applied, refused and lost.
+    #[must_use]
+    pub fn migrations_of(&self, id: &str) -> usize {
+        self.writes(Op::Migrate, id).count()
+    }
+
+    /// How many of them took effect.
+    #[must_use]
+    pub fn accepted_migrations_of(&self, id: &str) -> usize {
+        self.writes(Op::Migrate, id).filter(|entry| entry.outcome == Outcome::Applied).count()
+    }
+
+    /// How many writes of this kind took effect.
+    #[must_use]
+    pub fn applied(&self, op: Op) -> usize {
+        self.log.iter().filter(|entry| entry.op == op && entry.outcome == Outcome::Applied).count()
+    }
+
+    /// How many calls of this kind arrived, reads too.
+    #[must_use]
+    pub fn calls(&self, op: Op) -> u64 {
+        self.calls.get(&op).copied().unwrap_or(0)
+    }
+
+    /// Everything that can be compared about two worlds, without the time.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        let mut machines: Vec<_> = self.machines().cloned().collect();
+        machines.sort_by(|a, b| a.id.cmp(&b.id));
+        Picture { machines, jobs: self.jobs.clone() }
+    }
+
+    pub(crate) fn count_call(&mut self, op: Op) {
+        *self.calls.entry(op).or_default() += 1;
+    }
+
+    pub(crate) fn record(&mut self, op: Op, instance: &str, outcome: Outcome) {
+        self.log.push(Entry { at_ms: self.now, op, instance: instance.to_owned(), outcome });
+    }
+
+    pub(crate) fn park(&mut self, call: Call, after_ms: u64) {
+        let at = self.now.saturating_add(i64::try_from(after_ms).unwrap_or(i64::MAX));
+        self.schedule(at, Event::Late(Box::new(call)));
+    }
+
+    pub(crate) fn slot(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn machine_at(&self, slot: usize) -> Option<&Machine> {
+        self.slots.get(slot)?.as_ref().map(|slot| &slot.machine)
+    }
+
+    pub(crate) fn shown(&self) -> &[usize] {
+        &self.shown
+    }
+
+    /// The jobs that listings show, in the order of listings.
+    pub(crate) fn shown_jobs(&self) -> impl Iterator<Item = &JobRow> {
+        self.shown_jobs.iter().filter_map(|(_, job)| self.jobs.get(*job))
+    }
+
+    pub(crate) fn unfinished_jobs_of(&self, id: &str) -> impl Iterator<Item = &JobRow> {
+        let slot = self.slot(id).and_then(|slot| self.slots.get(slot)?.as_ref());
+        let jobs = slot.map_or(&[][..], |slot| &slot.jobs);
+        jobs.iter().filter_map(|job| self.jobs.get(*job)).filter(|job| job.is_unfinished())
+    }
+
+    /// The row of an instance in listings.
+    pub(crate) fn row(&mut self, slot: usize) -> &str {
+        match self.slots.get_mut(slot) {
+            Some(Some(Slot { machine, row, .. })) => row.get_or_insert_with(|| wire::row(machine).into_boxed_str()),
+            _ => "",
+        }
+    }
+
+    /// The same, if it has been written since it changed.
+    pub(crate) fn written_row(&self, slot: usize) -> Option<&str> {
+        self.slots.get(slot)?.as_ref()?.row.as_deref()
+    }
+
+    /// Sixteen lower-case letters and digits, not in use.
+    pub(crate) fn new_id(&mut self) -> String {
+        loop {
+            let id: String = (0..16)
+                .map(|_| {
+                    let digit = self.rng.u32(..36);
+                    char::from_digit(digit, 36).unwrap_or('0')
+                })
+                .collect();
+            if !self.by_id.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    pub(crate) fn insert(&mut self, machine: Machine) -> usize {
+        let slot = self.slots.len();
+        let taken = self.by_id.insert(machine.id.clone(), slot);
+        assert!(taken.is_none(), "two instances with the id {}", machine.id);
+        self.slots.push(Some(Slot { machine, epoch: 0, reclaim_epoch: 0, jobs: Vec::new(), row: None }));
+        slot
+    }
+}

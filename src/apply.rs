@@ -11,8 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::core::model::{Instance, InstanceId, Job, Status, Timestamp, millis};
-use crate::core::plan::{self, Call, InFlight, JobIndex, KnownJob};
+use crate::core::ledger::{Call, InFlight, KnownJob};
+use crate::core::model::{Instance, InstanceId, Job, JobIndex, Status, Timestamp, millis};
+use crate::core::settle::is_new;
 use crate::core::summary::{Action, Attempt, ErrorKind, Outcome};
 use crate::novita::{CloudError, CloudWrite, Effect, Guard};
 use crate::report::{Event, Reporter};
@@ -304,7 +305,7 @@ async fn look<C: CloudWrite, S: StoreWrite>(
 fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex<'_>) -> bool {
     let Called { migration, attempt, doubt } = called;
     let id: &InstanceId = &migration.instance.id;
-    let own_job = |job: &&Job| plan::is_new(job, migration.job_before.as_ref());
+    let own_job = |job: &&Job| is_new(job, migration.job_before.as_ref());
     let migrating = instance.is_some_and(|instance| instance.status == Status::Migrating);
     if migrating || jobs.newest_migration(id).filter(own_job).is_some() {
         attempt.outcome = Outcome::Accepted;

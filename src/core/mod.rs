@@ -3,8 +3,10 @@
 //! Everything here is a pure function over values: no async, no clock, no environment, no printing, no HTTP and no
 //! store. Whoever wants to know why respot did something reads this folder and nothing else.
 
+pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod safety;
+pub mod settle;
 pub mod summary;

@@ -3,6 +3,7 @@
 //! Rows are slim on purpose. A pass looks at every instance and acts on few of them, so a row holds what a verdict
 //! needs and nothing else.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -384,6 +385,47 @@ pub struct Snapshot {
     pub instances: Listing<Instance>,
     /// The jobs of the last day.
     pub jobs: Listing<Job>,
+}
+
+/// Finds an instance in a listing ordered by id.
+#[must_use]
+pub fn find<'a>(instances: &'a [Instance], id: &InstanceId) -> Option<&'a Instance> {
+    instances.binary_search_by(|instance| instance.id.cmp(id)).ok().map(|at| &instances[at])
+}
+
+/// The jobs of each instance. The order of the provider's list is not trusted.
+pub struct JobIndex<'a> {
+    by_instance: HashMap<&'a InstanceId, Vec<&'a Job>>,
+}
+
+impl<'a> JobIndex<'a> {
+    /// Sorts the jobs by instance.
+    #[must_use]
+    pub fn new(jobs: &'a [Job]) -> Self {
+        let mut by_instance: HashMap<&InstanceId, Vec<&Job>> = HashMap::new();
+        for job in jobs {
+            by_instance.entry(&job.instance).or_default().push(job);
+        }
+        Self { by_instance }
+    }
+
+    fn of(&self, id: &InstanceId) -> impl Iterator<Item = &'a Job> {
+        self.by_instance.get(id).into_iter().flatten().copied()
+    }
+
+    /// The newest migration job of an instance. Of two made in the same second an unfinished one counts as newer.
+    #[must_use]
+    pub fn newest_migration(&self, id: &InstanceId) -> Option<&'a Job> {
+        self.of(id)
+            .filter(|job| job.kind.is_migration())
+            .max_by_key(|job| (job.created_at, job.state.is_unfinished(), &job.id))
+    }
+
+    /// A job of any kind that may still change the instance.
+    #[must_use]
+    pub fn unfinished(&self, id: &InstanceId) -> Option<&'a Job> {
+        self.of(id).filter(|job| job.state.is_unfinished()).max_by_key(|job| (job.created_at, &job.id))
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::{Event, text};
 use crate::clock::Clock;
 use crate::core::model::{Instance, Status};
-use crate::core::plan::{Decision, Eligible, End, Skip};
+use crate::core::plan::{Decision, Eligible, Skip};
 use crate::core::policy::Policy;
+use crate::core::settle::End;
 use crate::core::summary::{ErrorKind, ExecutionStatus, Outcome, Summary};
 
 /// How lines are written.

@@ -12,8 +12,9 @@ pub mod text;
 use std::io::Write as _;
 
 use crate::core::model::{Instance, Snapshot};
-use crate::core::plan::{Decision, Settlement};
+use crate::core::plan::Decision;
 use crate::core::policy::Policy;
+use crate::core::settle::Settlement;
 use crate::core::summary::{Attempt, Execution};
 
 /// Something that happened in a pass.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Query, StoreError, StoreRead, Write};
+use crate::core::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::model::{InstanceId, Timestamp};
-use crate::core::plan::{InFlight, Ledger, Observation, Stamp};
 use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals};
 
 /// The keys, behind the prefix. Those of a rehearsal are its own, so that it never delays a real pass.

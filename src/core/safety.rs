@@ -29,3 +29,26 @@ pub fn check(snapshot: &Snapshot) -> Result<(), Unsafe> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{Listing, Timestamp};
+
+    #[test]
+    fn a_gap_in_either_listing_is_refused() {
+        let gap = || Some(Shortfall { announced: 45, received: 40 });
+        for (instances, jobs, expected) in [
+            (None, None, None),
+            (gap(), None, Some("the list of instances is incomplete: the provider announced 45 rows and delivered 40")),
+            (None, gap(), Some("the list of jobs is incomplete: the provider announced 45 rows and delivered 40")),
+        ] {
+            let snapshot = Snapshot {
+                taken_at: Timestamp::default(),
+                instances: Listing { items: vec![], shortfall: instances },
+                jobs: Listing { items: vec![], shortfall: jobs },
+            };
+            assert_eq!(check(&snapshot).err().map(|error| error.to_string()).as_deref(), expected);
+        }
+    }
+}

@@ -453,3 +453,115 @@ impl Execution {
         Self { status, completed_at: Some(now), duration, summary, error, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000 + 60 * minutes)
+    }
+
+    fn execution(status: ExecutionStatus, began: i64, errors: u64) -> Execution {
+        let summary = Summary { total_instances: 45, migrated_instances: 2, error_count: errors, ..Summary::default() };
+        let begun = Execution::begun(format!("migration-job-{began}"), at(began), false);
+        match status {
+            ExecutionStatus::Running => begun,
+            ExecutionStatus::Interrupted => Execution { status, summary, ..begun },
+            status => begun.closed(status, at(began + 1), summary, None),
+        }
+    }
+
+    #[test]
+    fn health_follows_from_the_last_passes() {
+        use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Running, Timeout};
+        let quarter = Duration::from_secs(15 * 60);
+        // Newest first, each with the minute it began and its errors; the time now; the verdict and a part of why.
+        let rows: &[(&[(ExecutionStatus, i64, u64)], i64, Health, &str)] = &[
+            (&[], 0, Health::NeverExecuted, "no pass ever ran"),
+            (&[(Completed, 0, 0)], 1, Health::Healthy, "on schedule"),
+            (&[(Running, 0, 0)], 1, Health::Healthy, "at work"),
+            (&[(Partial, 0, 2)], 1, Health::Degraded, "2 actions of the last pass"),
+            (&[(Completed, 60, 0), (Partial, 45, 3)], 61, Health::Degraded, "3 failed or unknown"),
+            (
+                &[
+                    (Completed, 75, 0),
+                    (Completed, 60, 0),
+                    (Completed, 45, 0),
+                    (Completed, 30, 0),
+                    (Completed, 15, 0),
+                    (Partial, 0, 3),
+                ],
+                76,
+                Health::Healthy,
+                "on schedule",
+            ),
+            (&[(Failed, 0, 0), (Completed, -15, 0)], 1, Health::Unhealthy, "ended as failed"),
+            (&[(Timeout, 0, 0)], 1, Health::Unhealthy, "ended as timeout"),
+            (&[(Interrupted, 0, 0)], 1, Health::Unhealthy, "ended as interrupted"),
+            (&[(Completed, 0, 0)], 30, Health::Healthy, "on schedule"),
+            (&[(Completed, 0, 0)], 31, Health::Unhealthy, "overdue by 16 min"),
+            (&[(Completed, 0, 0)], -600, Health::Healthy, "on schedule"),
+        ];
+        for (passes, now, health, part) in rows {
+            let passes: Vec<Execution> = passes.iter().map(|&(status, began, n)| execution(status, began, n)).collect();
+            let got = diagnose(true, quarter, &passes, at(*now));
+            assert_eq!(got.health, *health, "{passes:?}");
+            assert!(got.why.contains(part), "{:?} lacks {part:?}", got.why);
+            let due = passes.first().map(|last| last.started_at + quarter);
+            assert_eq!(got.next_execution, due);
+        }
+        let off = diagnose(false, quarter, &[execution(Failed, 0, 1)], at(1));
+        assert_eq!((off.health, off.next_execution), (Health::Disabled, None));
+    }
+
+    #[test]
+    fn totals_count_every_real_pass_once() {
+        use ExecutionStatus::{Completed, Interrupted, Partial, Running};
+        let rehearsal = Execution { dry_run: true, ..execution(Completed, 9, 0) };
+        let passes = [
+            execution(Completed, 0, 0),
+            execution(Partial, 2, 1),
+            execution(Interrupted, 4, 2),
+            execution(Running, 6, 0),
+            rehearsal,
+        ];
+        let totals = passes.iter().fold(Totals::default(), Totals::with);
+        let Statistics {
+            total_executions,
+            successful_executions,
+            failed_executions,
+            average_execution_time,
+            total_migrations,
+            total_recreations,
+            total_instances_processed,
+            total_errors,
+            success_rate,
+        } = totals.statistics();
+        assert_eq!((total_executions, successful_executions, failed_executions), (3, 1, 2));
+        assert_eq!(average_execution_time, 60_000, "the killed pass has no duration");
+        assert_eq!((total_migrations, total_recreations, total_instances_processed, total_errors), (6, 0, 135, 3));
+        assert!((success_rate - 1.0 / 3.0).abs() < 1e-9);
+        let none = Totals::default().statistics();
+        assert_eq!((none.average_execution_time, none.total_executions), (0, 0));
+        assert!(none.success_rate.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn outcomes_add_up() {
+        let attempt = |outcome| Attempt {
+            instance_id: InstanceId::new("a"),
+            instance_name: "a".into(),
+            action: Action::Migrate,
+            outcome,
+            reason: String::new(),
+            error_kind: None,
+            new_instance_id: None,
+            response_time: None,
+            at: at(0),
+        };
+        let outcomes = [Outcome::Accepted, Outcome::Done, Outcome::Failed, Outcome::Unknown, Outcome::Skipped];
+        let summary = Summary::default().with_attempts(&outcomes.map(attempt));
+        assert_eq!((summary.migrated_instances, summary.error_count), (2, 2));
+    }
+}

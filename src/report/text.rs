@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 /// Replaces what a terminal would act on, or what would make text read as something else, by a visible escape:
 /// control characters, line separators, and marks that change the direction of writing.
 #[must_use]
@@ -41,11 +43,11 @@ fn is_dangerous(c: char) -> bool {
 /// Shortens in the middle to at most `width` columns, so that the end, which often tells names apart, stays.
 #[must_use]
 pub fn shorten(text: &str, width: usize) -> String {
-    if console::measure_text_width(text) <= width {
+    if text.width() <= width {
         return text.into();
     }
     let chars: Vec<char> = text.chars().collect();
-    let columns = |c: &char| console::measure_text_width(c.encode_utf8(&mut [0; 4]));
+    let columns = |c: &char| c.width().unwrap_or(0);
     let room = width.saturating_sub(1);
     let (mut head, mut tail, mut used) = (0, chars.len(), 0);
     // From both ends in turn, until the next character does not fit.
@@ -92,7 +94,7 @@ mod tests {
             ("", 3, ""),
         ] {
             assert_eq!(shorten(text, width), shown);
-            assert!(console::measure_text_width(&shorten(text, width)) <= width);
+            assert!(shorten(text, width).width() <= width);
         }
     }
 }

@@ -23,9 +23,7 @@ impl World {
                 let message = "a monthly instance cannot be released";
                 return Err(Refusal::new(400, "PREPAID_INSTANCE_NOT_SUPPORT_RELEASE", message));
             }
-            Op::Delete if matches!(status, "toRemove" | "removing" | "removed") => {
-                return Err(Refusal::invalid_state());
-            }
+            Op::Delete if !machine.is_alive() => return Err(Refusal::invalid_state()),
             Op::Delete => {
                 self.remove(slot);
                 return Ok(Answer::json("{}"));
@@ -181,6 +179,7 @@ fn parse_create(body: &Value) -> Result<Machine, Refusal> {
         spot_status: String::new(),
         spot_reclaim_at: 0,
         cluster_id: text("clusterId", 255)?,
+        cluster_name: String::new(),
         product_id: required("productId", 255)?,
         product_name: None,
         gpu_num: count("gpuNum", 1, 8)?,

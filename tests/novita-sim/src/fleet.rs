@@ -95,16 +95,11 @@ impl World {
     fn add_old_job(&mut self, id: &str, rng: &mut fastrand::Rng) {
         let created_at = self.now_ms() - rng.i64(DAY_MS / 4..3 * DAY_MS);
         let kinds = ["instanceMigrate", "autoInstanceMigrate", "saveImage", "newKindOfJob"];
+        let state = if rng.u32(..10) == 0 { "break" } else { "success" };
         self.add_job(JobRow {
-            id: String::new(),
             kind: kinds[rng.usize(..kinds.len())].into(),
-            state: if rng.u32(..10) == 0 { "break".into() } else { "success".into() },
-            error: String::new(),
-            error_message: String::new(),
-            instance_id: id.to_owned(),
-            created_at,
-            visible_at: created_at,
             quirks: rng.u32(..) & rng.u32(..) & quirk::ALL,
+            ..JobRow::migration(id, state, created_at)
         });
     }
 }
@@ -127,7 +122,7 @@ fn spec(kind: Kind, number: usize, rng: &mut fastrand::Rng) -> Spec {
         Kind::Running => Spec::running(&name),
         Kind::Reclaimed => Spec::reclaimed(&name, ago).with(|machine| machine.node_taken = true),
         Kind::ReclaimedBlank => Spec::exited(&name).stopped_ago_ms(ago),
-        Kind::UserStopped => Spec::exited(&name).stopped_ago_ms(20 * DAY_MS),
+        Kind::UserStopped => Spec::exited(&name).stopped_ago_ms(rng.i64(60_000..DAY_MS / 2)),
         Kind::OnDemand => Spec::running(&name).billing("onDemand"),
         Kind::OnDemandExited => Spec::exited(&name).billing("onDemand"),
         Kind::Monthly => Spec::running(&name).billing("monthly"),
@@ -152,11 +147,21 @@ fn spec(kind: Kind, number: usize, rng: &mut fastrand::Rng) -> Spec {
         _ if rng.u32(..3) == 0 => quirks,
         _ => 0,
     };
+    let places = [
+        ("4090.16c62g", "us-xx-1"),
+        ("4090.16c62g", "eu-xx-2"),
+        ("4090.12c50g.v2", "us-xx-1"),
+        ("a100.32c120g", "ap-xx-1"),
+        ("l40s.16c80g", "eu-xx-2"),
+    ];
+    let (product, cluster) = places[rng.usize(..places.len())];
     let (gpus, has_volume) = (1 << rng.u32(..4), rng.u32(..5) == 0);
-    spec.quirks(quirks).env("API_TOKEN", &format!("env-secret-{number}")).with(|machine| {
-        machine.gpu_num = gpus;
-        machine.cpu_num *= gpus;
-        machine.memory *= gpus;
+    let spec = if matches!(kind, Kind::Leftover) { spec } else { spec.product(product, gpus).cluster(cluster) };
+    let spec = spec.quirks(quirks).env("API_TOKEN", &format!("env-secret-{number}"));
+    spec.started_ago_ms(rng.i64(DAY_MS..40 * DAY_MS)).with(|machine| {
+        if rng.bool() {
+            machine.ports.push((2222, "tcp".into()));
+        }
         if has_volume {
             let id = format!("vol-{number}");
             machine.volumes.push(Volume { kind: "network".into(), id, size: 100, mount_path: "/network".into() });

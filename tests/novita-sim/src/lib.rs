@@ -5,6 +5,44 @@
 //! on a loopback port for tests of the real program. A script of [`Fault`]s decides what goes wrong in between. Tests
 //! assert on the world that they end in.
 //!
+//! In a simulation:
+//!
+//! ```
+//! use std::time::Duration;
+//! use novita_sim::{Fate, InProcess, Spec, World};
+//! use respot::novita::transport::{Method, Request, Transport as _};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let mut world = World::new(7);
+//! let id = world.add(Spec::reclaimed("train-7", 60_000).fate(Fate::FailsStuck));
+//! world.fault("migrate:cut-after".parse().expect("a rule"));
+//! let provider = InProcess::new(world);
+//!
+//! let body = Some(format!(r#"{{"instanceId": "{id}"}}"#));
+//! let timeout = Duration::from_secs(30);
+//! let request = Request { method: Method::Post, path: "/v1/gpu/instance/migrate", query: vec![], body, timeout };
+//! provider.exchange(&request).await.expect_err("the connection is cut");
+//! tokio::time::sleep(Duration::from_secs(120)).await;
+//!
+//! assert_eq!(provider.world().accepted_migrations_of(&id), 1);
+//! assert_eq!(provider.world().jobs()[0].state, "fail");
+//! # }
+//! ```
+//!
+//! For the real program:
+//!
+//! ```no_run
+//! use novita_sim::{Options, Server, World};
+//!
+//! let server = Server::start(World::fleet(7, 40), Options::default())?;
+//! server.with(|world| world.fault("list@2:status=503,retry-after=1".parse().expect("a rule")));
+//! let status = std::process::Command::new("respot").env("THE_BASE_URL", server.url()).status()?;
+//! server.advance(120_000);
+//! assert!(server.with(|world| world.machines().all(|machine| machine.status != "exited")));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! The section numbers in comments are those of the fact sheet about the API.
 
 mod actions;

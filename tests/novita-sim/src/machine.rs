@@ -18,6 +18,8 @@ pub struct Machine {
     pub spot_reclaim_at: i64,
     /// The cluster it is in.
     pub cluster_id: String,
+    /// The cluster's name; filled in by the world if the spec left it empty.
+    pub cluster_name: String,
     /// Its product, by id.
     pub product_id: String,
     /// The product's name; leftover rows have none.
@@ -58,6 +60,14 @@ pub struct Machine {
     pub node_taken: bool,
     /// Which liberties its row takes on the wire; 0 is a row as the sheet prints it. See `wire.rs`.
     pub quirks: u32,
+}
+
+impl Machine {
+    /// Whether it is there to stay: not going, not gone.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.status.as_str(), "toRemove" | "removing" | "removed")
+    }
 }
 
 /// A volume of a machine.
@@ -117,6 +127,7 @@ impl Spec {
                 spot_status: String::new(),
                 spot_reclaim_at: 0,
                 cluster_id: "us-xx-1".into(),
+                cluster_name: String::new(),
                 product_id: "4090.16c62g".into(),
                 product_name: Some("RTX 4090 24GB".into()),
                 gpu_num: 1,
@@ -218,6 +229,23 @@ impl Spec {
         self
     }
 
+    /// Its cluster, by id.
+    #[must_use]
+    pub fn cluster(mut self, id: &str) -> Self {
+        self.machine.cluster_id = id.to_owned();
+        self
+    }
+
+    /// Its product, by id, and how many GPUs of it. The world fills in what follows from that.
+    #[must_use]
+    pub fn product(mut self, id: &str, gpus: u32) -> Self {
+        self.machine.product_id = id.to_owned();
+        self.machine.gpu_num = gpus;
+        self.machine.product_name = Some(String::new());
+        (self.machine.cpu_num, self.machine.memory) = (0, 0);
+        self
+    }
+
     /// A network volume.
     #[must_use]
     pub fn network_volume(mut self, id: &str, mount_path: &str) -> Self {
@@ -272,6 +300,32 @@ pub struct JobRow {
 }
 
 impl JobRow {
+    /// A migration by the sheet, listed from its beginning on. One that failed says why.
+    #[must_use]
+    pub fn migration(instance_id: &str, state: &str, created_at: i64) -> Self {
+        let mut job = Self {
+            id: String::new(),
+            kind: "instanceMigrate".into(),
+            state: state.to_owned(),
+            error: String::new(),
+            error_message: String::new(),
+            instance_id: instance_id.to_owned(),
+            created_at,
+            visible_at: created_at,
+            quirks: 0,
+        };
+        if state == "fail" {
+            job.fail();
+        }
+        job
+    }
+
+    pub(crate) fn fail(&mut self) {
+        self.state = "fail".into();
+        self.error = "MIGRATE_FAILED".into();
+        self.error_message = "image pull failed on the new node".into();
+    }
+
     /// Whether it may still change something.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {

@@ -130,17 +130,7 @@ impl World {
         let page = Page::of(call, &self.rules.wire, trick)?;
         let wire = self.rules.wire.clone();
         if trick == Trick::EndlessPages {
-            let template = JobRow {
-                id: String::new(),
-                kind: "instanceMigrate".into(),
-                state: "success".into(),
-                error: String::new(),
-                error_message: String::new(),
-                instance_id: "none".into(),
-                created_at: self.now_ms(),
-                visible_at: 0,
-                quirks: 0,
-            };
+            let template = JobRow::migration("none", "success", self.now_ms());
             let jobs: Vec<_> = (0..page.size).map(|_| JobRow { id: self.new_id(), ..template.clone() }).collect();
             let rows = jobs.iter().map(|job| Cow::Owned(wire::job(job, wire.job_id_key)));
             let total = as_total(page.offset.saturating_add(2 * page.size));

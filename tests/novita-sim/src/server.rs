@@ -294,6 +294,10 @@ fn steer(world: &mut World, path: &str, query: &[(String, String)], body: &[u8])
         }
         "reclaim" => done(world.reclaim(id)),
         "reclaim-now" => done(world.reclaim_now(id)),
+        "reclaim-wave" => match parameter("percent").and_then(|percent| percent.parse::<f64>().ok()) {
+            Some(percent) => Answer::json(json!(world.reclaim_wave(percent / 100.0)).to_string()),
+            None => Answer::text(400, "percent=... is missing"),
+        },
         "vanish" => done(world.vanish(id)),
         "stop" => done(world.user_stop(id)),
         "stock" => match parameter("gpus").and_then(|gpus| gpus.parse().ok()) {
@@ -393,6 +397,7 @@ mod tests {
             ("POST /sim/advance".into(), 400),
             (format!("POST /sim/reclaim?id={id}"), 200),
             ("POST /sim/reclaim?id=unknown".into(), 404),
+            ("POST /sim/reclaim-wave?percent=100".into(), 200),
         ] {
             let answer = raw(&server, &line, "");
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");

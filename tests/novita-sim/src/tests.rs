@@ -476,3 +476,79 @@ fn fixtures_are_what_their_names_say() {
     }
     assert!(read > 40);
 }
+
+#[test]
+fn a_wave_takes_running_spot_instances_only() {
+    let mut world = World::fleet(19, 100);
+    let before = world.picture();
+    let taken = world.reclaim_wave(0.5);
+    assert!((5..50).contains(&taken.len()), "{}", taken.len());
+    for machine in before.machines {
+        let now = status(&world, &machine.id);
+        if taken.contains(&machine.id) {
+            assert_eq!((machine.status.as_str(), machine.billing_mode.as_str()), ("running", "spot"));
+            assert_eq!(now, "exited");
+        } else {
+            assert_eq!(now, machine.status);
+        }
+    }
+}
+
+#[test]
+fn calls_above_the_rate_are_refused_until_the_minute_is_over() {
+    let mut world = World::new(20);
+    world.rules_mut().calls_per_minute = Some(2);
+    let list = |world: &mut World| call(world, Method::Get, "/v1/gpu/instances", &[], &Value::Null).0;
+    assert_eq!([list(&mut world), list(&mut world), list(&mut world)], [200, 200, 429]);
+    world.advance(60_000);
+    assert_eq!(list(&mut world), 200);
+}
+
+#[test]
+fn what_happens_does_not_depend_on_the_steps_of_time() {
+    let run = |step: u64| {
+        let mut world = World::fleet(21, 200);
+        world.rules_mut().fail_migrations = 0.3;
+        world.rules_mut().fail_back_to_exited = 0.5;
+        let exited: Vec<_> = world.machines().filter(|m| m.status == "exited").map(|m| m.id.clone()).collect();
+        for id in exited {
+            act(&mut world, "migrate", &id);
+        }
+        for _ in 0..(7_200_000 / step) {
+            world.advance(step);
+        }
+        world.picture()
+    };
+    let picture = run(1_000);
+    assert_eq!(picture, run(7_200_000));
+    assert_eq!(picture, run(40));
+    assert!(picture.jobs.iter().any(|job| job.state == "fail" && job.created_at == DAWN_MS));
+}
+
+#[test]
+fn a_world_settles() {
+    let mut world = World::fleet(22, 100);
+    let ids: Vec<_> = world.machines().map(|machine| machine.id.clone()).collect();
+    for id in &ids {
+        act(&mut world, "migrate", id);
+    }
+    assert!(world.jobs().iter().any(JobRow::is_unfinished));
+    world.settle();
+    assert!(!world.jobs().iter().any(JobRow::is_unfinished));
+    let picture = world.picture();
+    world.advance(86_400_000);
+    assert_eq!(world.picture(), picture);
+}
+
+#[test]
+fn a_new_instance_has_what_follows_from_its_product() {
+    let mut world = World::new(23);
+    let made = world.add(Spec::running("x").product("a100.32c120g", 2).cluster("ap-xx-1"));
+    let said = world.add(Spec::running("x").with(|machine| machine.cpu_num = 7));
+    let facts = |id: &str| {
+        let machine = world.get(id).expect("it is there");
+        (machine.product_name.clone().unwrap_or_default(), machine.cpu_num, machine.cluster_name.clone())
+    };
+    assert_eq!(facts(&made), ("A100 80GB".into(), 64, "AP-XX-01".into()));
+    assert_eq!(facts(&said), ("RTX 4090 24GB".into(), 7, "US-XX-01".into()));
+}

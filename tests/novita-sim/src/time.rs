@@ -5,16 +5,45 @@ use crate::machine::{Fate, JobRow, Machine};
 use crate::settings::AfterReclaim;
 use crate::world::{Slot, World};
 
+/// Something that is going to happen. One with an epoch does not, if a newer command came in between.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Status { slot: usize, epoch: u32, status: &'static str },
-    Gone { slot: usize, epoch: u32 },
-    Notice { slot: usize, epoch: u32 },
-    Reclaim { slot: usize, epoch: u32 },
-    Job { job: usize, slot: usize, epoch: u32, ends: JobEnd },
-    Show { slot: usize },
-    ShowJob { job: usize },
-    Refresh { slot: usize },
+    Status {
+        slot: usize,
+        epoch: u32,
+        status: &'static str,
+    },
+    Gone {
+        slot: usize,
+        epoch: u32,
+    },
+    Notice {
+        slot: usize,
+        epoch: u32,
+    },
+    Reclaim {
+        slot: usize,
+        epoch: u32,
+    },
+    Job {
+        job: usize,
+        slot: usize,
+        epoch: u32,
+        ends: JobEnd,
+    },
+    /// From now on listings show the instance.
+    Show {
+        slot: usize,
+    },
+    /// From now on listings show the job.
+    ShowJob {
+        job: usize,
+    },
+    /// Listings show the instance as it is, and not as it was.
+    Refresh {
+        slot: usize,
+    },
+    /// A call that was stuck on its way.
     Late(Box<Call>),
 }
 
@@ -125,17 +154,8 @@ impl World {
         });
         let (now, quirks) = (self.now, self.machine_at(slot).map_or(0, |machine| machine.quirks));
         let job = self.jobs.len();
-        let id = self.add_job(JobRow {
-            id: String::new(),
-            kind: "instanceMigrate".into(),
-            state: "pulling".into(),
-            error: String::new(),
-            error_message: String::new(),
-            instance_id,
-            created_at: now,
-            visible_at: now + self.rules.visible_after_ms,
-            quirks,
-        });
+        let visible_at = now + self.rules.visible_after_ms;
+        let id = self.add_job(JobRow { visible_at, quirks, ..JobRow::migration(&instance_id, "pulling", now) });
         let ends = JobEnd::Works(self.rules.migrate_running_ms, ending);
         self.schedule(now + self.rules.migrate_pulling_ms, Event::Job { job, slot, epoch, ends });
         id
@@ -245,11 +265,7 @@ impl World {
         };
         match ending {
             Ending::Running | Ending::Exited => job.state = "success".into(),
-            Ending::FailedStuck | Ending::FailedBack => {
-                job.state = "fail".into();
-                job.error = "MIGRATE_FAILED".into();
-                job.error_message = "image pull failed on the new node".into();
-            }
+            Ending::FailedStuck | Ending::FailedBack => job.fail(),
         }
         if !self.is_current(slot, epoch) {
             return;

@@ -123,7 +123,7 @@ fn shared(row: &mut Object, machine: &Machine) {
     let sized_int = row.has(quirk::INT_COUNTS);
     row.text("name", &machine.name);
     row.text("clusterId", &machine.cluster_id);
-    row.optional("clusterName", &machine.cluster_id.to_uppercase());
+    row.optional("clusterName", &machine.cluster_name);
     row.text("status", &machine.status);
     row.text("imageUrl", &machine.image_url);
     row.optional("imageAuthId", &machine.image_auth_id);

@@ -172,6 +172,13 @@ impl World {
         self.now = self.now.max(now_ms);
     }
 
+    /// Lets time pass until nothing is under way any more, reclaims included.
+    pub fn settle(&mut self) {
+        while let Some((&(at, _), _)) = self.timeline.last_key_value() {
+            self.advance_to(at);
+        }
+    }
+
     /// Adds a rule to the fault script. The first rule that strikes decides; delays add up.
     pub fn fault(&mut self, fault: Fault) {
         self.script.add(fault);
@@ -191,6 +198,15 @@ impl World {
         if machine.id.is_empty() {
             machine.id = self.new_id();
         }
+        if let Some(product) = self.products.iter().find(|product| product.id == machine.product_id) {
+            if machine.product_name.as_deref() == Some("") {
+                machine.product_name = Some(product.name.clone());
+            }
+            if machine.cpu_num == 0 {
+                machine.cpu_num = product.cpu_per_gpu * machine.gpu_num;
+                machine.memory = product.memory_per_gpu * machine.gpu_num;
+            }
+        }
         machine.last_started_at = self.now - started_ago_ms;
         machine.created_at = machine.last_started_at - 100_000;
         machine.last_stopped_at = stopped_ago_ms.map_or(machine.last_stopped_at, |ago| self.now - ago);
@@ -202,17 +218,7 @@ impl World {
             self.schedule(at, Event::Reclaim { slot, epoch: 0 });
         }
         if let Some(ago) = failed_migration_ago_ms {
-            self.add_job(JobRow {
-                id: String::new(),
-                kind: "instanceMigrate".into(),
-                state: "fail".into(),
-                error: "MIGRATE_FAILED".into(),
-                error_message: "image pull failed on the new node".into(),
-                instance_id: id.clone(),
-                created_at: self.now - ago,
-                visible_at: self.now - ago,
-                quirks: 0,
-            });
+            self.add_job(JobRow::migration(&id, "fail", self.now - ago));
         }
         id
     }
@@ -326,6 +332,17 @@ impl World {
         true
     }
 
+    /// The provider takes this share of the running spot instances at once, drawn from the seed. Answers their ids.
+    pub fn reclaim_wave(&mut self, share: f64) -> Vec<String> {
+        let spot = |machine: &&Machine| machine.status == "running" && machine.billing_mode == "spot";
+        let mut ids: Vec<_> = self.machines().filter(spot).map(|machine| machine.id.clone()).collect();
+        ids.retain(|_| self.rng.f64() < share);
+        for id in &ids {
+            self.reclaim_now(id);
+        }
+        ids
+    }
+
     /// It is gone, without a trace. `false` if there is no such instance.
     pub fn vanish(&mut self, id: &str) -> bool {
         let Some(slot) = self.slot(id) else { return false };
@@ -426,6 +443,13 @@ impl World {
         self.slots.get(slot)?.as_ref()?.row.as_deref()
     }
 
+    /// Writes every row now, so that no measurement pays for it later.
+    pub fn write_rows(&mut self) {
+        for slot in 0..self.slots.len() {
+            self.row(slot);
+        }
+    }
+
     /// Sixteen lower-case letters and digits, not in use.
     pub(crate) fn new_id(&mut self) -> String {
         loop {
@@ -441,7 +465,11 @@ impl World {
         }
     }
 
-    pub(crate) fn insert(&mut self, machine: Machine) -> usize {
+    pub(crate) fn insert(&mut self, mut machine: Machine) -> usize {
+        if machine.cluster_name.is_empty() {
+            let cluster = self.clusters.iter().find(|cluster| cluster.id == machine.cluster_id);
+            machine.cluster_name = cluster.map(|cluster| cluster.name.clone()).unwrap_or_default();
+        }
         let slot = self.slots.len();
         let taken = self.by_id.insert(machine.id.clone(), slot);
         assert!(taken.is_none(), "two instances with the id {}", machine.id);

@@ -131,26 +131,29 @@ pub async fn run<C: CloudWrite, S: StoreWrite>(
         }
     };
     reporter.event(Event::PassBegan { execution: &begun, store: &store.label() });
-    let mut open =
-        Open { begun, totals: Totals::default(), summary: Summary::default(), attempts: Vec::new(), view: None };
-    let worked = {
-        let pass = Pass {
-            cloud,
-            store,
-            lease: &lease,
-            clock,
-            stop,
-            reporter,
-            job_id: &open.begun.job_id.clone(),
-            mode: rules.mode,
-        };
-        tokio::select! {
-            worked = work(&pass, rules, &mut open) => worked,
-            () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
-            () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
-        }
+    let job_id = begun.job_id.clone();
+    let pass = Pass { cloud, store, lease: &lease, clock, stop, reporter, job_id: &job_id, mode: rules.mode };
+    let mut open = match begin(&pass, begun).await {
+        Ok(open) => open,
+        Err(failure) => return Err(give_up(store, lease, failure).await),
     };
-    close(store, lease, rules, clock, stop, reporter, open, worked).await
+    let worked = tokio::select! {
+        worked = work(&pass, rules, &mut open) => worked,
+        () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
+        () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
+    };
+    match worked {
+        Err(failure) if failure.exit == Exit::Store => Err(give_up(store, lease, failure).await),
+        worked => close(store, lease, rules.mode, clock, stop, reporter, open, worked).await,
+    }
+}
+
+/// Ends a pass that the store failed. What it stored last may or may not have arrived, so nothing is written on top:
+/// its record stays open, and the next pass closes it from what is really there.
+async fn give_up<S: StoreWrite>(store: &S, lease: Lease, failure: Failure) -> Failure {
+    // Should this fail, too, the lease expires by itself.
+    let _ = store.commit_and_release(lease, &[]).await;
+    failure
 }
 
 /// A pass under way, as far as it came.
@@ -167,7 +170,6 @@ async fn work<C: CloudWrite, S: StoreWrite>(
     rules: &Rules<'_>,
     open: &mut Open,
 ) -> Result<(), Failure> {
-    begin(pass, open).await?;
     let looked = tokio::select! {
         biased;
         _ = pass.stop.given() => return Ok(()),
@@ -230,21 +232,21 @@ async fn look<C: CloudRead, S: StoreRead>(
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
-async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, open: &mut Open) -> Result<(), Failure> {
-    let Opening { totals, unclosed, its_calls } = records::opening(pass.store, pass.mode).await?;
-    open.totals = totals;
+async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Result<Open, Failure> {
+    let Opening { mut totals, unclosed, its_calls } = records::opening(pass.store, pass.mode).await?;
     let mut changes = Vec::new();
     if let Some(killed) = unclosed {
         pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
         let recorded = interrupted(killed, &its_calls);
-        open.totals = open.totals.with(&recorded.execution);
+        totals = totals.with(&recorded.execution);
         changes.push(Change::Record(recorded));
         if pass.mode == Mode::Real {
-            changes.push(Change::SetTotals(open.totals));
+            changes.push(Change::SetTotals(totals));
         }
     }
-    changes.push(Change::Open(open.begun.clone()));
-    commit(pass, changes).await
+    changes.push(Change::Open(begun.clone()));
+    commit(pass, changes).await?;
+    Ok(Open { begun, totals, summary: Summary::default(), attempts: Vec::new(), view: None })
 }
 
 /// The record of a killed pass, with what its open calls tell about it.
@@ -339,7 +341,7 @@ async fn keep_lease<S: StoreWrite>(store: &S, lease: &Lease, stop: &Stop) {
 async fn close<S: StoreWrite>(
     store: &S,
     lease: Lease,
-    rules: &Rules<'_>,
+    mode: Mode,
     clock: Clock,
     stop: &Stop,
     reporter: &dyn Reporter,
@@ -364,10 +366,10 @@ async fn close<S: StoreWrite>(
     let execution = begun.closed(status, clock.now(), summary, error);
     let mut changes =
         vec![Change::Record(Recorded { execution: execution.clone(), attempts: attempts.clone() }), Change::CloseOpen];
-    if rules.mode == Mode::Real {
+    if mode == Mode::Real {
         changes.push(Change::SetTotals(totals.with(&execution)));
     }
-    let writes = records::writes(changes, rules.mode, clock.now());
+    let writes = records::writes(changes, mode, clock.now());
     let recorded = store.commit_and_release(lease, &writes).await;
     reporter.event(Event::PassEnded { execution: &execution, attempts: &attempts });
     worked?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
+use super::refusal::{Refusal, classify};
 use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::wire::{self, Page, Row};
 use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Progress};
@@ -31,6 +32,8 @@ const NONSENSE_RETRIES: u32 = 2;
 
 /// The greatest page that clients are known to ask for (`novita-api.md` section 3).
 const PAGE_SIZE: usize = 100;
+
+const MIGRATE: &str = "/v1/gpu/instance/migrate";
 
 /// Pages in flight once the first has told how many there are.
 const PAGES_AT_ONCE: usize = 10;
@@ -203,7 +206,12 @@ impl<T: Transport> Client<T> {
     ) -> Result<(), CloudError> {
         let first = self.page::<R>(path, filter, 1).await?;
         let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
-        let mut last_full = first.received >= PAGE_SIZE;
+        // Where no total comes, only a page without news ends the list: the page size may be clamped.
+        let goes_on = |received: usize, announced: Option<u64>| match announced {
+            Some(_) => received >= page_size,
+            None => received > 0,
+        };
+        let mut last_full = first.received >= PAGE_SIZE || (first.received > 0 && first.total.is_none());
         rows.add(first);
         progress(rows.received(), rows.announced);
 
@@ -218,7 +226,7 @@ impl<T: Transport> Client<T> {
             .buffer_unordered(PAGES_AT_ONCE);
         while let Some((number, page)) = pages.try_next().await? {
             if number == last_page {
-                last_full = page.received >= page_size;
+                last_full = goes_on(page.received, rows.announced);
             }
             rows.add(page);
             progress(rows.received(), rows.announced);
@@ -238,10 +246,10 @@ impl<T: Transport> Client<T> {
             let page = self.page::<R>(path, filter, last_page).await?;
             let received = page.received;
             let brought_new = rows.add(page);
-            last_full = brought_new && received >= page_size;
+            last_full = brought_new && goes_on(received, rows.announced);
             progress(rows.received(), rows.announced);
         }
-        if rows.falls_short() || rows.received() == 0 {
+        if rows.falls_short() || rows.announced.is_none() {
             // Where pages count from 0, the first one is still missing.
             let page = self.page::<R>(path, filter, 0).await?;
             rows.add(page);
@@ -273,8 +281,22 @@ impl<T: Transport> CloudRead for Client<T> {
 impl<T: Transport> CloudWrite for Client<T> {
     async fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
         let body = serde_json::json!({ "instanceId": id }).to_string();
-        // Any 2xx is an acceptance; what the body holds is not documented (section 2.4), so nothing is asked of it.
-        self.write("/v1/gpu/instance/migrate", body, guard).await.map(|_| ())
+        // Any 2xx is an acceptance; what the body holds is not documented (section 2.4), so nothing is asked of it. But
+        // a page for people does not come from the API: something in between answered, and nobody knows what it did.
+        let response = self.write(MIGRATE, body, guard).await?;
+        if response.body.trim_ascii_start().starts_with(b"<") {
+            return Err(CloudError {
+                method: Method::Post.as_str(),
+                path: MIGRATE,
+                status: Some(response.status),
+                reason: None,
+                message: "answered with an HTML page, which is not the API's".into(),
+                kind: ErrorKind::Api,
+                effect: Effect::Possible,
+                not_found: false,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -436,15 +458,15 @@ fn broken(request: &Request, error: &TransportError) -> CloudError {
 }
 
 fn refused(request: &Request, response: &Response) -> CloudError {
-    let refusal = wire::refusal(&response.body);
-    let (kind, not_found) = wire::classify(response.status, &refusal);
+    let refusal = Refusal::read(&response.body);
+    let (kind, not_found) = classify(response.status, &refusal);
     // A 4xx is a plain no; after a 5xx, a redirect or a 408 nobody knows what happened behind it.
     let effect = match response.status {
         408 => Effect::Possible,
         400..500 => Effect::Refused,
         _ => Effect::Possible,
     };
-    let wire::Refusal { reason, mut message } = refusal;
+    let Refusal { reason, mut message } = refusal;
     if kind == ErrorKind::RateLimit {
         // The provider uses one name for both (section 8, item 24).
         message.push_str(" (too many requests, or the GPU quota is used up)");

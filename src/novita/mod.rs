@@ -1,10 +1,12 @@
 //! The provider: Novita AI's GPU-instance API v1. The only place that knows its HTTP.
 //!
 //! [`transport`] is one exchange, [`http`] the real one; [`client`] is the one path every request takes, with paging,
-//! retries and pacing; [`wire`] knows the shapes of bodies and turns them into `core::model`.
+//! retries and pacing; `wire` and `refusal` know the shapes of bodies and turn them into
+//! `core::model`.
 
 pub mod client;
 pub mod http;
+mod refusal;
 pub mod transport;
 mod wire;
 

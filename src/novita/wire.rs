@@ -1,4 +1,4 @@
-//! The shapes of bodies as they are on the wire (`novita-api.md` sections 1.3 and 2), and the way from there into
+//! The shapes of bodies as they are on the wire (`novita-api.md` section 2), and the way from there into
 //! `core::model`.
 //!
 //! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
@@ -11,10 +11,10 @@ use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::refusal::shorten;
 use crate::core::model::{
     Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, ReclaimNotice, Status, Timestamp,
 };
-use crate::core::summary::ErrorKind;
 
 /// A page of a list.
 #[derive(Debug, PartialEq, Eq)]
@@ -162,9 +162,17 @@ struct JobRow<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Text<'a>,
     #[serde(borrow, default)]
-    state: Option<JobStateRow<'a>>,
+    state: Option<JobStateField<'a>>,
     #[serde(borrow, default)]
     created_at: Text<'a>,
+}
+
+/// An object on v1; a bare word would say as much.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JobStateField<'a> {
+    Object(#[serde(borrow)] JobStateRow<'a>),
+    Word(#[serde(borrow)] Text<'a>),
 }
 
 #[derive(Deserialize)]
@@ -184,10 +192,11 @@ impl JobRow<'_> {
     fn into_job(self) -> Option<Job> {
         let Self { id, instance_id, kind, state, created_at } = self;
         let (word, error) = match &state {
-            Some(JobStateRow { state, error_message, message, error }) => {
+            Some(JobStateField::Object(JobStateRow { state, error_message, message, error })) => {
                 let first = [error_message, message, error].into_iter().map(Text::as_str).find(|it| !it.is_empty());
                 (state.as_str(), first.map(|text| shorten(text).into_boxed_str()))
             }
+            Some(JobStateField::Word(word)) => (word.as_str(), None),
             // No state: nobody can say that it is finished.
             None => ("", None),
         };
@@ -286,124 +295,125 @@ fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     })
 }
 
-/// What an error's body says (`novita-api.md` section 1.3).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// The machine name.
-    pub(super) reason: Option<String>,
-    /// The text for people, shortened and scrubbed.
-    pub(super) message: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Reads an error's body, whatever its shape.
-pub(super) fn refusal(body: &[u8]) -> Refusal {
-    let text = String::from_utf8_lossy(body);
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let string = |pointer: &str| json.pointer(pointer).and_then(|it| it.as_str()).filter(|it| !it.is_empty());
-    let reason = ["/reason", "/code", "/error/reason", "/error/code"]
-        .into_iter()
-        .find_map(string)
-        .or_else(|| string("/message").and_then(machine_name))
-        .or_else(|| machine_name(&text));
-    let message = ["/message", "/error/message", "/error", "/title", "/msg"].into_iter().find_map(string);
-    let fallback = || {
-        let text = text.trim();
-        if text.starts_with('<') { "an HTML page" } else { text }
-    };
-    Refusal { reason: reason.map(shorten), message: shorten(message.unwrap_or_else(fallback)) }
-}
+    macro_rules! fixture {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/fixtures/novita/", $name)).as_slice()
+        };
+    }
 
-/// The first word that looks like one of the provider's machine names.
-fn machine_name(text: &str) -> Option<&str> {
-    text.split(|c: char| !(c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit()))
-        .find(|word| word.len() >= 6 && (word.contains('_') || KNOWN_SINGLE_WORDS.contains(word)))
-}
-
-const KNOWN_SINGLE_WORDS: &[&str] = &["CONFLICT", "FORBIDDEN", "REQUEST", "UNAUTHORIZED", "UNKNOWN"];
-
-/// The class of a refusal, and whether it says that the thing does not exist.
-pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
-    let reason = refusal.reason.as_deref().unwrap_or("");
-    let message = refusal.message.to_ascii_lowercase();
-    // "not fount" is the provider's own spelling in places (section 1.3).
-    let says_not_found = || message.contains("not found") || message.contains("not fount");
-    let not_found =
-        status == 404 || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
-    let kind = match (status, reason) {
-        _ if not_found => ErrorKind::State,
-        (
-            _,
-            "BALANCE_NOT_ENOUGH"
-            | "EXPIRED_OR_BALANCE_NOT_ENOUGH"
-            | "NOT_ENOUGH_BALANCE"
-            | "DE_BALANCE_NOT_ENOUGH"
-            | "UNSUPPORTED_BILLING_MODE"
-            | "CREATE_INSTANCE_LIMIT"
-            | "CREATE_GPU_NUM_LIMIT"
-            | "WALLET_NOT_FOUND"
-            | "PREPAID_INSTANCE_NOT_SUPPORT_RELEASE",
-        ) => ErrorKind::Billing,
-        (_, "INSUFFICIENT_RESOURCE" | "MIGRATE_INSUFFICIENT_RESOURCE" | "CUDA_VERSION_INCOMPATIBLE") => {
-            ErrorKind::Capacity
-        }
-        (429, _) | (_, "RATE_LIMIT_EXCEEDED") => ErrorKind::RateLimit,
-        (401 | 403, _)
-        | (_, "UNAUTHORIZED" | "FORBIDDEN" | "INVALID_API_KEY" | "PERMISSION_DENIED" | "BANNED_USER") => {
-            ErrorKind::Auth
-        }
-        (408, _) => ErrorKind::Timeout,
-        (
-            _,
-            "CONFLICT"
-            | "OPERATION_LIMIT"
-            | "CLUSTER_STATUS"
-            | "NODE_STATUS"
-            | "DEPENDENT_RESOURCE_STATE"
-            | "GPU_SPEC_USED"
-            | "MIGRATION_JOB_NOT_BREAKABLE",
-        ) => ErrorKind::State,
-        _ if status < 500 && message.contains("invalid state change") => ErrorKind::State,
-        (
-            _,
-            "VALIDATOR_PARAM"
-            | "REQUEST"
-            | "INVALID_COMMAND_PARAM"
-            | "IMAGE_NOT_FOUND"
-            | "NETWORK_NOT_FOUND"
-            | "GET_TOKEN_FAILED",
-        ) => ErrorKind::Configuration,
-        (_, reason) if reason.starts_with("NETWORK_STORAGE_") => ErrorKind::Configuration,
-        _ => ErrorKind::Api,
-    };
-    (kind, not_found)
-}
-
-/// Longest text of the provider's that an error repeats, in characters.
-const LONGEST_TEXT: usize = 200;
-
-/// Shortens a text of the provider's for a message, and takes out what may be a secret: keys (`sk_…`) and what follows
-/// a word such as "password". Control characters become spaces.
-fn shorten(text: &str) -> String {
-    let mut hide_next = false;
-    let mut out = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        let lower = word.to_ascii_lowercase();
-        let names_secret = ["password", "passwd", "secret", "token", "bearer", "authorization", "api_key", "apikey"]
-            .iter()
-            .any(|name| lower.contains(name));
-        if lower.contains("sk_") || hide_next || (names_secret && lower.contains(['=', ':']) && lower.len() > 12) {
-            out.push_str("[hidden]");
-            hide_next = lower.ends_with("bearer");
-        } else {
-            out.push_str(word);
-            hide_next = names_secret && lower.ends_with([':', '=', 'r']) || lower == "password";
+    #[test]
+    fn instances_survive_every_looseness() {
+        // Body, total, then id, name, status, billing, reclaim and stop time (Unix seconds) of the first row.
+        type First = (&'static str, &'static str, &'static str, &'static str, Option<i64>, Option<i64>);
+        let rows: &[(&[u8], Option<u64>, usize, First)] = &[
+            (
+                fixture!("list-instances.json"),
+                Some(4),
+                4,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "spot", None, Some(1_768_390_000)),
+            ),
+            (
+                fixture!("list-instances-loose-types.json"),
+                Some(2),
+                2,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "spot", None, Some(1_768_390_000)),
+            ),
+            (
+                fixture!("list-instances-nulls.json"),
+                Some(3),
+                3,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "", None, None),
+            ),
+            (
+                br#"{"instances":[{"Id":7,"name":true,"status":{"status":"x"},"billingMode":["spot"],
+                    "spotStatus":"notified","spotReclaimTime":1768090000.0,"lastStoppedAt":"0","new":{"a":[1]}}]}"#,
+                None,
+                1,
+                ("7", "true", "", "", Some(1_768_090_000), None),
+            ),
+            (
+                br#"{"instances":[{"id":"a","spotStatus":"","spotReclaimTime":"1768090000","stoppedAt":"5"}],"total":"1"}"#,
+                Some(1),
+                1,
+                ("a", "", "", "", None, Some(5)),
+            ),
+            // A row without an id is of no use, and counted all the same.
+            (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),
+        ];
+        for (at, (body, total, received, first)) in rows.iter().enumerate() {
+            let page = <Instance as Row>::page(body).unwrap_or_else(|error| panic!("row {at}: {error}"));
+            assert_eq!((page.total, page.received), (*total, *received), "row {at}");
+            let it = &page.rows[0];
+            let secs = |moment: Option<Timestamp>| moment.map(Timestamp::as_secs);
+            let reclaim = secs(it.reclaim.as_ref().map(|notice| notice.reclaim_at));
+            let got =
+                (it.id.as_str(), &*it.name, it.status.as_str(), it.billing.as_str(), reclaim, secs(it.stopped_at));
+            assert_eq!(got, *first, "row {at}");
         }
     }
-    match out.char_indices().nth(LONGEST_TEXT) {
-        Some((end, _)) => format!("{}…", &out[..end]),
-        None => out,
+
+    #[test]
+    fn pages_past_the_end_are_empty_and_nonsense_is_named_without_being_quoted() {
+        for body in [
+            fixture!("list-past-the-end.json"),
+            fixture!("list-past-the-end-null.json"),
+            fixture!("list-past-the-end-without-array.json"),
+        ] {
+            let page = <Instance as Row>::page(body).expect("an empty page");
+            assert_eq!((page.received, page.rows.len()), (0, 0));
+        }
+        let secret = br#"{"instances": "sk_secret"}"#.as_slice();
+        for (body, part) in [
+            (b"".as_slice(), "an empty body"),
+            (fixture!("error-gateway.html"), "an HTML page"),
+            (fixture!("list-truncated.txt"), "cut off after"),
+            (secret, "unknown shape"),
+            (br#"{"message": "sk_secret"}"#, "without the list"),
+            (b"sk_secret", "no valid JSON"),
+            (b"[1, 2]", "unknown shape"),
+        ] {
+            let error = <Instance as Row>::page(body).expect_err(part);
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn jobs_survive_every_looseness() {
+        let page = <Job as Row>::page(fixture!("list-jobs-odd.json")).expect("odd jobs");
+        let seen: Vec<(&str, &str, &str, Option<&str>)> = page
+            .rows
+            .iter()
+            .map(|job| (job.id.as_str(), job.kind.as_str(), job.state.as_str(), job.error.as_deref()))
+            .collect();
+        assert_eq!(
+            seen[..3],
+            [
+                ("y4u3i2o1p0a9s8d7", "instanceMigrate", "fail", Some("text under message")),
+                ("u3i2o1p0a9s8d7f6", "instanceMigrate", "fail", Some("CODE_ONLY")),
+                ("i2o1p0a9s8d7f6g5", "newKindOfJob", "paused", None),
+            ]
+        );
+        let body = br#"{"jobs":[{"Id":"a","state":"fail"},{"Id":"b"},{"Id":"c","state":{}},{"Id":"d","state":null}]}"#;
+        let states: Vec<bool> =
+            <Job as Row>::page(body).expect("jobs").rows.iter().map(|job| job.state.is_unfinished()).collect();
+        assert_eq!(states, [false, true, true, true], "what says nothing counts as unfinished");
+        assert!(<Job as Row>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
+    }
+
+    #[test]
+    fn one_instance_comes_bare_or_wrapped() {
+        for body in [
+            fixture!("get-instance.json"),
+            fixture!("get-instance-wrapped.json"),
+            fixture!("get-instance-migrating.json"),
+        ] {
+            assert_eq!(instance(body).expect("an instance").id.as_str(), "a1b2c3d4e5f60718");
+        }
+        assert!(instance(b"{}").is_err());
     }
 }

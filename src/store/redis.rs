@@ -379,8 +379,10 @@ fn timed_out<T>() -> Result<T, RedisError> {
 fn passes(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
     match error.kind() {
+        // A certificate that is not trusted now will not be so in a moment.
+        ErrorKind::Io => !error.to_string().starts_with("invalid peer certificate"),
         // A reply that was cut short cannot be told from one that makes no sense.
-        ErrorKind::Io | ErrorKind::Parse => true,
+        ErrorKind::Parse => true,
         ErrorKind::Server(kind) => matches!(kind, BusyLoading | ClusterDown | MasterDown | TryAgain),
         _ => server_error(error).is_some_and(|(_, error)| error.code() == "BUSY"),
     }
@@ -390,7 +392,7 @@ fn failure(label: &str, error: &RedisError, asked: &[&str]) -> StoreError {
     let store = label.to_owned();
     let wrong = server_error(error);
     match &wrong {
-        _ if passes(error) => StoreError::Unreachable { store, detail: words(error) },
+        _ if passes(error) || error.is_io_error() => StoreError::Unreachable { store, detail: words(error) },
         Some((index, wrong)) if wrong.code() == "WRONGTYPE" => {
             let key = asked.get(*index).copied().unwrap_or_default();
             StoreError::Unreadable { store, detail: about(key)("another type of data".into()) }

@@ -24,7 +24,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 use tokio::time::Instant;
 
-use super::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
+use super::{Acquired, Answer, LEASE_LIFE, LEASE_RENEWAL, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use crate::clock::Clock;
 use crate::core::model::Timestamp;
 
@@ -256,14 +256,15 @@ impl StoreRead for SqliteStore {
 
 impl StoreWrite for SqliteStore {
     async fn acquire(&self, key: &str, token: &str) -> Result<Acquired, StoreError> {
-        // An end further off than any lease lasts was written before the system clock was set back.
+        // An end further off than any lease lasts was written before the system clock was set back. A little further
+        // is forgiven: a correction by a second or two must not let two passes in.
         const HOLDER: &str = r#"SELECT value FROM "values" WHERE key = ?1 AND expires_at > ?2 AND expires_at <= ?3"#;
         let asked_at = Instant::now();
         let transaction = self.begin_writing()?;
         let now = self.clock.now();
         let end = now + LEASE_LIFE;
         let holder = transaction.prepare_cached(HOLDER).and_then(|mut statement| {
-            let key = params![key, now.as_millis(), end.as_millis()];
+            let key = params![key, now.as_millis(), (end + LEASE_RENEWAL).as_millis()];
             statement.query_row(key, |row| Ok(text(row.get_ref(0)?))).optional()
         });
         if let Some(token) = self.found(holder, "values", key)? {

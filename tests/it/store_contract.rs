@@ -238,6 +238,10 @@ async fn the_lease_ends_and_is_renewed<W: World>(world: &W) {
         store.renew(&lease).await.expect("renewed");
         assert!(lease.is_valid());
     }
+    let doubted = Lease::granted("ends", "one", Instant::now() - LEASE_LIFE);
+    assert!(!doubted.is_valid());
+    store.renew(&doubted).await.expect("renewed");
+    assert!(doubted.is_valid());
     world.pass("ends", LEASE_LIFE - 5 * SECOND).await;
     store.commit(&lease, &[set("ends:value", "1")]).await.expect("still ours");
     assert_eq!(holder(other, "ends", "two").await.as_deref(), Some("one"), "a commit is no renewal, nor an end");
@@ -321,7 +325,7 @@ async fn maps_are_trimmed(store: &impl StoreWrite, other: &impl StoreRead) {
     let mut fields =
         ["", "a", "B", "Z", "a\0", "a-b", "ab", "a b", "~", "é", "É", "ß", "\u{ffff}", "\u{10000}", "10", "9"];
     fields.sort_unstable();
-    for keep in [usize::MAX, fields.len() + 1, fields.len(), fields.len() - 1, 3, 1, 0] {
+    for keep in (0..=fields.len() + 1).chain([usize::MAX]) {
         let mut writes: Vec<_> = fields.iter().rev().map(|field| map_set("trim:order", field, "x")).collect();
         writes.push(map_trim("trim:order", keep));
         store.commit(&lease, &writes).await.expect("committed");

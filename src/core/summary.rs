@@ -418,11 +418,11 @@ pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], n
             verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.as_str()), Some(due))
         }
         ExecutionStatus::Partial => {
-            let why = format!("{} actions of the last pass failed or are unknown", last.summary.error_count);
+            let why = format!("failed or unknown actions in the last pass: {}", last.summary.error_count);
             verdict(Health::Degraded, why, Some(due))
         }
         ExecutionStatus::Running | ExecutionStatus::Completed if recent_errors > 0 => {
-            let why = format!("{recent_errors} failed or unknown actions in the last {RECENT} passes");
+            let why = format!("failed or unknown actions in the last {RECENT} passes: {recent_errors}");
             verdict(Health::Degraded, why, Some(due))
         }
         ExecutionStatus::Running => verdict(Health::Healthy, "a pass is at work".into(), Some(due)),
@@ -481,8 +481,8 @@ mod tests {
             (&[], 0, Health::NeverExecuted, "no pass ever ran"),
             (&[(Completed, 0, 0)], 1, Health::Healthy, "on schedule"),
             (&[(Running, 0, 0)], 1, Health::Healthy, "at work"),
-            (&[(Partial, 0, 2)], 1, Health::Degraded, "2 actions of the last pass"),
-            (&[(Completed, 60, 0), (Partial, 45, 3)], 61, Health::Degraded, "3 failed or unknown"),
+            (&[(Partial, 0, 2)], 1, Health::Degraded, "in the last pass: 2"),
+            (&[(Completed, 60, 0), (Partial, 45, 3)], 61, Health::Degraded, "passes: 3"),
             (
                 &[
                     (Completed, 75, 0),

@@ -99,15 +99,17 @@ fn describe(error: reqwest::Error) -> TransportError {
     let connecting = error.is_connect();
     // Without the address: it is ours, long, and named by the caller.
     let error = error.without_url();
-    let mut text = error.to_string();
+    // The outer layers only say that a request failed; the inner ones say why.
+    let mut causes = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
+        let text = cause.to_string();
+        if !text.starts_with("client error (") {
+            causes.push(text);
         }
         source = cause.source();
     }
+    let text = if causes.is_empty() { error.to_string() } else { causes.join(": ") };
     if connecting { TransportError::NotSent(text) } else { TransportError::Broken(text) }
 }
 

@@ -12,6 +12,9 @@ use crate::core::plan::{Decision, in_words};
 use crate::core::policy::Policy;
 use crate::core::summary::{Attempt, Execution, ExecutionStatus, Health, Outcome, Recorded, Statistics, Summary};
 
+/// From this many columns on a table of passes has room for their ids.
+const WIDE: usize = 130;
+
 /// The widest a name gets in a table, in columns.
 const LONGEST_NAME: usize = 40;
 
@@ -25,7 +28,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    fn table<const N: usize>(self, header: [&str; N]) -> Table {
+    fn table(self, header: &[&str]) -> Table {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header(header);
         match self.width {
@@ -86,7 +89,7 @@ pub fn plan(
     actions_in_order: &[usize],
     policy: &Policy,
 ) -> String {
-    let mut table = screen.table(["INSTANCE", "NAME", "STATUS", "VERDICT", "REASON"]);
+    let mut table = screen.table(&["INSTANCE", "NAME", "STATUS", "VERDICT", "REASON"]);
     let skips = (0..decisions.len()).filter(|&at| matches!(decisions[at], Decision::Skip(_)));
     for at in actions_in_order.iter().copied().chain(skips) {
         let (instance, decision) = (&instances[at], &decisions[at]);
@@ -134,7 +137,7 @@ pub fn plan_counts(decisions: &[Decision]) -> String {
 pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts: &str) -> String {
     let mut out = String::new();
     if !attempts.is_empty() {
-        let mut table = screen.table(["INSTANCE", "NAME", "OUTCOME", "ANSWER", "REASON"]);
+        let mut table = screen.table(&["INSTANCE", "NAME", "OUTCOME", "ANSWER", "REASON"]);
         for attempt in attempts {
             let color = match attempt.outcome {
                 Outcome::Done | Outcome::Accepted => Color::Green,
@@ -173,8 +176,11 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
             total => format!("no passes from {offset} on, {total} are recorded\n"),
         };
     }
-    let mut table =
-        screen.table(["STARTED", "AGO", "STATUS", "TOOK", "SEEN", "EXITED", "ELIGIBLE", "MIGRATED", "ERRORS", "JOB"]);
+    // On a narrow terminal the job id, which only scripts need, makes room.
+    let with_job = screen.width.is_none_or(|width| width >= WIDE);
+    let mut header = vec!["STARTED", "AGO", "STATUS", "TOOK", "SEEN", "EXITED", "ELIGIBLE", "MIGRATED", "ERRORS"];
+    header.extend(with_job.then_some("JOB"));
+    let mut table = screen.table(&header);
     for Recorded { execution, attempts: _ } in executions {
         let Summary {
             total_instances: seen,
@@ -190,7 +196,7 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
         } else {
             execution.status.as_str().into()
         };
-        table.add_row([
+        let mut row = vec![
             Cell::new(to_the_second(execution.started_at)),
             number(in_words(now.since(execution.started_at))),
             Cell::new(status).fg(color_of(execution.status)),
@@ -200,8 +206,9 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
             number(eligible),
             number(migrated),
             number(errors),
-            Cell::new(execution.job_id.strip_prefix("migration-job-").unwrap_or(&execution.job_id)),
-        ]);
+        ];
+        row.extend(with_job.then(|| Cell::new(&execution.job_id)));
+        table.add_row(row);
     }
     let mut out = render(table);
     let (first, last) = (offset + 1, offset + executions.len());
@@ -253,12 +260,13 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
         None => line("next pass", "not scheduled".into()),
     }
     let migrations = in_flight.migrations;
-    line("in flight", format!("{migrations} migration{}", if migrations == 1 { "" } else { "s" }));
+    line("in flight", counted(migrations, "migration"));
     let Statistics { total_executions: passes, successful_executions: good, success_rate, .. } = *statistics;
     if passes > 0 {
         let average = short(Some(statistics.average_execution_time));
         line("passes", format!("{passes}, {good} completed ({:.1} %), {average} on average", success_rate * 100.0));
-        line("migrations", format!("{} accepted, {} errors", statistics.total_migrations, statistics.total_errors));
+        let errors = counted(statistics.total_errors, "error");
+        line("migrations", format!("{} accepted, {errors}", statistics.total_migrations));
     }
     let ConfigPart { interval_minutes, max_concurrent, eligibility_interval_hours, eligibility, scope, .. } = config;
     let rehearsing = if config.dry_run { ", rehearsal only" } else { "" };
@@ -289,6 +297,13 @@ fn short(millis: Option<i64>) -> String {
         Some(ms @ 1000..60_000) => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         Some(ms) => in_words(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
     }
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: impl std::fmt::Display, thing: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 fn to_the_second(moment: Timestamp) -> String {

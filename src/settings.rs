@@ -388,7 +388,9 @@ fn similar(name: &str) -> Option<&'static str> {
     // Only names that share our prefixes: other programs have variables too.
     known
         .filter(|known| known.starts_with("MIGRATION") || known.starts_with("NOVITA") || known.starts_with("RESPOT"))
-        .map(|known| (strsim::damerau_levenshtein(&squeeze(known), &squeezed), known))
+        // Lengths first: a pod has hundreds of variables, some for each port of each service.
+        .filter(|known| known.bytes().filter(|byte| *byte != b'_').count().abs_diff(squeezed.len()) <= 2)
+        .map(|known| (strsim::osa_distance(&squeeze(known), &squeezed), known))
         .filter(|(distance, _)| *distance <= 2)
         .min()
         .map(|(_, known)| known)

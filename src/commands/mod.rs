@@ -103,6 +103,9 @@ impl From<CloudError> for Failure {
             }
             ErrorKind::Api => Some("the provider is in trouble; the next pass tries again"),
             ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
+            ErrorKind::State if error.not_found => {
+                Some("check NOVITA_API_BASE_URL: this does not look like the provider's API")
+            }
             ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
         };
         Self { exit: Exit::Provider, kind: error.kind.as_str(), message: error.to_string(), hint: hint.map(Into::into) }

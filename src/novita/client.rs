@@ -192,7 +192,12 @@ impl<T: Transport> Client<T> {
     ) -> Result<Page<R>, CloudError> {
         let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
         query.extend_from_slice(filter);
-        self.read(path, query, R::page).await
+        self.read(path, query, |body| match R::page(body) {
+            // What an empty page looks like where empty things are left out. The first must say more than that.
+            Err(_) if number != 1 && is_empty_object(body) => Ok(Page { rows: Vec::new(), received: 0, total: None }),
+            page => page,
+        })
+        .await
     }
 
     /// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
@@ -432,6 +437,10 @@ fn may_mend(error: &CloudError) -> bool {
         (_, Some(status)) => status >= 500,
         (_, None) => false,
     }
+}
+
+fn is_empty_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<_, _>>(body).is_ok_and(|object| object.is_empty())
 }
 
 fn failure(request: &Request, status: Option<u16>, kind: ErrorKind, effect: Effect) -> CloudError {

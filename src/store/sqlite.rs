@@ -13,7 +13,10 @@
 //! behind, and whoever opens the file next, if it may write there, restores the state before that commit.
 //!
 //! Calls block the thread, as each takes milliseconds; only two passes that begin at one moment wait for each other.
+//! Workers that come to commit at one moment share a transaction: what takes time is its syncs, on some disks tens of
+//! milliseconds, and they would queue for them one after the other.
 
+use std::cell::RefCell;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -22,6 +25,8 @@ use std::time::Duration;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::{Acquired, Answer, LEASE_LIFE, LEASE_RENEWAL, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
@@ -53,6 +58,15 @@ pub struct SqliteStore {
     connection: Option<Connection>,
     label: String,
     clock: Clock,
+    waiting: RefCell<Vec<Waiting>>,
+}
+
+/// A commit that waits for others to join it.
+#[derive(Debug)]
+struct Waiting {
+    token: String,
+    writes: Vec<Write>,
+    done: oneshot::Sender<Result<(), StoreError>>,
 }
 
 /// Who made the file that was opened.
@@ -84,7 +98,7 @@ impl SqliteStore {
         if inspect(&connection, &label)? == Origin::Nobody {
             create_tables(&connection, &label)?;
         }
-        Ok(Self { connection: Some(connection), label, clock })
+        Ok(Self { connection: Some(connection), label, clock, waiting: RefCell::default() })
     }
 
     /// Opens the file to look into it. A missing file is an empty store, and stays missing.
@@ -95,7 +109,7 @@ impl SqliteStore {
         let label = label(path);
         let refused = |error: std::io::Error| StoreError::Refused { store: label.clone(), detail: error.to_string() };
         if !path.try_exists().map_err(refused)? {
-            return Ok(Self { connection: None, label, clock });
+            return Ok(Self { connection: None, label, clock, waiting: RefCell::default() });
         }
         // Not opened as read-only: that could not take back what a killed writer left half done. Where writing is not
         // permitted SQLite falls back to reading by itself.
@@ -108,7 +122,7 @@ impl SqliteStore {
             Origin::Respot => Some(connection),
             Origin::Nobody => None,
         };
-        Ok(Self { connection, label, clock })
+        Ok(Self { connection, label, clock, waiting: RefCell::default() })
     }
 
     /// A store that lives as long as this value, for simulation.
@@ -119,7 +133,7 @@ impl SqliteStore {
         let label = "sqlite in memory".to_owned();
         let connection = Connection::open_in_memory().map_err(|error| failure(&label, &error))?;
         create_tables(&connection, &label)?;
-        Ok(Self { connection: Some(connection), label, clock })
+        Ok(Self { connection: Some(connection), label, clock, waiting: RefCell::default() })
     }
 
     fn begin(&self, behavior: TransactionBehavior) -> Result<Option<Transaction<'_>>, StoreError> {
@@ -287,7 +301,25 @@ impl StoreWrite for SqliteStore {
     }
 
     async fn commit(&self, lease: &Lease, writes: &[Write]) -> Result<(), StoreError> {
-        self.write(lease, writes, false)
+        let (done, mut outcome) = oneshot::channel();
+        self.waiting.borrow_mut().push(Waiting { token: lease.token().into(), writes: writes.to_vec(), done });
+        // Whoever is ready joins; the first to go on commits for all. Twice: for answers that have arrived to be read,
+        // and for those who wait for them to hear of it.
+        yield_now().await;
+        yield_now().await;
+        if let Ok(outcome) = outcome.try_recv() {
+            return outcome;
+        }
+        // A caller that was dropped meanwhile has not committed.
+        self.waiting.borrow_mut().retain(|it| !it.done.is_closed());
+        let mut joined: Vec<Waiting> =
+            self.waiting.borrow_mut().extract_if(.., |it| it.token == lease.token()).collect();
+        let writes: Vec<Write> = joined.iter_mut().flat_map(|it| std::mem::take(&mut it.writes)).collect();
+        let result = self.write(lease, &writes, false);
+        for Waiting { done, .. } in joined {
+            let _ = done.send(result.clone());
+        }
+        result
     }
 
     async fn commit_and_release(&self, lease: Lease, writes: &[Write]) -> Result<(), StoreError> {

@@ -1,7 +1,15 @@
-//! The integration tests, one binary.
+//! The integration tests, one binary: what needs more than one module, a server, a file or the program itself.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cli;
+mod faults;
+mod harness;
+mod limits;
+mod passes;
 mod redis_server;
 mod scenarios;
 mod simulation;
+mod stops;
 mod store_contract;
+mod stores;
+mod tidy;

@@ -1,0 +1,404 @@
+//! What a pass costs: the release binary against the stand-in for the provider over real HTTP, as cron would run it.
+//!
+//! `cargo bench` measures every row and compares it with its bound; `cargo bench -- 100_000` those whose name contains
+//! the word; `cargo bench -- --quick` runs small fleets once and judges nothing; `cargo bench -- --serve 100000 100 0`
+//! keeps such a fleet up for a profiler: instances, exited, milliseconds a call.
+//!
+//! Three rules keep the numbers honest. Every pass is checked on the world that it leaves behind, since a pass that
+//! fails is fast. The program is started by a small process of its own (see [`probe`]), so that neither the stand-in
+//! nor its memory is counted. And the stand-in has written all its pages before the clock starts.
+
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/redis_server.rs"]
+mod redis_server;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use novita_sim::{Call, Op, Options, Server, Spec, World};
+use redis_server::RedisServer;
+use respot::novita::transport::Method;
+use tempfile::TempDir;
+
+const RESPOT: &str = env!("CARGO_BIN_EXE_respot");
+
+/// The first argument that turns this program into the probe.
+const PROBE: &str = "--probe";
+
+/// Pages that the client asks for at once, rows in a page, and migrations in flight: what the minimum follows from.
+const PAGES_AT_ONCE: usize = 10;
+const PAGE_SIZE: usize = 100;
+const WORKERS: usize = 5;
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    what: What,
+    runs: usize,
+    bounds: Bounds,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    /// `respot --help`.
+    Help,
+    /// `respot run` on a fleet.
+    Pass { instances: usize, exited: usize, latency: Duration, store: Store },
+    /// The file of the program.
+    Binary,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Store {
+    Sqlite,
+    Redis,
+}
+
+/// What must not be exceeded. Bounds that a row does not have are `None`.
+#[derive(Clone, Copy)]
+struct Bounds {
+    wall: Option<Wall>,
+    /// User and system time.
+    cpu_ms: Option<f64>,
+    /// Peak of resident memory, or size on disk.
+    mb: Option<f64>,
+}
+
+#[derive(Clone, Copy)]
+enum Wall {
+    /// 1.10 times the calls that must follow one another, and 50 ms.
+    Sequence,
+    Ms(f64),
+}
+
+const NONE: Bounds = Bounds { wall: None, cpu_ms: None, mb: None };
+const SEQUENCE: Bounds = Bounds { wall: Some(Wall::Sequence), ..NONE };
+const IDLE: Bounds = Bounds { cpu_ms: Some(10.0), mb: Some(12.0), ..NONE };
+const HUGE: Bounds = Bounds { cpu_ms: Some(1000.0), mb: Some(40.0), ..NONE };
+
+const fn pass(instances: usize, exited: usize, latency_ms: u64, store: Store) -> What {
+    What::Pass { instances, exited, latency: Duration::from_millis(latency_ms), store }
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "--help", what: What::Help, runs: 40, bounds: Bounds { wall: Some(Wall::Ms(5.0)), ..NONE } },
+    Row { name: "100, nothing to do, Redis", what: pass(100, 0, 0, Store::Redis), runs: 20, bounds: IDLE },
+    Row { name: "100, nothing to do, SQLite", what: pass(100, 0, 0, Store::Sqlite), runs: 20, bounds: IDLE },
+    Row {
+        name: "1_000, 100 exited, 50 ms, Redis",
+        what: pass(1_000, 100, 50, Store::Redis),
+        runs: 7,
+        bounds: SEQUENCE,
+    },
+    Row {
+        name: "1_000, 100 exited, 50 ms, SQLite",
+        what: pass(1_000, 100, 50, Store::Sqlite),
+        runs: 7,
+        bounds: SEQUENCE,
+    },
+    Row {
+        name: "10_000, 100 exited, 50 ms, SQLite",
+        what: pass(10_000, 100, 50, Store::Sqlite),
+        runs: 5,
+        bounds: SEQUENCE,
+    },
+    Row { name: "100_000, 100 exited, 0 ms, Redis", what: pass(100_000, 100, 0, Store::Redis), runs: 7, bounds: HUGE },
+    Row {
+        name: "100_000, 100 exited, 0 ms, SQLite",
+        what: pass(100_000, 100, 0, Store::Sqlite),
+        runs: 7,
+        bounds: HUGE,
+    },
+    Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: Bounds { mb: Some(8.0), ..NONE } },
+];
+
+/// Small enough for every build: whether the benches still work, not how fast anything is.
+const QUICK: &[Row] = &[
+    Row { name: "--help", what: What::Help, runs: 1, bounds: NONE },
+    Row { name: "100, nothing to do, Redis", what: pass(100, 0, 0, Store::Redis), runs: 1, bounds: NONE },
+    Row { name: "1_000, 100 exited, 1 ms, Redis", what: pass(1_000, 100, 1, Store::Redis), runs: 1, bounds: NONE },
+    Row { name: "1_000, 100 exited, 1 ms, SQLite", what: pass(1_000, 100, 1, Store::Sqlite), runs: 1, bounds: NONE },
+    Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: NONE },
+];
+
+/// What one run took.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall_ms: f64,
+    cpu_ms: f64,
+    memory_mb: f64,
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == PROBE) {
+        return probe(&arguments[1..]);
+    }
+    // Cargo's own word for `harness = false`.
+    arguments.retain(|argument| argument != "--bench");
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    arguments.retain(|argument| argument != "--quick");
+    if let [serve, numbers @ ..] = &arguments[..]
+        && serve == "--serve"
+    {
+        return keep_up(numbers);
+    }
+    let wanted = |row: &&Row| arguments.is_empty() || arguments.iter().any(|word| row.name.contains(word.as_str()));
+
+    let has_redis = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    print(&format!(
+        "{:<34} {:<8} {:>28} {:>10} {:>7} {:>10}",
+        "row", "what", "median (least to most)", "minimum", "ratio", "bound"
+    ));
+    let mut missed = 0;
+    for row in if quick { QUICK } else { ROWS }.iter().filter(wanted) {
+        if matches!(row.what, What::Pass { store: Store::Redis, .. }) && !has_redis {
+            print(&format!("{:<34} left out: there is no redis-server", row.name));
+            continue;
+        }
+        match measure(row) {
+            Ok(lines) => {
+                for (line, within) in lines {
+                    missed += usize::from(!within);
+                    print(&line);
+                }
+            }
+            Err(why) => {
+                missed += 1;
+                print(&format!("{:<34} FAILED: {why}", row.name));
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Serves a fleet until it is interrupted.
+fn keep_up(numbers: &[String]) -> ExitCode {
+    let numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+    let [instances, exited, latency_ms] = numbers[..] else {
+        print("--serve takes three numbers: instances, exited, milliseconds a call");
+        return ExitCode::FAILURE;
+    };
+    let options = Options { latency: Duration::from_millis(latency_ms.into()), ..Options::default() };
+    match Server::start(fleet(instances as usize, exited as usize), options) {
+        Ok(server) => {
+            print(&format!("NOVITA_API_KEY=sk_test NOVITA_API_BASE_URL={}", server.url()));
+            server.wait();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The lines of a row, and whether each is within its bound.
+fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
+    let Row { name, what, runs, bounds: Bounds { wall: wall_bound, cpu_ms: cpu_bound, mb: mb_bound } } = row;
+    let fleet = match *what {
+        What::Binary => {
+            let bytes = std::fs::metadata(RESPOT).map_err(|error| error.to_string())?.len();
+            return Ok(vec![line(name, "size", &mut [megabytes(bytes)], "MB", None, *mb_bound)]);
+        }
+        What::Pass { instances, exited, .. } => Some(fleet(instances, exited)),
+        What::Help => None,
+    };
+    let (mut wall, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..*runs {
+        let Cost { wall_ms, cpu_ms, memory_mb } = match (what, &fleet) {
+            (What::Pass { latency, store, .. }, Some(fleet)) => run_pass(fleet.clone(), *latency, *store)?,
+            _ => run_probe(&["--help"], &[], None)?,
+        };
+        wall.push(wall_ms);
+        cpu.push(cpu_ms);
+        memory.push(memory_mb);
+    }
+    let minimum = match *what {
+        What::Pass { instances, exited, latency, .. } if !latency.is_zero() => {
+            Some(millis(latency) * as_f64(calls_in_sequence(instances, exited)))
+        }
+        What::Pass { .. } | What::Help | What::Binary => None,
+    };
+    let wall_bound = wall_bound.and_then(|bound| match bound {
+        Wall::Sequence => minimum.map(|minimum| 1.10 * minimum + 50.0),
+        Wall::Ms(most) => Some(most),
+    });
+    Ok(vec![
+        line(name, "wall", &mut wall, "ms", minimum, wall_bound),
+        line("", "own CPU", &mut cpu, "ms", None, *cpu_bound),
+        line("", "memory", &mut memory, "MB", None, *mb_bound),
+    ])
+}
+
+/// The calls of a pass that cannot be made at the same time: the first page tells how many there are, the others come
+/// some at once, and then the migrations.
+fn calls_in_sequence(instances: usize, exited: usize) -> usize {
+    let other_pages = instances.div_ceil(PAGE_SIZE).saturating_sub(1);
+    1 + other_pages.div_ceil(PAGES_AT_ONCE) + exited.div_ceil(WORKERS)
+}
+
+fn line(
+    name: &str,
+    what: &str,
+    values: &mut [f64],
+    unit: &str,
+    minimum: Option<f64>,
+    bound: Option<f64>,
+) -> (String, bool) {
+    values.sort_by(f64::total_cmp);
+    let median = values[values.len() / 2];
+    let spread = match values {
+        [_] => format!("{median:.1} {unit}"),
+        [least, .., most] => format!("{median:.1} ({least:.1} to {most:.1}) {unit}"),
+        [] => String::new(),
+    };
+    let within = bound.is_none_or(|bound| median <= bound);
+    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.0} {unit}"));
+    // Without a minimum the ratio says how much of the bound is used.
+    let ratio = minimum.or(bound).map_or_else(|| "-".into(), |of| format!("{:.2}", median / of));
+    let mark = match bound {
+        Some(_) if within => " ok",
+        Some(_) => " MISSED",
+        None => "",
+    };
+    let (minimum, bound) = (number(minimum), number(bound));
+    (format!("{name:<34} {what:<8} {spread:>28} {minimum:>10} {ratio:>7} {bound:>10}{mark}"), within)
+}
+
+/// A fleet with as many exited instances, spread over all pages; every third row takes liberties with the wire format.
+fn fleet(instances: usize, exited: usize) -> World {
+    let mut world = World::new(7).starting_at(now_ms());
+    let every = instances.checked_div(exited).unwrap_or(usize::MAX);
+    for number in 0..instances {
+        let name = format!("train-{number}");
+        let spec = if number % every == every / 2 { Spec::exited(&name) } else { Spec::running(&name) };
+        let quirks = if number % 3 == 0 { u32::try_from(number).unwrap_or(0) & novita_sim::quirk::ALL } else { 0 };
+        world.add(spec.quirks(quirks).env("API_TOKEN", "env-secret"));
+    }
+    // A page that was asked for once is a copy of text from then on.
+    for page in 1..=instances.div_ceil(PAGE_SIZE) {
+        world.serve(&Call {
+            method: Method::Get,
+            path: "/v1/gpu/instances".into(),
+            query: vec![("pageSize".into(), PAGE_SIZE.to_string()), ("pageNum".into(), page.to_string())],
+            key: Some(world.rules().key.clone()),
+            body: Vec::new(),
+        });
+    }
+    world
+}
+
+/// One pass over the fleet with an empty store, checked on what it did.
+fn run_pass(fleet: World, latency: Duration, store: Store) -> Result<Cost, String> {
+    let exited: Vec<String> =
+        fleet.machines().filter(|machine| machine.status == "exited").map(|machine| machine.id.clone()).collect();
+    let key = fleet.rules().key.clone();
+    let server = Server::start(fleet, Options { latency, ..Options::default() }).map_err(|error| error.to_string())?;
+    // On the disk that also holds the build: a temporary folder may be in memory, where a store's syncs cost nothing.
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+    let redis = (store == Store::Redis).then(RedisServer::start);
+    let store = match &redis {
+        Some(redis) => redis.url(),
+        None => format!("sqlite:{}", folder.path().join("state.db").display()),
+    };
+    let environment = [("NOVITA_API_KEY", key), ("NOVITA_API_BASE_URL", server.url())];
+    let log = folder.path().join("log");
+    let cost = run_probe(&["run", "--store", &store], &environment, Some(&log))?;
+    server.with(|world| {
+        let wrong: Vec<&String> = exited.iter().filter(|id| world.accepted_migrations_of(id) != 1).collect();
+        let calls = world.calls(Op::Migrate);
+        if !wrong.is_empty() || calls != exited.len() as u64 {
+            return Err(format!("{calls} migrate calls, {} instances not migrated exactly once", wrong.len()));
+        }
+        Ok(cost)
+    })
+}
+
+/// Has the probe run respot with this environment and no other.
+fn run_probe(arguments: &[&str], environment: &[(&str, String)], log: Option<&Path>) -> Result<Cost, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let log = log.unwrap_or(Path::new("/dev/null"));
+    let output = Command::new(this)
+        .arg(PROBE)
+        .arg(log)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .output()
+        .map_err(|error| format!("the probe: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    match numbers[..] {
+        [0.0, wall_ms, cpu_ms, memory_mb] => Ok(Cost { wall_ms, cpu_ms, memory_mb }),
+        _ => {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let last = log.lines().last().unwrap_or_default();
+            Err(format!("respot {} ended with {text:?}: {last}", arguments.join(" ")))
+        }
+    }
+}
+
+/// Runs respot and prints its exit code, wall time, CPU time and peak memory.
+///
+/// A process of its own, since the system tells the cost of all children together, and since a child inherits the peak
+/// memory of whoever starts it.
+fn probe(arguments: &[String]) -> ExitCode {
+    let Some((log, arguments)) = arguments.split_first() else { return ExitCode::FAILURE };
+    let run = || -> std::io::Result<String> {
+        let mut command = Command::new(RESPOT);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
+        let started = now();
+        let status = command.spawn()?.wait()?;
+        let wall = started.elapsed();
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        let (user, system) = (usage.user_time(), usage.system_time());
+        let cpu_us = [user, system].iter().map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).sum::<i64>();
+        let memory_kib = u64::try_from(usage.max_rss()).unwrap_or(0);
+        let cpu = Duration::from_micros(u64::try_from(cpu_us).unwrap_or(0));
+        Ok(format!("{} {} {} {}", status.code().unwrap_or(-1), millis(wall), millis(cpu), megabytes(memory_kib * 1024)))
+    };
+    match run() {
+        Ok(numbers) => {
+            print(&numbers);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a handful of calls")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the stand-in lives in the present")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::disallowed_macros, reason = "a bench prints its table")]
+fn print(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,155 @@
+//! The house rules that a compiler does not know: which module may import which, how long a file may be, and that every
+//! file an operator copies names only settings and flags that exist.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use respot::cli::Cli;
+use respot::settings::SETTINGS;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Imports point one way: for each module, the others it may name.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("clock", &["core"]),
+    ("stop", &[]),
+    ("cli", &[]),
+    ("settings", &["core", "cli"]),
+    ("novita", &["core", "stop"]),
+    ("store", &["core", "clock"]),
+    ("report", &["core", "clock"]),
+    ("apply", &["core", "clock", "stop", "novita", "store", "report"]),
+    ("commands", &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply"]),
+];
+
+#[test]
+fn imports_point_one_way() {
+    for path in files("src", "rs") {
+        let relative = path.strip_prefix(root().join("src")).unwrap();
+        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = first.trim_end_matches(".rs");
+        if matches!(module, "main" | "lib") {
+            continue;
+        }
+        let (_, allowed) = MAY_IMPORT.iter().find(|(name, _)| *name == module).unwrap_or_else(|| {
+            panic!("the module {module} is in no row of MAY_IMPORT: where in the house does it live?")
+        });
+        let text = read(&path);
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for named in code.split("crate::").skip(1) {
+            let named: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let fine = named == module || allowed.contains(&named.as_str());
+            assert!(fine, "{} names crate::{named}, which {module} may not", relative.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_names_say_something() {
+    for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let lines = read(&path).lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: the cut is wrong", path.display());
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let vague = ["util", "utils", "helper", "helpers", "common", "misc", "manager", "service"];
+        assert!(!vague.contains(&name), "{} says nothing", path.display());
+    }
+    let main = read("src/main.rs").lines().count();
+    assert!(main < 60, "main.rs has {main} lines");
+}
+
+/// The core decides from values alone.
+#[test]
+fn the_core_is_pure() {
+    let banned =
+        ["async ", "tokio", "tracing::", "std::env", "std::fs", "std::io", "SystemTime", "Instant", "println!"];
+    for path in files("src/core", "rs") {
+        let text = read(&path);
+        for word in banned {
+            let found = text.lines().find(|line| line.contains(word) && !line.trim_start().starts_with("//"));
+            // `Instance` begins like `Instant`.
+            assert!(found.is_none(), "{} holds {word:?}: {found:?}", path.display());
+        }
+    }
+}
+
+/// Words in capitals that look like one of our variables.
+fn variables(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|word| ["NOVITA_", "MIGRATION_", "REDIS_", "RESPOT_"].iter().any(|prefix| word.starts_with(prefix)))
+        .map(String::from)
+        .collect()
+}
+
+fn flags(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| {
+        c.is_whitespace() || matches!(c, '`' | '"' | '(' | ')' | '[' | ']' | '/' | ',' | '|' | '=' | '<')
+    })
+    .filter_map(|word| word.strip_prefix("--"))
+    .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+    .map(|word| word.trim_end_matches(['.', ':', ';', '\'']).to_owned())
+    .collect()
+}
+
+#[test]
+fn what_operators_copy_names_only_what_exists() {
+    let known_variables: BTreeSet<&str> = SETTINGS.iter().map(|it| it.name).chain(["RESPOT_CONFIG"]).collect();
+    let cli = Cli::command();
+    let commands = std::iter::once(&cli).chain(cli.get_subcommands());
+    let mut known_flags: BTreeSet<&str> =
+        commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).collect();
+    // Of cargo, in the README.
+    known_flags.extend(["release", "example", "help", "version", "locked", "path", "quick", "open"]);
+    for path in ["README.md", "deploy/crontab", "examples/full.toml", "examples/minimal.toml"] {
+        let text = read(path);
+        for variable in variables(&text) {
+            assert!(known_variables.contains(variable.as_str()), "{path} names {variable}, which is no setting");
+        }
+        for flag in flags(&text) {
+            assert!(known_flags.contains(flag.as_str()), "{path} names --{flag}, which no command takes");
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_every_setting_with_its_default_and_meaning() {
+    let readme = read("README.md");
+    for setting in SETTINGS {
+        let row = format!("| `{}` | {} | {} |", setting.name, setting.default, setting.meaning);
+        assert!(readme.contains(&row), "README.md lacks the row\n{row}");
+    }
+}
+
+#[test]
+fn the_full_example_has_every_setting() {
+    let example = read("examples/full.toml");
+    for setting in SETTINGS {
+        let key = setting.name.to_lowercase();
+        let there = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
+        assert!(there, "examples/full.toml lacks {key}");
+    }
+}

@@ -232,8 +232,13 @@ struct Given {
 impl Given {
     fn wrong(&self, allowed: &str) -> SettingsError {
         let Self { name, value, source } = self;
-        SettingsError::new(format!("{name} is {value:?}, allowed is {allowed} ({source})"))
+        SettingsError::new(format!("{name} is {}, allowed is {allowed} ({source})", quoted(value)))
     }
+}
+
+/// A value as a message shows it. Keys turn up where they do not belong.
+fn quoted(value: &str) -> String {
+    if value.contains("sk_") { "what looks like a key".into() } else { format!("{value:?}") }
 }
 
 /// The three layers.
@@ -480,7 +485,7 @@ fn api_key(layers: &Layers<'_>) -> Result<Option<Secret>> {
 fn read_key(given: &Given) -> Result<Given> {
     let Given { name, value: path, source } = given;
     let key = std::fs::read_to_string(path).map_err(|error| {
-        SettingsError::new(format!("{name} names {path:?}, which cannot be read: {error} ({source})"))
+        SettingsError::new(format!("{name} names {}, which cannot be read: {error} ({source})", quoted(path)))
     })?;
     Ok(Given { name, value: key.trim().to_owned(), source: source.clone() })
 }
@@ -533,7 +538,7 @@ fn store_setting(flag: Option<&String>, layers: &Layers<'_>, environment: &Envir
     }
     let database = url.path().trim_matches('/');
     if !database.is_empty() && database.parse::<u16>().is_err() {
-        return Err(wrong(&format!("names the database {database:?}, which is no number")));
+        return Err(wrong("names a database that is no number, or has a password in which /, # or ? is not encoded"));
     }
     // The one setting whose empty value means something.
     let prefix = match environment.get("REDIS_KEY_PREFIX") {

@@ -37,7 +37,7 @@ pub fn escape_json(json: &str) -> String {
 /// Whether a terminal or a reader may be misled by this character. All are in the basic plane.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Shortens in the middle to at most `width` columns, so that the end, which often tells names apart, stays.

@@ -72,7 +72,7 @@ const WRONG: &[Wrong] = &[
     env(&[("REDIS_URL", "http://localhost")], &["REDIS_URL", "http:", "redis://"]),
     env(&[("REDIS_URL", "localhost:6379")], &["REDIS_URL", "redis://"]),
     env(&[("REDIS_URL", "redis://")], &["REDIS_URL", "redis://"]),
-    env(&[("REDIS_URL", "redis://h/first")], &["REDIS_URL", "first"]),
+    env(&[("REDIS_URL", "redis://h/first")], &["REDIS_URL", "database", "redis://"]),
     env(&[("REDIS_URL", "sqlite:")], &["REDIS_URL", "path"]),
     env(&[("MIGRATION_DRYRUN", "true")], &["MIGRATION_DRYRUN", "MIGRATION_DRY_RUN"]),
     env(&[("MIGRATION_DRY_RUNN", "true")], &["MIGRATION_DRY_RUNN", "MIGRATION_DRY_RUN"]),

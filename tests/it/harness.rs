@@ -402,7 +402,8 @@ impl Output {
         let bad = all.chars().find(|c| {
             let escape = color && *c == '\u{1b}';
             let control = c.is_control() && *c != '\n';
-            let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let bidi =
+                matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             (control || bidi) && !escape
         });
         assert_eq!(bad, None, "what a terminal acts on is in {all:?}");

@@ -8,6 +8,7 @@ mod limits;
 mod passes;
 mod redis_server;
 mod scenarios;
+mod secrets;
 mod simulation;
 mod stops;
 mod store_contract;

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Command;
 use std::sync::Barrier;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use respot::clock::Clock;
@@ -269,8 +271,32 @@ async fn a_lock_is_waited_for_but_not_for_ever() {
     });
 }
 
+/// Without a runtime: this store waits for nothing but its turn.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    futures_util::FutureExt::now_or_never(future).expect("this store never waits")
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_of_one_moment_share_a_transaction_and_not_a_fate() {
+    let store = SqliteStore::in_memory(Clock::system()).expect("memory");
+    let lost = take(&store, "lease", "lost").await;
+    advance(LEASE_LIFE + SECOND).await;
+    let held = take(&store, "lease", "held").await;
+    let [dropped, late, one, two] = ["dropped", "late", "one", "two"].map(|key| [set(key, "1")]);
+    tokio::select! {
+        biased;
+        _ = store.commit(&held, &dropped) => panic!("it did not wait for others"),
+        () = std::future::ready(()) => {}
+    }
+    let results = tokio::join!(store.commit(&lost, &late), store.commit(&held, &one), store.commit(&held, &two));
+    assert_eq!(results, (Err(StoreError::LeaseLost), Ok(()), Ok(())));
+    let stored = store.read(&[values(&["dropped", "late", "one", "two"])]).await;
+    assert_eq!(stored, Ok(vec![texts([None, None, Some("1"), Some("1")])]));
 }
 
 #[tokio::test]

@@ -222,8 +222,8 @@ fn judge<'a, C, S>(
     let attempt = attempt(migration, called_at);
     let Err(error) = answer else {
         let reason = match pass.mode {
-            Mode::Real => format!("migrate call accepted ({})", migration.reason),
-            Mode::Rehearsal => format!("rehearsal, nothing was sent ({})", migration.reason),
+            Mode::Real => migration.reason.clone(),
+            Mode::Rehearsal => format!("rehearsal, not sent: {}", migration.reason),
         };
         let response_time = response_time.filter(|_| pass.mode == Mode::Real);
         let attempt = Attempt { outcome: Outcome::Accepted, reason, response_time, ..attempt };
@@ -309,7 +309,7 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
     let migrating = instance.is_some_and(|instance| instance.status == Status::Migrating);
     if migrating || jobs.newest_migration(id).filter(own_job).is_some() {
         attempt.outcome = Outcome::Accepted;
-        attempt.reason = format!("the migration is under way although the answer was: {}", attempt.reason);
+        attempt.reason = format!("under way, although the answer was: {}", attempt.reason);
         attempt.error_kind = None;
         *doubt = None;
         return true;

@@ -294,18 +294,18 @@ impl Decision {
 impl Skip {
     fn detail(&self, instance: &Instance, policy: &Policy) -> String {
         match self {
-            Self::NotSelected => "not managed: no --only pattern matches".into(),
+            Self::NotSelected => "not selected by --only".into(),
             Self::Excluded { selector } => {
                 let pattern = policy.exclude.get(*selector).map_or("?", |selector| selector.as_str());
-                format!("not managed: excluded by {pattern}")
+                format!("excluded by --exclude {pattern}")
             }
             Self::OutOfScope => {
-                format!("not managed: billing is {}, scope is {}", instance.billing, policy.scope.as_str())
+                format!("billing is {}, scope is {}", instance.billing, policy.scope.as_str())
             }
             Self::NotExited { failed_job: None } => match &instance.status {
                 Status::Other(word) if word.is_empty() => "the provider gave no status; left alone".into(),
                 Status::Other(word) => format!("status {word} is unknown to this version; left alone"),
-                status => format!("status is {status}, not exited"),
+                status => format!("status is {status}"),
             },
             Self::NotExited { failed_job: Some(job) } => {
                 let FailedJob { id, error } = &**job;

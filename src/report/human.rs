@@ -50,14 +50,14 @@ impl Screen {
 
     /// A name that leaves room for the rest of the row. Whoever needs it whole asks for JSON.
     fn name(self, name: &str) -> String {
-        shorten(&visible(name), self.width.map_or(LONGEST_NAME, |width| (width / 4).clamp(12, LONGEST_NAME)))
+        shorten(&visible(name), self.width.map_or(LONGEST_NAME, |width| (width / 6).clamp(12, LONGEST_NAME)))
     }
 
     fn paint(self, text: &str, color: Color) -> String {
         let code = match color {
-            Color::Green => 32,
-            Color::Yellow => 33,
-            Color::Red => 31,
+            Color::DarkGreen => 32,
+            Color::DarkYellow => 33,
+            Color::DarkRed => 31,
             _ => 2,
         };
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.into() }
@@ -99,7 +99,7 @@ pub fn plan(
             Cell::new(screen.name(&instance.name)),
             Cell::new(visible(instance.status.as_str())),
             match decision {
-                Decision::Migrate(_) => verdict.fg(Color::Green),
+                Decision::Migrate(_) => verdict.fg(Color::DarkGreen),
                 Decision::Skip(_) => verdict,
             },
             Cell::new(visible(&decision.detail(instance, policy))),
@@ -140,9 +140,9 @@ pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts:
         let mut table = screen.table(&["INSTANCE", "NAME", "OUTCOME", "ANSWER", "REASON"]);
         for attempt in attempts {
             let color = match attempt.outcome {
-                Outcome::Done | Outcome::Accepted => Color::Green,
-                Outcome::Unknown | Outcome::Skipped => Color::Yellow,
-                Outcome::Failed => Color::Red,
+                Outcome::Done | Outcome::Accepted => Color::DarkGreen,
+                Outcome::Unknown | Outcome::Skipped => Color::DarkYellow,
+                Outcome::Failed => Color::DarkRed,
             };
             table.add_row([
                 Cell::new(visible(attempt.instance_id.as_str())),
@@ -221,9 +221,9 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
 pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &str, now: Timestamp) -> String {
     let StatusDocument { enabled: _, last_execution, statistics, config, migration_service, in_flight } = document;
     let color = match migration_service.status {
-        Health::Healthy => Color::Green,
-        Health::Degraded | Health::Disabled | Health::NeverExecuted => Color::Yellow,
-        Health::Unhealthy => Color::Red,
+        Health::Healthy => Color::DarkGreen,
+        Health::Degraded | Health::Disabled | Health::NeverExecuted => Color::DarkYellow,
+        Health::Unhealthy => Color::DarkRed,
     };
     let health = screen.paint(&migration_service.status.as_str().replace('_', " "), color);
     let mut out = format!("{health}: {}\n\n", visible(why));
@@ -283,9 +283,9 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
 
 fn color_of(status: ExecutionStatus) -> Color {
     match status {
-        ExecutionStatus::Completed => Color::Green,
-        ExecutionStatus::Running | ExecutionStatus::Partial => Color::Yellow,
-        ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => Color::Red,
+        ExecutionStatus::Completed => Color::DarkGreen,
+        ExecutionStatus::Running | ExecutionStatus::Partial => Color::DarkYellow,
+        ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => Color::DarkRed,
     }
 }
 

@@ -94,29 +94,24 @@ pub(super) fn event(event: Event<'_>) {
             let (id, name, reason) = (attempt.instance_id.as_str(), attempt.instance_name.as_str(), &attempt.reason);
             let (outcome, action) = (attempt.outcome.as_str(), attempt.action.as_str());
             let response_time = attempt.response_time;
-            match (attempt.outcome, attempt.error_kind) {
-                (Outcome::Done | Outcome::Accepted | Outcome::Skipped, _) => {
-                    info!(
-                        instanceId = id,
-                        instanceName = name,
-                        action,
-                        outcome,
-                        responseTime = response_time,
-                        "{reason}"
-                    );
-                }
-                (Outcome::Failed | Outcome::Unknown, kind) => {
-                    let kind = kind.map(ErrorKind::as_str);
-                    warn!(
+            let kind = attempt.error_kind.map(ErrorKind::as_str);
+            macro_rules! line {
+                ($macro:ident) => {
+                    $macro!(
                         instanceId = id,
                         instanceName = name,
                         action,
                         outcome,
                         errorKind = kind,
                         responseTime = response_time,
-                        "{reason}"
-                    );
-                }
+                        reason,
+                        "{action} {outcome}"
+                    )
+                };
+            }
+            match attempt.outcome {
+                Outcome::Done | Outcome::Accepted | Outcome::Skipped => line!(info),
+                Outcome::Failed | Outcome::Unknown => line!(warn),
             }
         }
         Event::Warned { message } => warn!("{message}"),
@@ -150,10 +145,7 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
             line!(warn, WARN, "migration failed, instance is stuck");
         }
         (Decision::Skip(Skip::UnreadableRecord { .. }), _) => line!(warn, WARN, "instance left alone"),
-        (Decision::Skip(Skip::NotExited { failed_job: None }), Status::Other(_)) => {
-            line!(warn, WARN, "instance left alone");
-        }
-        (Decision::Skip(_), Status::Exited) => line!(info, INFO, "instance left alone"),
+        (Decision::Skip(_), Status::Exited | Status::Other(_)) => line!(info, INFO, "instance left alone"),
         (Decision::Skip(_), _) => line!(debug, DEBUG, "instance left alone"),
     }
 }

@@ -168,7 +168,7 @@ fn the_first_rule_that_fits_decides() {
             "only others",
             |c| c.policy.only.push(Selector::parse("train-*").unwrap()),
             "not_selected",
-            "no --only pattern",
+            "not selected by --only",
         ),
         (
             "only this one, by name",
@@ -189,7 +189,7 @@ fn the_first_rule_that_fits_decides() {
                 c.policy.exclude.push(Selector::parse("name-*").unwrap());
             },
             "excluded",
-            "excluded by name-*",
+            "excluded by --exclude name-*",
         ),
         (
             "not managed comes before not exited",

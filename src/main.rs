@@ -7,19 +7,19 @@ use respot::cli::{Cli, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
 use respot::commands::{Failure, Output, dispatch};
-use respot::report;
+use respot::report::{self, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let (result, json) = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json)),
+    let (result, json, lines) = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json), start::log_format(&cli)),
         Err(error) if !error.use_stderr() => {
             report::print(&error.render().to_string());
             return ExitCode::SUCCESS;
         }
-        Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments)),
+        Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments), Format::Text),
     };
     match result {
         Ok(Output { exit, document }) => {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             ExitCode::from(exit.code())
         }
         Err(failure) => {
-            report::complain(&failure.message, failure.hint.as_deref());
+            report::complain(&failure.message, failure.hint.as_deref(), lines);
             if json {
                 report::print(&failure.document());
             }

@@ -54,14 +54,19 @@ fn start_log<'a>(
         Command::Run(_) if !watched => LevelFilter::INFO,
         Command::Run(_) | Command::DryRun { .. } | Command::History(_) | Command::Status { .. } => LevelFilter::WARN,
     };
-    let format = match cli.global.log_format {
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
-    };
     let level = settings.log_level.unwrap_or(default);
-    log::init(level, settings.log_directives.clone(), format, color, clock, bars.clone())
+    log::init(level, settings.log_directives.clone(), log_format(cli), color, clock, bars.clone())
         .map_err(|error| Failure::internal(format!("{error:#}")))?;
     Ok(&settings.warnings)
+}
+
+/// How log lines are to be written.
+#[must_use]
+pub fn log_format(cli: &Cli) -> log::Format {
+    match cli.global.log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    }
 }
 
 /// Whether `-o json` stands in arguments that could not be parsed, so that a script gets its error as it wants it.

@@ -1,9 +1,9 @@
 //! Log lines on stderr: text for people, JSON for machines. Identifiers are fields; the last line of a pass is its
 //! summary.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber, debug, info, warn};
@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Event, text};
 use crate::clock::Clock;
-use crate::core::model::{Instance, Status};
+use crate::core::model::{Instance, Status, Timestamp};
 use crate::core::plan::{Decision, Eligible, Skip};
 use crate::core::policy::Policy;
 use crate::core::settle::End;
@@ -182,7 +182,6 @@ fn summary(execution: &crate::core::summary::Execution) {
                 summary.recreatedInstances = recreated,
                 summary.skippedInstances = skipped,
                 summary.errorCount = errors,
-                error = execution.error,
                 "{message}"
             )
         };
@@ -221,14 +220,9 @@ where
         let now = self.clock.now().to_string();
         match self.format {
             Format::Json => {
-                let mut line = Map::new();
-                line.insert("timestamp".into(), now.into());
-                line.insert("level".into(), level.as_str().to_ascii_lowercase().into());
-                line.insert("message".into(), message.into());
-                for (name, value) in values {
-                    insert(&mut line, name, value);
-                }
-                writeln!(writer, "{}", text::escape_json(&Value::Object(line).to_string()))
+                let head = [("timestamp", now), ("level", level.as_str().to_ascii_lowercase()), ("message", message)];
+                let head = head.map(|(name, text)| (name, Value::String(text)));
+                writeln!(writer, "{}", object(head.into_iter().chain(values)))
             }
             Format::Text => {
                 let (color, reset) = if self.color { (color_of(level), "\u{1b}[0m") } else { ("", "") };
@@ -256,19 +250,37 @@ fn color_of(level: Level) -> &'static str {
     }
 }
 
-/// Puts `a.b` as `b` into the object `a`.
-fn insert(line: &mut Map<String, Value>, name: &str, value: Value) {
-    match name.split_once('.') {
-        Some((object, field)) => {
-            let inner = line.entry(object).or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(inner) = inner {
-                inner.insert(field.into(), value);
-            }
+/// An object as one line, its fields in the order they came, so that a person finds time and message first. Fields named
+/// `a.b` become fields `b` of an object `a`.
+fn object(fields: impl Iterator<Item = (&'static str, Value)>) -> String {
+    let (mut line, mut inside) = (String::from("{"), None);
+    for (name, value) in fields {
+        let (outer, name) = name.split_once('.').map_or((None, name), |(outer, name)| (Some(outer), name));
+        if inside.is_some() && inside != outer {
+            line.push('}');
         }
-        None => {
-            line.insert(name.into(), value);
+        if !line.ends_with('{') {
+            line.push(',');
         }
+        if let Some(outer) = outer.filter(|outer| inside != Some(*outer)) {
+            let _ = write!(line, "{}:{{", Value::from(outer));
+        }
+        let _ = write!(line, "{}:{value}", Value::from(name));
+        inside = outer;
     }
+    if inside.is_some() {
+        line.push('}');
+    }
+    line.push('}');
+    text::escape_json(&line)
+}
+
+/// A failure that ended the program, as a log line for machines.
+#[must_use]
+pub(super) fn failure_line(message: &str, hint: Option<&str>, now: Timestamp) -> String {
+    let hint = hint.map(|hint| ("hint", Value::from(hint)));
+    let head = [("timestamp", now.to_string().into()), ("level", "error".into()), ("message", message.into())];
+    object(head.into_iter().chain(hint))
 }
 
 #[derive(Default)]
@@ -304,5 +316,27 @@ impl Visit for Fields {
     }
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_for_machines_nest_and_keep_their_order() {
+        let rows: &[(&[(&'static str, Value)], &str)] = &[
+            (&[], "{}"),
+            (&[("z", 1.into()), ("a", "x\u{9b}".into())], "{\"z\":1,\"a\":\"x\\u009b\"}"),
+            (&[("s.a", 1.into()), ("s.b", 2.into())], "{\"s\":{\"a\":1,\"b\":2}}"),
+            (
+                &[("m", "t".into()), ("s.a", 1.into()), ("t.b", 2.into()), ("n", Value::Null)],
+                "{\"m\":\"t\",\"s\":{\"a\":1},\"t\":{\"b\":2},\"n\":null}",
+            ),
+        ];
+        for (fields, line) in rows {
+            assert_eq!(object(fields.iter().cloned()), *line);
+            assert!(serde_json::from_str::<Value>(line).is_ok());
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod text;
 
 use std::io::Write as _;
 
+use crate::clock::Clock;
 use crate::core::model::{Instance, Snapshot};
 use crate::core::plan::Decision;
 use crate::core::policy::Policy;
@@ -130,8 +131,12 @@ pub fn print(document: &str) {
 }
 
 /// Says on stderr why the program could not do its work, and how to mend it. What comes from outside is made safe.
-pub fn complain(message: &str, hint: Option<&str>) {
+pub fn complain(message: &str, hint: Option<&str>, format: log::Format) {
     let mut err = std::io::stderr().lock();
+    if format == log::Format::Json {
+        let _ = writeln!(err, "{}", log::failure_line(message, hint, Clock::system().now()));
+        return;
+    }
     let _ = writeln!(err, "error: {}", lines(message));
     if let Some(hint) = hint {
         let _ = writeln!(err, "hint: {}", lines(hint));

@@ -106,6 +106,9 @@ impl From<CloudError> for Failure {
             ErrorKind::State if error.not_found => {
                 Some("check NOVITA_API_BASE_URL: this does not look like the provider's API")
             }
+            ErrorKind::Configuration if error.status.is_none() => {
+                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
+            }
             ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
         };
         Self { exit: Exit::Provider, kind: error.kind.as_str(), message: error.to_string(), hint: hint.map(Into::into) }

@@ -126,7 +126,7 @@ impl<T: Transport> Client<T> {
                 Err(failed) => failed,
             };
             let repeatable = match error.effect {
-                Effect::NotSent => true,
+                Effect::NotSent => error.kind == ErrorKind::Network,
                 Effect::Refused => error.kind == ErrorKind::RateLimit,
                 Effect::Possible => false,
             };
@@ -459,6 +459,7 @@ fn failure(request: &Request, status: Option<u16>, kind: ErrorKind, effect: Effe
 fn broken(request: &Request, error: &TransportError) -> CloudError {
     let (kind, effect) = match error {
         TransportError::NotSent(_) => (ErrorKind::Network, Effect::NotSent),
+        TransportError::Untrusted(_) => (ErrorKind::Configuration, Effect::NotSent),
         TransportError::TimedOut(_) => (ErrorKind::Timeout, Effect::Possible),
         TransportError::Broken(_) => (ErrorKind::Network, Effect::Possible),
         TransportError::TooLong(_) => (ErrorKind::Api, Effect::Possible),

@@ -110,7 +110,11 @@ fn describe(error: reqwest::Error) -> TransportError {
         source = cause.source();
     }
     let text = if causes.is_empty() { error.to_string() } else { causes.join(": ") };
-    if connecting { TransportError::NotSent(text) } else { TransportError::Broken(text) }
+    match (connecting, text.split_once("invalid peer certificate: ")) {
+        (true, Some((_, why))) => TransportError::Untrusted(why.into()),
+        (true, None) => TransportError::NotSent(text),
+        (false, _) => TransportError::Broken(text),
+    }
 }
 
 /// The system's authorities, or none when no TLS will be spoken: reading them takes longer than a pass over a small

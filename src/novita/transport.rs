@@ -57,6 +57,9 @@ pub enum TransportError {
     /// No connection was made, so not one byte of the request can have had an effect.
     #[error("cannot connect: {0}")]
     NotSent(String),
+    /// The other side could not prove who it is. Nothing was sent, and asking again will not help.
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(String),
     /// Nothing, or not all, came back within the time.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),

@@ -78,6 +78,7 @@ const WRONG: &[Wrong] = &[
     env(&[("MIGRATION_DRY_RUNN", "true")], &["MIGRATION_DRY_RUNN", "MIGRATION_DRY_RUN"]),
     env(&[("migration_dry_run", "true")], &["migration_dry_run", "MIGRATION_DRY_RUN"]),
     env(&[("MIGRATION_MAX_CONCURENT", "1")], &["MIGRATION_MAX_CONCURENT", "MIGRATION_MAX_CONCURRENT"]),
+    env(&[("RESPOT_CONFG", "x")], &["RESPOT_CONFG", "RESPOT_CONFIG"]),
     env(&[("NOVITA_APIKEY", "x")], &["NOVITA_APIKEY", "NOVITA_API_KEY"]),
     file("migration_dryrun = true", &["migration_dryrun", "migration_dry_run"]),
     file("colour = \"red\"", &["colour", "respot.toml"]),
@@ -380,4 +381,14 @@ fn health_is_an_exit_code_for_probes() {
     stage.fault("list:html");
     stage.pass(3);
     health(0, "unhealthy", 1);
+}
+
+/// Other programs may own such a variable; a pass that uses another store than was meant must not be silent about it.
+#[test]
+fn a_store_that_may_be_misspelt_is_pointed_out() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    for (name, hinted) in [("REDIS_URI", true), ("REDIS_KEY_PREFX", true), ("REDIS_HOST", false)] {
+        let output = stage.call("status").env(name, "x").unset("REDIS_URL").output().ends_with(0);
+        assert_eq!(output.stderr.contains("misspelt"), hinted, "{name}: {}", output.stderr);
+    }
 }

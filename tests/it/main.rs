@@ -14,3 +14,4 @@ mod stops;
 mod store_contract;
 mod stores;
 mod tidy;
+mod tls;

@@ -16,7 +16,7 @@ use url::Url;
 pub use layers::Environment;
 use layers::{Given, Layers, Source, check_names, quoted, word};
 
-use crate::cli::{Cli, Global};
+use crate::cli::{Cli, Command, Global};
 use crate::core::model::Timestamp;
 use crate::core::policy::{Eligibility, Policy, Scope, Selector};
 
@@ -177,8 +177,11 @@ impl Settings {
         let layers = Layers::new(environment, config.as_deref())?;
         let pass = cli.command.pass().cloned().unwrap_or_default();
 
+        let enabled = layers.truth("MIGRATION_ENABLED", true)?;
         let api_key = api_key(&layers)?;
-        if api_key.is_none() && cli.command.pass().is_some() {
+        // Whoever switched passes off may have taken the key away, too.
+        let switched_off = !enabled && matches!(cli.command, Command::Run(_));
+        if api_key.is_none() && cli.command.pass().is_some() && !switched_off {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key"));
         }
@@ -212,7 +215,7 @@ impl Settings {
             api_key,
             api_base_url,
             store: store_setting(store.as_ref(), &layers, environment)?,
-            enabled: layers.truth("MIGRATION_ENABLED", true)?,
+            enabled,
             interval: Duration::from_secs(60 * layers.number("MIGRATION_INTERVAL_MINUTES", 15, 1..=60)?),
             job_timeout: Duration::from_millis(layers.number(
                 "MIGRATION_JOB_TIMEOUT_MS",

@@ -69,10 +69,10 @@ pub struct PassArgs {
     /// Leave alone instances whose name or id matches the pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// When an exited instance may be migrated: time, reclaimed [MIGRATION_ELIGIBILITY]
+    /// When an exited instance may be migrated: time, reclaimed (MIGRATION_ELIGIBILITY)
     #[arg(long, value_name = "POLICY")]
     pub eligibility: Option<String>,
-    /// Which instances are managed: spot, all [MIGRATION_SCOPE]
+    /// Which instances are managed: spot, all (MIGRATION_SCOPE)
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<String>,
 }
@@ -97,10 +97,10 @@ pub struct HistoryArgs {
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
-    /// Read settings from this file [RESPOT_CONFIG]
+    /// Read settings from this file (RESPOT_CONFIG)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to remember: redis://…, rediss://… or sqlite:PATH [REDIS_URL]
+    /// Where to remember: redis://…, rediss://… or sqlite:PATH (REDIS_URL)
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// How to print data
@@ -112,7 +112,7 @@ pub struct Global {
     /// More on stderr: every decision; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Whether to use colour [NO_COLOR]
+    /// Whether to use colour (NO_COLOR)
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
     /// How to write log lines

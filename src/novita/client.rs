@@ -23,6 +23,10 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A call is given up when it could not be done within this time, retries included (contract, exit code 3).
 const RETRY_BUDGET: Duration = Duration::from_secs(30);
 
+/// A write that is told to slow down waits longer: limits are often counted by the minute, and nothing is lost by
+/// waiting but time, which the pass's deadline bounds.
+const PATIENCE_WITH_LIMITS: Duration = Duration::from_secs(90);
+
 /// The wait before the first retry; doubled each time, with jitter.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -79,6 +83,7 @@ impl<T: Transport> Client<T> {
         let mut nonsense = 0;
         loop {
             self.turn().await;
+            retries.attempt();
             let (error, retry_after) = match self.attempt(&request).await {
                 Ok(response) => match decode(&response.body) {
                     Ok(value) => return Ok(value),
@@ -121,6 +126,7 @@ impl<T: Transport> Client<T> {
                     ..failure(&request, None, ErrorKind::Timeout, Effect::NotSent)
                 });
             }
+            retries.attempt();
             let (error, retry_after) = match self.attempt(&request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -387,7 +393,7 @@ impl Pace {
     /// The provider asked for less: half the rate, and nothing at all for as long as it says.
     fn slow_down(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.interval = (self.interval * 2).clamp(Self::FIRST_INTERVAL, Self::SLOWEST);
-        let pause = now + retry_after.unwrap_or(self.interval).min(RETRY_BUDGET);
+        let pause = now + retry_after.unwrap_or(self.interval).min(PATIENCE_WITH_LIMITS);
         self.next = Some(self.next.map_or(pause, |next| next.max(pause)));
     }
 
@@ -402,28 +408,39 @@ impl Pace {
 
 /// The waits between the attempts of one call.
 struct Retries {
-    started: Instant,
+    /// When the first attempt began; waiting for its turn does not count.
+    started: Option<Instant>,
     backoff: Duration,
     count: u32,
 }
 
 impl Retries {
     fn new() -> Self {
-        Self { started: Instant::now(), backoff: FIRST_BACKOFF, count: 0 }
+        Self { started: None, backoff: FIRST_BACKOFF, count: 0 }
+    }
+
+    /// An attempt begins.
+    fn attempt(&mut self) {
+        self.started.get_or_insert_with(Instant::now);
+        self.count += 1;
     }
 
     /// Waits before the next attempt, or gives up with `error` when the budget would be used up by then.
     async fn wait(&mut self, error: CloudError, retry_after: Option<Duration>) -> Result<(), CloudError> {
+        let budget = match (error.method, error.kind) {
+            ("POST", ErrorKind::RateLimit) => PATIENCE_WITH_LIMITS,
+            _ => RETRY_BUDGET,
+        };
         // Between half and one and a half times the backoff, so that many clients do not come back as one.
         let jittered = self.backoff.mul_f64(0.5 + fastrand::f64());
         let delay = retry_after.unwrap_or(Duration::ZERO).max(jittered);
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
-        if self.started.elapsed() + delay > RETRY_BUDGET {
-            let spent = self.started.elapsed().as_secs();
-            let message = format!("{} (given up after {} attempts in {spent} s)", error.message, self.count + 1);
+        let spent = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        if spent + delay > budget {
+            let message =
+                format!("{} (given up after {} attempts in {} s)", error.message, self.count, spent.as_secs());
             return Err(CloudError { message, ..error });
         }
-        self.count += 1;
         tokio::time::sleep(delay).await;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The store on a Redis server, for passes that run on more than one machine.
 //!
 //! One connection is kept. When it breaks, or the server is busy loading, the request is repeated on a new one for
-//! [`PATIENCE`]. Reads, renewals and acquisitions may be repeated as they are. A commit may not: the answer to one
+//! `PATIENCE`. Reads, renewals and acquisitions may be repeated as they are. A commit may not: the answer to one
 //! that took effect can be lost, and the request itself can be late. It would then undo what a later commit wrote,
 //! under the same lease. So commits go one at a time, each bears a number, and the script that makes one keeps the
 //! last number beside the lease and does nothing for a number that it has seen. By the same mark a release knows,

@@ -315,7 +315,13 @@ fn documents_are_those_of_the_contract() {
         assert!(number("averageExecutionTime") / 60_000.0 < 1.0);
         assert_eq!((&status["enabled"], &status["lastExecution"]["status"]), (&true.into(), &"completed".into()));
 
-        let disabled = stage.call("run -o json").env("MIGRATION_ENABLED", "false").unset("NOVITA_API_KEY").output().ends_with(0).json();
+        let disabled = stage
+            .call("run -o json")
+            .env("MIGRATION_ENABLED", "false")
+            .unset("NOVITA_API_KEY")
+            .output()
+            .ends_with(0)
+            .json();
         assert_eq!((&disabled["status"], &disabled["reason"]), (&"skipped".into(), &"disabled".into()));
         assert_eq!(stage.call("status").env("MIGRATION_ENABLED", "false").arg("--check").output().code(), 1);
     }

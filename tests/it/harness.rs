@@ -226,6 +226,11 @@ fn dump_sqlite(path: &Path) -> BTreeMap<String, String> {
         return BTreeMap::new();
     }
     let connection = rusqlite::Connection::open(path).expect("opened");
+    // A program that is killed while it makes the file leaves one without tables, which is an empty store.
+    let made: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).expect("a schema");
+    if made == 0 {
+        return BTreeMap::new();
+    }
     let all = r#"SELECT key, value FROM "values" UNION ALL SELECT map || '[' || field || ']', value FROM maps"#;
     let mut statement = connection.prepare(all).expect("tables");
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");

@@ -5,6 +5,7 @@ mod cli;
 mod faults;
 mod harness;
 mod limits;
+mod pacing;
 mod passes;
 mod redis_server;
 mod scenarios;

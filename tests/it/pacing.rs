@@ -1,0 +1,52 @@
+//! The client under a rate limit: it slows down by itself, loses no call and wastes few.
+
+use std::time::Duration;
+
+use novita_sim::{DAWN_MS, Fate, InProcess, Op, Outcome, Spec, World};
+use respot::clock::Clock;
+use respot::commands::pass::{self, Ran, Rules};
+use respot::core::model::Timestamp;
+use respot::core::policy::{Eligibility, Policy, Scope};
+use respot::core::summary::ExecutionStatus;
+use respot::novita::client::Client;
+use respot::report::Silent;
+use respot::stop::Stop;
+use respot::store::records::Mode;
+use respot::store::sqlite::SqliteStore;
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
+    // Calls a minute that the provider allows, and the share of refused calls that is tolerable, in percent.
+    for (limit, tolerable) in [(None, 0), (Some(60), 10), (Some(30), 20), (Some(15), 40)] {
+        fastrand::seed(1);
+        let mut world = World::new(1);
+        let ids: Vec<String> =
+            (0..100).map(|n| world.add(Spec::exited(&format!("m-{n}")).fate(Fate::Succeeds))).collect();
+        world.rules_mut().calls_per_minute = limit;
+        let provider = InProcess::new(world);
+        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+        let policy = Policy {
+            eligibility: Eligibility::Time,
+            scope: Scope::Spot,
+            cooldown: Duration::from_secs(4 * 3600),
+            only: vec![],
+            exclude: vec![],
+            max_migrations: None,
+        };
+        let rules = Rules { policy: &policy, workers: 5, deadline: Duration::from_secs(600), mode: Mode::Real };
+        let store = SqliteStore::in_memory(clock).unwrap();
+        let client = Client::new(provider.clone());
+        let ran = pass::run(&client, &store, &rules, clock, &Stop::default(), &Silent).await.unwrap();
+
+        let Ran::Ended(ended) = ran else { panic!("nobody else holds the lease") };
+        assert_eq!(ended.execution.status, ExecutionStatus::Completed, "at {limit:?} a minute");
+        let world = provider.world();
+        assert!(ids.iter().all(|id| world.accepted_migrations_of(id) == 1), "at {limit:?} a minute");
+        let refused = world
+            .log()
+            .iter()
+            .filter(|entry| entry.op == Op::Migrate && matches!(entry.outcome, Outcome::Refused(429, _)))
+            .count();
+        assert!(refused * 100 <= tolerable * ids.len(), "at {limit:?} a minute {refused} calls were refused");
+    }
+}

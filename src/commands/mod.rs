@@ -67,6 +67,12 @@ impl Failure {
     /// Arguments that make no sense.
     #[must_use]
     pub fn usage(error: &clap::Error) -> Self {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let message = "no command is given".into();
+            let hint =
+                Some("respot --help shows the commands; to look without touching anything, respot dry-run".into());
+            return Self { exit: Exit::Usage, kind: "usage", message, hint };
+        }
         let text = error.render().to_string();
         let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
         Self { exit: Exit::Usage, kind: "usage", message, hint: None }

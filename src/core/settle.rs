@@ -213,6 +213,8 @@ mod tests {
             // The job was there before the call and says nothing about it.
             (Unknown, 100, Status::Exited, known(JobState::Fail), None),
             (Unknown, 200, Status::Exited, known(JobState::Success), Some(End::NoEffect)),
+            // Nor does one that is older still, should the one known before be listed no more.
+            (Unknown, 100, Status::Exited, Some(job("older", JobState::Fail, OLD_JOB + 1)), None),
             (Unknown, 179, Status::Exited, None, None),
             (Unknown, 180, Status::Exited, None, Some(End::NoEffect)),
             (Begun, 180, Status::Exited, None, Some(End::NoEffect)),
@@ -260,7 +262,13 @@ mod tests {
             previous_attempt: None,
             call: Call::Accepted,
         };
-        let ledger = Ledger { in_flight: [(InstanceId::new("a"), call)].into_iter().collect(), ..Ledger::default() };
+        let notice = ReclaimNotice { spot_status: "notified".into(), reclaim_at: ago(10) };
+        let seen = Observation { notice, first_seen_at: ago(20), last_seen_at: ago(10) };
+        let ledger = Ledger {
+            in_flight: [(InstanceId::new("a"), call)].into_iter().collect(),
+            observations: [(InstanceId::new("a"), seen)].into_iter().collect(),
+            ..Ledger::default()
+        };
         for (shortfall, expected) in
             [(None, Some(End::Vanished)), (Some(Shortfall { announced: 1, received: 0 }), None)]
         {
@@ -268,6 +276,8 @@ mod tests {
             let snapshot = Snapshot { taken_at: ago(0), instances, jobs: Listing::complete(vec![]) };
             let settled = settle(&snapshot, &ledger, &JobIndex::new(&[]), ago(0));
             assert_eq!(settled.first().map(|it| it.end.clone()), expected);
+            let changes = observe(&snapshot, &ledger, ago(0));
+            assert_eq!(changes.len(), usize::from(expected.is_some()), "nor is a notice forgotten before");
         }
     }
 

@@ -500,3 +500,31 @@ fn refused(request: &Request, response: &Response) -> CloudError {
     }
     CloudError { reason, message, not_found, ..failure(request, Some(response.status), kind, effect) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{Billing, Status};
+
+    #[test]
+    fn of_two_rows_of_one_instance_the_one_that_forbids_more_is_kept() {
+        let row = |status: &Status| Instance {
+            id: InstanceId::new("a"),
+            name: "a".into(),
+            status: status.clone(),
+            billing: Billing::Spot,
+            reclaim: None,
+            stopped_at: None,
+        };
+        let (exited, migrating) = (Status::Exited, Status::Migrating);
+        for statuses in [[&exited, &migrating], [&migrating, &exited]] {
+            let mut rows = Rows::default();
+            for status in statuses {
+                rows.add(Page { rows: vec![row(status)], received: 1, total: Some(1) });
+            }
+            let listing = rows.into_listing();
+            assert_eq!(listing.items, [row(&migrating)]);
+            assert!(listing.is_complete());
+        }
+    }
+}

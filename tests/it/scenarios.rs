@@ -13,7 +13,7 @@ use respot::novita::Rehearsal;
 use respot::novita::client::Client;
 use respot::report::Silent;
 use respot::stop::Stop;
-use respot::store::records::Mode;
+use respot::store::records::{self, Mode, Selection};
 use respot::store::sqlite::SqliteStore;
 
 #[test]
@@ -113,6 +113,10 @@ impl Stage {
                     .collect();
                 lines.sort();
                 let _ = writeln!(out, "{}", lines.join("\n"));
+            }
+            ["statistics"] => {
+                let overview = records::overview(&self.store, &Selection::default()).await.unwrap();
+                let _ = writeln!(out, "  {} migrations", overview.totals.migrations);
             }
             _ => panic!("no such line: {words:?}"),
         }

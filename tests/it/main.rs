@@ -15,4 +15,5 @@ mod stops;
 mod store_contract;
 mod stores;
 mod tidy;
+mod timed;
 mod tls;

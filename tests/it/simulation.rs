@@ -25,7 +25,8 @@ use respot::store::{Acquired, Answer, Lease, Query, StoreError, StoreRead, Store
 use tokio::task::yield_now;
 
 const HISTORIES: u64 = 400;
-const COOLDOWN: Duration = Duration::from_secs(4 * 3600);
+/// Short ones let the second attempt at an instance happen in trouble, too.
+const COOLDOWNS: [Duration; 2] = [Duration::from_secs(4 * 3600), Duration::from_secs(30 * 60)];
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// What all histories together did; printed, so that nobody takes a quiet simulation for a good one.
@@ -117,7 +118,7 @@ impl History {
         let policy = Policy {
             eligibility: Eligibility::Time,
             scope: Scope::Spot,
-            cooldown: COOLDOWN,
+            cooldown: COOLDOWNS[usize::from(seed % 2 == 1)],
             only: vec![],
             exclude: vec![],
             max_migrations: chance.bool().then(|| chance.usize(1..4)),
@@ -220,7 +221,7 @@ impl History {
                 Outcome::Refused(..) => {}
             }
         }
-        let cooldown = i64::try_from(COOLDOWN.as_millis()).unwrap();
+        let cooldown = i64::try_from(self.policy.cooldown.as_millis()).unwrap();
         // A call may arrive up to a minute after the time that was recorded for it.
         let tolerance = 90_000;
         for (id, times) in &applied {

@@ -1,0 +1,150 @@
+//! Single passes in virtual time: the last moment before a migrate call, and passes that are killed.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use novita_sim::{DAWN_MS, Fate, InProcess, Op, Spec, World};
+use respot::clock::Clock;
+use respot::commands::Exit;
+use respot::commands::pass::{self, Ran, Rules};
+use respot::core::model::Timestamp;
+use respot::core::policy::{Eligibility, Policy, Scope};
+use respot::novita::Rehearsal;
+use respot::novita::client::Client;
+use respot::report::Silent;
+use respot::stop::Stop;
+use respot::store::records::{self, Mode, Selection};
+use respot::store::sqlite::SqliteStore;
+use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
+
+/// What befalls one commit of the pass, counted from 1: the record of the pass, its plan, then its intents.
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// It succeeds, but takes longer than a lease lives.
+    Slow,
+    /// It fails, and nothing is written.
+    Fails,
+}
+
+struct Told {
+    inner: SqliteStore,
+    at: u32,
+    trouble: Trouble,
+    commits: Cell<u32>,
+}
+
+impl StoreRead for Told {
+    async fn read(&self, queries: &[Query]) -> Result<Vec<Answer>, StoreError> {
+        self.inner.read(queries).await
+    }
+    fn label(&self) -> String {
+        self.inner.label()
+    }
+}
+
+impl StoreWrite for Told {
+    async fn acquire(&self, key: &str, token: &str) -> Result<Acquired, StoreError> {
+        self.inner.acquire(key, token).await
+    }
+    /// Never answers, so that nobody but the lease itself can tell that its life is over.
+    async fn renew(&self, _: &Lease) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+    async fn commit(&self, lease: &Lease, writes: &[Write]) -> Result<(), StoreError> {
+        self.commits.set(self.commits.get() + 1);
+        match self.trouble {
+            Trouble::Fails if self.commits.get() == self.at => {
+                Err(StoreError::Unreachable { store: "told".into(), detail: "as told".into() })
+            }
+            Trouble::Slow if self.commits.get() == self.at => {
+                let written = self.inner.commit(lease, writes).await;
+                tokio::time::sleep(LEASE_LIFE).await;
+                written
+            }
+            _ => self.inner.commit(lease, writes).await,
+        }
+    }
+    async fn commit_and_release(&self, lease: Lease, writes: &[Write]) -> Result<(), StoreError> {
+        self.inner.commit_and_release(lease, writes).await
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        eligibility: Eligibility::Time,
+        scope: Scope::Spot,
+        cooldown: Duration::from_secs(4 * 3600),
+        only: vec![],
+        exclude: vec![],
+        max_migrations: None,
+    }
+}
+
+fn in_virtual_time<T>(story: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(story)
+}
+
+/// Makes one pass with two workers over three instances; says which migrations took effect, and how many were asked for.
+async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3], u64) {
+    let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+    let mut world = World::new(71);
+    for (id, ago) in [("a", 3_000_000), ("b", 2_000_000), ("c", 1_000_000)] {
+        world.add(Spec::exited(id).id(id).stopped_ago_ms(ago).fate(Fate::Succeeds));
+    }
+    if let Some(fault) = fault {
+        world.fault(fault.parse().unwrap());
+    }
+    let provider = InProcess::new(world);
+    let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
+    let policy = policy();
+    let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode: Mode::Real };
+    let cloud = Client::new(provider.clone());
+    let ran = pass::run(&cloud, &store, &rules, clock, &Stop::default(), &Silent).await;
+    assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
+    let world = provider.world();
+    (["a", "b", "c"].map(|id| world.accepted_migrations_of(id)), world.calls(Op::Migrate))
+}
+
+#[test]
+fn nothing_is_sent_without_the_right_to_write() {
+    let refused_once = Some("migrate/b:status=429,retry-after=5*1");
+    // The commit that is in trouble, and how; what befalls the provider; the migrations of three instances, and the
+    // calls that were made.
+    let rows = [
+        // The lease ran out while the first intent was stored: only the other one is sent.
+        (3, Trouble::Slow, None, ([0, 1, 1], 2)),
+        // "b" waits before it is sent again, and meanwhile the store fails the intent of "c".
+        (5, Trouble::Fails, refused_once, ([1, 0, 0], 2)),
+        (3, Trouble::Fails, None, ([0, 0, 0], 0)),
+    ];
+    for (row, (at, trouble, fault, expected)) in rows.into_iter().enumerate() {
+        let seen = in_virtual_time(pass_with(at, trouble, fault));
+        assert_eq!(seen, expected, "row {row}");
+    }
+}
+
+#[test]
+fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
+    for (mode, counted) in [(Mode::Real, 2), (Mode::Rehearsal, 0)] {
+        in_virtual_time(async {
+            let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+            let store = SqliteStore::in_memory(clock).unwrap();
+            let (policy, stop) = (policy(), Stop::default());
+            let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
+            let cloud = Rehearsal(Client::new(InProcess::new(World::new(72))));
+            let pass = || pass::run(&cloud, &store, &rules, clock, &stop, &Silent);
+            // It has said that it is there, and waits for the provider.
+            assert!(tokio::time::timeout(Duration::from_millis(5), pass()).await.is_err());
+            assert!(matches!(pass().await, Ok(Ran::AnotherPassRuns { .. })));
+            let other = if mode == Mode::Real { Mode::Rehearsal } else { Mode::Real };
+            assert!(matches!(store.acquire(&other.lease_key(), "other").await, Ok(Acquired::Granted(_))));
+            tokio::time::sleep(LEASE_LIFE).await;
+            assert!(matches!(pass().await, Ok(Ran::Ended(_))));
+            let overview = records::overview(&store, &Selection { limit: 9, ..Selection::default() }).await.unwrap();
+            let seen: Vec<&str> = overview.executions.iter().map(|it| it.execution.status.as_str()).collect();
+            assert_eq!(seen, ["completed", "interrupted"]);
+            assert_eq!(overview.totals.executions, counted);
+        });
+    }
+}

@@ -148,3 +148,24 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
         });
     }
 }
+
+#[test]
+fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
+    in_virtual_time(async {
+        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+        let store = SqliteStore::in_memory(clock).unwrap();
+        let (policy, stop) = (policy(), Stop::default());
+        let rules = |mode| Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
+        let (slow, quick) = (InProcess::new(World::new(73)).latency(LEASE_LIFE / 10), InProcess::new(World::new(73)));
+        let (slow, quick) = (Rehearsal(Client::new(slow)), Client::new(quick));
+        let (rehearsing, acting) = (rules(Mode::Rehearsal), rules(Mode::Real));
+        let (rehearsed, acted) = futures_util::future::join(
+            pass::run(&slow, &store, &rehearsing, clock, &stop, &Silent),
+            pass::run(&quick, &store, &acting, clock, &stop, &Silent),
+        )
+        .await;
+        assert!(matches!((rehearsed, acted), (Ok(Ran::Ended(_)), Ok(Ran::Ended(_)))));
+        let overview = records::overview(&store, &Selection::default()).await.unwrap();
+        assert_eq!((overview.total, overview.totals.executions), (2, 1));
+    });
+}

@@ -95,6 +95,9 @@ impl Stage {
             }
             ["rule", rule] => self.rule(rule),
             ["fault", rule] => self.provider.world().fault(rule.parse().unwrap()),
+            ["late", time] => {
+                self.provider.world().rules_mut().visible_after_ms = i64::try_from(duration(time).as_millis()).unwrap();
+            }
             ["calm"] => self.provider.world().clear_faults(),
             ["wait", time] => tokio::time::sleep(duration(time)).await,
             ["reclaim", name] => assert!(self.provider.world().reclaim_now(name)),

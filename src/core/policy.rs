@@ -99,3 +99,17 @@ pub struct Policy {
     /// At most this many migrations in one pass.
     pub max_migrations: Option<usize>,
 }
+
+impl Default for Policy {
+    /// The defaults of the contract's section 2.
+    fn default() -> Self {
+        Self {
+            eligibility: Eligibility::Time,
+            scope: Scope::Spot,
+            cooldown: Duration::from_secs(4 * 3600),
+            only: Vec::new(),
+            exclude: Vec::new(),
+            max_migrations: None,
+        }
+    }
+}

@@ -4,6 +4,14 @@
 //! retries and pacing; `wire` and `refusal` know the shapes of bodies and turn them into
 //! `core::model`.
 
+/// A response body as the provider may send it, for tests.
+#[cfg(test)]
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../tests/fixtures/novita/", $name)).as_slice()
+    };
+}
+
 pub mod client;
 pub mod http;
 mod refusal;

@@ -128,12 +128,6 @@ const SECRET_NAMES: &[&str] =
 mod tests {
     use super::*;
 
-    macro_rules! fixture {
-        ($name:literal) => {
-            include_bytes!(concat!("../../tests/fixtures/novita/", $name)).as_slice()
-        };
-    }
-
     #[test]
     fn every_refusal_has_a_class() {
         use ErrorKind::{Api, Auth, Billing, Capacity, Configuration, RateLimit, State, Timeout};

@@ -299,12 +299,6 @@ fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 mod tests {
     use super::*;
 
-    macro_rules! fixture {
-        ($name:literal) => {
-            include_bytes!(concat!("../../tests/fixtures/novita/", $name)).as_slice()
-        };
-    }
-
     #[test]
     fn instances_survive_every_looseness() {
         // Body, total, then id, name, status, billing, reclaim and stop time (Unix seconds) of the first row.

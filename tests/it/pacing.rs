@@ -6,7 +6,7 @@ use novita_sim::{DAWN_MS, Fate, InProcess, Op, Outcome, Spec, World};
 use respot::clock::Clock;
 use respot::commands::pass::{self, Ran, Rules};
 use respot::core::model::Timestamp;
-use respot::core::policy::{Eligibility, Policy, Scope};
+use respot::core::policy::Policy;
 use respot::core::summary::ExecutionStatus;
 use respot::novita::client::Client;
 use respot::report::Silent;
@@ -25,14 +25,7 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
         world.rules_mut().calls_per_minute = limit;
         let provider = InProcess::new(world);
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        let policy = Policy {
-            eligibility: Eligibility::Time,
-            scope: Scope::Spot,
-            cooldown: Duration::from_secs(4 * 3600),
-            only: vec![],
-            exclude: vec![],
-            max_migrations: None,
-        };
+        let policy = Policy::default();
         let rules = Rules { policy: &policy, workers: 5, deadline: Duration::from_secs(600), mode: Mode::Real };
         let store = SqliteStore::in_memory(clock).unwrap();
         let client = Client::new(provider.clone());

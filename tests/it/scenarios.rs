@@ -57,14 +57,7 @@ struct Stage {
 async fn play(text: &str) -> String {
     fastrand::seed(1);
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-    let policy = Policy {
-        eligibility: Eligibility::Time,
-        scope: Scope::Spot,
-        cooldown: Duration::from_secs(4 * 3600),
-        only: vec![],
-        exclude: vec![],
-        max_migrations: None,
-    };
+    let policy = Policy::default();
     let mut stage = Stage {
         provider: InProcess::new(World::new(1)),
         store: SqliteStore::in_memory(clock).unwrap(),

@@ -15,7 +15,7 @@ use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, Pa
 use respot::clock::Clock;
 use respot::commands::pass::{self, Ran, Rules};
 use respot::core::model::Timestamp;
-use respot::core::policy::{Eligibility, Policy, Scope};
+use respot::core::policy::Policy;
 use respot::novita::client::Client;
 use respot::report::Silent;
 use respot::stop::Stop;
@@ -116,12 +116,9 @@ impl History {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let store = Shaky::new(SqliteStore::in_memory(clock).unwrap(), seed);
         let policy = Policy {
-            eligibility: Eligibility::Time,
-            scope: Scope::Spot,
             cooldown: COOLDOWNS[usize::from(seed % 2 == 1)],
-            only: vec![],
-            exclude: vec![],
             max_migrations: chance.bool().then(|| chance.usize(1..4)),
+            ..Policy::default()
         };
         Self { seed, chance, provider: InProcess::new(world), store, clock, policy, revivable, untouchable }
     }

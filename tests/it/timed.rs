@@ -8,7 +8,7 @@ use respot::clock::Clock;
 use respot::commands::Exit;
 use respot::commands::pass::{self, Ran, Rules};
 use respot::core::model::Timestamp;
-use respot::core::policy::{Eligibility, Policy, Scope};
+use respot::core::policy::Policy;
 use respot::novita::Rehearsal;
 use respot::novita::client::Client;
 use respot::report::Silent;
@@ -69,17 +69,6 @@ impl StoreWrite for Told {
     }
 }
 
-fn policy() -> Policy {
-    Policy {
-        eligibility: Eligibility::Time,
-        scope: Scope::Spot,
-        cooldown: Duration::from_secs(4 * 3600),
-        only: vec![],
-        exclude: vec![],
-        max_migrations: None,
-    }
-}
-
 fn in_virtual_time<T>(story: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(story)
@@ -97,7 +86,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
     }
     let provider = InProcess::new(world);
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
-    let policy = policy();
+    let policy = Policy::default();
     let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode: Mode::Real };
     let cloud = Client::new(provider.clone());
     let ran = pass::run(&cloud, &store, &rules, clock, &Stop::default(), &Silent).await;
@@ -130,7 +119,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
         in_virtual_time(async {
             let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
             let store = SqliteStore::in_memory(clock).unwrap();
-            let (policy, stop) = (policy(), Stop::default());
+            let (policy, stop) = (Policy::default(), Stop::default());
             let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
             let cloud = Rehearsal(Client::new(InProcess::new(World::new(72))));
             let pass = || pass::run(&cloud, &store, &rules, clock, &stop, &Silent);
@@ -154,7 +143,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
     in_virtual_time(async {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let store = SqliteStore::in_memory(clock).unwrap();
-        let (policy, stop) = (policy(), Stop::default());
+        let (policy, stop) = (Policy::default(), Stop::default());
         let rules = |mode| Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
         let (slow, quick) = (InProcess::new(World::new(73)).latency(LEASE_LIFE / 10), InProcess::new(World::new(73)));
         let (slow, quick) = (Rehearsal(Client::new(slow)), Client::new(quick));

@@ -12,17 +12,6 @@ fn hours(n: i64) -> Timestamp {
     Timestamp::from_millis(now().as_millis() - n * 3_600_000)
 }
 
-fn policy() -> Policy {
-    Policy {
-        eligibility: Eligibility::Time,
-        scope: Scope::Spot,
-        cooldown: Duration::from_secs(4 * 3600),
-        only: vec![],
-        exclude: vec![],
-        max_migrations: None,
-    }
-}
-
 fn exited(id: &str) -> Instance {
     Instance {
         id: InstanceId::new(id),
@@ -268,7 +257,8 @@ fn the_first_rule_that_fits_decides() {
         ("an accepted call keeps its cooldown", |c| in_flight(c, Call::Accepted, hours(1), None), "cooling_down", ""),
     ];
     for (name, change, reason, part) in rows {
-        let mut case = Case { instance: exited("a"), jobs: vec![], ledger: Ledger::default(), policy: policy() };
+        let mut case =
+            Case { instance: exited("a"), jobs: vec![], ledger: Ledger::default(), policy: Policy::default() };
         change(&mut case);
         let snapshot = world(vec![case.instance, exited("z")], case.jobs);
         let plan = plan(&snapshot, &case.ledger, &case.policy, now());
@@ -301,7 +291,7 @@ fn a_listing_with_gaps_proves_no_absence_of_effect() {
     };
     let mut snapshot = world(vec![exited("a")], vec![]);
     snapshot.jobs.shortfall = Some(Shortfall { announced: 2, received: 1 });
-    assert_eq!(plan(&snapshot, &ledger, &policy(), now()).decisions[0].reason(), "call_unsettled");
+    assert_eq!(plan(&snapshot, &ledger, &Policy::default(), now()).decisions[0].reason(), "call_unsettled");
 }
 
 #[test]
@@ -310,7 +300,7 @@ fn a_limit_leaves_the_oldest_and_says_so_of_the_others() {
     // "d" says nothing of when it stopped: last.
     let snapshot = world(vec![stopped("a", 1), stopped("b", 3), stopped("c", 2), exited("d")], vec![]);
     for (limit, migrated) in [(Some(2), vec!["b", "c"]), (Some(0), vec![]), (None, vec!["b", "c", "a", "d"])] {
-        let policy = Policy { max_migrations: limit, ..policy() };
+        let policy = Policy { max_migrations: limit, ..Policy::default() };
         let plan = plan(&snapshot, &Ledger::default(), &policy, now());
         let chosen: Vec<&str> = plan
             .migrations(&snapshot.instances)
@@ -332,10 +322,10 @@ fn the_order_of_the_job_list_does_not_matter() {
         job("c", "j4", JobKind::SaveImage, JobState::Fail, 1),
     ];
     let instances = vec![exited("a"), exited("b"), exited("c")];
-    let expected = plan(&world(instances.clone(), jobs.clone()), &Ledger::default(), &policy(), now());
+    let expected = plan(&world(instances.clone(), jobs.clone()), &Ledger::default(), &Policy::default(), now());
     for _ in 0..jobs.len() {
         jobs.rotate_left(1);
-        let got = plan(&world(instances.clone(), jobs.clone()), &Ledger::default(), &policy(), now());
+        let got = plan(&world(instances.clone(), jobs.clone()), &Ledger::default(), &Policy::default(), now());
         assert_eq!(got, expected);
     }
 }
@@ -343,14 +333,14 @@ fn the_order_of_the_job_list_does_not_matter() {
 #[test]
 fn a_plan_after_an_applied_plan_is_empty() {
     let snapshot = world(vec![exited("a"), exited("b")], vec![]);
-    let first = plan(&snapshot, &Ledger::default(), &policy(), now());
+    let first = plan(&snapshot, &Ledger::default(), &Policy::default(), now());
     let stamps = first
         .migrations(&snapshot.instances)
         .into_iter()
         .map(|at| (snapshot.instances.items[at].id.clone(), Stamp::At(now())));
     let ledger = Ledger { last_attempt: stamps.collect(), ..Ledger::default() };
     assert_eq!(ledger.last_attempt.len(), 2);
-    let second = plan(&snapshot, &ledger, &policy(), now());
+    let second = plan(&snapshot, &ledger, &Policy::default(), now());
     assert!(second.migrations(&snapshot.instances).is_empty());
 }
 

@@ -47,7 +47,11 @@ pub const SETTINGS: &[Described] = &[
     setting("MIGRATION_JOB_TIMEOUT_MS", "600000", "60000-1800000; deadline of one pass"),
     setting("MIGRATION_MAX_CONCURRENT", "5", "1-20; provider writes in flight"),
     setting("MIGRATION_DRY_RUN", "false", "`true`: `run` is a rehearsal, nothing is written to the provider"),
-    setting("MIGRATION_RETRY_FAILED", "true", "whether `run` looks after failed migrations; shown by `status`"),
+    setting(
+        "MIGRATION_RETRY_FAILED",
+        "true",
+        "shown by `status`; no effect yet: this version reports failed migrations and leaves them alone",
+    ),
     setting("MIGRATION_LOG_LEVEL", "info", "trace, debug, info, warn, error; `RUST_LOG` wins when set"),
     setting("MIGRATION_ELIGIBILITY_INTERVAL_HOURS", "4", "1-168; cooldown of each instance"),
     setting(

@@ -371,7 +371,7 @@ async fn close<S: StoreWrite>(
     }
     let writes = records::writes(changes, mode, clock.now());
     let recorded = store.commit_and_release(lease, &writes).await;
-    reporter.event(Event::PassEnded { execution: &execution, attempts: &attempts });
+    reporter.event(Event::PassEnded { execution: &execution });
     worked?;
     recorded?;
     Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))

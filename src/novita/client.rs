@@ -65,11 +65,6 @@ impl<T: Transport> Client<T> {
         Self { transport, pace: RefCell::new(Pace::default()) }
     }
 
-    /// The transport, for whoever made it.
-    pub fn transport(&self) -> &T {
-        &self.transport
-    }
-
     /// Sends a read until it succeeds, its budget is used up or its answer cannot be mended by asking again. Safe to
     /// repeat freely: it changes nothing.
     async fn read<R>(

@@ -46,8 +46,7 @@ impl Bars {
             | Event::AnotherPassRuns { .. }
             | Event::Decided { .. }
             | Event::ActionResolved(_)
-            | Event::Settled(_)
-            | Event::Warned { .. } => {}
+            | Event::Settled(_) => {}
         }
     }
 

@@ -114,8 +114,7 @@ pub(super) fn event(event: Event<'_>) {
                 Outcome::Failed | Outcome::Unknown => line!(warn),
             }
         }
-        Event::Warned { message } => warn!("{message}"),
-        Event::PassEnded { execution, attempts: _ } => summary(execution),
+        Event::PassEnded { execution } => summary(execution),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
     }
 }

@@ -72,17 +72,10 @@ pub enum Event<'a> {
     ActionResolved(&'a Attempt),
     /// All actions ended.
     ActionsEnd,
-    /// Something an operator should know that stops nothing.
-    Warned {
-        /// In one sentence.
-        message: &'a str,
-    },
-    /// The pass ended and is recorded.
+    /// The pass ended.
     PassEnded {
         /// The pass.
         execution: &'a Execution,
-        /// What it did.
-        attempts: &'a [Attempt],
     },
 }
 

@@ -245,10 +245,8 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
             let state = execution.status.as_str();
             let took = execution.duration.map_or_else(String::new, |_| format!(" in {}", short(execution.duration)));
             line("last pass", format!("{rehearsal}{state}{took}, {ago} ago ({began})"));
-            line(
-                "",
-                format!("{seen} seen, {exited} exited, {eligible} eligible, {migrated} migrated, {errors} errors"),
-            );
+            let errors = counted(errors, "error");
+            line("", format!("{seen} seen, {exited} exited, {eligible} eligible, {migrated} migrated, {errors}"));
         }
         None => line("last pass", "none yet".into()),
     }

@@ -142,10 +142,23 @@ pub async fn run<C: CloudWrite, S: StoreWrite>(
         () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
         () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
     };
-    match worked {
-        Err(failure) if failure.exit == Exit::Store => Err(give_up(store, lease, failure).await),
-        worked => close(store, lease, rules.mode, clock, stop, reporter, open, worked).await,
+    let worked = match (worked, stop.cause()) {
+        (Ok(()), Some(Cause::LeaseLost)) => return Err(give_up(store, lease, StoreError::LeaseLost.into()).await),
+        (Err(failure), _) if failure.exit == Exit::Store => return Err(give_up(store, lease, failure).await),
+        (worked, _) => worked,
+    };
+    let execution = conclude(&open, &worked, stop.cause(), clock.now());
+    let Open { begun: _, totals, summary: _, attempts, view } = open;
+    let recorded = Recorded { execution: execution.clone(), attempts: attempts.clone() };
+    let mut changes = vec![Change::Record(recorded), Change::CloseOpen];
+    if rules.mode == Mode::Real {
+        changes.push(Change::SetTotals(totals.with(&execution)));
     }
+    let recorded = store.commit_and_release(lease, &records::writes(changes, rules.mode, clock.now())).await;
+    reporter.event(Event::PassEnded { execution: &execution });
+    worked?;
+    recorded?;
+    Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))
 }
 
 /// Ends a pass that the store failed. What it stored last may or may not have arrived, so nothing is written on top:
@@ -336,45 +349,16 @@ async fn keep_lease<S: StoreWrite>(store: &S, lease: &Lease, stop: &Stop) {
     std::future::pending::<()>().await;
 }
 
-/// Records how the pass ended and gives the lease back.
-#[expect(clippy::too_many_arguments, reason = "the end of `run`, which has them all at hand")]
-async fn close<S: StoreWrite>(
-    store: &S,
-    lease: Lease,
-    mode: Mode,
-    clock: Clock,
-    stop: &Stop,
-    reporter: &dyn Reporter,
-    open: Open,
-    worked: Result<(), Failure>,
-) -> Result<Ran, Failure> {
-    let Open { begun, totals, summary, attempts, view } = open;
-    let status = match (&worked, stop.cause()) {
-        (Err(_), _) => ExecutionStatus::Failed,
-        (Ok(()), Some(Cause::Deadline)) => ExecutionStatus::Timeout,
-        (Ok(()), Some(Cause::Signal)) => ExecutionStatus::Interrupted,
-        (Ok(()), Some(Cause::LeaseLost)) => return Err(StoreError::LeaseLost.into()),
-        (Ok(()), None) if summary.error_count > 0 => ExecutionStatus::Partial,
-        (Ok(()), None) => ExecutionStatus::Completed,
+/// How a pass ended that the store did not fail.
+fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<Cause>, now: Timestamp) -> Execution {
+    let (status, error) = match (worked, stop) {
+        (Err(failure), _) => (ExecutionStatus::Failed, Some(failure.message.clone())),
+        (Ok(()), Some(Cause::Deadline)) => (ExecutionStatus::Timeout, Some(stopped(Cause::Deadline).message)),
+        (Ok(()), Some(cause)) => (ExecutionStatus::Interrupted, Some(stopped(cause).message)),
+        (Ok(()), None) if open.summary.error_count > 0 => (ExecutionStatus::Partial, None),
+        (Ok(()), None) => (ExecutionStatus::Completed, None),
     };
-    let error = match (&worked, status) {
-        (Err(failure), _) => Some(failure.message.clone()),
-        (Ok(()), ExecutionStatus::Timeout) => Some(stopped(Cause::Deadline).message),
-        (Ok(()), ExecutionStatus::Interrupted) => Some(stopped(Cause::Signal).message),
-        (Ok(()), _) => None,
-    };
-    let execution = begun.closed(status, clock.now(), summary, error);
-    let mut changes =
-        vec![Change::Record(Recorded { execution: execution.clone(), attempts: attempts.clone() }), Change::CloseOpen];
-    if mode == Mode::Real {
-        changes.push(Change::SetTotals(totals.with(&execution)));
-    }
-    let writes = records::writes(changes, mode, clock.now());
-    let recorded = store.commit_and_release(lease, &writes).await;
-    reporter.event(Event::PassEnded { execution: &execution });
-    worked?;
-    recorded?;
-    Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))
+    open.begun.clone().closed(status, now, open.summary, error)
 }
 
 fn stopped(cause: Cause) -> Failure {

@@ -19,8 +19,8 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-/// Escapes the same characters inside finished JSON. They can stand only within strings there, where `\uXXXX` means
-/// the same character.
+/// Escapes the same characters inside finished JSON. They can stand only within strings there, where `\u` and four
+/// digits mean the same character.
 #[must_use]
 pub fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());

@@ -310,8 +310,9 @@ async fn tls_is_verified() {
     }
 }
 
+/// Runs in a child process that `tls_is_verified` starts with its own environment and user; alone it has nothing to look at.
 #[tokio::test]
-#[ignore = "the other half of tls_is_verified"]
+#[ignore = "run by tls_is_verified, in a child process"]
 async fn over_tls() {
     #[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to look at")]
     let url = std::env::var(TLS_URL).expect("the parent's server");

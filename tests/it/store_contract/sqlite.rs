@@ -384,8 +384,9 @@ async fn a_stranger_is_refused() {
     fs::set_permissions(folder.join("open"), fs::Permissions::from_mode(0o755)).expect("changed");
 }
 
+/// Runs in a child process that `a_stranger_is_refused` starts with its own environment and user; alone it has nothing to look at.
 #[tokio::test]
-#[ignore = "the other half of a_stranger_is_refused"]
+#[ignore = "run by a_stranger_is_refused, in a child process"]
 async fn as_a_stranger() {
     #[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to look at")]
     let folder = PathBuf::from(std::env::var_os(STRANGERS_FOLDER).expect("the parent's folder"));

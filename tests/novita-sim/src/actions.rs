@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Op};
-use crate::machine::{Fate, Machine, Volume};
+use crate::machine::{Fate, Machine, Product, Volume};
 use crate::settings::MigrateAnswer;
 use crate::wire::Refusal;
 use crate::world::World;
@@ -62,8 +62,8 @@ impl World {
         }
         self.can_pay()?;
         let (no_stock, gpus) = (machine.fate == Fate::NoStock, machine.gpu_num);
-        let product = machine.product_id.clone();
-        if no_stock || !self.take_stock(&product, gpus) {
+        let (product, cluster) = (machine.product_id.clone(), machine.cluster_id.clone());
+        if no_stock || !self.take_stock(&product, &cluster, gpus) {
             let reason = if self.rng.bool() { "INSUFFICIENT_RESOURCE" } else { "MIGRATE_INSUFFICIENT_RESOURCE" };
             return Err(Refusal::new(400, reason, "no node can host this spec"));
         }
@@ -81,8 +81,8 @@ impl World {
         })
     }
 
-    /// A creation (fact sheet, section 2.3).
-    pub(crate) fn create_instance(&mut self, body: &Value) -> Result<Answer, Refusal> {
+    /// A creation (fact sheet, section 2.3): the new id, and the answer.
+    pub(crate) fn create_instance(&mut self, body: &Value) -> Result<(String, Answer), Refusal> {
         let mut wanted = parse_create(body)?;
         let product = self.products.iter().find(|product| product.id == wanted.product_id);
         let product = product.ok_or_else(|| Refusal::invalid("invalid productId"))?.clone();
@@ -92,17 +92,10 @@ impl World {
         if wanted.billing_mode == "spot" && product.spot_price.is_none() {
             return Err(Refusal::new(400, "UNSUPPORTED_BILLING_MODE", "billing mode is not supported"));
         }
-        if wanted.cluster_id.is_empty() {
-            let first = self.clusters.iter().find(|cluster| product.is_in(&cluster.id));
-            wanted.cluster_id = first.map(|cluster| cluster.id.clone()).unwrap_or_default();
-        } else if !self.clusters.iter().any(|cluster| cluster.id == wanted.cluster_id) {
-            return Err(Refusal::invalid("invalid clusterId"));
-        }
+        wanted.cluster_id = self.place(&wanted, &product)?;
         self.can_pay()?;
-        if self.rules.instance_quota.is_some_and(|quota| self.machines().count() >= quota) {
-            return Err(Refusal::new(400, "CREATE_INSTANCE_LIMIT", "too many instances"));
-        }
-        if !product.is_in(&wanted.cluster_id) || !self.take_stock(&product.id, wanted.gpu_num) {
+        self.within_quotas(wanted.gpu_num)?;
+        if !self.take_stock(&product.id, &wanted.cluster_id, wanted.gpu_num) {
             return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "no node can host this spec"));
         }
         wanted.id = self.new_id();
@@ -111,9 +104,51 @@ impl World {
         wanted.memory = product.memory_per_gpu * wanted.gpu_num;
         wanted.status = if product.id.ends_with(".v2") { "pending".into() } else { "toCreate".into() };
         wanted.created_at = self.now_ms();
-        let answer = Answer::json(json!({"id": wanted.id}).to_string());
+        let id = wanted.id.clone();
         self.create(wanted);
-        Ok(answer)
+        let answer = Answer::json(json!({"id": id}).to_string());
+        Ok((id, answer))
+    }
+
+    /// The cluster of a new instance: the one asked for, the one that its volumes and its network are in, or else any
+    /// with stock; "" if there is none.
+    fn place(&self, wanted: &Machine, product: &Product) -> Result<String, Refusal> {
+        let mut place = wanted.cluster_id.as_str();
+        if !place.is_empty() && !self.clusters.iter().any(|cluster| cluster.id == place) {
+            return Err(Refusal::invalid("invalid clusterId"));
+        }
+        for volume in &wanted.volumes {
+            // The sheet knows that the reasons begin with NETWORK_STORAGE_, not how they go on.
+            let unknown = || Refusal::new(400, "NETWORK_STORAGE_NOT_FOUND", "network storage not found");
+            let home = self.volumes.get(&volume.id).ok_or_else(unknown)?;
+            if !place.is_empty() && place != home {
+                let message = "network storage is in another cluster";
+                return Err(Refusal::new(400, "NETWORK_STORAGE_CLUSTER_MISMATCH", message));
+            }
+            place = home;
+        }
+        if !wanted.network_id.is_empty() {
+            let home = self.networks.get(&wanted.network_id).filter(|home| place.is_empty() || place == home.as_str());
+            place = home.ok_or_else(|| Refusal::new(400, "NETWORK_NOT_FOUND", "network not found"))?;
+        }
+        if place.is_empty() {
+            let mut clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
+            place = clusters.find(|cluster| product.left_in(cluster) >= wanted.gpu_num).unwrap_or_default();
+        }
+        Ok(place.to_owned())
+    }
+
+    /// Whether the account may have so many GPUs more, in one instance more.
+    fn within_quotas(&self, gpus: u32) -> Result<(), Refusal> {
+        let alive = || self.machines().filter(|machine| machine.is_alive());
+        if self.rules.instance_quota.is_some_and(|quota| alive().count() >= quota) {
+            return Err(Refusal::new(400, "CREATE_INSTANCE_LIMIT", "too many instances"));
+        }
+        let in_use = || alive().map(|machine| machine.gpu_num).sum::<u32>();
+        if self.rules.gpu_quota.is_some_and(|quota| in_use() + gpus > quota) {
+            return Err(Refusal::new(400, "CREATE_GPU_NUM_LIMIT", "too many GPUs"));
+        }
+        Ok(())
     }
 
     /// Jobs under way can be broken, migrations cannot (fact sheet, section 2.6).
@@ -133,15 +168,14 @@ impl World {
         self.rules.balance.then_some(()).ok_or_else(broke)
     }
 
-    /// Takes so many GPUs of a product, if they are there. Products of the past have what they need.
-    fn take_stock(&mut self, product: &str, gpus: u32) -> bool {
+    /// Takes so many GPUs of a product, if the cluster has them. Products of the past have what they need.
+    fn take_stock(&mut self, product: &str, cluster: &str, gpus: u32) -> bool {
         let Some(product) = self.product_mut(product) else { return true };
-        if product.stock == u32::MAX {
-            return true;
+        let is_there = product.left_in(cluster) >= gpus;
+        if is_there && product.stock != u32::MAX {
+            product.stock -= gpus;
         }
-        let left = product.stock.checked_sub(gpus);
-        product.stock = left.unwrap_or(product.stock);
-        left.is_some()
+        is_there
     }
 }
 
@@ -192,9 +226,11 @@ fn parse_create(body: &Value) -> Result<Machine, Refusal> {
         entrypoint: text("entrypoint", 2047)?,
         ports: parse_ports(&text("ports", 2047)?)?,
         volumes: parse_volumes(&body["networkStorages"])?,
+        network_id: text("networkId", 255)?,
         envs: parse_envs(&body["envs"])?,
         kind,
         created_at: 0,
+        first_ran_at: 0,
         last_started_at: 0,
         last_stopped_at: 0,
         fate: Fate::Seeded,

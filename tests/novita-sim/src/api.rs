@@ -302,6 +302,7 @@ impl World {
             Err(404) => return Answer::text(404, "404 page not found"),
             Err(status) => return Answer::text(status, "method not allowed"),
         };
+        let mut created = None;
         let result = self.admit(call).and_then(|()| match op {
             Op::List => self.list(call, trick),
             Op::Jobs => self.list_jobs(call, trick),
@@ -309,24 +310,22 @@ impl World {
             Op::Products => self.list_products(call),
             Op::Clusters => Ok(self.list_clusters()),
             Op::Metrics => self.metrics(call),
-            Op::Create => self.create_instance(&call.json()),
+            Op::Create => self.create_instance(&call.json()).map(|(id, answer)| {
+                created = Some(id);
+                answer
+            }),
             Op::BreakJob => self.break_job(&call.json()),
             Op::Migrate | Op::Delete | Op::Start | Op::Stop | Op::Restart | Op::AutoMigrate => {
                 self.act(op, &call.json())
             }
         });
         if op.is_write() {
-            let subject = call.subject(op).unwrap_or_default();
-            match &result {
-                Ok(answer) => {
-                    let created = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-                    let id = if op == Op::Create { created["id"].as_str().unwrap_or_default() } else { &subject };
-                    self.record(op, id, Outcome::Applied);
-                }
-                Err(refusal) => {
-                    self.record(op, &subject, Outcome::Refused(refusal.status, refusal.reason.clone().into_owned()));
-                }
-            }
+            let subject = created.or_else(|| call.subject(op)).unwrap_or_default();
+            let outcome = match &result {
+                Ok(_) => Outcome::Applied,
+                Err(refusal) => Outcome::Refused(refusal.status, refusal.reason.clone().into_owned()),
+            };
+            self.record(op, &subject, outcome);
         }
         result.unwrap_or_else(|refusal| self.refuse(refusal))
     }

@@ -44,12 +44,16 @@ pub struct Machine {
     pub ports: Vec<(u16, String)>,
     /// Volumes.
     pub volumes: Vec<Volume>,
+    /// The private network it is in, or "". GET shows it, listings do not.
+    pub network_id: String,
     /// Environment: a client must not log it.
     pub envs: Vec<(String, String)>,
     /// `gpu` or `cpu`.
     pub kind: String,
     /// When it was created.
     pub created_at: i64,
+    /// When it first came up. The wire does not show it; a test can tell by it what was ever of use to anybody.
+    pub first_ran_at: i64,
     /// When it last started.
     pub last_started_at: i64,
     /// When it last stopped.
@@ -140,9 +144,11 @@ impl Spec {
                 entrypoint: String::new(),
                 ports: vec![(8080, "http".into())],
                 volumes: Vec::new(),
+                network_id: String::new(),
                 envs: vec![("MODE".into(), "batch".into())],
                 kind: "gpu".into(),
                 created_at: 0,
+                first_ran_at: 0,
                 last_started_at: 0,
                 last_stopped_at: 0,
                 fate: Fate::Seeded,
@@ -246,11 +252,18 @@ impl Spec {
         self
     }
 
-    /// A network volume.
+    /// A network volume, which is then in its cluster.
     #[must_use]
     pub fn network_volume(mut self, id: &str, mount_path: &str) -> Self {
         let volume = Volume { kind: "network".into(), id: id.to_owned(), size: 100, mount_path: mount_path.to_owned() };
         self.machine.volumes.push(volume);
+        self
+    }
+
+    /// A private network, which is then in its cluster.
+    #[must_use]
+    pub fn network(mut self, id: &str) -> Self {
+        self.machine.network_id = id.to_owned();
         self
     }
 
@@ -354,6 +367,10 @@ pub struct Product {
     pub spot_price: Option<u32>,
     /// GPUs left; a create and a migrate take theirs from it. `u32::MAX` never runs out.
     pub stock: u32,
+    /// The clusters where nothing is left whatever the stock says, by id.
+    pub sold_out_in: Vec<String>,
+    /// Whether the product list claims plenty, whatever is left: creates and migrations are refused all the same.
+    pub hint_lies: bool,
 }
 
 impl Product {
@@ -361,6 +378,13 @@ impl Product {
     #[must_use]
     pub fn is_in(&self, cluster: &str) -> bool {
         self.clusters.is_empty() || self.clusters.iter().any(|id| id == cluster)
+    }
+
+    /// GPUs left in a cluster.
+    #[must_use]
+    pub fn left_in(&self, cluster: &str) -> u32 {
+        let is_sold_out = self.sold_out_in.iter().any(|id| id == cluster);
+        if self.is_in(cluster) && !is_sold_out { self.stock } else { 0 }
     }
 }
 
@@ -386,6 +410,8 @@ pub(crate) fn default_products() -> Vec<Product> {
         price,
         spot_price,
         stock: u32::MAX,
+        sold_out_in: Vec::new(),
+        hint_lies: false,
     };
     vec![
         product("4090.16c62g", "RTX 4090 24GB", 16, 62, 67_000, Some(33_500), &["us-xx-1", "eu-xx-2"]),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Call, Trick};
-use crate::machine::{JobRow, Machine};
+use crate::machine::{JobRow, Machine, Product};
 use crate::settings::{PageBase, Total, Wire};
 use crate::wire::{self, Refusal};
 use crate::world::World;
@@ -182,9 +182,23 @@ impl World {
             .iter()
             .filter(|product| product.name.contains(name))
             .filter(|product| cluster.is_none_or(|cluster| product.is_in(cluster)))
-            .map(|product| wire::product(product, &self.clusters, gpus, billing, loose))
+            .map(|product| {
+                let is_sold = billing != "spot" || product.spot_price.is_some();
+                let left = if is_sold { self.claimed(product, cluster) / gpus.max(1) } else { 0 };
+                wire::product(product, &self.clusters, left, loose)
+            })
             .collect();
         Ok(Answer::json(json!({"data": products}).to_string()))
+    }
+
+    /// How many GPUs the product list counts for a question about one cluster, or about all.
+    fn claimed(&self, product: &Product, cluster: Option<&str>) -> u32 {
+        let clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
+        match cluster {
+            _ if product.hint_lies => u32::MAX,
+            Some(cluster) => product.left_in(cluster),
+            None => clusters.map(|cluster| product.left_in(cluster)).max().unwrap_or(0),
+        }
     }
 
     pub(crate) fn list_clusters(&self) -> Answer {
@@ -194,8 +208,9 @@ impl World {
             .map(|cluster| {
                 let products = self.products.iter().filter(|product| product.is_in(&cluster.id));
                 let types: Vec<_> = products.map(|product| product.name.as_str()).collect();
+                let has_networks = self.networks.values().any(|home| *home == cluster.id);
                 json!({"id": cluster.id, "name": cluster.name, "availableGpuType": types,
-                    "supportNetworkStorage": cluster.network_storage, "supportInstanceNetwork": false})
+                    "supportNetworkStorage": cluster.network_storage, "supportInstanceNetwork": has_networks})
             })
             .collect();
         Answer::json(json!({"data": clusters}).to_string())

@@ -35,8 +35,11 @@ pub struct Rules {
     pub node_taken: f64,
     /// After so long the provider removes a reclaimed instance by itself; `None` for never.
     pub released_after_ms: Option<i64>,
-    /// Create is refused above so many instances.
+    /// Create is refused above so many instances; those that are going do not count.
     pub instance_quota: Option<usize>,
+    /// Create is refused above so many GPUs of all instances together, the new one's included; those that are going do
+    /// not count.
+    pub gpu_quota: Option<u32>,
     /// Whether the account can pay; create, start and migrate are refused otherwise.
     pub balance: bool,
     /// Calls above so many per minute of the world's time are answered 429.
@@ -65,6 +68,7 @@ impl Default for Rules {
             node_taken: 0.5,
             released_after_ms: None,
             instance_quota: None,
+            gpu_quota: None,
             balance: true,
             calls_per_minute: None,
             wire: Wire::default(),

@@ -1,5 +1,7 @@
 //! Tests of the rules and of the wire, each through one `check` over a table.
 
+mod creates;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -190,37 +192,6 @@ fn rows_can_be_stale() {
     assert_eq!(get(&mut world, "/v1/gpu/instance", &[("instanceId", &id)])["status"], "migrating");
     world.advance(1_500);
     assert_eq!(listed(&mut world), "migrating");
-}
-
-#[test]
-fn creates_are_checked() {
-    let good = json!({"productId": "4090.16c62g", "gpuNum": 1, "rootfsSize": 60, "imageUrl": "app:1", "kind": "gpu"});
-    for (key, value, reason) in [
-        ("name", json!("fine"), ""),
-        ("rootfsSize", json!(1), ""),
-        ("networkStorages", json!([{"Id": "vol-1"}]), ""),
-        ("productId", json!("none"), "VALIDATOR_PARAM"),
-        ("productId", json!(""), "VALIDATOR_PARAM"),
-        ("gpuNum", json!("1"), "VALIDATOR_PARAM"),
-        ("gpuNum", json!(9), "VALIDATOR_PARAM"),
-        ("rootfsSize", json!(201), "VALIDATOR_PARAM"),
-        ("kind", json!("tpu"), "VALIDATOR_PARAM"),
-        ("ports", json!("80:http"), "VALIDATOR_PARAM"),
-        ("ports", json!("2222/tcp"), "VALIDATOR_PARAM"),
-        ("ports", json!([{"port": 80, "type": "http"}]), "VALIDATOR_PARAM"),
-        ("networkStorages", json!([{"id": "vol-1"}]), "VALIDATOR_PARAM"),
-        ("billingMode", json!("cheap"), "VALIDATOR_PARAM"),
-        ("clusterId", json!("US-XX-01"), "VALIDATOR_PARAM"),
-        ("clusterId", json!("ap-xx-1"), "INSUFFICIENT_RESOURCE"),
-    ] {
-        let mut world = World::new(7);
-        let mut body = good.clone();
-        body[key] = value.clone();
-        let (code, answer) = call(&mut world, Method::Post, "/v1/gpu/instance/create", &[], &body);
-        assert_eq!(code == 200, reason.is_empty(), "{key} {value}: {answer}");
-        assert!(answer.contains(reason), "{key} {value}: {answer}");
-        assert_eq!(world.applied(Op::Create), usize::from(code == 200), "{key} {value}");
-    }
 }
 
 #[test]

@@ -79,8 +79,12 @@ impl World {
             self.row(slot);
             self.schedule(self.now + self.rules.visible_after_ms, Event::Refresh { slot });
         }
+        let now = self.now;
         if let Some(Some(Slot { machine, row, .. })) = self.slots.get_mut(slot) {
             change(machine);
+            if machine.status == "running" && machine.first_ran_at == 0 {
+                machine.first_ran_at = now;
+            }
             if !self.rules.stale_rows {
                 *row = None;
             }
@@ -185,12 +189,7 @@ impl World {
                     _ => {}
                 }
             }),
-            Event::Gone { slot, epoch } if self.is_current(slot, epoch) => {
-                if let Some(gone) = self.slots.get_mut(slot).and_then(Option::take) {
-                    self.by_id.remove(&gone.machine.id);
-                    self.shown.retain(|shown| *shown != slot);
-                }
-            }
+            Event::Gone { slot, epoch } if self.is_current(slot, epoch) => self.bury(slot),
             Event::Notice { slot, epoch } if self.is_reclaimable(slot, epoch) => {
                 let at = now + self.rules.notice_ms;
                 self.change(slot, |machine| {

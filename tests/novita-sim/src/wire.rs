@@ -176,7 +176,8 @@ pub(crate) fn instance(machine: &Machine, jobs: &[(&str, &str)], wire: &Wire) ->
         row.text("productName", machine.product_name.as_deref().unwrap_or_default());
         spot(&mut row, machine);
     }
-    row.raw("network", "{\"id\":\"\",\"ip\":\"\"}");
+    let ip = if machine.network_id.is_empty() { "" } else { "10.0.0.7" };
+    row.raw("network", json!({"id": machine.network_id, "ip": ip}));
     let is_object = row.has(quirk::EXTRA);
     row.raw("node", if is_object { "{\"maxRootfsSize\":200}" } else { "[{\"maxRootfsSize\":200}]" });
     row.raw("jobs", Value::Array(jobs.iter().map(|(id, kind)| json!({"id": id, "type": kind})).collect()));
@@ -232,10 +233,8 @@ pub(crate) fn job(job: &JobRow, id_key: &str) -> String {
     row.end()
 }
 
-/// A product, as seen with a query (fact sheet, section 2.7).
-pub(crate) fn product(product: &Product, clusters: &[Cluster], gpus: u32, billing: &str, loose: bool) -> Value {
-    let sold = billing != "spot" || product.spot_price.is_some();
-    let left = if sold { product.stock / gpus.max(1) } else { 0 };
+/// A product, and how many instances as asked for are said to be left of it (fact sheet, section 2.7).
+pub(crate) fn product(product: &Product, clusters: &[Cluster], left: u32, loose: bool) -> Value {
     let inventory = match left {
         0 => "none",
         1..=4 => "low",

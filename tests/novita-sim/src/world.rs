@@ -27,8 +27,14 @@ pub struct World {
     pub(crate) jobs: Vec<JobRow>,
     /// The job listing. Its order is arbitrary but does not change.
     pub(crate) shown_jobs: Vec<(u64, usize)>,
+    /// As they were when they vanished, in that order.
+    gone: Vec<Machine>,
     pub(crate) products: Vec<Product>,
     pub(crate) clusters: Vec<Cluster>,
+    /// The cluster of each network volume. Volumes have a life of their own: they stay when an instance goes.
+    pub(crate) volumes: BTreeMap<String, String>,
+    /// The cluster of each private network.
+    pub(crate) networks: BTreeMap<String, String>,
     pub(crate) timeline: BTreeMap<(i64, u64), Event>,
     pub(crate) events: u64,
     log: Vec<Entry>,
@@ -56,8 +62,10 @@ pub struct Entry {
     pub at_ms: i64,
     /// What was asked for.
     pub op: Op,
-    /// The instance; for a create the new one, or the name asked for if it was refused.
+    /// The instance; for a create the new one, or the name asked for if there is none.
     pub instance: String,
+    /// The instance's name at the time, "" if it is not known; for a create the name asked for.
+    pub name: String,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -95,8 +103,11 @@ impl World {
             shown: Vec::new(),
             jobs: Vec::new(),
             shown_jobs: Vec::new(),
+            gone: Vec::new(),
             products: default_products(),
             clusters: default_clusters(),
+            volumes: BTreeMap::new(),
+            networks: BTreeMap::new(),
             timeline: BTreeMap::new(),
             events: 0,
             log: Vec::new(),
@@ -116,11 +127,14 @@ impl World {
             }
         };
         self.now = now_ms;
-        for slot in self.slots.iter_mut().flatten() {
+        let slots = self.slots.iter_mut().flatten().map(|slot| {
             slot.row = None;
-            let machine = &mut slot.machine;
+            &mut slot.machine
+        });
+        for machine in slots.chain(&mut self.gone) {
             shift(&mut machine.spot_reclaim_at);
             shift(&mut machine.created_at);
+            shift(&mut machine.first_ran_at);
             shift(&mut machine.last_started_at);
             shift(&mut machine.last_stopped_at);
         }
@@ -209,8 +223,17 @@ impl World {
         }
         machine.last_started_at = self.now - started_ago_ms;
         machine.created_at = machine.last_started_at - 100_000;
+        if !matches!(machine.status.as_str(), "toCreate" | "creating" | "pulling" | "pending" | "created") {
+            machine.first_ran_at = machine.last_started_at;
+        }
         machine.last_stopped_at = stopped_ago_ms.map_or(machine.last_stopped_at, |ago| self.now - ago);
         machine.spot_reclaim_at = reclaim_in_ms.map_or(machine.spot_reclaim_at, |after| self.now + after);
+        for volume in machine.volumes.iter().filter(|volume| volume.kind == "network") {
+            self.volumes.insert(volume.id.clone(), machine.cluster_id.clone());
+        }
+        if !machine.network_id.is_empty() {
+            self.networks.insert(machine.network_id.clone(), machine.cluster_id.clone());
+        }
         let (id, notified, at) = (machine.id.clone(), machine.spot_status == "notified", machine.spot_reclaim_at);
         let slot = self.insert(machine);
         self.shown.push(slot);
@@ -221,6 +244,16 @@ impl World {
             self.add_job(JobRow::migration(&id, "fail", self.now - ago));
         }
         id
+    }
+
+    /// Makes a network volume known, in a cluster. Those of instances are known without.
+    pub fn add_volume(&mut self, id: &str, cluster: &str) {
+        self.volumes.insert(id.to_owned(), cluster.to_owned());
+    }
+
+    /// Makes a private network known, in a cluster. Those of instances are known without.
+    pub fn add_network(&mut self, id: &str, cluster: &str) {
+        self.networks.insert(id.to_owned(), cluster.to_owned());
     }
 
     /// Puts a job into the world as it is; an empty id is made up. Answers the id.
@@ -253,6 +286,17 @@ impl World {
         self.slots.iter().flatten().map(|slot| &slot.machine)
     }
 
+    /// Every instance that is gone without a trace, as it was at its end, in the order of going; deleted by a call, or
+    /// by the provider itself.
+    pub fn gone(&self) -> impl Iterator<Item = &Machine> {
+        self.gone.iter()
+    }
+
+    /// Every instance that there is or ever was.
+    pub fn ever(&self) -> impl Iterator<Item = &Machine> {
+        self.gone().chain(self.machines())
+    }
+
     /// Every instance with this name.
     pub fn named(&self, name: &str) -> impl Iterator<Item = &Machine> {
         self.machines().filter(move |machine| machine.name == name)
@@ -267,6 +311,18 @@ impl World {
     /// The products, to change, for example their stock.
     pub fn product_mut(&mut self, id: &str) -> Option<&mut Product> {
         self.products.iter_mut().find(|product| product.id == id)
+    }
+
+    /// The provider does not sell it any more, and no listing of products shows it. Instances that have it keep it.
+    /// Answers it, so that it can be sold again; `None` if it is not known.
+    pub fn withdraw_product(&mut self, id: &str) -> Option<Product> {
+        let place = self.products.iter().position(|product| product.id == id)?;
+        Some(self.products.remove(place))
+    }
+
+    /// Sells one product more.
+    pub fn add_product(&mut self, product: Product) {
+        self.products.push(product);
     }
 
     /// Sets the stock of every product.
@@ -398,8 +454,24 @@ impl World {
         *self.calls.entry(op).or_default() += 1;
     }
 
-    pub(crate) fn record(&mut self, op: Op, instance: &str, outcome: Outcome) {
-        self.log.push(Entry { at_ms: self.now, op, instance: instance.to_owned(), outcome });
+    /// Writes a call down. `subject` is what the call named; for a create that took effect, the new instance.
+    pub(crate) fn record(&mut self, op: Op, subject: &str, outcome: Outcome) {
+        let name = if op == Op::Create && outcome != Outcome::Applied {
+            subject
+        } else {
+            self.get(subject).map_or("", |machine| &machine.name)
+        };
+        let name = name.to_owned();
+        self.log.push(Entry { at_ms: self.now, op, instance: subject.to_owned(), name, outcome });
+    }
+
+    /// The instance in this slot is gone.
+    pub(crate) fn bury(&mut self, slot: usize) {
+        if let Some(gone) = self.slots.get_mut(slot).and_then(Option::take) {
+            self.by_id.remove(&gone.machine.id);
+            self.shown.retain(|shown| *shown != slot);
+            self.gone.push(gone.machine);
+        }
     }
 
     pub(crate) fn park(&mut self, call: Call, after_ms: u64) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, Op};
 use crate::machine::{Fate, Machine, Product, Volume};
-use crate::settings::MigrateAnswer;
+use crate::settings::{CreateAnswer, MigrateAnswer};
 use crate::wire::Refusal;
 use crate::world::World;
 
@@ -23,7 +23,9 @@ impl World {
                 let message = "a monthly instance cannot be released";
                 return Err(Refusal::new(400, "PREPAID_INSTANCE_NOT_SUPPORT_RELEASE", message));
             }
-            Op::Delete if !machine.is_alive() => return Err(Refusal::invalid_state()),
+            Op::Delete if !machine.is_alive() || self.rules.refuse_delete_while.contains(&machine.status) => {
+                return Err(Refusal::invalid_state());
+            }
             Op::Delete => {
                 self.remove(slot);
                 return Ok(Answer::json("{}"));
@@ -106,7 +108,12 @@ impl World {
         wanted.created_at = self.now_ms();
         let id = wanted.id.clone();
         self.create(wanted);
-        let answer = Answer::json(json!({"id": id}).to_string());
+        let key = match self.rules.wire.create_answer {
+            CreateAnswer::LowerId => "id",
+            CreateAnswer::CapitalId => "Id",
+            CreateAnswer::Seeded => ["id", "Id"][self.rng.usize(..2)],
+        };
+        let answer = Answer::json(json!({key: id}).to_string());
         Ok((id, answer))
     }
 

@@ -20,7 +20,7 @@ pub struct Fault {
 pub struct Match {
     /// The kind of call.
     pub op: Option<Op>,
-    /// The instance the call is about; for a create, the name asked for.
+    /// The instance the call is about; for a create, the name asked for. A `*` at its end stands for any rest.
     pub instance: Option<String>,
     /// Strikes from the nth matching call on, counted from 1 since the rule was added; once, unless `times` says more.
     pub nth: Option<u32>,
@@ -96,7 +96,7 @@ impl Fault {
         Self { when: Match::default(), what }
     }
 
-    /// Only for this instance; for a create, for this name.
+    /// Only for this instance; for a create, for this name. A `*` at its end stands for any rest.
     #[must_use]
     pub fn instance(mut self, id: &str) -> Self {
         self.when.instance = Some(id.to_owned());
@@ -191,7 +191,8 @@ impl Script {
 impl Armed {
     fn strikes(&mut self, op: Op, instance: Option<&str>, rng: &mut fastrand::Rng) -> bool {
         let Match { op: wanted, instance: target, nth, percent, times } = &self.fault.when;
-        if wanted.is_some_and(|wanted| wanted != op) || target.as_deref().is_some_and(|id| instance != Some(id)) {
+        if wanted.is_some_and(|wanted| wanted != op) || target.as_deref().is_some_and(|target| !fits(target, instance))
+        {
             return false;
         }
         self.matched += 1;
@@ -205,6 +206,14 @@ impl Armed {
         self.struck += 1;
         true
     }
+}
+
+/// Whether an instance is the one that a rule names.
+fn fits(target: &str, instance: Option<&str>) -> bool {
+    instance.is_some_and(|instance| match target.strip_suffix('*') {
+        Some(beginning) => instance.starts_with(beginning),
+        None => instance == target,
+    })
 }
 
 /// Why a text is no rule.
@@ -231,7 +240,7 @@ fn number<T: FromStr>(text: &str, what: &str) -> Result<T, ParseFaultError> {
 ///
 /// ```
 /// use novita_sim::Fault;
-/// for rule in ["migrate:cut-after*3", "list@2:status=503,retry-after=1", "any%10:delay=500", "get/a1b2:hang,effect"] {
+/// for rule in ["migrate:cut-after*3", "list@2:status=503,retry-after=1", "any%10:delay=500", "create/x-*:hang,effect"] {
 ///     assert_eq!(rule.parse::<Fault>().expect(rule).to_string(), rule);
 /// }
 /// ```
@@ -342,7 +351,10 @@ impl fmt::Display for Fault {
         let Match { op, instance, nth, percent, times } = &self.when;
         f.write_str(op.map_or("any", Op::as_str))?;
         if let Some(id) = instance {
-            write!(f, "/{}", escape(id))?;
+            match id.strip_suffix('*') {
+                Some(beginning) => write!(f, "/{}*", escape(beginning))?,
+                None => write!(f, "/{}", escape(id))?,
+            }
         }
         if let Some(nth) = nth {
             write!(f, "@{nth}")?;
@@ -432,6 +444,9 @@ mod tests {
             "any%10:cut-before",
             "jobs:delay=500",
             "create/web-1@2%50:late=60000*4",
+            "create/train-7-recreated-*@1:cut-after",
+            "create/a~2ab*:late=400000*1",
+            "create/*:empty",
             "get:status=400,reason=CONFLICT,message=no~2c really~3a no,effect",
             "list:lying-total=-3",
             "any:refuse",
@@ -489,6 +504,11 @@ mod tests {
         assert_eq!(strikes("jobs:html", &lists), [false; 4]);
         let mixed = [(Op::Migrate, Some("a")), (Op::Migrate, Some("b")), (Op::Get, Some("b"))];
         assert_eq!(strikes("migrate/b:html", &mixed), [false, true, false]);
+        let creates = [(Op::Create, Some("web-1")), (Op::Create, Some("web-1-recreated-x")), (Op::Create, None)];
+        assert_eq!(strikes("create/web-1:html", &creates), [true, false, false]);
+        assert_eq!(strikes("create/web-1*:html", &creates), [true, true, false]);
+        assert_eq!(strikes("create/web-1-recreated-*:html", &creates), [false, true, false]);
+        assert_eq!(strikes("create/*:html", &creates), [true, true, false]);
     }
 
     #[test]

@@ -47,6 +47,7 @@
 
 mod actions;
 mod api;
+mod control;
 mod fault;
 mod fleet;
 mod inprocess;
@@ -65,7 +66,7 @@ pub use fault::{Fault, Match, ParseFaultError, What};
 pub use inprocess::InProcess;
 pub use machine::{Cluster, Fate, JobRow, Machine, Product, Spec, Volume};
 pub use server::{Options, Server};
-pub use settings::{AfterReclaim, ErrorShape, MigrateAnswer, NotFound, PageBase, Rules, Total, Wire};
+pub use settings::{AfterReclaim, CreateAnswer, ErrorShape, MigrateAnswer, NotFound, PageBase, Rules, Total, Wire};
 pub use wire::quirk;
 pub use world::{DAWN_MS, Entry, Outcome, Picture, World};
 

@@ -163,7 +163,10 @@ impl World {
     pub(crate) fn get_instance(&self, call: &Call) -> Result<Answer, Refusal> {
         let id = call.query("instanceId").ok_or_else(|| Refusal::invalid("instanceId is required"))?;
         let machine = self.get(id).ok_or_else(Refusal::not_found)?;
-        let jobs: Vec<_> = self.unfinished_jobs_of(id).map(|job| (job.id.as_str(), job.kind.as_str())).collect();
+        let keeps_failed = self.rules.wire.get_keeps_failed_jobs;
+        let stale = |job: &&JobRow| keeps_failed && job.state == "fail" && job.kind == "instanceMigrate";
+        let jobs = self.jobs_of(id).filter(|job| job.is_unfinished() || stale(job));
+        let jobs: Vec<_> = jobs.map(|job| (job.id.as_str(), job.kind.as_str())).collect();
         Ok(Answer::json(wire::instance(machine, &jobs, &self.rules.wire)))
     }
 

@@ -17,23 +17,23 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use respot::novita::transport::Method;
-use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::{Answer, Call, Delivery, Reply};
+use crate::control::steer;
 use crate::lock;
-use crate::world::{Outcome, World};
+use crate::world::World;
 
 /// How a server runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// How long every answer takes.
+    /// How long every answer takes, in real time; so do the delays of faults.
     pub latency: Duration,
-    /// How many times faster than real time the world lives.
+    /// How many times faster than real time the world lives. Its time goes on in steps of 5 ms of real time.
     pub speed: u32,
 }
 
@@ -267,81 +267,6 @@ impl Body for Payload {
     }
 }
 
-/// The control endpoints under `/sim/`: for people with curl, and for tests in other processes.
-fn steer(world: &mut World, path: &str, query: &[(String, String)], body: &[u8]) -> Answer {
-    let parameter = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let done = |known: bool| if known { Answer::json("{}") } else { Answer::text(404, "no such instance") };
-    let id = parameter("id").unwrap_or_default();
-    match path {
-        "world" => Answer::json(dump(world).to_string()),
-        "advance" => match parameter("ms").and_then(|ms| ms.parse().ok()) {
-            Some(ms) => {
-                world.advance(ms);
-                done(true)
-            }
-            None => Answer::text(400, "ms=... is missing"),
-        },
-        "fault" => match String::from_utf8_lossy(body).parse() {
-            Ok(fault) => {
-                world.fault(fault);
-                done(true)
-            }
-            Err(error) => Answer::text(400, &error.to_string()),
-        },
-        "clear-faults" => {
-            world.clear_faults();
-            done(true)
-        }
-        "reclaim" => done(world.reclaim(id)),
-        "reclaim-now" => done(world.reclaim_now(id)),
-        "reclaim-wave" => match parameter("percent").and_then(|percent| percent.parse::<f64>().ok()) {
-            Some(percent) => Answer::json(json!(world.reclaim_wave(percent / 100.0)).to_string()),
-            None => Answer::text(400, "percent=... is missing"),
-        },
-        "vanish" => done(world.vanish(id)),
-        "stop" => done(world.user_stop(id)),
-        "stock" => match parameter("gpus").and_then(|gpus| gpus.parse().ok()) {
-            Some(gpus) => {
-                world.set_stock(gpus);
-                done(true)
-            }
-            None => Answer::text(400, "gpus=... is missing"),
-        },
-        _ => Answer::text(404, "404 page not found"),
-    }
-}
-
-fn dump(world: &World) -> Value {
-    let instances: Vec<_> = world
-        .machines()
-        .map(|machine| {
-            json!({"id": machine.id, "name": machine.name, "status": machine.status,
-                "billingMode": machine.billing_mode, "spotStatus": machine.spot_status})
-        })
-        .collect();
-    let jobs: Vec<_> = world
-        .jobs()
-        .iter()
-        .map(|job| {
-            json!({"id": job.id, "type": job.kind, "state": job.state, "instanceId": job.instance_id,
-                "createdAtMs": job.created_at})
-        })
-        .collect();
-    let log: Vec<_> = world
-        .log()
-        .iter()
-        .map(|entry| {
-            let outcome = match &entry.outcome {
-                Outcome::Applied => "applied".into(),
-                Outcome::Refused(status, reason) => format!("refused {status} {reason}"),
-                Outcome::Lost => "lost".into(),
-            };
-            json!({"atMs": entry.at_ms, "op": entry.op.as_str(), "instance": entry.instance, "outcome": outcome})
-        })
-        .collect();
-    json!({"nowMs": world.now_ms(), "instances": instances, "jobs": jobs, "log": log})
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
@@ -398,6 +323,7 @@ mod tests {
             (format!("POST /sim/reclaim?id={id}"), 200),
             ("POST /sim/reclaim?id=unknown".into(), 404),
             ("POST /sim/reclaim-wave?percent=100".into(), 200),
+            ("POST /sim/sold-out?product=4090.16c62g&clusters=us-xx-1,eu-xx-2".into(), 200),
         ] {
             let answer = raw(&server, &line, "");
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
@@ -433,6 +359,46 @@ mod tests {
             assert!(answer.starts_with(begins) && answer.ends_with(ends), "{rule}: {answer}");
             assert_eq!(answer.contains("retry-after: 1"), rule.contains("retry-after"), "{rule}: {answer}");
             assert_eq!(server.with(|world| world.accepted_migrations_of(&id)), accepted, "{rule}");
+        }
+    }
+
+    #[test]
+    fn lost_creates_and_deletes_are_real() {
+        // Rule; how many instances there are right after a create (a delete), and when the late ones have arrived.
+        for (rule, creates, late_creates) in [
+            ("", 1, 1),
+            (":late=400000", 0, 1),
+            (":cut-before", 0, 0),
+            (":cut-after", 1, 1),
+            (":status=500", 0, 0),
+            (":status=500,effect", 1, 1),
+            (":html", 0, 0),
+            (":empty", 1, 1),
+            (":malformed", 1, 1),
+            (":truncated", 1, 1),
+        ] {
+            let (server, id) = one_instance();
+            for op in ["create/x-*", "delete"] {
+                if !rule.is_empty() {
+                    let answer = raw(&server, "POST /sim/fault", &format!("{op}{rule}*1"));
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{rule}: {answer}");
+                }
+            }
+            let create = r#"{"name": "x-2", "productId": "4090.16c62g", "gpuNum": 1, "rootfsSize": 60,
+                "imageUrl": "app:1", "kind": "gpu"}"#;
+            let post = "POST /gpu-instance/openapi/v1/gpu/instance/";
+            raw(&server, &format!("{post}create"), create);
+            raw(&server, &format!("{post}delete"), &format!("{{\"instanceId\": \"{id}\"}}"));
+            let counts = |server: &Server| {
+                server.with(|world| (world.applied(crate::Op::Create), world.applied(crate::Op::Delete)))
+            };
+            assert_eq!(counts(&server), (creates, creates), "{rule}");
+            raw(&server, "POST /sim/advance?ms=399000", "");
+            assert_eq!(counts(&server), (creates, creates), "{rule}");
+            raw(&server, "POST /sim/advance?ms=60000", "");
+            assert_eq!(counts(&server), (late_creates, late_creates), "{rule}");
+            let story = raw(&server, "GET /sim/world", "");
+            assert_eq!(story.contains("\"status\":\"running\""), late_creates > 0, "{rule}: {story}");
         }
     }
 

@@ -25,8 +25,12 @@ pub struct Rules {
     pub create_step_ms: i64,
     /// The share of creations that stay `creating` for ever.
     pub stuck_creates: f64,
+    /// The share of the other creations that end `exited` and never run.
+    pub exit_after_create: f64,
     /// How long each step of start, stop, restart and delete takes.
     pub action_step_ms: i64,
+    /// The statuses in which delete is refused, for a while or for good.
+    pub refuse_delete_while: Vec<String>,
     /// Time between the notice of a reclaim and the reclaim.
     pub notice_ms: i64,
     /// What the spot fields say after a reclaim.
@@ -62,7 +66,9 @@ impl Default for Rules {
             refuse_notified: false,
             create_step_ms: 10_000,
             stuck_creates: 0.0,
+            exit_after_create: 0.0,
             action_step_ms: 3_000,
+            refuse_delete_while: Vec::new(),
             notice_ms: 3_600_000,
             after_reclaim: AfterReclaim::Seeded,
             node_taken: 0.5,
@@ -106,6 +112,10 @@ pub struct Wire {
     pub not_found: NotFound,
     /// What an accepted migration answers.
     pub migrate_answer: MigrateAnswer,
+    /// What a creation answers.
+    pub create_answer: CreateAnswer,
+    /// Whether GET still shows migrations that failed among the jobs that work on the instance.
+    pub get_keeps_failed_jobs: bool,
     /// Whether GET wraps the instance as `{"instance": {...}}` and calls the id `Id`.
     pub get_wrapped: bool,
     /// Whether GET leaves out productName, spotStatus and spotReclaimTime, as its page does.
@@ -127,6 +137,8 @@ impl Default for Wire {
             errors: ErrorShape::Reason,
             not_found: NotFound::Reason,
             migrate_answer: MigrateAnswer::Seeded,
+            create_answer: CreateAnswer::LowerId,
+            get_keeps_failed_jobs: false,
             get_wrapped: false,
             get_omits: true,
             loose_products: false,
@@ -204,6 +216,17 @@ pub enum MigrateAnswer {
     JobId,
     /// `{"instanceId": "..."}`
     InstanceId,
+    /// One of these, by the seed.
+    Seeded,
+}
+
+/// What a creation answers (fact sheet, section 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateAnswer {
+    /// `{"id": "..."}`
+    LowerId,
+    /// `{"Id": "..."}`
+    CapitalId,
     /// One of these, by the seed.
     Seeded,
 }

@@ -70,7 +70,12 @@ impl World {
         let step = self.rules.create_step_ms;
         self.schedule(self.now + self.rules.visible_after_ms, Event::Show { slot });
         let stuck = self.rng.f64() < self.rules.stuck_creates;
-        let steps: &[&'static str] = if stuck { &["creating"] } else { &["creating", "pulling", "running"] };
+        let exits = self.rng.f64() < self.rules.exit_after_create;
+        let steps: &[&'static str] = match (stuck, exits) {
+            (true, _) => &["creating"],
+            (false, true) => &["creating", "pulling", "exited"],
+            (false, false) => &["creating", "pulling", "running"],
+        };
         self.walk(slot, 0, step, steps);
     }
 

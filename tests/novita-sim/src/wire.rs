@@ -167,7 +167,7 @@ fn shared(row: &mut Object, machine: &Machine) {
     }
 }
 
-/// The answer of GET (fact sheet, section 2.2). `jobs` are id and type of those under way.
+/// The answer of GET (fact sheet, section 2.2). `jobs` are id and type of those it shows.
 pub(crate) fn instance(machine: &Machine, jobs: &[(&str, &str)], wire: &Wire) -> String {
     let mut row = Object::new(machine.quirks);
     row.text(if wire.get_wrapped { "Id" } else { "id" }, &machine.id);

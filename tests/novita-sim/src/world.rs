@@ -308,7 +308,13 @@ impl World {
         &self.jobs
     }
 
-    /// The products, to change, for example their stock.
+    /// The products that are sold.
+    #[must_use]
+    pub fn products(&self) -> &[Product] {
+        &self.products
+    }
+
+    /// A product, to change, for example its stock. `None` if it is not sold.
     pub fn product_mut(&mut self, id: &str) -> Option<&mut Product> {
         self.products.iter_mut().find(|product| product.id == id)
     }
@@ -496,10 +502,15 @@ impl World {
         self.shown_jobs.iter().filter_map(|(_, job)| self.jobs.get(*job))
     }
 
-    pub(crate) fn unfinished_jobs_of(&self, id: &str) -> impl Iterator<Item = &JobRow> {
+    /// The jobs of an instance, oldest first.
+    pub(crate) fn jobs_of(&self, id: &str) -> impl Iterator<Item = &JobRow> {
         let slot = self.slot(id).and_then(|slot| self.slots.get(slot)?.as_ref());
         let jobs = slot.map_or(&[][..], |slot| &slot.jobs);
-        jobs.iter().filter_map(|job| self.jobs.get(*job)).filter(|job| job.is_unfinished())
+        jobs.iter().filter_map(|job| self.jobs.get(*job))
+    }
+
+    pub(crate) fn unfinished_jobs_of(&self, id: &str) -> impl Iterator<Item = &JobRow> {
+        self.jobs_of(id).filter(|job| job.is_unfinished())
     }
 
     /// The row of an instance in listings.

@@ -1,6 +1,6 @@
 //! Tests of creations, and of what there is to be created from.
 
-use respot::novita::transport::Method;
+use respot::novita::transport::{Method, Request, Transport as _};
 use serde_json::{Value, json};
 
 use super::{act, call, get, status};
@@ -8,7 +8,8 @@ use crate::*;
 
 /// A create that works, changed by a row of a test.
 fn body(change: &Value) -> Value {
-    let mut body = json!({"name": "new", "productId": "4090.16c62g", "gpuNum": 1, "rootfsSize": 60, "imageUrl": "app:1", "kind": "gpu"});
+    let mut body = json!({"name": "new", "productId": "4090.16c62g", "gpuNum": 1, "rootfsSize": 60, "imageUrl": "app:1",
+        "kind": "gpu"});
     if let (Some(body), Some(change)) = (body.as_object_mut(), change.as_object()) {
         body.extend(change.clone());
     }
@@ -247,4 +248,135 @@ fn the_chronicle_knows_what_was() {
     let moved = world.starting_at(0);
     let times: Vec<_> = moved.ever().map(|machine| machine.first_ran_at).collect();
     assert!(times.iter().all(|at| *at <= 0), "{times:?}");
+}
+
+#[test]
+fn new_instances_may_not_come_up() {
+    // The shares of those that get stuck and that end, a product; the statuses step by step.
+    for (stuck, exits, product, steps) in [
+        (0.0, 0.0, "4090.16c62g", ["toCreate", "creating", "pulling", "running"]),
+        (0.0, 0.0, "4090.12c50g.v2", ["pending", "creating", "pulling", "running"]),
+        (0.0, 1.0, "4090.16c62g", ["toCreate", "creating", "pulling", "exited"]),
+        (1.0, 1.0, "4090.16c62g", ["toCreate", "creating", "creating", "creating"]),
+    ] {
+        let mut world = World::new(1);
+        world.rules_mut().stuck_creates = stuck;
+        world.rules_mut().exit_after_create = exits;
+        create(&mut world, &json!({"productId": product, "billingMode": "spot"}));
+        let id = world.named("new").next().expect("it is there").id.clone();
+        let mut seen = vec![status(&world, &id)];
+        for _ in 0..3 {
+            world.advance(10_000);
+            seen.push(status(&world, &id));
+        }
+        assert_eq!(seen, steps);
+        world.settle();
+        let (end, has_run) = (steps[3], steps[3] == "running");
+        let machine = world.get(&id).expect("it is there");
+        assert_eq!((machine.first_ran_at != 0, machine.last_stopped_at != 0), (has_run, end == "exited"), "{end}");
+        assert_eq!(world.reclaim_wave(1.0).len(), usize::from(has_run), "what runs can be reclaimed");
+        assert_eq!(status(&world, &id), if has_run { "exited" } else { end });
+    }
+}
+
+#[test]
+fn a_reclaim_ends_a_creation() {
+    let mut world = World::new(1);
+    create(&mut world, &json!({"billingMode": "spot"}));
+    let id = world.named("new").next().expect("it is there").id.clone();
+    world.advance(15_000);
+    assert!(world.reclaim_now(&id));
+    world.settle();
+    let machine = world.get(&id).expect("it is there");
+    assert_eq!((machine.status.as_str(), machine.first_ran_at), ("exited", 0));
+}
+
+#[test]
+fn answers_of_creates() {
+    let mut keys = std::collections::BTreeSet::new();
+    for (wanted, expected) in [
+        (CreateAnswer::LowerId, &["id"][..]),
+        (CreateAnswer::CapitalId, &["Id"]),
+        (CreateAnswer::Seeded, &["Id", "id"]),
+    ] {
+        keys.clear();
+        let mut world = World::new(1);
+        world.rules_mut().wire.create_answer = wanted;
+        for _ in 0..20 {
+            let (code, answer) = create(&mut world, &json!({}));
+            assert_eq!(code, 200, "{answer}");
+            let answer: Value = serde_json::from_str(&answer).expect("json");
+            let (key, id) = answer.as_object().expect("an object").iter().next().expect("a field");
+            keys.insert(key.clone());
+            let logged = world.log().last().expect("an entry");
+            assert_eq!((Some(logged.instance.as_str()), logged.name.as_str()), (id.as_str(), "new"));
+        }
+        assert!(keys.iter().eq(expected), "{wanted:?}: {keys:?}");
+    }
+}
+
+#[test]
+fn a_delete_can_have_to_wait() {
+    let mut world = World::new(1);
+    world.rules_mut().refuse_delete_while = vec!["migrating".into()];
+    let (stuck, exited) = (world.add(Spec::stuck("a", 60_000)), world.add(Spec::exited("b")));
+    let (code, answer) = act(&mut world, "delete", &stuck);
+    assert!(code == 400 && answer.contains("invalid state change"), "{answer}");
+    assert_eq!(act(&mut world, "delete", &exited).0, 200);
+    world.set_status(&stuck, "exited");
+    assert_eq!(act(&mut world, "delete", &stuck).0, 200);
+}
+
+#[test]
+fn get_may_still_show_a_failed_migration() {
+    for (keeps, shown) in [(false, 0), (true, 1)] {
+        let mut world = World::new(1);
+        let id = world.add(Spec::stuck("x", 60_000));
+        world.add_job(JobRow::migration(&id, "success", world.now_ms() - 1_000_000));
+        world.add_job(JobRow { kind: "saveImage".into(), ..JobRow::migration(&id, "fail", world.now_ms()) });
+        world.rules_mut().wire.get_keeps_failed_jobs = keeps;
+        let jobs = get(&mut world, "/v1/gpu/instance", &[("instanceId", &id)])["jobs"].clone();
+        assert_eq!(jobs.as_array().map(Vec::len), Some(shown), "{jobs}");
+        assert!(!keeps || jobs[0]["type"] == "instanceMigrate", "{jobs}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_creates_and_deletes_in_process() {
+    let seconds = std::time::Duration::from_secs;
+    // Rule; creates (and deletes) that took effect right after, when 399 seconds have passed, and a minute later.
+    for (rule, first, then, last) in [
+        ("late=400000", 0, 0, 1),
+        ("late=100000", 0, 1, 1),
+        ("cut-before", 0, 0, 0),
+        ("cut-after", 1, 1, 1),
+        ("hang", 0, 0, 0),
+        ("hang,effect", 1, 1, 1),
+        ("status=500", 0, 0, 0),
+        ("status=500,effect", 1, 1, 1),
+        ("html", 0, 0, 0),
+        ("empty", 1, 1, 1),
+        ("malformed", 1, 1, 1),
+        ("truncated", 1, 1, 1),
+    ] {
+        let mut world = World::new(1);
+        let id = world.add(Spec::exited("x"));
+        world.fault(format!("create/new*:{rule}*1").parse().expect(rule));
+        world.fault(format!("delete/{id}:{rule}*1").parse().expect(rule));
+        let provider = InProcess::new(world);
+        let (create, delete) = (body(&json!({})), json!({"instanceId": id}));
+        for (path, body) in [("/v1/gpu/instance/create", create), ("/v1/gpu/instance/delete", delete)] {
+            let body = Some(body.to_string());
+            let request = Request { method: Method::Post, path, query: Vec::new(), body, timeout: seconds(30) };
+            provider.exchange(&request).await.ok();
+        }
+        for (wait, expected) in [(0, first), (399, then), (60, last)] {
+            tokio::time::sleep(seconds(wait)).await;
+            let world = provider.world();
+            assert_eq!((world.applied(Op::Create), world.applied(Op::Delete)), (expected, expected), "{rule}");
+        }
+        let world = provider.world();
+        assert_eq!(world.gone().count(), last, "{rule}: an old one is deleted");
+        assert_eq!(world.named("new").count(), last, "{rule}: a new one is there");
+    }
 }

@@ -132,12 +132,13 @@ impl Call {
     }
 
     /// The body as JSON; null if it is none.
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+    fn json(&self) -> Value {
+        if self.body.is_empty() { Value::Null } else { serde_json::from_slice(&self.body).unwrap_or_default() }
     }
 
-    /// What the call is about: an instance's id, for a create the name asked for, for a break the job's id.
-    fn subject(&self, op: Op) -> Option<String> {
+    /// What the call is about: an instance's id, for a create the name asked for, for a break the job's id. `json` is
+    /// the body of a call that has one.
+    fn subject(&self, op: Op, json: &Value) -> Option<String> {
         let key = match op {
             Op::Create => "name",
             Op::BreakJob => "jobId",
@@ -145,7 +146,7 @@ impl Call {
         };
         match self.method {
             Method::Get => self.query(key).map(str::to_owned),
-            Method::Post => self.json().get(key).and_then(Value::as_str).map(str::to_owned),
+            Method::Post => json.get(key).and_then(Value::as_str).map(str::to_owned),
         }
     }
 }
@@ -215,7 +216,7 @@ impl World {
         let Ok(op) = Op::route(call.method, &call.path) else {
             return Reply { after_ms: 0, delivery: Delivery::Answer(self.perform(call, Trick::None)) };
         };
-        let subject = call.subject(op);
+        let subject = call.subject(op, &call.json());
         let (after_ms, what) = self.script.strike(op, subject.as_deref());
         if !matches!(what, Some(What::Refuse)) {
             self.count_call(op);
@@ -302,7 +303,7 @@ impl World {
             Err(404) => return Answer::text(404, "404 page not found"),
             Err(status) => return Answer::text(status, "method not allowed"),
         };
-        let mut created = None;
+        let (json, mut created) = (call.json(), None);
         let result = self.admit(call).and_then(|()| match op {
             Op::List => self.list(call, trick),
             Op::Jobs => self.list_jobs(call, trick),
@@ -310,17 +311,15 @@ impl World {
             Op::Products => self.list_products(call),
             Op::Clusters => Ok(self.list_clusters()),
             Op::Metrics => self.metrics(call),
-            Op::Create => self.create_instance(&call.json()).map(|(id, answer)| {
+            Op::Create => self.create_instance(&json).map(|(id, answer)| {
                 created = Some(id);
                 answer
             }),
-            Op::BreakJob => self.break_job(&call.json()),
-            Op::Migrate | Op::Delete | Op::Start | Op::Stop | Op::Restart | Op::AutoMigrate => {
-                self.act(op, &call.json())
-            }
+            Op::BreakJob => self.break_job(&json),
+            Op::Migrate | Op::Delete | Op::Start | Op::Stop | Op::Restart | Op::AutoMigrate => self.act(op, &json),
         });
         if op.is_write() {
-            let subject = created.or_else(|| call.subject(op)).unwrap_or_default();
+            let subject = created.or_else(|| call.subject(op, &json)).unwrap_or_default();
             let outcome = match &result {
                 Ok(_) => Outcome::Applied,
                 Err(refusal) => Outcome::Refused(refusal.status, refusal.reason.clone().into_owned()),

@@ -49,12 +49,19 @@ impl Object {
 
     fn raw(&mut self, key: &str, value: impl Display) {
         use std::fmt::Write as _;
-        let comma = if self.out.is_empty() { '{' } else { ',' };
-        write!(self.out, "{comma}\"{key}\":{value}").expect("a string takes all");
+        self.out.push_str(if self.out.is_empty() { "{\"" } else { ",\"" });
+        self.out.push_str(key);
+        self.out.push_str("\":");
+        write!(self.out, "{value}").expect("a string takes all");
     }
 
     fn text(&mut self, key: &str, value: &str) {
-        self.raw(key, Value::from(value));
+        // Nearly all texts are plain, and simulations write millions of them.
+        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.raw(key, format_args!("\"{value}\""));
+        } else {
+            self.raw(key, Value::from(value));
+        }
     }
 
     /// A text that may say nothing.

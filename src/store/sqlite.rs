@@ -360,6 +360,12 @@ fn delete(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<()> {
 }
 
 fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
+    // Hardly ever is something due, and to look costs a tenth of the statement that removes it.
+    const DUE: &str = r#"SELECT EXISTS (SELECT 1 FROM "values" WHERE expires_at <= ?1)"#;
+    let is_due: bool = transaction.prepare_cached(DUE)?.query_one([now.as_millis()], |row| row.get(0))?;
+    if !is_due {
+        return Ok(());
+    }
     const DELETE: &str = r#"DELETE FROM "values" WHERE key IN
         (SELECT key FROM "values" WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)"#;
     transaction.prepare_cached(DELETE)?.execute(params![now.as_millis(), SWEEP]).map(drop)

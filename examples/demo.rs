@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_macros, reason = "a demo prints")]
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::Parser;
 use novita_sim::{Op, Options, Outcome, Server, World};
@@ -14,6 +15,7 @@ use respot::report::human::Screen;
 use respot::report::{Console, print};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
+use respot::store::LEASE_LIFE;
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -23,7 +25,18 @@ fn main() -> anyhow::Result<()> {
     demo.say("Some were reclaimed. What would respot do? A dry run writes nothing, anywhere:");
     demo.respot(&["dry-run"])?;
 
-    demo.say("Now for real, with trouble: the line is cut right after one call, one call is told to slow down,");
+    demo.say(
+        "Two migrations had failed before: those instances hang in `migrating`. They are created anew from their own",
+    );
+    demo.say("data, but the pass is killed right after the first replacement was created:");
+    demo.respot_killed(&["check-failed", "-o", "table"])?;
+    demo.say("Nothing is lost and nothing forgotten, the journal has it:");
+    demo.respot(&["status"])?;
+    demo.say("Once the dead pass's lease is over, after 30 s at most, the next one finishes what it began:");
+    std::thread::sleep(LEASE_LIFE);
+    demo.respot(&["check-failed", "-o", "table"])?;
+
+    demo.say("Now the whole pass, with trouble: the line is cut right after one call, one call is told to slow down,");
     demo.say("one finds no free GPU.");
     for fault in [
         "migrate@2:cut-after",
@@ -66,8 +79,9 @@ impl Demo {
     fn start() -> anyhow::Result<Self> {
         let mut world = World::fleet(11, 40).starting_at(Clock::system().now().as_millis());
         world.rules_mut().visible_after_ms = 500;
-        let server =
-            Server::start(world, Options { latency: std::time::Duration::from_millis(60), ..Options::default() })?;
+        // Instances come up in seconds, so that nobody has to wait for them.
+        let options = Options { latency: Duration::from_millis(60), speed: 10, ..Options::default() };
+        let server = Server::start(world, options)?;
         let terminal = std::io::stdout().is_terminal();
         let width = terminal.then(|| usize::from(console::Term::stdout().size().1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -81,6 +95,20 @@ impl Demo {
 
     /// Calls the program as a shell would, but in this process, so that nothing has to be installed.
     fn respot(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.call(arguments, std::future::pending())
+    }
+
+    /// The same, and the process dies as soon as the provider has created an instance.
+    fn respot_killed(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let before = self.server.with(|world| world.applied(Op::Create));
+        self.call(arguments, async {
+            while self.server.with(|world| world.applied(Op::Create)) == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    }
+
+    fn call(&self, arguments: &[&str], killed: impl Future<Output = ()>) -> anyhow::Result<()> {
         println!("$ respot {}", arguments.join(" "));
         let cli = Cli::try_parse_from([&["respot"], arguments].concat())?;
         let environment: Environment = [
@@ -97,31 +125,40 @@ impl Demo {
         let done = self.runtime.block_on(async {
             // The simulated world has its own time.
             let clock = Clock::starting_at(Timestamp::from_millis(self.server.with(|world| world.now_ms())));
-            let console = Console::new(Bars::new(self.color), false);
-            dispatch(&cli, &settings, clock, &Stop::default(), &console, show).await
+            let (console, stop) = (Console::new(Bars::new(self.color), false), Stop::default());
+            tokio::select! {
+                done = dispatch(&cli, &settings, clock, &stop, &console, show) => Some(done),
+                () = killed => None,
+            }
         });
         match done {
-            Ok(Output { exit, document }) => {
+            None => println!("(killed)\n"),
+            Some(Ok(Output { exit, document })) => {
                 print(&document);
                 println!("(exit code {})\n", exit.code());
             }
-            Err(failure) => println!("error: {}\n(exit code {})\n", failure.message, failure.exit.code()),
+            Some(Err(failure)) => println!("error: {}\n(exit code {})\n", failure.message, failure.exit.code()),
         }
         Ok(())
     }
 
     /// The simulator's own books.
     fn count(&self) {
-        let (calls, accepted, most) = self.server.with(|world| {
-            let log = world.log();
-            let calls = log.iter().filter(|entry| entry.op == Op::Migrate).count();
-            let mut counts: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
-            for entry in log.iter().filter(|entry| entry.outcome == Outcome::Applied) {
-                *counts.entry(&entry.instance).or_default() += 1;
-            }
-            (calls, counts.values().sum::<usize>(), counts.values().max().copied().unwrap_or(0))
-        });
         self.say("The provider's own books:");
-        println!("{calls} migrate calls arrived, {accepted} took effect, at most {most} for any one instance.");
+        self.server.with(|world| {
+            let of = |op: Op| world.log().iter().filter(move |entry| entry.op == op);
+            let took_effect = |op: Op| of(op).filter(|entry| entry.outcome == Outcome::Applied);
+            for (op, what) in [(Op::Migrate, "migrate"), (Op::Create, "create"), (Op::Delete, "delete")] {
+                println!("{} {what} calls arrived, {} took effect", of(op).count(), took_effect(op).count());
+            }
+            let replaced = world.gone().filter(|old| took_effect(Op::Delete).any(|entry| entry.instance == old.id));
+            for old in replaced {
+                let base = old.name.split("-recreated-").next().unwrap_or_default();
+                let is_successor =
+                    |name: &&str| name.strip_prefix(base).is_some_and(|it| it.starts_with("-recreated-"));
+                let successors: Vec<&str> = world.machines().map(|it| it.name.as_str()).filter(is_successor).collect();
+                println!("{} is gone, in its place there is {}", old.name, successors.join(", "));
+            }
+        });
     }
 }

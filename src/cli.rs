@@ -25,7 +25,7 @@ Settings come from flags, the environment and a file, in this order; see the REA
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One pass: fetch, filter, migrate, record
+    /// One pass: fetch, filter, migrate, look after failed migrations, record
     Run(PassArgs),
     /// The same pass up to the plan, printed with every verdict and reason; writes nothing anywhere
     DryRun {
@@ -36,6 +36,8 @@ pub enum Command {
         #[arg(long)]
         detailed_exit_code: bool,
     },
+    /// The second half alone: failed and stuck migrations are recreated, open recreations resumed
+    CheckFailed(PassArgs),
     /// Past passes, newest first
     History(HistoryArgs),
     /// Health, last and next pass, statistics, what is in flight
@@ -51,7 +53,7 @@ impl Command {
     #[must_use]
     pub fn pass(&self) -> Option<&PassArgs> {
         match self {
-            Self::Run(pass) | Self::DryRun { pass, .. } => Some(pass),
+            Self::Run(pass) | Self::DryRun { pass, .. } | Self::CheckFailed(pass) => Some(pass),
             Self::History(_) | Self::Status { .. } => None,
         }
     }
@@ -63,6 +65,9 @@ pub struct PassArgs {
     /// Migrate at most N instances, those that stopped first
     #[arg(long, value_name = "N")]
     pub max_migrations: Option<usize>,
+    /// Recreate at most N instances
+    #[arg(long, value_name = "N")]
+    pub max_recreations: Option<usize>,
     /// Manage only instances whose name or id matches the pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
@@ -75,6 +80,12 @@ pub struct PassArgs {
     /// Which instances are managed: spot, all (MIGRATION_SCOPE)
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<String>,
+    /// Recreate even when suspiciously many are due (MIGRATION_MAX_RECREATE_PERCENT)
+    #[arg(long)]
+    pub force: bool,
+    /// Try again what is in quarantine after repeated failures
+    #[arg(long)]
+    pub retry_quarantined: bool,
 }
 
 /// Options of `history`.

@@ -1,8 +1,9 @@
 //! respot brings reclaimed GPU spot instances back.
 //!
 //! A GPU cloud sells spot instances at about half price and takes them back when it pleases. A reclaimed instance ends
-//! as `exited`; respot notices, asks the provider to migrate it and follows what becomes of that. It is one shot per
-//! invocation: a scheduler calls it, its memory between the calls is in Redis or in an embedded SQLite file.
+//! as `exited`; respot notices, asks the provider to migrate it, follows what becomes of that, and creates anew what
+//! failed to migrate. It is one shot per invocation: a scheduler calls it, its memory between the calls is in Redis or in
+//! an embedded SQLite file.
 //!
 //! # The picture
 //!
@@ -10,13 +11,24 @@
 //! it out.
 //!
 //! ```text
-//! settings -> lease -> observe ---> plan ---> check ---> apply ---> record
-//!                      Snapshot     Plan      Unsafe?    Attempts   Execution
+//! settings -> lease -> observe ---> plan ---> check ---> survey ---> settle ---> apply ---> record
+//!                      Snapshot     Plan      Unsafe?    Prepared                Attempts   Execution
 //!                      Ledger       one verdict an instance, each with its reason
 //! ```
 //!
-//! A dry run ends after `check`. Recovery after a crash is not a path of its own: what an earlier pass left open is
-//! part of the ledger, and `plan` settles it on every pass.
+//! A dry run ends after `survey`, which reads what the recreations of the plan need beyond the listings: of what an
+//! instance is made, and where there is room for it. It comes after `check`, so that a plan that is refused asks the
+//! provider nothing more. Recovery after a crash is not a path of its own: what an earlier pass left open is part of the
+//! ledger, and `plan` settles it on every pass; `settle` stores what it found before anything new is begun.
+//!
+//! `apply` sends what recreations can send at once, then the migrations, and waits for replacements last: a wait of two
+//! minutes should not delay the migration of what was reclaimed meanwhile.
+//!
+//! # A recreation
+//!
+//! [`core::journal`] is the whole story in three functions: what was done (`apply`), what is seen (`see`), what comes next
+//! (`next`). [`core::failures`] tells what needs a replacement and which instances are replacements; [`core::marker`] is
+//! the name by which they are known. [`core::recreate`] is what they are made of and where they go.
 //!
 //! # The invariants
 //!
@@ -29,7 +41,11 @@
 //!    pass or a later one, never by sending again.
 //! 5. **Absence is proved only by a complete listing**, and facts are never made up: unknown words survive as
 //!    `Other(word)` and are left alone.
-//! 6. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
+//! 6. **The replacement's name proves what it replaces**: it is derived from the old instance, so that a store that has
+//!    forgotten everything doubles nothing. Two that bear one marker are one too many.
+//! 7. **Deletion comes last**: of the old instance, once its replacement was seen running, and both are looked at once more
+//!    right before. In the order delete-first only when the whole specification is in the journal.
+//! 8. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
 //!
 //! # The modules, in reading order
 //!
@@ -39,7 +55,7 @@
 //!   stand-in for the whole client would not.
 //! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in
 //!   [`store::records`], for both stores. Two dumb stores and one clever layer, since two clever stores would drift.
-//! * [`apply`]: carries out a plan.
+//! * [`apply`]: carries out a plan: [`apply::migrate`], [`apply::recreate`].
 //! * [`report`]: events become log lines and progress; documents for people and for scripts.
 //! * [`commands`]: from settings to an exit code.
 //! * [`settings`], [`cli`], [`clock`], [`stop`]: the edges.

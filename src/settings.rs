@@ -18,7 +18,8 @@ use layers::{Given, Layers, Source, check_names, quoted, word};
 
 use crate::cli::{Cli, Command, Global};
 use crate::core::model::Timestamp;
-use crate::core::policy::{Eligibility, Policy, Scope, Selector};
+use crate::core::policy::{Eligibility, Halves, Policy, RecreateOrder, Scope, Selector};
+use crate::core::safety::BlastRadius;
 
 /// A setting: its name in the environment, its default and what it means. In the file the name is in lower case.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +48,7 @@ pub const SETTINGS: &[Described] = &[
     setting("MIGRATION_JOB_TIMEOUT_MS", "600000", "60000-1800000; deadline of one pass"),
     setting("MIGRATION_MAX_CONCURRENT", "5", "1-20; provider writes in flight"),
     setting("MIGRATION_DRY_RUN", "false", "`true`: `run` is a rehearsal, nothing is written to the provider"),
-    setting(
-        "MIGRATION_RETRY_FAILED",
-        "true",
-        "shown by `status`; no effect yet: this version reports failed migrations and leaves them alone",
-    ),
+    setting("MIGRATION_RETRY_FAILED", "true", "whether `run` looks after failed migrations, as `check-failed` does"),
     setting("MIGRATION_LOG_LEVEL", "info", "trace, debug, info, warn, error; `RUST_LOG` wins when set"),
     setting("MIGRATION_ELIGIBILITY_INTERVAL_HOURS", "4", "1-168; cooldown of each instance"),
     setting(
@@ -60,13 +57,21 @@ pub const SETTINGS: &[Described] = &[
         "`time`, or `reclaimed`: only with evidence of a reclaim; also `--eligibility`",
     ),
     setting("MIGRATION_SCOPE", "spot", "`spot`, or `all`: whatever the billing; also `--scope`"),
+    setting(
+        "MIGRATION_RECREATE_ORDER",
+        "create-first",
+        "`create-first`, or `delete-first` for accounts whose quota has no room for two",
+    ),
+    setting("MIGRATION_RECREATE_WAIT_MS", "120000", "0-600000; how long a pass waits for replacements to run"),
+    setting(
+        "MIGRATION_MAX_RECREATE_PERCENT",
+        "30",
+        "1-100; a pass that would recreate more than this share, and more than 3, is refused; `--force` goes past it",
+    ),
 ];
 
 /// Settings of the contract that this version does not act on; whoever sets one is told so.
 const NOT_YET: &[&str] = &[
-    "MIGRATION_RECREATE_ORDER",
-    "MIGRATION_RECREATE_WAIT_MS",
-    "MIGRATION_MAX_RECREATE_PERCENT",
     "WEBHOOK_URL",
     "WEBHOOK_SECRET",
     "WEBHOOK_SECRET_FILE",
@@ -142,6 +147,10 @@ pub struct Settings {
     pub no_color: bool,
     /// The rules of eligibility.
     pub policy: Policy,
+    /// How long a pass waits for replacements to run.
+    pub recreate_wait: Duration,
+    /// The blast radius.
+    pub blast_radius: BlastRadius,
     /// In place of the system's time.
     pub now: Option<Timestamp>,
     /// What the operator should know about these settings.
@@ -184,7 +193,7 @@ impl Settings {
         let enabled = layers.truth("MIGRATION_ENABLED", true)?;
         let api_key = api_key(&layers)?;
         // Whoever switched passes off may have taken the key away, too.
-        let switched_off = !enabled && matches!(cli.command, Command::Run(_));
+        let switched_off = !enabled && matches!(cli.command, Command::Run(_) | Command::CheckFailed(_));
         if api_key.is_none() && cli.command.pass().is_some() && !switched_off {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key"));
@@ -195,6 +204,7 @@ impl Settings {
         }
         let eligibility = layers.with_flag("--eligibility", pass.eligibility.as_ref(), "MIGRATION_ELIGIBILITY");
         let scope = layers.with_flag("--scope", pass.scope.as_ref(), "MIGRATION_SCOPE");
+        let retry_failed = layers.truth("MIGRATION_RETRY_FAILED", true)?;
         let policy = Policy {
             eligibility: word(
                 eligibility,
@@ -206,6 +216,18 @@ impl Settings {
             only: selectors("--only", &pass.only)?,
             exclude: selectors("--exclude", &pass.exclude)?,
             max_migrations: pass.max_migrations,
+            halves: match cli.command {
+                Command::CheckFailed(_) => Halves::RecreateOnly,
+                _ if retry_failed => Halves::Both,
+                _ => Halves::MigrateOnly,
+            },
+            recreate_order: word(
+                layers.get("MIGRATION_RECREATE_ORDER"),
+                RecreateOrder::CreateFirst,
+                &[("create-first", RecreateOrder::CreateFirst), ("delete-first", RecreateOrder::DeleteFirst)],
+            )?,
+            max_recreations: pass.max_recreations,
+            retry_quarantined: pass.retry_quarantined,
         };
         let max_concurrent = layers.number("MIGRATION_MAX_CONCURRENT", 5, 1..=20)?;
         let level = log_level(&layers)?;
@@ -228,12 +250,17 @@ impl Settings {
             )?),
             max_concurrent: usize::try_from(max_concurrent).unwrap_or(1),
             rehearsal: layers.truth("MIGRATION_DRY_RUN", false)?,
-            retry_failed: layers.truth("MIGRATION_RETRY_FAILED", true)?,
+            retry_failed,
             log_level,
             // A flag was meant for this one call, so it wins over the environment.
             log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment)? },
             no_color: environment.non_empty("NO_COLOR").is_some(),
             policy,
+            recreate_wait: Duration::from_millis(layers.number("MIGRATION_RECREATE_WAIT_MS", 120_000, 0..=600_000)?),
+            blast_radius: BlastRadius {
+                percent: layers.number("MIGRATION_MAX_RECREATE_PERCENT", 30, 1..=100)?,
+                force: pass.force,
+            },
             now: now.as_deref().map(parse_now).transpose()?,
             warnings,
         })

@@ -2,6 +2,7 @@
 
 pub mod pass;
 pub mod start;
+mod survey;
 pub mod views;
 
 use crate::cli::{Cli, Command, OutputFormat};
@@ -140,6 +141,10 @@ impl From<Unsafe> for Failure {
     fn from(error: Unsafe) -> Self {
         let hint = match error {
             Unsafe::IncompleteListing { .. } => "nothing was done; the next pass reads the list again",
+            Unsafe::BlastRadius { .. } => {
+                "nothing was done; look at respot dry-run --force, then go past the limit with --force, do less with \
+                 --max-recreations, or raise MIGRATION_MAX_RECREATE_PERCENT"
+            }
         };
         Self { exit: Exit::Unsafe, kind: "unsafe", message: error.to_string(), hint: Some(hint.into()) }
     }
@@ -184,7 +189,7 @@ pub async fn dispatch(
     show: Presentation,
 ) -> Result<Output, Failure> {
     match &cli.command {
-        Command::Run(_) => {
+        Command::Run(_) | Command::CheckFailed(_) => {
             if !settings.enabled {
                 return Ok(pass::disabled(show));
             }

@@ -5,14 +5,19 @@ use std::time::Duration;
 use futures_util::future::try_join;
 use tokio::time::Instant;
 
+use super::survey::survey;
 use super::{Exit, Failure, Output, Presentation};
-use crate::apply::{self, Migration, Pass};
+use crate::apply::migrate::{self, Migration};
+use crate::apply::recreate::{self, Extra};
+use crate::apply::{Applied, Pass};
 use crate::clock::Clock;
+use crate::core::failures::{JOBS_WINDOW, jobs_needed_since};
+use crate::core::journal::{Recreation, Step};
 use crate::core::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::model::{InstanceId, JobIndex, Snapshot, Status, Timestamp};
-use crate::core::plan::{self, Decision, Plan};
+use crate::core::plan::{self, Plan};
 use crate::core::policy::Policy;
-use crate::core::safety;
+use crate::core::safety::{self, BlastRadius};
 use crate::core::settle::End;
 use crate::core::summary::{Action, Attempt, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals};
 use crate::novita::{CloudRead, CloudWrite};
@@ -21,9 +26,6 @@ use crate::settings::Settings;
 use crate::stop::{Cause, Stop};
 use crate::store::records::{self, Change, Mode, Opening};
 use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
-
-/// Jobs older than this are not asked for. Wider than any gap between passes (`novita-api.md`, checklist 4).
-const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// What a pass may do.
 #[derive(Clone, Debug)]
@@ -36,13 +38,37 @@ pub struct Rules<'a> {
     pub deadline: Duration,
     /// Whether it is a rehearsal.
     pub mode: Mode,
+    /// How much it may recreate.
+    pub blast_radius: BlastRadius,
+    /// How long it waits for replacements to run.
+    pub recreate_wait: Duration,
 }
 
 impl<'a> Rules<'a> {
+    /// The defaults of the contract's section 2 under this policy.
+    #[must_use]
+    pub fn of(policy: &'a Policy, mode: Mode) -> Self {
+        Self {
+            policy,
+            workers: 5,
+            deadline: Duration::from_secs(600),
+            mode,
+            blast_radius: BlastRadius::default(),
+            recreate_wait: Duration::from_secs(120),
+        }
+    }
+
     /// From the settings.
     #[must_use]
     pub fn new(settings: &'a Settings, mode: Mode) -> Self {
-        Self { policy: &settings.policy, workers: settings.max_concurrent, deadline: settings.job_timeout, mode }
+        Self {
+            policy: &settings.policy,
+            workers: settings.max_concurrent,
+            deadline: settings.job_timeout,
+            mode,
+            blast_radius: settings.blast_radius,
+            recreate_wait: settings.recreate_wait,
+        }
     }
 }
 
@@ -94,8 +120,13 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(
 ) -> Result<Planned, Failure> {
     let begun = Execution::begun(new_job_id(clock.now()), clock.now(), true);
     let planning = async {
-        let (snapshot, plan, _) = look(cloud, store, rules, clock, reporter).await?;
-        safety::check(&snapshot)?;
+        let (snapshot, mut plan, _) = look(cloud, store, rules, clock, reporter).await?;
+        let checked = safety::check(&snapshot, &plan, rules.blast_radius);
+        if checked.is_ok() {
+            survey(cloud, &snapshot.jobs.items, &mut plan, rules.workers).await;
+        }
+        announce(&snapshot, &plan, rules, reporter);
+        checked?;
         Ok::<_, Failure>((snapshot, plan))
     };
     let (snapshot, plan) = tokio::select! {
@@ -183,41 +214,76 @@ async fn work<C: CloudWrite, S: StoreWrite>(
     rules: &Rules<'_>,
     open: &mut Open,
 ) -> Result<(), Failure> {
+    let looking = async {
+        let (snapshot, mut plan, ledger) = look(pass.cloud, pass.store, rules, pass.clock, pass.reporter).await?;
+        let checked = safety::check(&snapshot, &plan, rules.blast_radius);
+        if checked.is_ok() {
+            survey(pass.cloud, &snapshot.jobs.items, &mut plan, rules.workers).await;
+        }
+        Ok::<_, Failure>((snapshot, plan, ledger, checked))
+    };
     let looked = tokio::select! {
         biased;
         _ = pass.stop.given() => return Ok(()),
-        looked = look(pass.cloud, pass.store, rules, pass.clock, pass.reporter) => looked,
+        looked = looking => looked,
     };
-    let (snapshot, plan, ledger) = looked?;
+    let (snapshot, plan, ledger, checked) = looked?;
+    announce(&snapshot, &plan, rules, pass.reporter);
     open.summary = Summary::of_plan(&plan, &snapshot.instances);
     let (snapshot, plan) = open.view.insert((snapshot, plan));
-    safety::check(snapshot)?;
+    checked?;
     settle(pass, open.begun.clone(), open.summary, &mut open.totals, plan).await?;
 
+    let migrations = migrations(snapshot, plan, &ledger, rules.policy);
+    let works = plan.recreations();
+    let extras: Vec<Extra<'_>> =
+        plan.extras().map(|(at, keep)| Extra { instance: &snapshot.instances.items[at], keep }).collect();
+    let count = migrations.len() + works.len() + extras.len();
+    if count == 0 {
+        return Ok(());
+    }
+    pass.reporter.event(Event::ActionsBegin { count });
+    // The wait for replacements comes last, so that it delays no migration.
+    let mut attempts = recreate::retire(pass, &extras).await;
+    let underway = recreate::begin(pass, &works, rules.workers, rules.recreate_wait).await;
+    let migrated = match underway.store_error() {
+        Some(_) => Applied::default(),
+        None => migrate::migrate(pass, &migrations, rules.workers, snapshot.taken_at - JOBS_WINDOW).await,
+    };
+    let recreated = recreate::finish(pass, underway, rules.workers, rules.recreate_wait).await;
+    pass.reporter.event(Event::ActionsEnd);
+    attempts.extend(recreated.attempts);
+    attempts.extend(migrated.attempts);
+    open.summary = open.summary.with_attempts(&attempts);
+    open.attempts = attempts;
+    match recreated.store_error.or(migrated.store_error) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// The migrations of a plan, oldest first, with what is to be remembered of the time before.
+fn migrations<'a>(snapshot: &'a Snapshot, plan: &Plan, ledger: &Ledger, policy: &Policy) -> Vec<Migration<'a>> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    let migrations: Vec<Migration<'_>> = plan
-        .migrations(&snapshot.instances)
-        .into_iter()
+    let chosen = plan.migrations(&snapshot.instances).into_iter();
+    chosen
         .map(|at| {
             let instance = &snapshot.instances.items[at];
             let newest = jobs.newest_migration(&instance.id);
             Migration {
                 instance,
-                previous_attempt: previous_attempt(&instance.id, &ledger, plan),
+                previous_attempt: previous_attempt(&instance.id, ledger, plan),
                 job_before: newest.map(|job| KnownJob { id: job.id.clone(), created_at: job.created_at }),
-                reason: plan.decisions[at].detail(instance, rules.policy),
+                reason: plan.decisions[at].detail(instance, policy),
             }
         })
-        .collect();
-    if migrations.is_empty() {
-        return Ok(());
-    }
-    let applied = apply::migrate(pass, &migrations, rules.workers, snapshot.taken_at - JOBS_WINDOW).await;
-    open.summary = open.summary.with_attempts(&applied.attempts);
-    open.attempts = applied.attempts;
-    match applied.store_error {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
+        .collect()
+}
+
+/// Tells of every verdict.
+fn announce(snapshot: &Snapshot, plan: &Plan, rules: &Rules<'_>, reporter: &dyn Reporter) {
+    for (instance, decision) in plan.rows(&snapshot.instances.items) {
+        reporter.event(Event::Decided { instance, decision, policy: rules.policy });
     }
 }
 
@@ -232,25 +298,25 @@ async fn look<C: CloudRead, S: StoreRead>(
     let taken_at = clock.now();
     let progress = |received, announced| reporter.event(Event::Listed { received, announced });
     let (instances, jobs) = try_join(cloud.instances(&progress), cloud.jobs(taken_at - JOBS_WINDOW)).await?;
-    let snapshot = Snapshot { taken_at, instances, jobs };
-    reporter.event(Event::Observed { snapshot: &snapshot });
+    let mut snapshot = Snapshot { taken_at, instances, jobs };
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
     let ledger = records::ledger(store, &exited, rules.mode).await?;
-    let plan = plan::plan(&snapshot, &ledger, rules.policy, clock.now());
-    for (instance, decision) in snapshot.instances.items.iter().zip(&plan.decisions) {
-        reporter.event(Event::Decided { instance, decision, policy: rules.policy });
+    if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
+        snapshot.jobs = cloud.jobs(since).await?;
     }
+    reporter.event(Event::Observed { snapshot: &snapshot });
+    let plan = plan::plan(&snapshot, &ledger, rules.policy, clock.now());
     Ok((snapshot, plan, ledger))
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
 async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Result<Open, Failure> {
-    let Opening { mut totals, unclosed, its_calls } = records::opening(pass.store, pass.mode).await?;
+    let Opening { mut totals, unclosed, its_calls, its_recreations } = records::opening(pass.store, pass.mode).await?;
     let mut changes = Vec::new();
     if let Some(killed) = unclosed {
         pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
-        let recorded = interrupted(killed, &its_calls);
+        let recorded = interrupted(killed, &its_calls, &its_recreations);
         totals = totals.with(&recorded.execution);
         changes.push(Change::Record(recorded));
         if pass.mode == Mode::Real {
@@ -262,25 +328,46 @@ async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Res
     Ok(Open { begun, totals, summary: Summary::default(), attempts: Vec::new(), view: None })
 }
 
-/// The record of a killed pass, with what its open calls tell about it.
-fn interrupted(killed: Recorded, its_calls: &[(InstanceId, InFlight)]) -> Recorded {
-    let attempts: Vec<Attempt> = its_calls
-        .iter()
-        .map(|(id, call)| Attempt {
-            instance_id: id.clone(),
-            instance_name: call.instance_name.clone(),
-            action: Action::Migrate,
-            outcome: match call.call {
-                Call::Accepted => Outcome::Accepted,
-                Call::Begun | Call::Unknown => Outcome::Unknown,
-            },
-            reason: "the pass was killed; known from its journal".into(),
-            error_kind: None,
-            new_instance_id: None,
-            response_time: None,
-            at: call.called_at,
-        })
-        .collect();
+/// The record of a killed pass, with what its open calls and its journal tell about it.
+fn interrupted(
+    killed: Recorded,
+    its_calls: &[(InstanceId, InFlight)],
+    its_recreations: &[(InstanceId, Recreation)],
+) -> Recorded {
+    let attempt = |id: &InstanceId, name: &str, action, outcome, at| Attempt {
+        instance_id: id.clone(),
+        instance_name: name.to_owned(),
+        action,
+        outcome,
+        reason: "the pass was killed; known from its journal".into(),
+        error_kind: None,
+        new_instance_id: None,
+        response_time: None,
+        at,
+    };
+    let calls = its_calls.iter().map(|(id, call)| {
+        let outcome = match call.call {
+            Call::Accepted => Outcome::Accepted,
+            Call::Begun | Call::Unknown => Outcome::Unknown,
+        };
+        attempt(id, &call.instance_name, Action::Migrate, outcome, call.called_at)
+    });
+    let recreations = its_recreations.iter().map(|(id, recreation)| {
+        let outcome = match recreation.step {
+            Step::Closed { replacement: Some(_) } => Outcome::Done,
+            Step::Closed { replacement: None } => Outcome::Skipped,
+            Step::Pending { .. } | Step::Ended => Outcome::Failed,
+            Step::Intent { .. } => Outcome::Unknown,
+            Step::Deleting { .. }
+            | Step::Created { .. }
+            | Step::Running { .. }
+            | Step::Deleted { .. }
+            | Step::Abandoned { .. } => Outcome::Accepted,
+        };
+        let attempt = attempt(id, &recreation.instance_name, Action::Resume, outcome, recreation.since);
+        Attempt { new_instance_id: recreation.step.replacement().cloned(), ..attempt }
+    });
+    let attempts: Vec<Attempt> = calls.chain(recreations).collect();
     let summary = killed.execution.summary.with_attempts(&attempts);
     let execution = Execution { status: ExecutionStatus::Interrupted, summary, ..killed.execution };
     Recorded { execution, attempts }
@@ -302,6 +389,11 @@ async fn settle<C, S: StoreWrite>(
         for settlement in &plan.settlements {
             pass.reporter.event(Event::Settled(settlement));
             totals.migrations += u64::from(settlement.proves_acceptance());
+            match settlement.end {
+                End::Migrated => totals.migrations_succeeded += 1,
+                End::Failed { .. } | End::Vanished => totals.migrations_failed += 1,
+                End::Confirmed | End::NoEffect | End::Closed { .. } => {}
+            }
             let id = settlement.instance.clone();
             if settlement.end == End::NoEffect {
                 changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
@@ -313,6 +405,11 @@ async fn settle<C, S: StoreWrite>(
             });
         }
         changes.push(Change::SetTotals(*totals));
+        changes.extend(plan.stalls.iter().map(|(id, since)| Change::Stall(id.clone(), *since)));
+        for (id, recreation) in &plan.journal {
+            let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
+            changes.push(Change::Journal(id.clone(), written));
+        }
     }
     commit(pass, changes).await
 }
@@ -400,7 +497,7 @@ pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
         let plan = view.as_ref().map_or_else(Vec::new, |(snapshot, plan)| rows(snapshot, plan, policy));
         json::document(&json::PassDocument { execution, plan, attempts: Some(attempts) })
     } else if show.wants_table() {
-        let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(&plan.decisions));
+        let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(plan));
         human::pass(show.screen, execution, attempts, &counts)
     } else {
         String::new()
@@ -412,12 +509,12 @@ pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
 #[must_use]
 pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Output {
     let Planned { execution, snapshot, plan } = planned;
-    let actions = plan.migrations(&snapshot.instances);
+    let actions = plan.actions(&snapshot.instances.items);
     let document = if show.json() {
         json::document(&json::PassDocument { execution, plan: rows(snapshot, plan, policy), attempts: None })
     } else {
-        let table = human::plan(show.screen, &snapshot.instances.items, &plan.decisions, &actions, policy);
-        format!("{table}\n{}\n", human::plan_counts(&plan.decisions))
+        let table = human::plan(show.screen, &snapshot.instances.items, plan, policy);
+        format!("{table}\n{}\n", human::plan_counts(plan))
     };
     let exit = if detailed_exit_code && !actions.is_empty() { Exit::SomethingToDo } else { Exit::Done };
     Output { exit, document }
@@ -440,7 +537,7 @@ fn skipped(reason: &'static str, message: &str, show: Presentation) -> Output {
     Output { exit: Exit::Done, document }
 }
 
-fn rows<'a>(snapshot: &'a Snapshot, plan: &Plan, policy: &Policy) -> Vec<json::PlanRow<'a>> {
-    let pairs = snapshot.instances.items.iter().zip(&plan.decisions);
-    pairs.map(|(instance, decision): (_, &Decision)| json::PlanRow::new(instance, decision, policy)).collect()
+fn rows<'a>(snapshot: &'a Snapshot, plan: &'a Plan, policy: &Policy) -> Vec<json::PlanRow<'a>> {
+    let rows = plan.rows(&snapshot.instances.items);
+    rows.map(|(instance, decision)| json::PlanRow::new(instance, decision, policy)).collect()
 }

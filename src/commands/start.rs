@@ -51,8 +51,12 @@ fn start_log<'a>(
     // In cron the log of a pass is all there is. Somebody who watches sees bars and a table instead, and whoever asked
     // for a view wants the view.
     let default = match cli.command {
-        Command::Run(_) if !watched => LevelFilter::INFO,
-        Command::Run(_) | Command::DryRun { .. } | Command::History(_) | Command::Status { .. } => LevelFilter::WARN,
+        Command::Run(_) | Command::CheckFailed(_) if !watched => LevelFilter::INFO,
+        Command::Run(_)
+        | Command::CheckFailed(_)
+        | Command::DryRun { .. }
+        | Command::History(_)
+        | Command::Status { .. } => LevelFilter::WARN,
     };
     let level = settings.log_level.unwrap_or(default);
     log::init(level, settings.log_directives.clone(), log_format(cli), color, clock, bars.clone())

@@ -24,7 +24,7 @@ pub async fn history<S: StoreRead>(
     let HistoryArgs { limit, offset, since, instance } = args;
     let since = since.map(|since| now - Duration::from(since));
     let selection = Selection { limit: *limit, offset: *offset, since, instance: instance.clone() };
-    let Overview { executions, total, totals: _, in_flight: _ } = records::overview(store, &selection).await?;
+    let Overview { executions, total, .. } = records::overview(store, &selection).await?;
     let document = if show.json() {
         json::document(&json::HistoryDocument { executions: &executions, total, limit: *limit, offset: *offset })
     } else {
@@ -45,25 +45,45 @@ pub async fn status<S: StoreRead>(
     show: Presentation,
 ) -> Result<Output, Failure> {
     let selection = Selection { limit: RECENT, ..Selection::default() };
-    let Overview { executions, total: _, totals, in_flight } = records::overview(store, &selection).await?;
-    let executions: Vec<Execution> = executions.into_iter().map(|recorded| recorded.execution).collect();
+    let overview = records::overview(store, &selection).await?;
+    let executions: Vec<Execution> = overview.executions.iter().map(|recorded| recorded.execution.clone()).collect();
     let last = executions.first();
     let diagnosis = summary::diagnose(settings.enabled, settings.interval, &executions, now);
     let status = json::StatusDocument {
         enabled: settings.enabled,
         last_execution: last,
-        statistics: totals.statistics(),
+        statistics: overview.totals.statistics(),
         config: config_part(settings),
         migration_service: json::ServicePart::new(settings.enabled, last, &diagnosis),
-        in_flight: json::InFlightPart { migrations: in_flight, ..json::InFlightPart::default() },
+        in_flight: in_flight(&overview, now),
     };
     let document = if show.json() {
         json::document(&status)
     } else {
-        human::status(show.screen, &status, &diagnosis.why, &store.label(), now)
+        human::status(
+            show.screen,
+            &status,
+            &diagnosis.why,
+            &overview.recreations,
+            &overview.totals,
+            &store.label(),
+            now,
+        )
     };
     let exit = if check && diagnosis.health != Health::Healthy { Exit::ActionsFailed } else { Exit::Done };
     Ok(Output { exit, document })
+}
+
+/// What is quarantined, or ended without a successor, is not in flight: it waits for time or for a person.
+fn in_flight(overview: &Overview, now: Timestamp) -> json::InFlightPart {
+    let quarantined = overview.recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some()).count();
+    let over = overview.recreations.iter().filter(|(_, it)| it.step.is_over()).count();
+    json::InFlightPart {
+        migrations: overview.in_flight,
+        recreations: overview.recreations.len() - quarantined - over,
+        quarantined,
+        ..json::InFlightPart::default()
+    }
 }
 
 fn config_part(settings: &Settings) -> json::ConfigPart {

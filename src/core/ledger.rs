@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::Recreation;
 use super::model::{InstanceId, JobId, ReclaimNotice, Timestamp};
 
 /// What earlier passes left behind.
@@ -15,6 +16,10 @@ pub struct Ledger {
     pub in_flight: HashMap<InstanceId, InFlight>,
     /// Reclaims that were announced.
     pub observations: HashMap<InstanceId, Observation>,
+    /// The journal: recreations by the old instance.
+    pub recreations: HashMap<InstanceId, Recreation>,
+    /// Since when instances are known to be `migrating` without a job.
+    pub stalls: HashMap<InstanceId, Timestamp>,
 }
 
 /// The stored time of an attempt.

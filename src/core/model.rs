@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,6 +50,24 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// A time of the provider's: whole seconds, in a quarter of the room, since every row has three of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(NonZeroU32);
+
+impl From<Seconds> for Timestamp {
+    fn from(Seconds(secs): Seconds) -> Self {
+        Self::from_secs(i64::from(secs.get()))
+    }
+}
+
+impl Seconds {
+    /// From seconds since the Unix epoch; `None` before 1970 and after 2106, which the provider means as "never".
+    #[must_use]
+    pub fn new(secs: i64) -> Option<Self> {
+        u32::try_from(secs).ok().and_then(NonZeroU32::new).map(Self)
     }
 }
 
@@ -177,6 +196,18 @@ macro_rules! words {
                 f.pad(self.as_str())
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Ok(Self::from_word(&std::borrow::Cow::<str>::deserialize(deserializer)?))
+            }
+        }
     };
 }
 
@@ -221,6 +252,41 @@ words! {
         Migrating = "migrating",
         /// Being frozen.
         Freezing = "freezing",
+    }
+}
+
+impl Status {
+    /// Whether the instance is on its way out for good, or gone already with its row lingering.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        matches!(self, Self::ToRemove | Self::Removing | Self::Removed)
+    }
+
+    /// Whether the instance is on its way to run for the first time, or again.
+    #[must_use]
+    pub fn is_coming_up(&self) -> bool {
+        match self {
+            Self::ToCreate
+            | Self::Creating
+            | Self::Pending
+            | Self::Pulling
+            | Self::ToStart
+            | Self::Starting
+            | Self::ToRestart
+            | Self::Restarting
+            | Self::ToReset
+            | Self::Resetting => true,
+            Self::Running
+            | Self::ToStop
+            | Self::Stopping
+            | Self::Exited
+            | Self::ToRemove
+            | Self::Removing
+            | Self::Removed
+            | Self::Migrating
+            | Self::Freezing
+            | Self::Other(_) => false,
+        }
     }
 }
 
@@ -316,8 +382,12 @@ pub struct Instance {
     pub billing: Billing,
     /// The reclaim announced for it, if the provider still says so.
     pub reclaim: Option<Box<ReclaimNotice>>,
+    /// When it was created, if the provider says.
+    pub created_at: Option<Seconds>,
+    /// When it last started, if the provider says.
+    pub started_at: Option<Seconds>,
     /// When it last stopped, if the provider says.
-    pub stopped_at: Option<Timestamp>,
+    pub stopped_at: Option<Seconds>,
 }
 
 /// One row of the job list.

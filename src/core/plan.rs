@@ -1,25 +1,45 @@
-//! One verdict for every instance, each with its reason, and what became of the calls of earlier passes.
+//! One verdict for every instance and every open recreation, and what became of the calls of earlier passes.
 //!
-//! [`plan`] cannot fail and cannot wait. Recovery after a crash is not a special path: a call that an earlier pass
-//! left open is settled here, on every pass, from what is seen now.
+//! [`plan`] cannot fail and cannot wait. Recovery after a crash is not a special path: what an earlier pass left open
+//! is settled here, on every pass, from what is seen now.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use super::failures::Failures;
+use super::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, Next, PATIENCE, Recreation, Rest, Step, next};
 use super::ledger::{Call, InFlight, Ledger, Observation, Stamp};
-use super::model::{Instance, InstanceId, JobId, JobIndex, JobKind, Listing, Snapshot, Status, Timestamp};
-use super::policy::{Eligibility, Policy};
+use super::marker::replacement_name;
+use super::model::{Billing, Instance, InstanceId, JobIndex, Listing, Snapshot, Status, Timestamp, find};
+use super::policy::{Eligibility, Halves, Policy};
 use super::settle::{EVIDENCE_LIFE, End, SETTLE_TIME, Settlement, observe, settle};
+use super::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
 
 /// What a pass would do, or does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// One for every listed instance, in the listing's order.
     pub decisions: Vec<Decision>,
+    /// Open recreations whose old instance is not listed any more.
+    pub absent: Vec<Absent>,
     /// What became of the calls of earlier passes.
     pub settlements: Vec<Settlement>,
     /// What to remember, and to forget, about announced reclaims.
     pub observations: Vec<(InstanceId, Option<Observation>)>,
+    /// The same about instances that are `migrating` without a job.
+    pub stalls: Vec<(InstanceId, Option<Timestamp>)>,
+    /// Recreations of which something new is seen, and those to forget.
+    pub journal: Vec<(InstanceId, Option<Recreation>)>,
+    /// How many of the listed instances the rules of selection cover.
+    pub managed: usize,
+}
+
+/// The verdict on an open recreation whose old instance is not listed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The old instance, as far as the journal knows it; its status is `gone`.
+    pub instance: Instance,
+    /// The verdict.
+    pub decision: Decision,
 }
 
 impl Plan {
@@ -31,93 +51,68 @@ impl Plan {
         chosen.sort_by_key(|&at| oldest_first(&instances.items[at]));
         chosen
     }
+
+    /// Every instance with its verdict, those that are not listed any more last.
+    pub fn rows<'a>(&'a self, instances: &'a [Instance]) -> impl Iterator<Item = (&'a Instance, &'a Decision)> {
+        let absent = self.absent.iter().map(|absent| (&absent.instance, &absent.decision));
+        instances.iter().zip(&self.decisions).chain(absent)
+    }
+
+    /// Every verdict, also those on instances that are not listed any more.
+    pub fn all(&self) -> impl Iterator<Item = &Decision> {
+        self.decisions.iter().chain(self.absent.iter().map(|absent| &absent.decision))
+    }
+
+    /// Everything there is to do about recreations, resumed ones first.
+    #[must_use]
+    pub fn recreations(&self) -> Vec<&Recreating> {
+        let resumed = self.all().filter_map(|it| if let Decision::Resume(work) = it { Some(&**work) } else { None });
+        let begun = self.all().filter_map(|it| if let Decision::Recreate(work) = it { Some(&**work) } else { None });
+        resumed.chain(begun).collect()
+    }
+
+    /// The same, to be completed with what was asked for since.
+    pub fn recreations_mut(&mut self) -> impl Iterator<Item = &mut Recreating> {
+        let decisions = self.decisions.iter_mut().chain(self.absent.iter_mut().map(|absent| &mut absent.decision));
+        decisions.filter_map(|decision| match decision {
+            Decision::Resume(work) | Decision::Recreate(work) => Some(&mut **work),
+            Decision::Migrate(_) | Decision::Retire { .. } | Decision::Skip(_) => None,
+        })
+    }
+
+    /// Instances that are one too many, as positions in the listing, each with the one that stays.
+    pub fn extras(&self) -> impl Iterator<Item = (usize, &InstanceId)> {
+        self.decisions.iter().enumerate().filter_map(|(at, decision)| match decision {
+            Decision::Retire { keep } => Some((at, keep)),
+            _ => None,
+        })
+    }
+
+    /// What is to be done, in its order: recreations that are open, those that begin, migrations; each oldest first.
+    #[must_use]
+    pub fn actions<'a>(&'a self, instances: &'a [Instance]) -> Vec<(&'a Instance, &'a Decision)> {
+        let order =
+            |decision: &Decision| ["resume", "recreate", "migrate"].iter().position(|it| *it == decision.verdict());
+        let mut actions: Vec<_> = self
+            .rows(instances)
+            .filter_map(|(instance, decision)| Some((order(decision)?, instance, decision)))
+            .collect();
+        actions.sort_by_key(|(order, instance, _)| (*order, oldest_first(instance)));
+        actions.into_iter().map(|(_, instance, decision)| (instance, decision)).collect()
+    }
+
+    /// How many instances would be created, or deleted to be created. One that was deleted first is not counted: it was
+    /// allowed when it began, and all that is left to do is to bring it back.
+    #[must_use]
+    pub fn creations(&self) -> usize {
+        let was_deleted = |decision: &Decision| {
+            decision.recreation().is_some_and(|(_, it)| matches!(it.step, Step::Pending { kept: Some(_) }))
+        };
+        self.all().filter(|decision| decision.creates() && !was_deleted(decision)).count()
+    }
 }
 
-/// The verdict on one instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Migrate it.
-    Migrate(Eligible),
-    /// Leave it alone.
-    Skip(Skip),
-}
-
-/// Why an instance is to be migrated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eligible {
-    /// No attempt is known.
-    NoPreviousMigration,
-    /// The last attempt is long enough ago.
-    CooledDown {
-        /// The last attempt.
-        last: Timestamp,
-        /// How long ago that was.
-        elapsed: Duration,
-    },
-}
-
-/// Why an instance is left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Skip {
-    /// `--only` names others.
-    NotSelected,
-    /// `--exclude` names it.
-    Excluded {
-        /// The pattern that matched, by its position.
-        selector: usize,
-    },
-    /// The scope leaves out its billing.
-    OutOfScope,
-    /// It is doing something else than being exited.
-    NotExited {
-        /// Its newest migration job, if that failed: the migration will not come to an end by itself.
-        failed_job: Option<Box<FailedJob>>,
-    },
-    /// One of the provider's jobs is at work on it.
-    JobUnfinished {
-        /// The job.
-        job: JobId,
-        /// What it does.
-        kind: JobKind,
-    },
-    /// A call of an earlier pass has no clear answer yet.
-    Unsettled {
-        /// When the call was made.
-        called_at: Timestamp,
-        /// When it counts as without effect, should nothing be seen until then.
-        until: Timestamp,
-    },
-    /// The `reclaimed` policy wants evidence, and there is none.
-    NoReclaimEvidence,
-    /// What is stored as its migration time is no time.
-    UnreadableRecord {
-        /// What is stored.
-        value: Box<str>,
-    },
-    /// The last attempt is too recent.
-    CoolingDown {
-        /// The last attempt.
-        last: Timestamp,
-        /// When the cooldown ends.
-        until: Timestamp,
-    },
-    /// Eligible, but the pass may not do more.
-    OverLimit {
-        /// How many it may.
-        limit: usize,
-    },
-}
-
-/// A migration job that ended without doing its work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedJob {
-    /// Its id.
-    pub id: JobId,
-    /// Why, in the provider's words.
-    pub error: Option<Box<str>>,
-}
-
-/// Decides what to do about every instance in `snapshot`.
+/// Decides what to do about every instance in `snapshot` and every open recreation in `ledger`.
 ///
 /// The verdicts follow the order of the contract's section 3: the first rule that fits decides.
 #[must_use]
@@ -130,13 +125,55 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
         .map(|settlement| (&settlement.instance, settlement.call.previous_attempt))
         .collect();
 
-    let view = View { ledger, policy, jobs: &jobs, no_effect: &no_effect, now };
-    let mut decisions: Vec<Decision> = snapshot.instances.items.iter().map(|instance| view.decide(instance)).collect();
-    if let Some(limit) = policy.max_migrations {
-        cut_to_limit(&mut decisions, &snapshot.instances.items, limit);
+    let failures = Failures::new(snapshot, ledger, &jobs, now);
+    let view = View { ledger, policy, jobs: &jobs, failures: &failures, no_effect: &no_effect, now };
+    let instances = &snapshot.instances.items;
+    let mut managed = 0;
+    let mut decisions: Vec<Decision> = Vec::with_capacity(instances.len());
+    for instance in instances {
+        decisions.push(match view.unmanaged(&instance.id, &instance.name) {
+            Some(skip) => Decision::Skip(skip),
+            None if !policy.scope.covers(&instance.billing) => Decision::Skip(Skip::OutOfScope),
+            None => {
+                managed += 1;
+                view.decide(instance)
+            }
+        });
     }
-    let observations = observe(snapshot, ledger, now);
-    Plan { decisions, settlements, observations }
+    let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
+    let mut absent: Vec<Absent> = open
+        .filter(|(id, _)| find(instances, id).is_none())
+        .map(|(id, recreation)| {
+            let name = recreation.instance_name.clone();
+            let decision = match view.unmanaged(id, &name) {
+                Some(skip) => Decision::Skip(skip),
+                None if policy.halves == Halves::MigrateOnly => Decision::Skip(Skip::RecreationOpen),
+                None => view.go_on(id, recreation.clone()),
+            };
+            let instance = Instance {
+                id: id.clone(),
+                name: name.into(),
+                status: Status::from_word("gone"),
+                billing: Billing::Unstated,
+                reclaim: None,
+                created_at: None,
+                started_at: None,
+                stopped_at: None,
+            };
+            Absent { instance, decision }
+        })
+        .collect();
+    absent.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
+    if let Some(limit) = policy.max_migrations {
+        cut_migrations(&mut decisions, instances, limit);
+    }
+    let every = decisions.iter().chain(absent.iter().map(|absent| &absent.decision));
+    let journal = journal(every, snapshot, ledger, now);
+    if let Some(limit) = policy.max_recreations {
+        cut_recreations(&mut decisions, &mut absent, instances, limit);
+    }
+    let (observations, stalls) = (observe(snapshot, ledger, now), failures.stalls());
+    Plan { decisions, absent, settlements, observations, stalls, journal, managed }
 }
 
 /// Everything a verdict on one instance depends on.
@@ -144,48 +181,132 @@ struct View<'a> {
     ledger: &'a Ledger,
     policy: &'a Policy,
     jobs: &'a JobIndex<'a>,
+    failures: &'a Failures<'a>,
     no_effect: &'a HashMap<&'a InstanceId, Option<Timestamp>>,
     now: Timestamp,
 }
 
 impl View<'_> {
+    fn unmanaged(&self, id: &InstanceId, name: &str) -> Option<Skip> {
+        let Policy { only, exclude, .. } = self.policy;
+        if !only.is_empty() && !only.iter().any(|selector| selector.matches(id, name)) {
+            return Some(Skip::NotSelected);
+        }
+        let selector = exclude.iter().position(|selector| selector.matches(id, name))?;
+        Some(Skip::Excluded { selector })
+    }
+
     fn decide(&self, instance: &Instance) -> Decision {
-        match self.obstacle(instance) {
-            Some(skip) => Decision::Skip(skip),
-            None => self.by_cooldown(instance),
+        let recreates = self.policy.halves != Halves::MigrateOnly;
+        if recreates && let Some(keep) = self.failures.extra(&instance.id) {
+            return Decision::Retire { keep: keep.clone() };
+        }
+        match self.failures.recreation(instance) {
+            Some(_) if !recreates => return Decision::Skip(Skip::RecreationOpen),
+            Some(recreation) => return self.go_on(&instance.id, recreation),
+            None => {}
+        }
+        if let Some(skip) = self.obstacle(instance) {
+            return Decision::Skip(skip);
+        }
+        if recreates && let Some(cause) = self.failures.failure(instance) {
+            if let Some(of) = self.failures.replaces(&instance.id) {
+                return Decision::Skip(Skip::ReplacementFailed { of: of.clone() });
+            }
+            let marker = replacement_name(&instance.id, &instance.name, cause.job());
+            let recreation = Recreation::planned(&instance.name, cause, marker, self.now);
+            return self.go_on(&instance.id, recreation);
+        }
+        if instance.status != Status::Exited {
+            return Decision::Skip(self.not_exited(instance));
+        }
+        if recreates && let Some(of) = self.given_up(&instance.id) {
+            return Decision::Skip(Skip::ReplacementFailed { of: of.clone() });
+        }
+        match self.policy.halves {
+            Halves::RecreateOnly => Decision::Skip(Skip::NotFailed),
+            Halves::Both | Halves::MigrateOnly => self.by_cooldown(instance),
         }
     }
 
-    /// The first reason to leave the instance alone whatever its migration time says.
+    /// The old instance, if this is its replacement and about to be deleted.
+    fn given_up(&self, id: &InstanceId) -> Option<&InstanceId> {
+        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
+        let old = self.failures.replaces(id)?;
+        let recreation = self.ledger.recreations.get(old)?;
+        let sight = self.failures.sight(old, recreation)?;
+        let seen = recreation.clone().see(&sight);
+        let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+        (matches!(next, Next::Abandon(_)) && seen.step.replacement() == Some(id)).then_some(old)
+    }
+
+    /// What comes next in a recreation.
+    fn go_on(&self, id: &InstanceId, recreation: Recreation) -> Decision {
+        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
+        let (recreation, next) = match self.failures.sight(id, &recreation) {
+            Some(sight) => {
+                let seen = recreation.see(&sight);
+                let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+                (seen, next)
+            }
+            None => (recreation, Next::Rest(Rest::OldBusy)),
+        };
+        let stored = self.ledger.recreations.get(id);
+        match next {
+            Next::Rest(rest) => {
+                Decision::Skip(Skip::Waiting { instance: id.clone(), recreation: Box::new(recreation), rest })
+            }
+            Next::Nothing if stored.is_some_and(|stored| stored.step == recreation.step) => {
+                Decision::Skip(match recreation.step {
+                    Step::Closed { replacement: Some(by) } => Skip::Replaced { by },
+                    _ => Skip::NotFailed,
+                })
+            }
+            next => {
+                let work = Box::new(Recreating { instance: id.clone(), recreation, next, prepared: None });
+                if work.begins() { Decision::Recreate(work) } else { Decision::Resume(work) }
+            }
+        }
+    }
+
+    /// The first reason to leave a managed instance alone, whatever its migration time says and whether its migration
+    /// failed or not.
     fn obstacle(&self, instance: &Instance) -> Option<Skip> {
-        let Policy { eligibility, scope, cooldown: _, only, exclude, max_migrations: _ } = self.policy;
-        if !only.is_empty() && !only.iter().any(|selector| selector.matches(instance)) {
-            return Some(Skip::NotSelected);
-        }
-        if let Some(selector) = exclude.iter().position(|selector| selector.matches(instance)) {
-            return Some(Skip::Excluded { selector });
-        }
-        if !scope.covers(&instance.billing) {
-            return Some(Skip::OutOfScope);
-        }
-        if instance.status != Status::Exited {
-            let failed = || self.jobs.newest_migration(&instance.id).filter(|job| job.state.has_failed());
-            let failed_job = (instance.status == Status::Migrating)
-                .then(failed)
-                .flatten()
-                .map(|job| Box::new(FailedJob { id: job.id.clone(), error: job.error.clone() }));
-            return Some(Skip::NotExited { failed_job });
+        if !matches!(instance.status, Status::Exited | Status::Migrating) {
+            return Some(self.not_exited(instance));
         }
         if let Some(job) = self.jobs.unfinished(&instance.id) {
-            return Some(Skip::JobUnfinished { job: job.id.clone(), kind: job.kind.clone() });
+            // That of a migration is what `migrating` means.
+            let says_nothing_new = instance.status == Status::Migrating && job.kind.is_migration();
+            return Some(if says_nothing_new {
+                self.not_exited(instance)
+            } else {
+                Skip::JobUnfinished { job: job.id.clone(), kind: job.kind.clone() }
+            });
         }
-        if let Some(call) = self.unsettled(&instance.id) {
-            return Some(Skip::Unsettled { called_at: call.called_at, until: call.called_at + SETTLE_TIME });
-        }
-        if *eligibility == Eligibility::Reclaimed && !self.has_evidence(instance) {
-            return Some(Skip::NoReclaimEvidence);
+        if instance.status == Status::Exited {
+            if let Some(call) = self.unsettled(&instance.id) {
+                return Some(Skip::Unsettled { called_at: call.called_at, until: call.called_at + SETTLE_TIME });
+            }
+            if self.policy.eligibility == Eligibility::Reclaimed && !self.has_evidence(instance) {
+                return Some(Skip::NoReclaimEvidence);
+            }
         }
         None
+    }
+
+    fn not_exited(&self, instance: &Instance) -> Skip {
+        // Soon after it began a migration has no job that could be seen.
+        let stalled = self.failures.stalled_since(instance).filter(|since| self.now.since(*since) >= SETTLE_TIME);
+        if let Some(since) = stalled {
+            return Skip::Stalled { since, until: since + PATIENCE };
+        }
+        // The failure of an earlier job says nothing about a call of which no job is to be seen yet.
+        let failed_job = match self.failures.failure(instance) {
+            Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
+            Some(Cause::Stalled { .. } | Cause::Found) | None => None,
+        };
+        Skip::NotExited { failed_job }
     }
 
     fn by_cooldown(&self, instance: &Instance) -> Decision {
@@ -218,8 +339,51 @@ impl View<'_> {
     }
 }
 
+/// What is new about recreations: steps that a look brought about, and what is over for long enough to be forgotten.
+fn journal<'a>(
+    decisions: impl Iterator<Item = &'a Decision>,
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Vec<(InstanceId, Option<Recreation>)> {
+    let mut changes: HashMap<&InstanceId, Option<&Recreation>> = HashMap::new();
+    for (id, stored) in &ledger.recreations {
+        let age = now.since(stored.since);
+        let is_forgotten = match stored.step {
+            Step::Closed { .. } => age >= CLOSED_LIFE,
+            Step::Ended => age >= ENDED_LIFE,
+            // Nobody looks after it any more, for example since it is excluded. A specification that is kept is the last
+            // trace of an instance, and stays.
+            _ => {
+                let is_listed = |id: &InstanceId| find(&snapshot.instances.items, id).is_some();
+                let is_gone = !is_listed(id) && !stored.step.replacement().is_some_and(is_listed);
+                let is_left_alone = is_gone && snapshot.instances.is_complete() && age >= ENDED_LIFE;
+                is_left_alone && stored.step.kept().is_none()
+            }
+        };
+        if is_forgotten {
+            changes.insert(id, None);
+        }
+    }
+    for (id, recreation) in decisions.filter_map(Decision::recreation) {
+        let is_new = match ledger.recreations.get(id) {
+            Some(stored) => stored != recreation,
+            // One that nobody began is stored when it begins.
+            None => !matches!(recreation.step, Step::Pending { .. }),
+        };
+        // A new story over an old one that is over begins with its first deed, too.
+        let begins = matches!(recreation.step, Step::Pending { .. }) && recreation.pass.is_empty();
+        if is_new && !begins {
+            changes.insert(id, Some(recreation));
+        }
+    }
+    let mut changes: Vec<_> = changes.into_iter().map(|(id, change)| (id.clone(), change.cloned())).collect();
+    changes.sort_by(|a, b| a.0.cmp(&b.0));
+    changes
+}
+
 /// Leaves `limit` migrations, the oldest; the others become skips that say so.
-fn cut_to_limit(decisions: &mut [Decision], instances: &[Instance], limit: usize) {
+fn cut_migrations(decisions: &mut [Decision], instances: &[Instance], limit: usize) {
     let mut chosen: Vec<usize> =
         (0..decisions.len()).filter(|&at| matches!(decisions[at], Decision::Migrate(_))).collect();
     if chosen.len() <= limit {
@@ -231,114 +395,27 @@ fn cut_to_limit(decisions: &mut [Decision], instances: &[Instance], limit: usize
     }
 }
 
-/// The order of migrations: who stopped first comes first, who has no stop time last; the id decides the rest, so that
-/// the order of the listing does not matter.
+/// Leaves `limit` creations: those whose old instance is gone, those that were begun by earlier passes, then the oldest.
+fn cut_recreations(decisions: &mut [Decision], absent: &mut [Absent], instances: &[Instance], limit: usize) {
+    let over = || Decision::Skip(Skip::OverLimit { limit });
+    let mut left = limit;
+    for absent in absent.iter_mut().filter(|absent| absent.decision.creates()) {
+        if left == 0 {
+            absent.decision = over();
+        }
+        left = left.saturating_sub(1);
+    }
+    let mut chosen: Vec<usize> = (0..decisions.len()).filter(|&at| decisions[at].creates()).collect();
+    chosen.sort_by_key(|&at| (matches!(decisions[at], Decision::Recreate(_)), oldest_first(&instances[at])));
+    for &at in chosen.iter().skip(left) {
+        decisions[at] = over();
+    }
+}
+
+/// The order of actions: who stopped first comes first, who has no stop time last; the id decides the rest, so that the
+/// order of the listing does not matter.
 fn oldest_first(instance: &Instance) -> (Timestamp, &InstanceId) {
-    (instance.stopped_at.unwrap_or(Timestamp::from_millis(i64::MAX)), &instance.id)
-}
-
-impl Decision {
-    /// The verdict's machine name (contract, section 5).
-    #[must_use]
-    pub fn verdict(&self) -> &'static str {
-        match self {
-            Self::Migrate(_) => "migrate",
-            Self::Skip(_) => "skip",
-        }
-    }
-
-    /// The reason's machine name. Names are part of the contract: they are added to, never changed.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Migrate(Eligible::NoPreviousMigration) => "no_previous_migration",
-            Self::Migrate(Eligible::CooledDown { .. }) => "cooled_down",
-            Self::Skip(skip) => match skip {
-                Skip::NotSelected => "not_selected",
-                Skip::Excluded { .. } => "excluded",
-                Skip::OutOfScope => "out_of_scope",
-                Skip::NotExited { failed_job: None } => "not_exited",
-                Skip::NotExited { failed_job: Some(_) } => "migration_failed",
-                Skip::JobUnfinished { .. } => "job_unfinished",
-                Skip::Unsettled { .. } => "call_unsettled",
-                Skip::NoReclaimEvidence => "no_reclaim_evidence",
-                Skip::UnreadableRecord { .. } => "unreadable_record",
-                Skip::CoolingDown { .. } => "cooling_down",
-                Skip::OverLimit { .. } => "over_limit",
-            },
-        }
-    }
-
-    /// When the verdict may change by time alone.
-    #[must_use]
-    pub fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::Skip(Skip::CoolingDown { until, .. } | Skip::Unsettled { until, .. }) => Some(*until),
-            Self::Skip(_) | Self::Migrate(_) => None,
-        }
-    }
-
-    /// The reason in one sentence, with its facts.
-    #[must_use]
-    pub fn detail(&self, instance: &Instance, policy: &Policy) -> String {
-        match self {
-            Self::Migrate(Eligible::NoPreviousMigration) => "no previous migration".into(),
-            Self::Migrate(Eligible::CooledDown { last, elapsed }) => {
-                format!("{} since the last one at {last}", in_words(*elapsed))
-            }
-            Self::Skip(skip) => skip.detail(instance, policy),
-        }
-    }
-}
-
-impl Skip {
-    fn detail(&self, instance: &Instance, policy: &Policy) -> String {
-        match self {
-            Self::NotSelected => "not selected by --only".into(),
-            Self::Excluded { selector } => {
-                let pattern = policy.exclude.get(*selector).map_or("?", |selector| selector.as_str());
-                format!("excluded by --exclude {pattern}")
-            }
-            Self::OutOfScope => {
-                format!("billing is {}, scope is {}", instance.billing, policy.scope.as_str())
-            }
-            Self::NotExited { failed_job: None } => match &instance.status {
-                Status::Other(word) if word.is_empty() => "the provider gave no status; left alone".into(),
-                Status::Other(word) => format!("status {word} is unknown to this version; left alone"),
-                status => format!("status is {status}"),
-            },
-            Self::NotExited { failed_job: Some(job) } => {
-                let FailedJob { id, error } = &**job;
-                let why = error.as_deref().unwrap_or("the provider gave no reason");
-                format!("its migration failed: {why} (job {id})")
-            }
-            Self::JobUnfinished { job, kind } => format!("job {job} ({kind}) is unfinished on it"),
-            Self::Unsettled { called_at, until } => {
-                format!("the migrate call at {called_at} has no visible result yet; tried again after {until}")
-            }
-            Self::NoReclaimEvidence => "no evidence of a reclaim, now or seen by an earlier pass".into(),
-            Self::UnreadableRecord { value } => {
-                format!("its stored migration time is not a time: {value:?}; delete or mend the record")
-            }
-            Self::CoolingDown { last, until } => format!("migrated at {last}, cooling down until {until}"),
-            Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
-        }
-    }
-}
-
-/// A duration as a person says it: the two greatest units.
-#[must_use]
-pub fn in_words(duration: Duration) -> String {
-    let secs = duration.as_secs();
-    let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{secs} s"),
-        (0, 0, minutes) => format!("{minutes} min"),
-        (0, hours, 0) => format!("{hours} h"),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, 0, _) => format!("{days} d"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
+    (instance.stopped_at.map_or(Timestamp::from_millis(i64::MAX), Timestamp::from), &instance.id)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Billing, Instance};
+use super::model::{Billing, InstanceId};
 
 /// When an exited instance may be migrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,37 @@ impl Scope {
     }
 }
 
+/// Which half of a pass is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halves {
+    /// Migrate what is exited, and look after failed migrations.
+    Both,
+    /// Migrate only (`MIGRATION_RETRY_FAILED=false`).
+    MigrateOnly,
+    /// Look after failed migrations only (`check-failed`).
+    RecreateOnly,
+}
+
+/// What comes first when an instance is created anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecreateOrder {
+    /// The replacement: the old instance is deleted when it runs.
+    CreateFirst,
+    /// The deletion, for accounts whose quota has no room for two. The specification is kept meanwhile.
+    DeleteFirst,
+}
+
+impl RecreateOrder {
+    /// The word of the setting.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateFirst => "create-first",
+            Self::DeleteFirst => "delete-first",
+        }
+    }
+}
+
 /// A shell pattern over an instance's name or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(glob::Pattern);
@@ -72,8 +103,8 @@ impl Selector {
 
     /// Whether the whole name or the whole id matches.
     #[must_use]
-    pub fn matches(&self, instance: &Instance) -> bool {
-        self.0.matches(instance.id.as_str()) || self.0.matches(&instance.name)
+    pub fn matches(&self, id: &InstanceId, name: &str) -> bool {
+        self.0.matches(id.as_str()) || self.0.matches(name)
     }
 
     /// The pattern as it was given.
@@ -98,6 +129,14 @@ pub struct Policy {
     pub exclude: Vec<Selector>,
     /// At most this many migrations in one pass.
     pub max_migrations: Option<usize>,
+    /// Which half of the pass is wanted.
+    pub halves: Halves,
+    /// What comes first in a recreation.
+    pub recreate_order: RecreateOrder,
+    /// At most this many recreations are begun, or begun again, in one pass.
+    pub max_recreations: Option<usize>,
+    /// Whether instances in quarantine are tried again.
+    pub retry_quarantined: bool,
 }
 
 impl Default for Policy {
@@ -110,6 +149,10 @@ impl Default for Policy {
             only: Vec::new(),
             exclude: Vec::new(),
             max_migrations: None,
+            halves: Halves::Both,
+            recreate_order: RecreateOrder::CreateFirst,
+            max_recreations: None,
+            retry_quarantined: false,
         }
     }
 }

@@ -169,6 +169,8 @@ mod tests {
             status,
             billing: Billing::Spot,
             reclaim: None,
+            created_at: None,
+            started_at: None,
             stopped_at: None,
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Instance, InstanceId, Listing, Status, Timestamp, millis};
-use super::plan::{Decision, Plan};
+use super::plan::Plan;
+use super::verdict::in_words;
 
 /// How many executions are kept. At one pass a quarter of an hour, three weeks.
 pub const EXECUTIONS_KEPT: usize = 2000;
@@ -94,12 +95,12 @@ impl Summary {
     #[must_use]
     pub fn of_plan(plan: &Plan, instances: &Listing<Instance>) -> Self {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let skipped = plan.decisions.iter().filter(|decision| matches!(decision, Decision::Skip(_))).count();
+        let with = |verdict: &str| plan.all().filter(|decision| decision.verdict() == verdict).count();
         Self {
             total_instances: count(instances.items.len()),
             exited_instances: count(instances.items.iter().filter(|it| it.status == Status::Exited).count()),
-            eligible_instances: count(plan.decisions.len() - skipped),
-            skipped_instances: count(skipped),
+            eligible_instances: count(with("migrate") + with("recreate")),
+            skipped_instances: count(with("skip")),
             ..Self::default()
         }
     }
@@ -109,10 +110,14 @@ impl Summary {
     pub fn with_attempts(self, attempts: &[Attempt]) -> Self {
         let mut summary = self;
         for attempt in attempts {
-            match attempt.outcome {
-                Outcome::Accepted | Outcome::Done => summary.migrated_instances += 1,
-                Outcome::Failed | Outcome::Unknown => summary.error_count += 1,
-                Outcome::Skipped => {}
+            match (attempt.outcome, attempt.action) {
+                (Outcome::Accepted | Outcome::Done, Action::Migrate) => summary.migrated_instances += 1,
+                // One without a successor retired an instance that was one too many.
+                (Outcome::Done, Action::Recreate | Action::Resume) => {
+                    summary.recreated_instances += u64::from(attempt.new_instance_id.is_some());
+                }
+                (Outcome::Failed | Outcome::Unknown, _) => summary.error_count += 1,
+                (Outcome::Accepted, Action::Recreate | Action::Resume) | (Outcome::Skipped, _) => {}
             }
         }
         summary
@@ -149,6 +154,10 @@ pub struct Attempt {
 pub enum Action {
     /// Calls the provider's migrate.
     Migrate,
+    /// Creates an instance anew.
+    Recreate,
+    /// Goes on with a recreation.
+    Resume,
 }
 
 impl Action {
@@ -157,6 +166,8 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Migrate => "migrate",
+            Self::Recreate => "recreate",
+            Self::Resume => "resume",
         }
     }
 }
@@ -269,6 +280,12 @@ pub struct Totals {
     pub duration_count: u64,
     /// Accepted migrations, also those proved later.
     pub migrations: u64,
+    /// Of those, the ones after which the instance was seen running again.
+    #[serde(default)]
+    pub migrations_succeeded: u64,
+    /// Of those, the ones that failed or whose instance vanished.
+    #[serde(default)]
+    pub migrations_failed: u64,
     /// Closed recreations.
     pub recreations: u64,
     /// Instances looked at.
@@ -299,6 +316,8 @@ impl Totals {
             duration_sum: self.duration_sum.saturating_add(execution.duration.unwrap_or(0)),
             duration_count: self.duration_count + u64::from(execution.duration.is_some()),
             migrations: self.migrations + migrated_instances,
+            migrations_succeeded: self.migrations_succeeded,
+            migrations_failed: self.migrations_failed,
             recreations: self.recreations + recreated_instances,
             instances_processed: self.instances_processed + total_instances,
             errors: self.errors + error_count,
@@ -410,7 +429,7 @@ pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], n
     let due = last.started_at + interval;
     let reason = last.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     if now.since(due) > interval {
-        let late = super::plan::in_words(now.since(due));
+        let late = in_words(now.since(due));
         return verdict(Health::Unhealthy, format!("overdue by {late}"), Some(due));
     }
     match last.status {

@@ -1,21 +1,22 @@
-//! The one path every request takes: pacing, retries, classes of errors, paging.
+//! The one path every request takes: pacing, retries, classes of errors. Lists are read by `paging`.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use super::refusal::{Refusal, classify};
+use super::hidden::Hidden;
+use super::paging::{NAME, Search};
+use super::refusal::{Refusal, classify, is_page};
 use super::transport::{Method, Request, Response, Transport, TransportError};
-use super::wire::{self, Page, Row};
-use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Progress};
-use crate::core::model::{Instance, InstanceId, Job, Listing, Shortfall, Timestamp};
+use super::wire::{self, Row as _};
+use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Progress};
+use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
+use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery};
 use crate::core::summary::ErrorKind;
 
 /// One attempt at a read.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One attempt at a write. Longer than a read's: giving up early only makes the outcome unknown.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,23 +35,12 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// How often an answer that is no valid JSON is asked for again: a cut connection mends, a wrong address does not.
 const NONSENSE_RETRIES: u32 = 2;
 
-/// The greatest page that clients are known to ask for (`novita-api.md` section 3).
-const PAGE_SIZE: usize = 100;
-
+const JOBS: &str = "/v1/jobs";
+const INSTANCES: &str = "/v1/gpu/instances";
+const INSTANCE: &str = "/v1/gpu/instance";
 const MIGRATE: &str = "/v1/gpu/instance/migrate";
-
-/// Pages in flight once the first has told how many there are.
-const PAGES_AT_ONCE: usize = 10;
-
-/// Without a total, a list that is longer than this does not end.
-const MOST_PAGES: usize = 5000;
-
-/// Pages read past the announced end before the list counts as endless.
-const PAGES_PAST_THE_END: usize = 20;
-
-/// How often a list is read before it counts as incomplete: a fleet that changes while it is read may show gaps.
-const LISTING_ATTEMPTS: u32 = 3;
-const LISTING_PAUSE: Duration = Duration::from_millis(300);
+const CREATE: &str = "/v1/gpu/instance/create";
+const DELETE: &str = "/v1/gpu/instance/delete";
 
 /// The provider behind a [`Transport`].
 #[derive(Debug)]
@@ -67,7 +57,7 @@ impl<T: Transport> Client<T> {
 
     /// Sends a read until it succeeds, its budget is used up or its answer cannot be mended by asking again. Safe to
     /// repeat freely: it changes nothing.
-    async fn read<R>(
+    pub(super) async fn read<R>(
         &self,
         path: &'static str,
         query: Vec<(&'static str, String)>,
@@ -75,7 +65,7 @@ impl<T: Transport> Client<T> {
     ) -> Result<R, CloudError> {
         let request = Request { method: Method::Get, path, query, body: None, timeout: READ_TIMEOUT };
         let mut retries = Retries::new();
-        let mut nonsense = 0;
+        let mut unreadable = 0;
         loop {
             self.turn().await;
             retries.attempt();
@@ -83,12 +73,9 @@ impl<T: Transport> Client<T> {
                 Ok(response) => match decode(&response.body) {
                     Ok(value) => return Ok(value),
                     Err(what) => {
-                        nonsense += 1;
-                        let error = CloudError {
-                            message: format!("answered nonsense: {what}"),
-                            ..failure(&request, Some(response.status), ErrorKind::Api, Effect::Possible)
-                        };
-                        if nonsense > NONSENSE_RETRIES {
+                        unreadable += 1;
+                        let error = nonsense(&request, response.status, &what);
+                        if unreadable > NONSENSE_RETRIES {
                             return Err(error);
                         }
                         (error, None)
@@ -164,204 +151,120 @@ impl<T: Transport> Client<T> {
         }
         Err((error, retry_after))
     }
-
-    /// Reads a whole list, several times if it changes under the reader.
-    async fn list<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        progress: Progress<'_>,
-    ) -> Result<Listing<R>, CloudError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let mut rows = Rows::default();
-            self.read_pages(path, filter, &mut rows, progress).await?;
-            let listing = rows.into_listing();
-            if listing.is_complete() || attempts == LISTING_ATTEMPTS {
-                return Ok(listing);
-            }
-            tokio::time::sleep(LISTING_PAUSE).await;
-        }
-    }
-
-    async fn page<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        number: usize,
-    ) -> Result<Page<R>, CloudError> {
-        let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
-        query.extend_from_slice(filter);
-        self.read(path, query, |body| match R::page(body) {
-            // What an empty page looks like where empty things are left out. The first must say more than that.
-            Err(_) if number != 1 && is_empty_object(body) => Ok(Page { rows: Vec::new(), received: 0, total: None }),
-            page => page,
-        })
-        .await
-    }
-
-    /// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
-    /// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
-    async fn read_pages<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        rows: &mut Rows<R>,
-        progress: Progress<'_>,
-    ) -> Result<(), CloudError> {
-        let first = self.page::<R>(path, filter, 1).await?;
-        let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
-        // Where no total comes, only a page without news ends the list: the page size may be clamped.
-        let goes_on = |received: usize, announced: Option<u64>| match announced {
-            Some(_) => received >= page_size,
-            None => received > 0,
-        };
-        let mut last_full = first.received >= PAGE_SIZE || (first.received > 0 && first.total.is_none());
-        rows.add(first);
-        progress(rows.received(), rows.announced);
-
-        let announced = rows.announced.and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
-        let mut last_page = announced.div_ceil(page_size).clamp(1, MOST_PAGES);
-        if last_full && announced.is_multiple_of(page_size) && announced > 0 {
-            // The announced last page is full: look behind it in the same breath, the total may be too low.
-            last_page += 1;
-        }
-        let mut pages = stream::iter(2..=last_page)
-            .map(|number| async move { Ok::<_, CloudError>((number, self.page(path, filter, number).await?)) })
-            .buffer_unordered(PAGES_AT_ONCE);
-        while let Some((number, page)) = pages.try_next().await? {
-            if number == last_page {
-                last_full = goes_on(page.received, rows.announced);
-            }
-            rows.add(page);
-            progress(rows.received(), rows.announced);
-        }
-        drop(pages);
-
-        let end = if announced == 0 { MOST_PAGES } else { last_page + PAGES_PAST_THE_END };
-        while last_full {
-            last_page += 1;
-            if last_page > end {
-                let request = Request { method: Method::Get, path, query: vec![], body: None, timeout: READ_TIMEOUT };
-                return Err(CloudError {
-                    message: format!("answered nonsense: the list does not end after {end} pages"),
-                    ..failure(&request, Some(200), ErrorKind::Api, Effect::Possible)
-                });
-            }
-            let page = self.page::<R>(path, filter, last_page).await?;
-            let received = page.received;
-            let brought_new = rows.add(page);
-            last_full = brought_new && goes_on(received, rows.announced);
-            progress(rows.received(), rows.announced);
-        }
-        if rows.falls_short() || rows.announced.is_none() {
-            // Where pages count from 0, the first one is still missing.
-            let page = self.page::<R>(path, filter, 0).await?;
-            rows.add(page);
-        }
-        Ok(())
-    }
 }
 
 impl<T: Transport> CloudRead for Client<T> {
     async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
-        self.list("/v1/gpu/instances", &[], progress).await
+        self.list(INSTANCES, &[], progress).await
     }
 
     async fn jobs(&self, since: Timestamp) -> Result<Listing<Job>, CloudError> {
         // No filter by type: any unfinished job is a reason to leave an instance alone.
-        self.list("/v1/jobs", &[("startTime", since.as_secs().to_string())], &|_, _| ()).await
+        self.list(JOBS, &[("startTime", since.as_secs().to_string())], &|_, _| ()).await
     }
 
     async fn instance(&self, id: &InstanceId) -> Result<Option<Instance>, CloudError> {
         let query = vec![("instanceId", id.to_string())];
-        match self.read("/v1/gpu/instance", query, wire::instance).await {
+        match self.read(INSTANCE, query, wire::instance).await {
             Ok(instance) => Ok(Some(instance)),
             Err(error) if error.not_found => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>, CloudError> {
+        let is_wanted = |row: &Job| row.id == *id;
+        let found =
+            self.search(JOBS, &[("jobId", id.to_string())], Search { is_wanted: &is_wanted, enough: 1 }).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn named(&self, name: &str) -> Result<Vec<Instance>, CloudError> {
+        let is_wanted = |row: &Instance| row.name == name;
+        let search = Search { is_wanted: &is_wanted, enough: usize::MAX };
+        self.search(INSTANCES, &[(NAME, name.to_owned())], search).await
+    }
+
+    async fn configuration(&self, id: &InstanceId, name: &str) -> Result<Option<Configuration>, CloudError> {
+        let query = vec![("instanceId", id.to_string())];
+        let detail = match self.read(INSTANCE, query.clone(), |body| wire::Record::detail(body, id)).await {
+            Ok(detail) => detail,
+            Err(error) if error.not_found => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
+        let is_wanted = |row: &wire::Record| row.id() == id.as_str();
+        let rows = self.search(INSTANCES, &filter, Search { is_wanted: &is_wanted, enough: 1 }).await?;
+        // The filter is fuzzy, so a row that is not found says nothing, and the detail answer stands alone.
+        let configuration = wire::configuration(&detail, rows.first());
+        let request = Request { method: Method::Get, path: INSTANCE, query, body: None, timeout: READ_TIMEOUT };
+        configuration.map(Some).map_err(|what| nonsense(&request, 200, &what))
+    }
+
+    async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
+        let OfferQuery { cluster_id, product_name, gpu_num, billing } = query;
+        let texts = [
+            ("clusterId", cluster_id.clone().unwrap_or_default()),
+            ("gpuNum", gpu_num.to_string()),
+            ("productName", product_name.clone()),
+            ("billingMethod", billing.clone()),
+        ];
+        let query = texts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        self.read("/v1/products", query, |body| wire::offers(body, billing)).await
+    }
+
+    async fn clusters(&self) -> Result<Vec<Cluster>, CloudError> {
+        self.read("/v1/clusters", vec![], wire::clusters).await
     }
 }
 
 impl<T: Transport> CloudWrite for Client<T> {
     async fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
         let body = serde_json::json!({ "instanceId": id }).to_string();
-        // Any 2xx is an acceptance; what the body holds is not documented (section 2.4), so nothing is asked of it. But
-        // a page for people does not come from the API: something in between answered, and nobody knows what it did.
-        let response = self.write(MIGRATE, body, guard).await?;
-        if response.body.trim_ascii_start().starts_with(b"<") {
-            return Err(CloudError {
-                method: Method::Post.as_str(),
-                path: MIGRATE,
-                status: Some(response.status),
-                reason: None,
-                message: "answered with an HTML page, which is not the API's".into(),
-                kind: ErrorKind::Api,
-                effect: Effect::Possible,
-                not_found: false,
-            });
-        }
-        Ok(())
+        accepted(MIGRATE, &self.write(MIGRATE, body, guard).await?)
     }
-}
 
-/// Rows of one reading, each id once.
-struct Rows<R> {
-    rows: Vec<R>,
-    seen: HashSet<u64>,
-    /// Rows without an id: there, but of no use.
-    unusable: u64,
-    announced: Option<u64>,
-    hasher: std::hash::RandomState,
-}
-
-impl<R> Default for Rows<R> {
-    fn default() -> Self {
-        Self { rows: Vec::new(), seen: HashSet::new(), unusable: 0, announced: None, hasher: Default::default() }
-    }
-}
-
-impl<R: Row> Rows<R> {
-    /// Adds a page; says whether it brought an id not seen before.
-    fn add(&mut self, page: Page<R>) -> bool {
-        use std::hash::BuildHasher;
-        let Page { rows, received, total } = page;
-        if let Some(total) = total {
-            // It may change while the list is read; the latest word counts.
-            self.announced = Some(total);
-            let expected = usize::try_from(total).unwrap_or(0).min(MOST_PAGES * PAGE_SIZE);
-            if self.rows.capacity() < expected && self.rows.is_empty() {
-                // Once, to the announced size: growing by doubling would double the memory's peak.
-                self.rows.reserve_exact(expected);
+    async fn create(&self, order: Order<'_>, guard: Guard<'_>) -> Result<InstanceId, CloudError> {
+        let response = match self.write(CREATE, wire::create(order), guard).await {
+            // The image, the product or the network: there is no instance yet that could be missing.
+            Err(error) if error.not_found => {
+                return Err(CloudError { not_found: false, kind: ErrorKind::Configuration, ..error });
             }
+            answer => answer?,
+        };
+        wire::created(&response.body).map_err(|what| unclear(CREATE, &response, format!("answered nonsense: {what}")))
+    }
+
+    async fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
+        let body = serde_json::json!({ "instanceId": id }).to_string();
+        match self.write(DELETE, body, guard).await {
+            Ok(response) => accepted(DELETE, &response),
+            Err(error) if error.not_found => Ok(()),
+            Err(error) => Err(error),
         }
-        self.unusable += u64::try_from(received - rows.len()).unwrap_or(0);
-        let before = self.seen.len();
-        for row in rows {
-            // Hashes in place of ids halve the memory; a collision is decided by `into_listing`, which compares ids.
-            self.seen.insert(self.hasher.hash_one(row.id()));
-            self.rows.push(row);
-        }
-        self.seen.len() > before
     }
+}
 
-    fn received(&self) -> u64 {
-        u64::try_from(self.seen.len()).unwrap_or(u64::MAX) + self.unusable
+/// Any 2xx is an acceptance; what the body holds is not documented (section 2.4), so nothing is asked of it. But a page
+/// for people does not come from the API: something in between answered, and nobody knows what it did.
+fn accepted(path: &'static str, response: &Response) -> Result<(), CloudError> {
+    if is_page(&response.body) {
+        return Err(unclear(path, response, "answered with an HTML page, which is not the API's".into()));
     }
+    Ok(())
+}
 
-    fn falls_short(&self) -> bool {
-        self.announced.is_some_and(|total| self.received() < total)
-    }
-
-    fn into_listing(self) -> Listing<R> {
-        let Self { mut rows, unusable, announced, .. } = self;
-        rows.sort_unstable_by(|a, b| a.id().cmp(b.id()).then(b.caution().cmp(&a.caution())));
-        rows.dedup_by(|later, first| later.id() == first.id());
-        let received = u64::try_from(rows.len()).unwrap_or(u64::MAX) + unusable;
-        let shortfall =
-            announced.filter(|&announced| received < announced).map(|announced| Shortfall { announced, received });
-        Listing { items: rows, shortfall }
+/// A write that was answered so that nobody can say what it did.
+fn unclear(path: &'static str, response: &Response, message: String) -> CloudError {
+    CloudError {
+        method: Method::Post.as_str(),
+        path,
+        status: Some(response.status),
+        reason: None,
+        message,
+        kind: ErrorKind::Api,
+        effect: Effect::Possible,
+        not_found: false,
     }
 }
 
@@ -451,10 +354,6 @@ fn may_mend(error: &CloudError) -> bool {
     }
 }
 
-fn is_empty_object(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Map<_, _>>(body).is_ok_and(|object| object.is_empty())
-}
-
 fn failure(request: &Request, status: Option<u16>, kind: ErrorKind, effect: Effect) -> CloudError {
     CloudError {
         method: request.method.as_str(),
@@ -466,6 +365,12 @@ fn failure(request: &Request, status: Option<u16>, kind: ErrorKind, effect: Effe
         effect,
         not_found: false,
     }
+}
+
+/// An answer that is none. `what` says so without any of its content.
+pub(super) fn nonsense(request: &Request, status: u16, what: &str) -> CloudError {
+    let message = format!("answered nonsense: {what}");
+    CloudError { message, ..failure(request, Some(status), ErrorKind::Api, Effect::Possible) }
 }
 
 fn broken(request: &Request, error: &TransportError) -> CloudError {
@@ -488,38 +393,10 @@ fn refused(request: &Request, response: &Response) -> CloudError {
         400..500 => Effect::Refused,
         _ => Effect::Possible,
     };
-    let Refusal { reason, mut message } = refusal;
+    let (reason, mut message) = refusal.shown(&Hidden::in_body(request.body.as_deref()));
     if kind == ErrorKind::RateLimit {
         // The provider uses one name for both (section 8, item 24).
         message.push_str(" (too many requests, or the GPU quota is used up)");
     }
     CloudError { reason, message, not_found, ..failure(request, Some(response.status), kind, effect) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::model::{Billing, Status};
-
-    #[test]
-    fn of_two_rows_of_one_instance_the_one_that_forbids_more_is_kept() {
-        let row = |status: &Status| Instance {
-            id: InstanceId::new("a"),
-            name: "a".into(),
-            status: status.clone(),
-            billing: Billing::Spot,
-            reclaim: None,
-            stopped_at: None,
-        };
-        let (exited, migrating) = (Status::Exited, Status::Migrating);
-        for statuses in [[&exited, &migrating], [&migrating, &exited]] {
-            let mut rows = Rows::default();
-            for status in statuses {
-                rows.add(Page { rows: vec![row(status)], received: 1, total: Some(1) });
-            }
-            let listing = rows.into_listing();
-            assert_eq!(listing.items, [row(&migrating)]);
-            assert!(listing.is_complete());
-        }
-    }
 }

@@ -1,26 +1,31 @@
 //! The provider: Novita AI's GPU-instance API v1. The only place that knows its HTTP.
 //!
-//! [`transport`] is one exchange, [`http`] the real one; [`client`] is the one path every request takes, with paging,
-//! retries and pacing; `wire` and `refusal` know the shapes of bodies and turn them into
-//! `core::model`.
+//! [`transport`] is one exchange, [`http`] the real one; [`client`] is the one path every request takes, with retries and
+//! pacing, and `paging` how lists take it; `wire` and `refusal` know the shapes of bodies and turn them into
+//! `core::model` and `core::recreate`.
 
 /// A response body as the provider may send it, for tests.
 #[cfg(test)]
 macro_rules! fixture {
     ($name:literal) => {
-        include_bytes!(concat!("../../tests/fixtures/novita/", $name)).as_slice()
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/novita/", $name)).as_slice()
     };
 }
 
 pub mod client;
+mod hidden;
 pub mod http;
+mod paging;
 mod refusal;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 mod wire;
 
 use std::fmt;
 
-use crate::core::model::{Instance, InstanceId, Job, Listing, Timestamp};
+use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
+use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery, Placement, RecreateSpec};
 use crate::core::summary::ErrorKind;
 use crate::stop::Stop;
 
@@ -50,11 +55,57 @@ pub trait CloudRead {
     /// As [`instances`](Self::instances).
     fn jobs(&self, since: Timestamp) -> impl Future<Output = Result<Listing<Job>, CloudError>>;
 
+    /// One job, however old; `None` when the provider does not list it.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, CloudError>>;
+
     /// One instance; `None` when the provider says that it does not exist.
     ///
     /// # Errors
     /// As [`instances`](Self::instances).
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Option<Instance>, CloudError>>;
+
+    /// The instances with exactly this name. Finds, but proves no absence: the provider's filter is fuzzy.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn named(&self, name: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>>;
+
+    /// Everything known about an instance, list row and detail answer merged; `None` when it does not exist. `name` is
+    /// the one it has in the list, by which its row is found again.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn configuration(
+        &self,
+        id: &InstanceId,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Configuration>, CloudError>>;
+
+    /// The products on offer.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn offers(&self, query: &OfferQuery) -> impl Future<Output = Result<Vec<Offer>, CloudError>>;
+
+    /// The clusters.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>>;
+}
+
+/// What to create.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The name of the new instance.
+    pub name: &'a str,
+    /// What it is made of.
+    pub spec: &'a RecreateSpec,
+    /// Where it is to be.
+    pub placement: &'a Placement,
 }
 
 /// Changing the provider's world.
@@ -65,6 +116,19 @@ pub trait CloudWrite: CloudRead {
     /// # Errors
     /// [`CloudError`], whose [`Effect`] says whether the call may have worked all the same.
     fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
+
+    /// Creates an instance and answers its id, long before it runs. Sent again only where the first sending cannot have
+    /// had an effect.
+    ///
+    /// # Errors
+    /// [`CloudError`], whose [`Effect`] says whether it may exist all the same.
+    fn create(&self, order: Order<'_>, guard: Guard<'_>) -> impl Future<Output = Result<InstanceId, CloudError>>;
+
+    /// Deletes an instance. One that does not exist any more is a success.
+    ///
+    /// # Errors
+    /// [`CloudError`], whose [`Effect`] says whether it may be gone all the same.
+    fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
 }
 
 /// Reads the real provider and writes to nobody: what a rehearsal holds in place of a writer.
@@ -80,14 +144,46 @@ impl<C: CloudRead> CloudRead for Rehearsal<C> {
         self.0.jobs(since)
     }
 
+    fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, CloudError>> {
+        self.0.job(id)
+    }
+
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Option<Instance>, CloudError>> {
         self.0.instance(id)
+    }
+
+    fn named(&self, name: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>> {
+        self.0.named(name)
+    }
+
+    fn configuration(
+        &self,
+        id: &InstanceId,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Configuration>, CloudError>> {
+        self.0.configuration(id, name)
+    }
+
+    fn offers(&self, query: &OfferQuery) -> impl Future<Output = Result<Vec<Offer>, CloudError>> {
+        self.0.offers(query)
+    }
+
+    fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>> {
+        self.0.clusters()
     }
 }
 
 impl<C: CloudRead> CloudWrite for Rehearsal<C> {
     async fn migrate(&self, _id: &InstanceId, _guard: Guard<'_>) -> Result<(), CloudError> {
         Ok(())
+    }
+
+    async fn create(&self, _order: Order<'_>, _guard: Guard<'_>) -> Result<InstanceId, CloudError> {
+        Err(CloudError::unsent("POST", "/v1/gpu/instance/create", "a rehearsal creates nothing"))
+    }
+
+    async fn delete(&self, _id: &InstanceId, _guard: Guard<'_>) -> Result<(), CloudError> {
+        Err(CloudError::unsent("POST", "/v1/gpu/instance/delete", "a rehearsal deletes nothing"))
     }
 }
 
@@ -122,6 +218,22 @@ pub struct CloudError {
     pub effect: Effect,
     /// Whether the provider says that what the call named does not exist.
     pub not_found: bool,
+}
+
+impl CloudError {
+    /// A call that was not made.
+    fn unsent(method: &'static str, path: &'static str, message: &str) -> Self {
+        Self {
+            method,
+            path,
+            status: None,
+            reason: None,
+            message: message.into(),
+            kind: ErrorKind::Configuration,
+            effect: Effect::NotSent,
+            not_found: false,
+        }
+    }
 }
 
 impl fmt::Display for CloudError {

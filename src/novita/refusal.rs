@@ -1,15 +1,17 @@
 //! What the provider says when it says no (`novita-api.md` section 1.3): bodies of many shapes become a machine name, a
 //! text that is fit to be shown, and a class.
 
+use super::hidden::Hidden;
 use crate::core::summary::ErrorKind;
 
-/// What an error's body says (`novita-api.md` section 1.3).
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What an error's body says (`novita-api.md` section 1.3), as it came. Not `Debug`: it may quote the request.
 pub(super) struct Refusal {
     /// The machine name.
-    pub(super) reason: Option<String>,
-    /// The text for people, shortened and scrubbed.
-    pub(super) message: String,
+    reason: Option<String>,
+    /// The text for people.
+    message: String,
+    /// Whether it is a page for people, which does not come from the API.
+    is_page: bool,
 }
 
 impl Refusal {
@@ -24,12 +26,27 @@ impl Refusal {
             .or_else(|| string("/message").and_then(machine_name))
             .or_else(|| machine_name(&text));
         let message = ["/message", "/error/message", "/error", "/title", "/msg"].into_iter().find_map(string);
-        let fallback = || {
-            let text = text.trim();
-            if text.starts_with('<') { "an HTML page" } else { text }
-        };
-        Self { reason: reason.map(shorten), message: shorten(message.unwrap_or_else(fallback)) }
+        let is_page = is_page(body);
+        let fallback = || if is_page { "an HTML page" } else { text.trim() };
+        Self { reason: reason.map(Into::into), message: message.unwrap_or_else(fallback).into(), is_page }
     }
+
+    /// Machine name and text as they may be shown, without what the request holds.
+    pub(super) fn shown(&self, hidden: &Hidden) -> (Option<String>, String) {
+        let Self { reason, message, is_page: _ } = self;
+        let scrub = |text: &str| {
+            let end = text.char_indices().nth(LONGEST_SEARCH).map_or(text.len(), |(end, _)| end);
+            hidden.scrub(&text[..end])
+        };
+        // A name that is hidden in part says nothing; it may be the first word of a quotation that looked like one.
+        let reason = reason.as_deref().filter(|reason| scrub(reason) == **reason).map(shorten);
+        (reason, shorten(&scrub(message)))
+    }
+}
+
+/// Whether a body is a page for people. The API writes none, so something in between answered.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// The first word that looks like one of the provider's machine names.
@@ -46,8 +63,8 @@ pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
     let message = refusal.message.to_ascii_lowercase();
     // "not fount" is the provider's own spelling in places (section 1.3).
     let says_not_found = || message.contains("not found") || message.contains("not fount");
-    let not_found =
-        status == 404 || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
+    let not_found = (status == 404 && !refusal.is_page)
+        || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
     let kind = match (status, reason) {
         _ if not_found => ErrorKind::State,
         (
@@ -96,6 +113,9 @@ pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
     };
     (kind, not_found)
 }
+
+/// So much of a text is looked through for what must be hidden; the rest is not shown in any case.
+const LONGEST_SEARCH: usize = 10_000;
 
 /// Longest text of the provider's that an error repeats, in characters.
 const LONGEST_TEXT: usize = 200;
@@ -153,6 +173,18 @@ mod tests {
             (400, fixture!("error-quota.json"), Some("CREATE_GPU_NUM_LIMIT"), Billing, false),
             (400, fixture!("error-monthly-delete.json"), Some("PREPAID_INSTANCE_NOT_SUPPORT_RELEASE"), Billing, false),
             (400, br#"{"reason":"BALANCE_NOT_ENOUGH"}"#, Some("BALANCE_NOT_ENOUGH"), Billing, false),
+            (400, br#"{"code":"CREATE_INSTANCE_LIMIT"}"#, Some("CREATE_INSTANCE_LIMIT"), Billing, false),
+            (
+                400,
+                br#"{"reason":"IMAGE_NOT_FOUND","message":"not found"}"#,
+                Some("IMAGE_NOT_FOUND"),
+                Configuration,
+                false,
+            ),
+            (400, br#"{"reason":"NETWORK_NOT_FOUND"}"#, Some("NETWORK_NOT_FOUND"), Configuration, false),
+            (400, br#"{"reason":"INVALID_COMMAND_PARAM"}"#, Some("INVALID_COMMAND_PARAM"), Configuration, false),
+            // A page does not come from the API, so it does not know what exists.
+            (404, b" <html>404</html>", None, Api, false),
             (400, fixture!("error-echoes-secrets.json"), Some("VALIDATOR_PARAM"), Configuration, false),
             (
                 400,
@@ -169,10 +201,34 @@ mod tests {
         ];
         for (at, (status, body, reason, kind, not_found)) in rows.iter().enumerate() {
             let refusal = Refusal::read(body);
-            assert_eq!(refusal.reason.as_deref(), *reason, "row {at}");
+            let (shown_reason, message) = refusal.shown(&Hidden::default());
+            assert_eq!(shown_reason.as_deref(), *reason, "row {at}");
             assert_eq!(classify(*status, &refusal), (*kind, *not_found), "row {at}");
-            assert!(!refusal.message.contains('\u{1b}'), "row {at}");
+            assert!(!message.contains('\u{1b}'), "row {at}");
         }
+    }
+
+    #[test]
+    fn what_the_request_holds_is_hidden_and_counts_all_the_same() {
+        let body = r#"{"envs":[{"value":"RESOURCE"},{"value":"MY_OWN_SECRET"}]}"#;
+        let hidden = Hidden::in_body(Some(body));
+        for (answer, kind, reason, message) in [
+            // The class does not hang on a word of the user's.
+            (r#"{"reason":"INSUFFICIENT_RESOURCE","message":"no node"}"#, ErrorKind::Capacity, None, "no node"),
+            (r#"{"reason":"CONFLICT","message":"RESOURCE"}"#, ErrorKind::State, Some("CONFLICT"), "[hidden]"),
+            // What looks like a machine name may be a value.
+            (r#"{"message":"bad value MY_OWN_SECRET"}"#, ErrorKind::Api, None, "bad value [hidden]"),
+            ("bad value MY_OWN_SECRET", ErrorKind::Api, None, "bad value [hidden]"),
+        ] {
+            let refusal = Refusal::read(answer.as_bytes());
+            assert_eq!(classify(400, &refusal), (kind, false));
+            assert_eq!(refusal.shown(&hidden), (reason.map(Into::into), message.into()), "{answer}");
+        }
+        // Hidden before it is shortened: what is left of a long one would tell.
+        let long = "s".repeat(150) + "-tail";
+        let hidden = Hidden::in_body(Some(&serde_json::json!({"command": long}).to_string()));
+        let refusal = Refusal::read(format!("{} {long} {long}", "word ".repeat(15)).as_bytes());
+        assert!(!refusal.shown(&hidden).1.contains("sss"));
     }
 
     #[test]
@@ -187,7 +243,7 @@ mod tests {
         ] {
             assert_eq!(shorten(text), shown);
         }
-        let echoed = Refusal::read(fixture!("error-echoes-secrets.json")).message;
+        let (_, echoed) = Refusal::read(fixture!("error-echoes-secrets.json")).shown(&Hidden::default());
         assert!(!echoed.contains("secret"), "{echoed}");
         assert_eq!(shorten(&"x".repeat(300)).chars().count(), LONGEST_TEXT + 1);
     }

@@ -4,6 +4,10 @@
 //! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
 //! has seen yet; unknown fields are passed over. A row is refused only when it has no id.
 
+mod market;
+mod order;
+mod record;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -11,9 +15,12 @@ use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::refusal::shorten;
+pub(super) use self::market::{clusters, offers};
+pub(super) use self::order::{create, created};
+pub(super) use self::record::{Record, configuration};
+use super::refusal::{is_page, shorten};
 use crate::core::model::{
-    Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, ReclaimNotice, Status, Timestamp,
+    Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, ReclaimNotice, Seconds, Status, Timestamp,
 };
 
 /// A page of a list.
@@ -41,7 +48,18 @@ pub(super) trait Row: Sized {
 #[derive(Debug, Default)]
 struct Text<'a>(Option<Cow<'a, str>>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    /// Of a value that was read without knowing its shape.
+    fn of(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        Self(match value {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        })
+    }
+
     fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("")
     }
@@ -53,6 +71,11 @@ impl Text<'_> {
             let (whole, fraction) = text.split_once('.')?;
             fraction.bytes().all(|digit| digit.is_ascii_digit()).then(|| whole.parse().ok())?
         })
+    }
+
+    /// The same, for times of which every row has several.
+    fn seconds(&self) -> Option<Seconds> {
+        self.number().and_then(Seconds::new)
     }
 
     /// Unix seconds; "0", "-1" and anything that is no number mean that there is none.
@@ -121,6 +144,10 @@ struct InstanceRow<'a> {
     #[serde(borrow, default)]
     spot_reclaim_time: Text<'a>,
     #[serde(borrow, default)]
+    created_at: Text<'a>,
+    #[serde(borrow, default)]
+    last_started_at: Text<'a>,
+    #[serde(borrow, default)]
     last_stopped_at: Text<'a>,
     #[serde(borrow, default)]
     stopped_at: Text<'a>,
@@ -128,7 +155,18 @@ struct InstanceRow<'a> {
 
 impl InstanceRow<'_> {
     fn into_instance(self) -> Option<Instance> {
-        let Self { id, name, status, billing_mode, spot_status, spot_reclaim_time, last_stopped_at, stopped_at } = self;
+        let Self {
+            id,
+            name,
+            status,
+            billing_mode,
+            spot_status,
+            spot_reclaim_time,
+            created_at,
+            last_started_at,
+            last_stopped_at,
+            stopped_at,
+        } = self;
         let reclaim = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
         (!id.as_str().is_empty()).then(|| Instance {
             id: InstanceId::new(id.as_str()),
@@ -138,7 +176,9 @@ impl InstanceRow<'_> {
             reclaim: reclaim.map(|reclaim_at| {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
             }),
-            stopped_at: last_stopped_at.moment().or_else(|| stopped_at.moment()),
+            created_at: created_at.seconds(),
+            started_at: last_started_at.seconds(),
+            stopped_at: last_stopped_at.seconds().or_else(|| stopped_at.seconds()),
         })
     }
 }
@@ -279,18 +319,15 @@ pub(super) fn instance(body: &[u8]) -> Result<Instance, String> {
 
 /// Reads JSON. The error names the place and never quotes the body: serde's own words may repeat a value.
 fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| {
-        let looks_like_html = body.trim_ascii_start().starts_with(b"<");
-        match error.classify() {
-            _ if body.is_empty() => "an empty body".into(),
-            _ if looks_like_html => "an HTML page".into(),
-            serde_json::error::Category::Eof => format!("JSON that is cut off after {} bytes", body.len()),
-            serde_json::error::Category::Data => {
-                format!("JSON of an unknown shape, at line {} column {}", error.line(), error.column())
-            }
-            serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-                format!("no valid JSON, at line {} column {}", error.line(), error.column())
-            }
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        _ if body.is_empty() => "an empty body".into(),
+        _ if is_page(body) => "an HTML page".into(),
+        serde_json::error::Category::Eof => format!("JSON that is cut off after {} bytes", body.len()),
+        serde_json::error::Category::Data => {
+            format!("JSON of an unknown shape, at line {} column {}", error.line(), error.column())
+        }
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            format!("no valid JSON, at line {} column {}", error.line(), error.column())
         }
     })
 }
@@ -344,8 +381,14 @@ mod tests {
             let it = &page.rows[0];
             let secs = |moment: Option<Timestamp>| moment.map(Timestamp::as_secs);
             let reclaim = secs(it.reclaim.as_ref().map(|notice| notice.reclaim_at));
-            let got =
-                (it.id.as_str(), &*it.name, it.status.as_str(), it.billing.as_str(), reclaim, secs(it.stopped_at));
+            let got = (
+                it.id.as_str(),
+                &*it.name,
+                it.status.as_str(),
+                it.billing.as_str(),
+                reclaim,
+                secs(it.stopped_at.map(Timestamp::from)),
+            );
             assert_eq!(got, *first, "row {at}");
         }
     }

@@ -35,7 +35,11 @@ impl Bars {
                 bar.set_position(received);
             }),
             Event::Observed { .. } | Event::ActionsEnd | Event::PassEnded { .. } => self.end(),
-            Event::ActionsBegin { count } => self.begin("migrating", u64::try_from(count).ok()),
+            Event::ActionsBegin { count } => self.begin("acting", u64::try_from(count).ok()),
+            Event::Awaiting { count } => self.with(|bar| {
+                bar.tick();
+                bar.set_message(format!("waiting for {count} to run"));
+            }),
             Event::ActionEnded(attempt) => self.with(|bar| {
                 bar.inc(1);
                 if attempt.outcome == Outcome::Failed {
@@ -46,6 +50,7 @@ impl Bars {
             | Event::AnotherPassRuns { .. }
             | Event::Decided { .. }
             | Event::ActionResolved(_)
+            | Event::Journaled { .. }
             | Event::Settled(_) => {}
         }
     }

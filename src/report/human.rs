@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::json::{ConfigPart, StatusDocument};
+use super::json::{ConfigPart, InFlightPart, StatusDocument};
 use super::text::{shorten, visible};
-use crate::core::model::{Instance, Timestamp};
-use crate::core::plan::{Decision, in_words};
+use crate::core::journal::{MOST_FAILURES, Recreation, Step};
+use crate::core::model::{Instance, InstanceId, Timestamp};
+use crate::core::plan::Plan;
 use crate::core::policy::Policy;
-use crate::core::summary::{Attempt, Execution, ExecutionStatus, Health, Outcome, Recorded, Statistics, Summary};
+use crate::core::summary::{
+    Attempt, Execution, ExecutionStatus, Health, Outcome, Recorded, Statistics, Summary, Totals,
+};
+use crate::core::verdict::{Decision, in_words};
 
 /// From this many columns on a table of passes has room for their ids.
 const WIDE: usize = 130;
@@ -82,25 +86,19 @@ fn number(value: impl ToString) -> Cell {
 
 /// The plan: what would be done first, then what is left alone and why.
 #[must_use]
-pub fn plan(
-    screen: Screen,
-    instances: &[Instance],
-    decisions: &[Decision],
-    actions_in_order: &[usize],
-    policy: &Policy,
-) -> String {
+pub fn plan(screen: Screen, instances: &[Instance], plan: &Plan, policy: &Policy) -> String {
     let mut table = screen.table(&["INSTANCE", "NAME", "STATUS", "VERDICT", "REASON"]);
-    let skips = (0..decisions.len()).filter(|&at| matches!(decisions[at], Decision::Skip(_)));
-    for at in actions_in_order.iter().copied().chain(skips) {
-        let (instance, decision) = (&instances[at], &decisions[at]);
+    let skips = plan.rows(instances).filter(|(_, decision)| decision.verdict() == "skip");
+    for (instance, decision) in plan.actions(instances).into_iter().chain(skips) {
         let verdict = Cell::new(decision.verdict());
         table.add_row([
             Cell::new(visible(instance.id.as_str())),
             Cell::new(screen.name(&instance.name)),
             Cell::new(visible(instance.status.as_str())),
-            match decision {
-                Decision::Migrate(_) => verdict.fg(Color::DarkGreen),
-                Decision::Skip(_) => verdict,
+            match decision.verdict() {
+                "migrate" => verdict.fg(Color::DarkGreen),
+                "recreate" | "resume" => verdict.fg(Color::DarkCyan),
+                _ => verdict,
             },
             Cell::new(visible(&decision.detail(instance, policy))),
         ]);
@@ -110,15 +108,9 @@ pub fn plan(
 
 /// The plan in one line: how many, and why the others are left alone.
 #[must_use]
-pub fn plan_counts(decisions: &[Decision]) -> String {
+pub fn plan_counts(plan: &Plan) -> String {
     let mut reasons: Vec<(&str, usize)> = Vec::new();
-    let mut migrate = 0;
-    for decision in decisions {
-        let Decision::Skip(_) = decision else {
-            migrate += 1;
-            continue;
-        };
-        let reason = decision.reason();
+    for reason in plan.all().filter(|it| it.verdict() == "skip").map(Decision::reason) {
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += 1,
             None => reasons.push((reason, 1)),
@@ -129,7 +121,15 @@ pub fn plan_counts(decisions: &[Decision]) -> String {
     let why: Vec<String> =
         reasons.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
-    format!("{} instances: {migrate} to migrate, {skipped} left alone{why}", decisions.len())
+    let with = |verdict: &str| plan.all().filter(|decision| decision.verdict() == verdict).count();
+    let mut actions = format!("{} to migrate", with("migrate"));
+    for (verdict, words) in [("recreate", "to recreate"), ("resume", "to go on with")] {
+        let count = with(verdict);
+        if count > 0 {
+            let _ = write!(actions, ", {count} {words}");
+        }
+    }
+    format!("{} instances: {actions}, {skipped} left alone{why}", plan.decisions.len())
 }
 
 /// What a pass did: a table of its actions and a closing line.
@@ -137,7 +137,7 @@ pub fn plan_counts(decisions: &[Decision]) -> String {
 pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts: &str) -> String {
     let mut out = String::new();
     if !attempts.is_empty() {
-        let mut table = screen.table(&["INSTANCE", "NAME", "OUTCOME", "ANSWER", "REASON"]);
+        let mut table = screen.table(&["INSTANCE", "NAME", "ACTION", "OUTCOME", "ANSWER", "REASON"]);
         for attempt in attempts {
             let color = match attempt.outcome {
                 Outcome::Done | Outcome::Accepted => Color::DarkGreen,
@@ -147,6 +147,7 @@ pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts:
             table.add_row([
                 Cell::new(visible(attempt.instance_id.as_str())),
                 Cell::new(screen.name(&attempt.instance_name)),
+                Cell::new(attempt.action.as_str()),
                 Cell::new(attempt.outcome.as_str()).fg(color),
                 number(attempt.response_time.map_or_else(|| "-".into(), |ms| format!("{ms} ms"))),
                 Cell::new(visible(&attempt.reason)),
@@ -156,11 +157,12 @@ pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts:
         out.push('\n');
     }
     let rehearsal = if execution.dry_run { "rehearsal " } else { "" };
-    let Summary { migrated_instances: migrated, error_count: errors, .. } = execution.summary;
+    let Summary { migrated_instances: migrated, recreated_instances: recreated, error_count: errors, .. } =
+        execution.summary;
     let _ = writeln!(out, "{counts}");
     let _ = writeln!(
         out,
-        "{rehearsal}{} in {}: {migrated} migrated, {errors} failed or unknown",
+        "{rehearsal}{} in {}: {migrated} migrated, {recreated} recreated, {errors} failed or unknown",
         screen.paint(execution.status.as_str(), color_of(execution.status)),
         short(execution.duration),
     );
@@ -178,7 +180,8 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
     }
     // On a narrow terminal the job id, which only scripts need, makes room.
     let with_job = screen.width.is_none_or(|width| width >= WIDE);
-    let mut header = vec!["STARTED", "AGO", "STATUS", "TOOK", "SEEN", "EXITED", "ELIGIBLE", "MIGRATED", "ERRORS"];
+    let mut header =
+        vec!["STARTED", "AGO", "STATUS", "TOOK", "SEEN", "EXITED", "ELIGIBLE", "MIGRATED", "RECREATED", "ERRORS"];
     header.extend(with_job.then_some("JOB"));
     let mut table = screen.table(&header);
     for Recorded { execution, attempts: _ } in executions {
@@ -187,7 +190,7 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
             exited_instances: exited,
             eligible_instances: eligible,
             migrated_instances: migrated,
-            recreated_instances: _,
+            recreated_instances: recreated,
             skipped_instances: _,
             error_count: errors,
         } = execution.summary;
@@ -205,6 +208,7 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
             number(exited),
             number(eligible),
             number(migrated),
+            number(recreated),
             number(errors),
         ];
         row.extend(with_job.then(|| Cell::new(&execution.job_id)));
@@ -218,7 +222,15 @@ pub fn history(screen: Screen, executions: &[Recorded], total: usize, offset: us
 
 /// The state of the service, and why it is so.
 #[must_use]
-pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &str, now: Timestamp) -> String {
+pub fn status(
+    screen: Screen,
+    document: &StatusDocument<'_>,
+    why: &str,
+    open: &[(InstanceId, Recreation)],
+    totals: &Totals,
+    store: &str,
+    now: Timestamp,
+) -> String {
     let StatusDocument { enabled: _, last_execution, statistics, config, migration_service, in_flight } = document;
     let color = match migration_service.status {
         Health::Healthy => Color::DarkGreen,
@@ -237,6 +249,7 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
                 exited_instances: exited,
                 eligible_instances: eligible,
                 migrated_instances: migrated,
+                recreated_instances: recreated,
                 error_count: errors,
                 ..
             } = execution.summary;
@@ -246,7 +259,8 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
             let took = execution.duration.map_or_else(String::new, |_| format!(" in {}", short(execution.duration)));
             line("last pass", format!("{rehearsal}{state}{took}, {ago} ago ({began})"));
             let errors = counted(errors, "error");
-            line("", format!("{seen} seen, {exited} exited, {eligible} eligible, {migrated} migrated, {errors}"));
+            let done = format!("{migrated} migrated, {recreated} recreated");
+            line("", format!("{seen} seen, {exited} exited, {eligible} eligible, {done}, {errors}"));
         }
         None => line("last pass", "none yet".into()),
     }
@@ -257,14 +271,33 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
         Some(next) => line("next pass", format!("due since {} ({})", in_words(now.since(next)), to_the_second(next))),
         None => line("next pass", "not scheduled".into()),
     }
-    let migrations = in_flight.migrations;
-    line("in flight", counted(migrations, "migration"));
+    let InFlightPart { migrations, recreations, quarantined, .. } = *in_flight;
+    let mut flights = counted(migrations, "migration");
+    if recreations > 0 {
+        let _ = write!(flights, ", {}", counted(recreations, "recreation"));
+    }
+    line("in flight", flights);
+    let words = if quarantined > 0 { counted(quarantined, "instance") } else { "none".into() };
+    line("quarantined", words);
+    let room = screen.width.map_or(usize::MAX, |width| width.saturating_sub(14));
+    for (id, recreation) in open {
+        let name = screen.name(&recreation.instance_name);
+        let age = in_words(now.since(recreation.since));
+        line("", visible(&format!("{id} {name}: {} ({age} ago)", standing(recreation, now))));
+        if let Some(error) = &recreation.last_error {
+            line("", shorten(&visible(&format!("  {error}")), room));
+        }
+    }
     let Statistics { total_executions: passes, successful_executions: good, success_rate, .. } = *statistics;
     if passes > 0 {
         let average = short(Some(statistics.average_execution_time));
         line("passes", format!("{passes}, {good} completed ({:.1} %), {average} on average", success_rate * 100.0));
         let errors = counted(statistics.total_errors, "error");
-        line("migrations", format!("{} accepted, {errors}", statistics.total_migrations));
+        let Totals { migrations, migrations_succeeded: succeeded, migrations_failed: failed, .. } = totals;
+        line("migrations", format!("{migrations} accepted, {succeeded} running again, {failed} failed, {errors}"));
+        if statistics.total_recreations > 0 {
+            line("recreations", format!("{} done", statistics.total_recreations));
+        }
     }
     let ConfigPart { interval_minutes, max_concurrent, eligibility_interval_hours, eligibility, scope, .. } = config;
     let rehearsing = if config.dry_run { ", rehearsal only" } else { "" };
@@ -277,6 +310,26 @@ pub fn status(screen: Screen, document: &StatusDocument<'_>, why: &str, store: &
     );
     line("store", visible(store));
     out
+}
+
+/// How a recreation stands.
+fn standing(recreation: &Recreation, now: Timestamp) -> String {
+    let failures = recreation.failures;
+    if let Some(until) = recreation.quarantined_until(now) {
+        return format!("left alone for {} after {failures} failures", in_words(until.since(now)));
+    }
+    match &recreation.step {
+        Step::Pending { .. } if failures > 0 => format!("failed {failures} of {MOST_FAILURES} times, tried again"),
+        Step::Pending { .. } => "to be created".into(),
+        Step::Deleting { .. } => "deleted first, then created anew".into(),
+        Step::Intent { .. } => "create call without an answer so far".into(),
+        Step::Created { replacement, .. } => format!("replacement {replacement} comes up"),
+        Step::Running { replacement } => format!("replacement {replacement} runs, the old one is to go"),
+        Step::Deleted { replacement } => format!("replacement {replacement} runs, the old one goes"),
+        Step::Abandoned { replacement, .. } => format!("replacement {replacement} is given up"),
+        Step::Closed { .. } => "done".into(),
+        Step::Ended => "ended without a successor".into(),
+    }
 }
 
 fn color_of(status: ExecutionStatus) -> Color {

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::text;
 use crate::core::model::{Instance, InstanceId, Timestamp};
-use crate::core::plan::Decision;
 use crate::core::policy::Policy;
 use crate::core::summary::{Attempt, Diagnosis, Execution, Health, Recorded, Statistics};
+use crate::core::verdict::Decision;
 
 /// One row of a plan.
 #[derive(Debug, Serialize)]
@@ -144,7 +144,7 @@ impl ServicePart {
     }
 }
 
-/// What is not over yet. This version begins migrations only, so the others are none.
+/// What is not over yet. This version knows neither rollouts nor events, so those are none.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlightPart {

@@ -16,11 +16,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Event, text};
 use crate::clock::Clock;
-use crate::core::model::{Instance, Status, Timestamp};
-use crate::core::plan::{Decision, Eligible, Skip};
+use crate::core::journal::Rest;
+use crate::core::model::{Instance, InstanceId, Status, Timestamp};
 use crate::core::policy::Policy;
 use crate::core::settle::End;
 use crate::core::summary::{ErrorKind, ExecutionStatus, Outcome, Summary};
+use crate::core::verdict::{Decision, Eligible, Skip};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,14 @@ pub(super) fn event(event: Event<'_>) {
             }
         }
         Event::PassEnded { execution } => summary(execution),
+        Event::Journaled { instance, recreation } => {
+            let step = recreation.step.as_str();
+            let replacement = recreation.step.replacement().map(InstanceId::as_str);
+            let name = recreation.instance_name.as_str();
+            let error = recreation.last_error.as_deref();
+            info!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
+        }
+        Event::Awaiting { count } => debug!(count, "waiting for replacements to run"),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
     }
 }
@@ -139,6 +148,12 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         }
         (Decision::Skip(Skip::CoolingDown { .. }), _) => {
             line!(info, INFO, "instance not eligible for migration: insufficient time elapsed");
+        }
+        (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: to be recreated"),
+        (Decision::Resume(_), _) => line!(info, INFO, "recreation goes on"),
+        (Decision::Retire { .. }, _) => line!(warn, WARN, "instance is one too many"),
+        (Decision::Skip(Skip::Waiting { rest: Rest::Quarantined { .. }, .. }), _) => {
+            line!(warn, WARN, "instance in quarantine");
         }
         (Decision::Skip(Skip::NotExited { failed_job: Some(_) }), _) => {
             line!(warn, WARN, "migration failed, instance is stuck");

@@ -12,11 +12,12 @@ pub mod text;
 use std::io::Write as _;
 
 use crate::clock::Clock;
-use crate::core::model::{Instance, Snapshot};
-use crate::core::plan::Decision;
+use crate::core::journal::Recreation;
+use crate::core::model::{Instance, InstanceId, Snapshot};
 use crate::core::policy::Policy;
 use crate::core::settle::Settlement;
 use crate::core::summary::{Attempt, Execution};
+use crate::core::verdict::Decision;
 
 /// Something that happened in a pass.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,18 @@ pub enum Event<'a> {
     ActionEnded(&'a Attempt),
     /// A second look told how an action in doubt ended.
     ActionResolved(&'a Attempt),
+    /// A recreation came a step further, and the journal says so.
+    Journaled {
+        /// The old instance.
+        instance: &'a InstanceId,
+        /// The journal.
+        recreation: &'a Recreation,
+    },
+    /// Replacements are waited for.
+    Awaiting {
+        /// How many.
+        count: usize,
+    },
     /// All actions ended.
     ActionsEnd,
     /// The pass ended.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Query, StoreError, StoreRead, Write};
+use crate::core::journal::{Recreation, Step};
 use crate::core::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::model::{InstanceId, Timestamp};
 use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals};
@@ -21,6 +22,10 @@ mod keys {
     pub(super) const IN_FLIGHT: &str = "in-flight";
     /// Map instance -> [`super::Observation`]: reclaims that were announced.
     pub(super) const OBSERVATIONS: &str = "observations";
+    /// Map old instance -> [`super::Recreation`]: the journal. Closed ones are forgotten after a day.
+    pub(super) const RECREATIONS: &str = "recreations";
+    /// Map instance -> [`super::Stall`]: instances that are `migrating` without a job.
+    pub(super) const STALLS: &str = "stalls";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
     pub(super) const EXECUTIONS: &str = "executions";
     /// Value: the job id of the pass that is at work, or was killed.
@@ -38,6 +43,12 @@ const FORMAT: u64 = 1;
 
 /// How long a migration time is kept (contract, section 6).
 pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Since when an instance is `migrating` without a job, as far as is known.
+#[derive(Serialize, Deserialize)]
+struct Stall {
+    since: Timestamp,
+}
 
 /// Whether a pass writes to the provider. Decides where its times, its lease and its open execution live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +109,10 @@ pub enum Change {
     Unfollow(InstanceId),
     /// A reclaim notice to remember, or to forget.
     Observe(InstanceId, Option<Observation>),
+    /// A recreation is at this step now; or is forgotten.
+    Journal(InstanceId, Option<Recreation>),
+    /// An instance is `migrating` without a job since then; or not any more.
+    Stall(InstanceId, Option<Timestamp>),
 }
 
 /// Translates changes into writes. `now` is the clock of records; lives count from the store's own clock.
@@ -134,16 +149,22 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
                 _ => Write::Delete { key: mode.migration_time(&id) },
             }]
         }
-        Change::Follow(id, call) => {
-            vec![Write::MapSet { map: keys::IN_FLIGHT.into(), field: id.to_string(), value: encode(&call) }]
+        Change::Follow(id, call) => vec![entry(keys::IN_FLIGHT, &id, Some(&call))],
+        Change::Unfollow(id) => vec![entry::<InFlight>(keys::IN_FLIGHT, &id, None)],
+        Change::Observe(id, seen) => vec![entry(keys::OBSERVATIONS, &id, seen.as_ref())],
+        Change::Journal(id, recreation) => vec![entry(keys::RECREATIONS, &id, recreation.as_ref())],
+        Change::Stall(id, since) => {
+            vec![entry(keys::STALLS, &id, since.map(|since| Stall { since }).as_ref())]
         }
-        Change::Unfollow(id) => vec![Write::MapDelete { map: keys::IN_FLIGHT.into(), field: id.to_string() }],
-        Change::Observe(id, Some(seen)) => {
-            vec![Write::MapSet { map: keys::OBSERVATIONS.into(), field: id.to_string(), value: encode(&seen) }]
-        }
-        Change::Observe(id, None) => {
-            vec![Write::MapDelete { map: keys::OBSERVATIONS.into(), field: id.to_string() }]
-        }
+    }
+}
+
+/// The entry of an instance in a map: stored, or removed.
+fn entry<T: Serialize>(map: &str, id: &InstanceId, record: Option<&T>) -> Write {
+    let (map, field) = (map.to_owned(), id.to_string());
+    match record {
+        Some(record) => Write::MapSet { map, field, value: encode(record) },
+        None => Write::MapDelete { map, field },
     }
 }
 
@@ -159,15 +180,19 @@ fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) ->
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
 pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) -> Result<Ledger, StoreError> {
     let times_of = |mode: Mode| Query::Values(ids.iter().map(|id| mode.migration_time(id)).collect());
-    let mut queries =
-        vec![Query::Map(keys::IN_FLIGHT.into()), Query::Map(keys::OBSERVATIONS.into()), times_of(Mode::Real)];
+    let maps = [keys::IN_FLIGHT, keys::OBSERVATIONS, keys::RECREATIONS, keys::STALLS];
+    let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
+    queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {
         queries.push(times_of(Mode::Rehearsal));
     }
     let mut answers = store.read(&queries).await?.into_iter();
     let in_flight = records(store, keys::IN_FLIGHT, answers.next())?;
     let observations = records(store, keys::OBSERVATIONS, answers.next())?;
-    let mut ledger = Ledger { in_flight, observations, ..Ledger::default() };
+    let recreations = records(store, keys::RECREATIONS, answers.next())?;
+    let stalls: Vec<(InstanceId, Stall)> = records(store, keys::STALLS, answers.next())?;
+    let stalls = stalls.into_iter().map(|(id, Stall { since })| (id, since)).collect();
+    let mut ledger = Ledger { in_flight, observations, recreations, stalls, ..Ledger::default() };
     for answer in answers {
         for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
             let Some(value) = value else { continue };
@@ -194,6 +219,8 @@ pub struct Opening {
     pub unclosed: Option<Recorded>,
     /// The calls it began, if it was a real one.
     pub its_calls: Vec<(InstanceId, InFlight)>,
+    /// The recreations it last wrote, if it was a real one.
+    pub its_recreations: Vec<(InstanceId, Recreation)>,
 }
 
 /// Reads what a pass needs to begin.
@@ -211,6 +238,7 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
     let queries = [
         Query::MapValues { map: keys::EXECUTIONS.into(), fields: vec![job_id.clone()] },
         Query::Map(keys::IN_FLIGHT.into()),
+        Query::Map(keys::RECREATIONS.into()),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
     let unclosed = match values(store, answers.next())?.into_iter().next().flatten() {
@@ -218,8 +246,11 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
         None => None,
     };
     let in_flight: Vec<(InstanceId, InFlight)> = records(store, keys::IN_FLIGHT, answers.next())?;
-    let its_calls = in_flight.into_iter().filter(|(_, call)| call.pass == job_id && mode == Mode::Real).collect();
-    Ok(Opening { totals, unclosed, its_calls })
+    let recreations: Vec<(InstanceId, Recreation)> = records(store, keys::RECREATIONS, answers.next())?;
+    let is_its = |pass: &str| pass == job_id && mode == Mode::Real;
+    let its_calls = in_flight.into_iter().filter(|(_, call)| is_its(&call.pass)).collect();
+    let its_recreations = recreations.into_iter().filter(|(_, recreation)| is_its(&recreation.pass)).collect();
+    Ok(Opening { totals, unclosed, its_calls, its_recreations })
 }
 
 /// What the views show.
@@ -233,6 +264,8 @@ pub struct Overview {
     pub totals: Totals,
     /// Migrate calls whose end was not seen yet.
     pub in_flight: usize,
+    /// Recreations that are open, or ended without a successor, by the old instance.
+    pub recreations: Vec<(InstanceId, Recreation)>,
 }
 
 /// Which executions to read.
@@ -254,11 +287,18 @@ pub struct Selection {
 /// Any of the store's. Records of newer formats are read as far as they are understood.
 pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<Overview, StoreError> {
     let leases = vec![keys::TOTALS.into(), Mode::Real.lease_key(), Mode::Rehearsal.lease_key()];
-    let queries =
-        [Query::Fields(keys::EXECUTIONS.into()), Query::Fields(keys::IN_FLIGHT.into()), Query::Values(leases)];
+    let queries = [
+        Query::Fields(keys::EXECUTIONS.into()),
+        Query::Fields(keys::IN_FLIGHT.into()),
+        Query::Map(keys::RECREATIONS.into()),
+        Query::Values(leases),
+    ];
     let mut answers = store.read(&queries).await?.into_iter();
     let mut ids = fields(store, answers.next())?;
     let in_flight = fields(store, answers.next())?.len();
+    let mut recreations: Vec<(InstanceId, Recreation)> = records(store, keys::RECREATIONS, answers.next())?;
+    recreations.retain(|(_, recreation)| !matches!(recreation.step, Step::Closed { .. }));
+    recreations.sort_by(|a, b| (a.1.opened_at, &a.0).cmp(&(b.1.opened_at, &b.0)));
     let mut found = values(store, answers.next())?.into_iter();
     let totals = match found.next().flatten() {
         Some(text) => decode_leniently(store, keys::TOTALS, &text)?,
@@ -293,7 +333,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
             execution.status = ExecutionStatus::Interrupted;
         }
     }
-    Ok(Overview { executions, total, totals, in_flight })
+    Ok(Overview { executions, total, totals, in_flight, recreations })
 }
 
 #[derive(Serialize)]

@@ -266,32 +266,47 @@ fn an_instance_that_goes_away_meanwhile_is_no_error() {
     });
 }
 
+/// A failed migration is answered by a replacement, whether it left the instance stuck or exited, and never by another
+/// migration; what is still at work is left alone.
 #[test]
-fn failed_migrations_are_seen_and_keep_their_cooldown() {
+fn failed_migrations_are_recreated_and_never_migrated_again() {
     for kind in BOTH {
         let mut world = World::new(36);
+        world.rules_mut().create_step_ms = 0;
         world.add(Spec::exited("back").id("back").fate(Fate::FailsBack));
         world.add(Spec::exited("stuck").id("stuck").fate(Fate::FailsStuck));
         world.add(Spec::exited("endless").id("endless").fate(Fate::NeverEnds));
         let stage = Stage::new(kind, world);
         stage.pass(0);
-        for minutes in [1, 5, 60] {
+        stage.provider.advance(5 * MINUTE);
+        let run = stage.pass(0);
+        let row = |id: &str| -> Value {
+            let rows = run["plan"].as_array().expect("a plan");
+            rows.iter().find(|row| row["instanceId"] == id).expect(id).clone()
+        };
+        for (id, verdict, reason) in [
+            ("back", "recreate", "migration_failed"),
+            ("stuck", "recreate", "migration_failed"),
+            ("endless", "skip", "not_exited"),
+        ] {
+            assert_eq!((&row(id)["verdict"], &row(id)["reason"]), (&verdict.into(), &reason.into()), "{id}");
+        }
+        assert!(row("back")["detail"].as_str().expect("a sentence").contains("image pull failed on the new node"));
+        for minutes in [1, 5, 60, 240] {
             stage.provider.advance(minutes * MINUTE);
             stage.pass(0);
         }
         assert_eq!(stage.accepted(&["back", "stuck", "endless"]), [1, 1, 1]);
-        let plan = stage.call("dry-run -o json").output().ends_with(0).json();
-        let reason = |id: &str| -> Value {
-            let rows = plan["plan"].as_array().expect("a plan");
-            rows.iter().find(|row| row["instanceId"] == id).expect(id)["reason"].clone()
-        };
-        assert_eq!(reason("back"), "cooling_down");
-        assert_eq!(reason("stuck"), "migration_failed");
-        assert_eq!(reason("endless"), "not_exited");
-        assert_eq!(stage.status()["inFlight"]["migrations"], 1);
-        stage.provider.advance(4 * HOUR);
-        stage.pass(0);
-        assert_eq!(stage.accepted(&["back", "stuck", "endless"]), [2, 1, 1]);
+        let mut seen = stage.provider.with(|world| {
+            let base = |name: &str| name.split_once("-recreated-").map_or(name.into(), |(base, _)| format!("{base}'"));
+            world.machines().map(|it| format!("{} {}", base(&it.name), it.status)).collect::<Vec<_>>()
+        });
+        seen.sort();
+        assert_eq!(seen, ["back' running", "endless migrating", "stuck' running"]);
+        let status = stage.status();
+        let in_flight = &status["inFlight"];
+        assert_eq!((&in_flight["migrations"], &in_flight["recreations"]), (&1.into(), &0.into()));
+        assert_eq!(status["statistics"]["totalRecreations"], 2);
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use novita_sim::{Op, Options, Server, World};
 use redis::from_redis_value;
 use respot::core::model::Timestamp;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -335,6 +335,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal");
+    }
+
+    /// Suspends it, and returns when it really stands still.
+    pub(crate) fn suspend(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED);
+        assert!(stopped.expect("its state").is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Waits for the end.

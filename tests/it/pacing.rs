@@ -1,7 +1,5 @@
 //! The client under a rate limit: it slows down by itself, loses no call and wastes few.
 
-use std::time::Duration;
-
 use novita_sim::{DAWN_MS, Fate, InProcess, Op, Outcome, Spec, World};
 use respot::clock::Clock;
 use respot::commands::pass::{self, Ran, Rules};
@@ -26,7 +24,7 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
         let provider = InProcess::new(world);
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let policy = Policy::default();
-        let rules = Rules { policy: &policy, workers: 5, deadline: Duration::from_secs(600), mode: Mode::Real };
+        let rules = Rules::of(&policy, Mode::Real);
         let store = SqliteStore::in_memory(clock).unwrap();
         let client = Client::new(provider.clone());
         let ran = pass::run(&client, &store, &rules, clock, &Stop::default(), &Silent).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use novita_sim::{AfterReclaim, JobRow, MigrateAnswer, PageBase, Rules, Spec, Total, World, quirk};
+use novita_sim::{AfterReclaim, JobRow, MigrateAnswer, Op, PageBase, Rules, Spec, Total, World, quirk};
 use respot::core::model::Timestamp;
 use serde_json::Value;
 
@@ -24,9 +24,10 @@ fn reasons(document: &Value) -> BTreeMap<String, String> {
     rows.map(|row| (text(&row["instanceId"]), text(&row["reason"]))).collect()
 }
 
-/// One of each kind.
+/// One of each kind. What is created runs at once, so that no pass waits for it.
 fn zoo() -> World {
     let mut world = World::new(3);
+    world.rules_mut().create_step_ms = 0;
     let hour = 3_600_000;
     let specs = [
         Spec::exited("train-old").id("old").stopped_ago_ms(9 * hour),
@@ -60,38 +61,62 @@ fn zoo() -> World {
     world
 }
 
-const ALL: &[&str] = &["barter", "new", "old", "taken", "timeless", "unstated"];
+const ALL: &[&str; 6] = &["barter", "new", "old", "taken", "timeless", "unstated"];
 
 #[test]
-fn who_is_migrated() {
-    let rows: &[(&str, &[&str])] = &[
-        ("run", ALL),
-        ("run --eligibility time --scope spot", ALL),
-        ("run --scope all", &["barter", "demand", "monthly", "new", "old", "taken", "timeless", "unstated"]),
-        ("run --eligibility reclaimed", &["taken"]),
-        ("run --max-migrations 0", &[]),
-        ("run --max-migrations 1", &["old"]),
-        ("run --max-migrations 3", &["barter", "old", "unstated"]),
-        ("run --max-migrations 5", &["barter", "new", "old", "taken", "unstated"]),
-        ("run --max-migrations 99", ALL),
-        ("run --only old", &["old"]),
-        ("run --only train-* --only eval-?", &["new", "old", "taken"]),
-        ("run --only train-* --exclude new", &["old"]),
-        ("run --only train", &[]),
-        ("run --exclude billed-*", &["new", "old", "taken", "timeless"]),
-        ("run --exclude [nt]*", &["barter", "unstated"]),
-        ("run --only train-* --max-migrations 1", &["old"]),
+fn who_is_acted_on() {
+    // Who is migrated, and whether the instance that is stuck in its migration is recreated.
+    let rows: &[(&str, &[&str], bool)] = &[
+        ("run", ALL, true),
+        ("run --eligibility time --scope spot", ALL, true),
+        ("run --scope all", &["barter", "demand", "monthly", "new", "old", "taken", "timeless", "unstated"], true),
+        // Whether it was reclaimed does not matter to an instance whose migration failed.
+        ("run --eligibility reclaimed", &["taken"], true),
+        ("run --max-migrations 0", &[], true),
+        ("run --max-migrations 1", &["old"], true),
+        ("run --max-migrations 3", &["barter", "old", "unstated"], true),
+        ("run --max-migrations 5", &["barter", "new", "old", "taken", "unstated"], true),
+        ("run --max-migrations 99", ALL, true),
+        ("run --max-recreations 0", ALL, false),
+        ("run --max-recreations 1 --max-migrations 0", &[], true),
+        ("run --only old", &["old"], false),
+        ("run --only train-* --only eval-?", &["new", "old", "taken"], false),
+        ("run --only train-* --exclude new", &["old"], false),
+        ("run --only train", &[], false),
+        ("run --exclude billed-*", &["new", "old", "taken", "timeless"], true),
+        ("run --exclude [nst]*", &["barter", "unstated"], false),
+        ("run --only train-* --max-migrations 1", &["old"], false),
+        ("check-failed", &[], true),
+        ("check-failed --scope all", &[], true),
+        ("check-failed --exclude st*", &[], false),
+        ("check-failed --max-recreations 0", &[], false),
     ];
-    each(rows, |(words, expected)| {
+    each(rows, |(words, migrated, recreated)| {
         let stage = Stage::new(Kind::Sqlite, zoo());
         let run = stage.call(&format!("{words} -o json")).output().ends_with(0).json();
-        assert_eq!(stage.migrated(), *expected);
-        assert_eq!(run["summary"]["eligibleInstances"], expected.len());
-        assert_eq!(run["summary"]["skippedInstances"], 13 - expected.len());
+        assert_eq!(stage.migrated(), *migrated);
+        let created = stage.provider.with(|world| world.applied(Op::Create));
+        assert_eq!(created, usize::from(*recreated));
+        let eligible = migrated.len() + created;
+        assert_eq!(run["summary"]["eligibleInstances"], eligible);
+        assert_eq!(run["summary"]["recreatedInstances"], created);
+        assert_eq!(run["summary"]["skippedInstances"], 13 - eligible);
         assert_eq!(run["summary"]["totalInstances"], 13);
         let stamped = stage.dump().keys().filter(|key| key.starts_with("migration-times:")).count();
-        assert_eq!(stamped, expected.len());
+        assert_eq!(stamped, migrated.len());
     });
+}
+
+#[test]
+fn without_the_second_half_failed_migrations_are_left_alone() {
+    let stage = Stage::new(Kind::Sqlite, zoo());
+    let run = stage.call("run -o json").env("MIGRATION_RETRY_FAILED", "false").output().ends_with(0).json();
+    assert_eq!(reasons(&run)["stuck"], "migration_failed");
+    assert_eq!(
+        (stage.migrated(), run["summary"]["eligibleInstances"].as_u64()),
+        (ALL.map(String::from).to_vec(), Some(6))
+    );
+    assert_eq!(stage.provider.with(|world| world.applied(Op::Create)), 0);
 }
 
 #[test]

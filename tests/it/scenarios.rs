@@ -1,17 +1,28 @@
 //! Runs the scenarios of `tests/scenarios/*.txt`: a fleet and passes in, the expected plan, result and world out.
 //! What the lines mean is said in `tests/scenarios/README.md`.
 
+mod cast;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use novita_sim::{DAWN_MS, Fate, InProcess, Spec, World};
+use cast::{Cast, dressed, job};
+use clap::Parser as _;
+use novita_sim::{DAWN_MS, InProcess, Spec, World};
+use respot::cli::{Cli, Command, OutputFormat};
 use respot::clock::Clock;
-use respot::commands::pass::{self, Ended, Ran, Rules};
-use respot::core::model::Timestamp;
-use respot::core::policy::{Eligibility, Policy, Scope, Selector};
+use respot::commands::pass::{self, Ended, Planned, Ran, Rules};
+use respot::commands::{Failure, Presentation, views};
+use respot::core::model::{Snapshot, Timestamp};
+use respot::core::plan::Plan;
+use respot::core::policy::Policy;
+use respot::core::summary::Attempt;
 use respot::novita::Rehearsal;
 use respot::novita::client::Client;
 use respot::report::Silent;
+use respot::report::human::Screen;
+use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 use respot::store::records::{self, Mode, Selection};
 use respot::store::sqlite::SqliteStore;
@@ -19,23 +30,34 @@ use respot::store::sqlite::SqliteStore;
 #[test]
 fn every_scenario_ends_as_written() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "txt") {
-            continue;
-        }
-        count += 1;
-        let text = std::fs::read_to_string(&path).unwrap();
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    let mut failed = Vec::new();
+    for path in &paths {
+        let text = std::fs::read_to_string(path).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let seen = runtime.block_on(play(&text));
         if rewrite() {
-            std::fs::write(&path, &seen).unwrap();
-            continue;
+            std::fs::write(path, &seen).unwrap();
+        } else if let Some((number, expected, got)) = first_difference(&text, &seen) {
+            failed.push(format!("{}:{number}\n  expected {expected:?}\n  seen     {got:?}", path.display()));
         }
-        assert_eq!(seen.trim_end(), text.trim_end(), "{} does not end as written", path.display());
     }
-    assert!(count >= 8, "only {count} scenarios found");
+    assert!(failed.is_empty(), "{} of {} do not end as written:\n{}", failed.len(), paths.len(), failed.join("\n"));
+    assert!(paths.len() >= 40, "only {} scenarios found", paths.len());
+}
+
+fn first_difference<'a>(text: &'a str, seen: &'a str) -> Option<(usize, &'a str, &'a str)> {
+    let (mut expected, mut got) = (text.trim_end().lines(), seen.trim_end().lines());
+    for number in 1.. {
+        match (expected.next(), got.next()) {
+            (None, None) => return None,
+            (a, b) if a == b => {}
+            (a, b) => return Some((number, a.unwrap_or("the end"), b.unwrap_or("the end"))),
+        }
+    }
+    None
 }
 
 /// With `SCENARIOS=write` what is seen becomes what is expected: read the difference before committing it.
@@ -48,8 +70,9 @@ struct Stage {
     provider: InProcess,
     store: SqliteStore,
     clock: Clock,
-    policy: Policy,
-    mode: Mode,
+    variables: BTreeMap<String, String>,
+    /// How many writes were shown.
+    shown: usize,
 }
 
 /// Plays a scenario and writes down what happened in the scenario's own words: the input lines as they are, and in
@@ -57,18 +80,22 @@ struct Stage {
 async fn play(text: &str) -> String {
     fastrand::seed(1);
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-    let policy = Policy::default();
     let mut stage = Stage {
         provider: InProcess::new(World::new(1)),
         store: SqliteStore::in_memory(clock).unwrap(),
         clock,
-        policy,
-        mode: Mode::Real,
+        variables: BTreeMap::from([
+            ("NOVITA_API_KEY".into(), "sk_test".into()),
+            ("HOME".into(), "/nowhere".into()),
+            ("MIGRATION_MAX_CONCURRENT".into(), "2".into()),
+        ]),
+        shown: 0,
     };
     let mut out = String::new();
     for line in text.lines().filter(|line| !line.starts_with("  ")) {
         let _ = writeln!(out, "{line}");
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let words = split(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         if !line.starts_with('#') && !words.is_empty() {
             stage.act(&words, &mut out).await;
         }
@@ -76,106 +103,175 @@ async fn play(text: &str) -> String {
     out
 }
 
+/// Words, of which those in quotes may hold blanks.
+fn split(line: &str) -> Vec<String> {
+    let (mut words, mut is_quoted) = (vec![String::new()], false);
+    for c in line.chars() {
+        match (c, words.last_mut()) {
+            ('"', _) => is_quoted = !is_quoted,
+            (' ', _) if !is_quoted => words.push(String::new()),
+            (c, Some(word)) => word.push(c),
+            (_, None) => {}
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 impl Stage {
     async fn act(&mut self, words: &[&str], out: &mut String) {
         match *words {
             ["machine", name, status, ref options @ ..] => {
-                let mut spec = Spec::running(name).id(name).status(status);
-                for option in options {
-                    spec = dress(spec, option);
-                }
+                let spec =
+                    options.iter().fold(Spec::running(name).id(name).status(status), |spec, it| dressed(spec, it));
                 self.provider.world().add(spec);
             }
-            ["rule", rule] => self.rule(rule),
-            ["fault", rule] => self.provider.world().fault(rule.parse().unwrap()),
-            ["late", time] => {
-                self.provider.world().rules_mut().visible_after_ms = i64::try_from(duration(time).as_millis()).unwrap();
+            ["fillers", count] => {
+                for n in 0..count.parse().unwrap() {
+                    self.provider.world().add(Spec::running("filler").id(&format!("filler-{n}")));
+                }
             }
+            ["job", name, state, ago, ref options @ ..] => {
+                let mut world = self.provider.world();
+                let id = Cast::of(&world).id(name);
+                let job = job(&world, name, &id, state, duration(ago), options);
+                world.add_job(job);
+            }
+            ["jobs", count, ago] => {
+                let mut world = self.provider.world();
+                for n in 0..count.parse().unwrap() {
+                    let filler = format!("filler-{n}");
+                    let job = job(&world, &filler, &filler, "success", duration(ago), &[]);
+                    world.add_job(job);
+                }
+            }
+            ["setting", setting] => {
+                let (name, value) = setting.split_once('=').unwrap();
+                self.variables.insert(name.into(), value.into());
+            }
+            ["fault", rule] => self.provider.world().fault(rule.parse().unwrap()),
             ["calm"] => self.provider.world().clear_faults(),
             ["wait", time] => tokio::time::sleep(duration(time)).await,
-            ["reclaim", name] => assert!(self.provider.world().reclaim_now(name)),
-            ["notify", name] => assert!(self.provider.world().reclaim(name)),
-            ["stop", name] => assert!(self.provider.world().user_stop(name)),
-            ["vanish", name] => assert!(self.provider.world().vanish(name)),
-            ["pass"] => self.pass(out).await,
+            ["forget"] => self.store = SqliteStore::in_memory(self.clock).unwrap(),
+            ["run" | "check-failed" | "rehearsal" | "dry-run", ..] => self.pass(words, out).await,
             ["world"] => {
                 let world = self.provider.world();
-                let mut lines: Vec<String> = world
-                    .machines()
-                    .map(|machine| {
-                        let (id, status) = (&machine.id, &machine.status);
-                        format!("  {id} {status}, migrated {}", world.accepted_migrations_of(id))
-                    })
-                    .collect();
-                lines.sort();
-                let _ = writeln!(out, "{}", lines.join("\n"));
+                out.push_str(&Cast::of(&world).picture(&world));
             }
+            ["show", name] => {
+                let world = self.provider.world();
+                out.push_str(&Cast::of(&world).portrait(&world, name));
+            }
+            ["writes"] => {
+                let world = self.provider.world();
+                let log = &world.log()[self.shown..];
+                self.shown = world.log().len();
+                out.push_str(&Cast::of(&world).diary(log));
+            }
+            ["status"] => self.status(out).await,
             ["statistics"] => {
-                let overview = records::overview(&self.store, &Selection::default()).await.unwrap();
-                let _ = writeln!(out, "  {} migrations", overview.totals.migrations);
+                let totals = records::overview(&self.store, &Selection::default()).await.unwrap().totals;
+                let _ = writeln!(out, "  migrations: {}, recreations: {}", totals.migrations, totals.recreations);
             }
-            _ => panic!("no such line: {words:?}"),
+            _ => {
+                let mut world = self.provider.world();
+                assert!(cast::happens(&mut world, words), "no such line, or nothing to do it to: {words:?}");
+            }
         }
     }
 
-    fn rule(&mut self, rule: &str) {
-        let (name, value) = rule.split_once('=').unwrap();
-        match name {
-            "cooldown" => self.policy.cooldown = duration(value),
-            "eligibility" => {
-                self.policy.eligibility = if value == "reclaimed" { Eligibility::Reclaimed } else { Eligibility::Time };
+    async fn pass(&self, words: &[&str], out: &mut String) {
+        let is_told = words.contains(&"-v");
+        let (settings, command) = self.settings(words);
+        let mode = if words[0] == "rehearsal" { Mode::Rehearsal } else { Mode::Real };
+        let (rules, stop) = (Rules::new(&settings, mode), Stop::default());
+        let cloud = Client::new(self.provider.clone());
+        if let Command::DryRun { .. } = command {
+            match pass::dry_run(&cloud, &self.store, &rules, self.clock, &stop, &Silent).await {
+                Ok(Planned { execution: _, snapshot, plan }) => {
+                    self.verdicts(&snapshot, &plan, &[], &settings.policy, is_told, out);
+                    out.push_str("  planned\n");
+                }
+                Err(failure) => self.refusal(&failure, out),
             }
-            "scope" => self.policy.scope = if value == "all" { Scope::All } else { Scope::Spot },
-            "only" => self.policy.only = vec![Selector::parse(value).unwrap()],
-            "exclude" => self.policy.exclude = vec![Selector::parse(value).unwrap()],
-            "max-migrations" => self.policy.max_migrations = value.parse().ok(),
-            "rehearsal" => self.mode = if value == "true" { Mode::Rehearsal } else { Mode::Real },
-            _ => panic!("no such rule: {rule}"),
+            return;
         }
-    }
-
-    async fn pass(&mut self, out: &mut String) {
-        let rules = Rules { policy: &self.policy, workers: 2, deadline: Duration::from_secs(600), mode: self.mode };
-        let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
-        let ran = match self.mode {
+        let ran = match mode {
             Mode::Real => pass::run(&cloud, &self.store, &rules, self.clock, &stop, &Silent).await,
             Mode::Rehearsal => pass::run(&Rehearsal(cloud), &self.store, &rules, self.clock, &stop, &Silent).await,
         };
-        let ended = match ran {
-            Ok(Ran::Ended(ended)) => ended,
-            Ok(Ran::AnotherPassRuns { .. }) => return out.push_str("  another pass is running\n"),
-            Err(failure) => {
-                let _ = writeln!(out, "  exit {} {}", failure.exit.code(), failure.kind);
-                return;
+        match ran {
+            Ok(Ran::Ended(ended)) => {
+                let Ended { execution, attempts, view } = *ended;
+                let (snapshot, plan) = view.unwrap();
+                self.verdicts(&snapshot, &plan, &attempts, &settings.policy, is_told, out);
+                let _ = writeln!(out, "  {}", execution.status.as_str());
             }
-        };
-        let Ended { execution, attempts, view } = *ended;
-        let (snapshot, plan) = view.unwrap();
-        for (instance, decision) in snapshot.instances.items.iter().zip(&plan.decisions) {
-            let (verdict, reason) = (decision.verdict(), decision.reason());
-            let outcome = attempts.iter().find(|it| it.instance_id == instance.id);
-            let outcome = outcome.map_or(String::new(), |it| {
+            Ok(Ran::AnotherPassRuns { .. }) => out.push_str("  another pass is running\n"),
+            Err(failure) => self.refusal(&failure, out),
+        }
+    }
+
+    /// What the program makes of these words and of the environment.
+    fn settings(&self, words: &[&str]) -> (Settings, Command) {
+        let command = if words[0] == "rehearsal" { "run" } else { words[0] };
+        let cli = Cli::try_parse_from(["respot", command].iter().chain(&words[1..])).unwrap();
+        let environment: Environment = self.variables.clone().into_iter().collect();
+        (Settings::load(&cli, &environment).unwrap(), cli.command)
+    }
+
+    fn refusal(&self, failure: &Failure, out: &mut String) {
+        let words = Cast::of(&self.provider.world()).named(&failure.message);
+        let _ = writeln!(out, "  exit {} {}: {words}", failure.exit.code(), failure.kind);
+    }
+
+    fn verdicts(
+        &self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        attempts: &[Attempt],
+        policy: &Policy,
+        is_told: bool,
+        out: &mut String,
+    ) {
+        let cast = Cast::of(&self.provider.world());
+        let mut rows: Vec<(String, String)> = Vec::new();
+        for (instance, decision) in plan.rows(&snapshot.instances.items) {
+            let name = cast.name(&instance.id.to_string());
+            if name.starts_with("filler") {
+                continue;
+            }
+            let attempt = attempts.iter().find(|it| it.instance_id == instance.id);
+            let outcome = attempt.map_or(String::new(), |it| {
                 let kind = it.error_kind.map_or(String::new(), |kind| format!(" {}", kind.as_str()));
                 format!(" -> {}{kind}", it.outcome.as_str())
             });
-            let _ = writeln!(out, "  {} {verdict} {reason}{outcome}", instance.id);
+            let mut row = format!("  {name} {} {}{outcome}\n", decision.verdict(), decision.reason());
+            if is_told {
+                let _ = writeln!(row, "    why: {}", cast.named(&decision.detail(instance, policy)));
+                if let Some(attempt) = attempt {
+                    let _ = writeln!(row, "    then: {}", cast.named(&attempt.reason));
+                }
+            }
+            rows.push((name, row));
         }
-        let _ = writeln!(out, "  {}", execution.status.as_str());
+        rows.sort();
+        out.extend(rows.into_iter().map(|(_, row)| row));
     }
-}
 
-fn dress(spec: Spec, option: &str) -> Spec {
-    let (name, value) = option.split_once('=').unwrap();
-    let ago = |value: &str| i64::try_from(duration(value).as_millis()).unwrap();
-    match (name, value) {
-        ("billing", mode) => spec.billing(if mode == "none" { "" } else { mode }),
-        ("stopped", time) => spec.stopped_ago_ms(ago(time)),
-        ("notified", time) => spec.notified(ago(time)),
-        ("fate", "succeeds") => spec.fate(Fate::Succeeds),
-        ("fate", "stuck") => spec.fate(Fate::FailsStuck),
-        ("fate", "back") => spec.fate(Fate::FailsBack),
-        ("fate", "no-stock") => spec.fate(Fate::NoStock),
-        _ => panic!("no such option: {option}"),
+    /// The lines of `status` about what is in flight.
+    async fn status(&self, out: &mut String) {
+        let (settings, _) = self.settings(&["status"]);
+        let screen = Screen { width: None, color: false };
+        let show = Presentation { format: Some(OutputFormat::Table), quiet: false, screen };
+        let status = views::status(&self.store, &settings, false, self.clock.now(), show).await.unwrap();
+        let is = |line: &&str, word: &str| line.trim_start().starts_with(word);
+        let lines = status.document.lines().skip_while(|line| !is(line, "in flight"));
+        let cast = Cast::of(&self.provider.world());
+        for line in lines.take_while(|line| !is(line, "passes") && !is(line, "settings")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let _ = writeln!(out, "  {}", cast.named(&words.join(" ")));
+        }
     }
 }
 

@@ -18,8 +18,17 @@ fn world() -> World {
         let spec = Spec::exited(&format!("train-{n}")).id(&format!("i{n}")).env("HF_TOKEN", "env-of-the-user");
         world.add(spec);
     }
-    world.add(Spec::stuck("stuck", 600_000).id("stuck").env("PASSWORD", "env-of-the-user"));
+    world.rules_mut().create_step_ms = 0;
+    world.add(stuck());
     world
+}
+
+/// It is to be recreated, and everything that may hold a secret holds one.
+fn stuck() -> Spec {
+    Spec::stuck("stuck", 600_000).id("stuck").env("PASSWORD", "env-of-the-user").with(|machine| {
+        machine.command = "serve --token hunter2-of-the-user".into();
+        machine.entrypoint = "sh -c 'PASSWORD=hunter2-of-the-user start'".into();
+    })
 }
 
 fn leaks(text: &str) -> Vec<&'static str> {
@@ -79,6 +88,18 @@ const TRIES: &[Try] = &[
     ("run", &[], "", "list:malformed"),
     ("run", &[], "", "jobs:truncated*2"),
     ("run", &[], "", "list:html"),
+    ("check-failed -o json", &[], "", ""),
+    ("check-failed --log-format json", &[("MIGRATION_RECREATE_ORDER", "delete-first")], "", ""),
+    ("dry-run", &[("MIGRATION_RECREATE_ORDER", "delete-first")], "", ""),
+    ("run", &[("MIGRATION_DRY_RUN", "true")], "", ""),
+    ("run -o json", &[], "", "create:status=400,reason=VALIDATOR_PARAM,message=invalid envs PASSWORD=env-of-the-user"),
+    ("run", &[], "", "create:status=400,message=command serve --token hunter2-of-the-user is too long"),
+    ("run", &[], "", "create:status=400,message=env-of-the-user"),
+    ("run", &[], "", "create:malformed*1"),
+    ("run", &[], "", "create:html*1"),
+    ("run", &[], "", "get:html*9"),
+    ("run", &[], "", "get:truncated*9"),
+    ("run", &[], "", "get:malformed*9"),
 ];
 
 #[test]
@@ -118,6 +139,61 @@ fn no_secret_is_in_any_output_nor_in_the_store() {
     assert_eq!(leaks(&format!("{dump:?}")), [] as [&str; 0]);
 }
 
+/// What happens to the creation of a replacement while its old instance is gone already, or still there.
+const CREATIONS: [&str; 5] = [
+    "create:delay=1",
+    "create:status=400,reason=BALANCE_NOT_ENOUGH,message=env-of-the-user*1",
+    "create:status=400,message=serve --token hunter2-of-the-user*1",
+    "create:cut-after*1",
+    "create:malformed*1",
+];
+
+#[test]
+fn what_a_replacement_is_made_of_is_stored_only_while_its_old_instance_is_gone() {
+    let mut rows = Vec::new();
+    for kind in BOTH {
+        for order in ["create-first", "delete-first"] {
+            rows.extend(CREATIONS.map(|fault| (kind, order, fault)));
+        }
+    }
+    side_by_side(&rows, 10, |(kind, order, fault)| {
+        let mut world = World::new(83);
+        world.rules_mut().action_step_ms = 0;
+        world.add(stuck());
+        let stage = Stage::new(*kind, world);
+        stage.fault(fault);
+        let pass = || {
+            let call = stage.call("check-failed -vv -o json").env("MIGRATION_RECREATE_ORDER", order);
+            let output = call.env("MIGRATION_RECREATE_WAIT_MS", "1000").output();
+            assert_eq!(leaks(&output.all()), [] as [&str; 0], "{}", output.all());
+        };
+        let holders = || {
+            let dump = stage.dump().into_iter();
+            dump.filter(|(_, value)| !leaks(value).is_empty()).map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        pass();
+        let gone = stage.provider.with(|world| world.get("stuck").is_none());
+        assert_eq!(gone, *order == "delete-first", "which of them comes first");
+        assert_eq!(holders().len(), usize::from(gone), "{:?}", holders());
+        for _ in 0..4 {
+            stage.provider.advance(5 * MINUTE);
+            pass();
+        }
+        assert_eq!(stage.status()["statistics"]["totalRecreations"], 1);
+        let made = stage.provider.with(|world| world.machines().map(|it| it.command.clone()).collect::<Vec<_>>());
+        assert_eq!(made, ["serve --token hunter2-of-the-user"], "its secrets did arrive where they belong");
+        assert_eq!(holders(), [] as [&str; 0]);
+        for path in stage.files() {
+            let bytes = std::fs::read(&path).expect("read");
+            assert_eq!(leaks(&String::from_utf8_lossy(&bytes)), [] as [&str; 0], "{}", path.display());
+        }
+        for words in ["status", "status -o json", "history -o json"] {
+            let output = stage.call(words).output().ends_with(0);
+            assert_eq!(leaks(&output.all()), [] as [&str; 0], "{}", output.all());
+        }
+    });
+}
+
 /// Names that break tables, terminals, logs and keys.
 const ODD: [&str; 16] = [
     "\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}",
@@ -142,6 +218,7 @@ const ODD: [&str; 16] = [
 fn names_are_shown_harmless_and_kept_whole() {
     each(&BOTH, |kind| {
         let mut world = World::new(82);
+        world.rules_mut().create_step_ms = 0;
         let mut names: Vec<String> = ODD.iter().map(ToString::to_string).collect();
         names.extend([
             "x".repeat(255),
@@ -156,7 +233,7 @@ fn names_are_shown_harmless_and_kept_whole() {
             world.add(Spec::running("odd status").id(&format!("s{n:02}")).status(&format!("x{odd}")));
             world.add(Spec::exited("odd billing").id(&format!("b{n:02}")).billing(&format!("x{odd}")));
             world.add(Spec::exited("odd id").id(&format!("i{odd}{n:02}")));
-            world.add(Spec::exited("odd end").id(&format!("j{n:02}")).status("migrating"));
+            world.add(Spec::exited(odd).id(&format!("j{n:02}")).status("migrating"));
             world.add_job(JobRow {
                 id: format!("job {odd}{n}"),
                 kind: "instanceMigrate".into(),
@@ -187,7 +264,7 @@ fn names_are_shown_harmless_and_kept_whole() {
         };
         calls("before");
         let output = stage.call("run -vv").output().ends_with(1);
-        assert!((130..150).contains(&output.stderr.lines().count()), "{}", output.stderr);
+        assert!((220..260).contains(&output.stderr.lines().count()), "{}", output.stderr);
         stage.provider.advance(MINUTE / 30);
         let run = stage.call("run -vv --log-format json -o json").output().ends_with(0);
         for line in run.stderr.lines() {
@@ -207,6 +284,18 @@ fn names_are_shown_harmless_and_kept_whole() {
             assert!(rows.iter().any(|row| row["instanceId"] == id.as_str()));
         }
         assert_eq!(stage.provider.with(|world| world.applied(Op::Migrate)), names.len() + 2 * ODD.len());
+        for (n, odd) in ODD.iter().enumerate() {
+            let id = format!("j{n:02}");
+            let base = if odd.is_empty() { id.as_str() } else { odd };
+            let made = stage.provider.with(|world| {
+                let made = world.machines().filter(|it| it.name.starts_with(&format!("{base}-recreated-")));
+                (
+                    made.filter(|it| it.status == "running").count(),
+                    world.get(&id).is_some_and(novita_sim::Machine::is_alive),
+                )
+            });
+            assert_eq!(made, (1, false), "{odd:?}");
+        }
         stage.provider.advance(10 * MINUTE);
         stage.call("run -o table").output().ends_with(0);
         calls("after");

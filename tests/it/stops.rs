@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::harness::{BOTH, Kind, MINUTE, Stage, each, side_by_side};
+use crate::successors::{deleted_last, each_has_one, nothing_twice, quick, recorded_before};
 
 fn down(count: usize) -> World {
     let mut world = World::new(61);
@@ -112,6 +113,50 @@ fn a_second_signal_stops_at_once() {
         assert_eq!(history["executions"][1]["status"], "interrupted");
         assert_eq!(stage.status()["statistics"]["totalMigrations"], 6);
     }
+}
+
+#[test]
+fn a_signal_leaves_recreations_to_the_next_pass() {
+    // What is slow, and how many calls of which kind are made when the signal comes.
+    let moments = [("create:delay=700", Op::Create), ("delete:delay=700", Op::Delete), ("list:delay=1", Op::Create)];
+    let rows: Vec<_> = BOTH.iter().flat_map(|kind| moments.map(|moment| (*kind, moment))).collect();
+    side_by_side(&rows, 6, |(kind, (slow, op))| {
+        let mut world = quick(62);
+        let names = ["stuck-0", "stuck-1", "stuck-2"].map(ToOwned::to_owned);
+        for name in &names {
+            world.add(Spec::stuck(name, 600_000));
+        }
+        if slow.starts_with("list") {
+            // It waits for replacements when the signal comes.
+            world.rules_mut().create_step_ms = 60_000;
+        }
+        let stage = Stage::new(*kind, world);
+        stage.fault(slow);
+        let call = stage.call("run -o json").env("MIGRATION_MAX_CONCURRENT", "1");
+        let run = call.env("MIGRATION_RECREATE_WAIT_MS", "1000").spawn();
+        stage.until("the call", |world| world.calls(*op) > 0);
+        sleep(Duration::from_millis(100));
+        run.signal(Signal::TERM);
+        let document = run.wait().ends_with(6).says(["stopping"]).json();
+        assert_eq!(document["status"], "interrupted");
+        let made = stage.provider.with(|world| world.applied(*op));
+        assert!(made == 1 || slow.starts_with("list"), "{made}: nothing new was begun");
+        assert_eq!(stage.stored("lease"), None);
+        let journal = recorded_before(&stage);
+        let unheard = journal.iter().filter(|it| it["step"] == "intent").count();
+        assert_eq!(unheard, 0, "the calls in flight ended, and what came of them is known");
+        stage.provider.with(World::clear_faults);
+        stage.provider.with(|world| world.rules_mut().create_step_ms = 30);
+        for _ in 0..2 {
+            stage.provider.advance(4 * MINUTE);
+            stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "400").output().ends_with(0);
+        }
+        stage.provider.with(|world| {
+            each_has_one(world, &names);
+            nothing_twice(world);
+            deleted_last(world);
+        });
+    });
 }
 
 /// Kills the program at any moment, as a power cut or the kernel would, and looks whether later passes put it right.

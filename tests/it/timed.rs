@@ -17,6 +17,8 @@ use respot::store::records::{self, Mode, Selection};
 use respot::store::sqlite::SqliteStore;
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 
+use crate::successors::quick;
+
 /// What befalls one commit of the pass, counted from 1: the record of the pass, its plan, then its intents.
 #[derive(Clone, Copy)]
 enum Trouble {
@@ -87,7 +89,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
     let provider = InProcess::new(world);
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
-    let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode: Mode::Real };
+    let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
     let ran = pass::run(&cloud, &store, &rules, clock, &Stop::default(), &Silent).await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
@@ -113,6 +115,44 @@ fn nothing_is_sent_without_the_right_to_write() {
     }
 }
 
+/// Makes one pass over two failed migrations; says how many replacements were made, and how many old instances deleted.
+async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
+    let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+    let mut world = quick(74);
+    for name in ["a", "b"] {
+        world.add(Spec::stuck(name, 600_000).id(name));
+    }
+    let provider = InProcess::new(world);
+    let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
+    let policy = Policy::default();
+    let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
+    let ran = pass::run(&Client::new(provider.clone()), &store, &rules, clock, &Stop::default(), &Silent).await;
+    assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
+    let world = provider.world();
+    [Op::Create, Op::Delete].map(|op| world.applied(op))
+}
+
+#[test]
+fn nothing_is_created_or_deleted_without_the_right_to_write() {
+    // The commit that is in trouble, and how; the replacements that were made, and the old instances deleted. Commits
+    // 3 and 4 are the intents to create, 5 and 6 tell of the replacements, 7 and 8 are the intents to delete.
+    let rows = [
+        // The lease ran out while the one intent was stored: only the other one is acted on.
+        (3, Trouble::Slow, [1, 0]),
+        (4, Trouble::Slow, [1, 0]),
+        (7, Trouble::Slow, [2, 1]),
+        (8, Trouble::Slow, [2, 1]),
+        // What could not be stored ends the work of all.
+        (3, Trouble::Fails, [0, 0]),
+        (5, Trouble::Fails, [2, 0]),
+        (7, Trouble::Fails, [2, 0]),
+    ];
+    for (at, trouble, expected) in rows {
+        let seen = in_virtual_time(recreate_with(at, trouble));
+        assert_eq!(seen, expected, "commit {at}");
+    }
+}
+
 #[test]
 fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
     for (mode, counted) in [(Mode::Real, 2), (Mode::Rehearsal, 0)] {
@@ -120,7 +160,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
             let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
             let store = SqliteStore::in_memory(clock).unwrap();
             let (policy, stop) = (Policy::default(), Stop::default());
-            let rules = Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
+            let rules = Rules { workers: 2, ..Rules::of(&policy, mode) };
             let cloud = Rehearsal(Client::new(InProcess::new(World::new(72))));
             let pass = || pass::run(&cloud, &store, &rules, clock, &stop, &Silent);
             // It has said that it is there, and waits for the provider.
@@ -144,7 +184,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let store = SqliteStore::in_memory(clock).unwrap();
         let (policy, stop) = (Policy::default(), Stop::default());
-        let rules = |mode| Rules { policy: &policy, workers: 2, deadline: Duration::from_secs(600), mode };
+        let rules = |mode| Rules { workers: 2, ..Rules::of(&policy, mode) };
         let (slow, quick) = (InProcess::new(World::new(73)).latency(LEASE_LIFE / 10), InProcess::new(World::new(73)));
         let (slow, quick) = (Rehearsal(Client::new(slow)), Client::new(quick));
         let (rehearsing, acting) = (rules(Mode::Rehearsal), rules(Mode::Real));

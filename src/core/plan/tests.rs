@@ -1,8 +1,15 @@
 //! Tables for every verdict.
 
+mod limits;
+mod properties;
+mod recreations;
+
+use std::time::Duration;
+
 use super::*;
-use crate::core::model::{Billing, Job, JobState, ReclaimNotice, Shortfall};
+use crate::core::model::{Job, JobId, JobKind, JobState, ReclaimNotice, Seconds, Shortfall};
 use crate::core::policy::{Scope, Selector};
+use crate::core::verdict::in_words;
 
 fn now() -> Timestamp {
     Timestamp::from_secs(1_700_000_000)
@@ -19,6 +26,8 @@ fn exited(id: &str) -> Instance {
         status: Status::Exited,
         billing: Billing::Spot,
         reclaim: None,
+        created_at: None,
+        started_at: None,
         stopped_at: None,
     }
 }
@@ -104,7 +113,7 @@ fn the_first_rule_that_fits_decides() {
                 c.jobs.push(job("a", "j1", JobKind::InstanceMigrate, JobState::Fail, 1));
             },
             "migration_failed",
-            "its migration failed: no node (job j1)",
+            "its migration failed: no node (job j1); created anew",
         ),
         (
             "migrating again after a failed migration",
@@ -296,7 +305,7 @@ fn a_listing_with_gaps_proves_no_absence_of_effect() {
 
 #[test]
 fn a_limit_leaves_the_oldest_and_says_so_of_the_others() {
-    let stopped = |id: &str, age: i64| Instance { stopped_at: Some(hours(age)), ..exited(id) };
+    let stopped = |id: &str, age: i64| Instance { stopped_at: Seconds::new(hours(age).as_secs()), ..exited(id) };
     // "d" says nothing of when it stopped: last.
     let snapshot = world(vec![stopped("a", 1), stopped("b", 3), stopped("c", 2), exited("d")], vec![]);
     for (limit, migrated) in [(Some(2), vec!["b", "c"]), (Some(0), vec![]), (None, vec!["b", "c", "a", "d"])] {

@@ -1,0 +1,577 @@
+//! Recreations: each step of the journal is stored before the call that it allows is sent.
+//!
+//! A pass has two turns at them. [`begin`] sends what can be sent at once; [`finish`], after the migrations, waits a
+//! bounded time for the replacements to run and deletes what they replace. What is not finished by then is left to the
+//! next pass, which finds it in the journal.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::{Applied, FirstStoreError, LOOK_DELAY, Pass};
+use crate::core::journal::{Deed, Next, Old, Recreation, Sight, Step, Successor, Unfit};
+use crate::core::model::{Instance, InstanceId, Status, Timestamp, millis};
+use crate::core::recreate::{Obstacle, Prepared, placed};
+use crate::core::summary::{Action, Attempt, ErrorKind, Outcome};
+use crate::core::verdict::Recreating;
+use crate::novita::{CloudError, CloudWrite, Effect, Guard, Order};
+use crate::report::Event;
+use crate::store::records::{Change, Mode};
+use crate::store::{StoreError, StoreWrite};
+
+/// The time between two looks at a replacement that comes up.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The recreations of a pass, between its two turns.
+#[derive(Debug, Default)]
+pub struct Underway<'a> {
+    tasks: Vec<Task<'a>>,
+    store_error: FirstStoreError,
+}
+
+impl Underway<'_> {
+    /// Why the store could not be written to, if so.
+    #[must_use]
+    pub fn store_error(&self) -> Option<StoreError> {
+        self.store_error.borrow().clone()
+    }
+}
+
+/// One recreation and how far this pass brought it.
+#[derive(Debug)]
+struct Task<'a> {
+    work: &'a Recreating,
+    recreation: Recreation,
+    attempt: Attempt,
+    awaits: Awaits,
+    /// Where this pass created the replacement, in words.
+    place: String,
+}
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// Nothing more in this pass.
+    Nothing,
+    /// That the replacement runs.
+    Running,
+    /// A sign of the replacement, since the answer to its creation said nothing.
+    Sign,
+}
+
+/// An instance that is one too many.
+#[derive(Clone, Copy, Debug)]
+pub struct Extra<'a> {
+    /// It.
+    pub instance: &'a Instance,
+    /// The one that stays.
+    pub keep: &'a InstanceId,
+}
+
+/// Sends what can be sent at once, with at most `workers` recreations at a time. What was begun by earlier passes comes
+/// first, in the order of `works`.
+pub async fn begin<'a, C: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    works: &[&'a Recreating],
+    workers: usize,
+    wait: Duration,
+) -> Underway<'a> {
+    let store_error = FirstStoreError::default();
+    let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.clock.now())).collect();
+    stream::iter(tasks.iter_mut())
+        .for_each_concurrent(workers, |task| {
+            let turn = Turn { pass, store_error: &store_error, wait };
+            async move { turn.begin(task).await }
+        })
+        .await;
+    Underway { tasks, store_error }
+}
+
+/// Waits for replacements to run, for `wait` at most, and deletes what they replace.
+pub async fn finish<C: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    underway: Underway<'_>,
+    workers: usize,
+    wait: Duration,
+) -> Applied {
+    let Underway { mut tasks, store_error } = underway;
+    let until = Instant::now() + wait;
+    let turn = Turn { pass, store_error: &store_error, wait };
+    if tasks.iter().any(|task| task.awaits == Awaits::Sign) && pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+        for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Sign) {
+            turn.look_for(task).await;
+        }
+    }
+    loop {
+        let awaited = tasks.iter().filter(|task| task.awaits == Awaits::Running).count();
+        if awaited == 0 || !pass.may_send(&store_error) {
+            break;
+        }
+        pass.reporter.event(Event::Awaiting { count: awaited });
+        stream::iter(tasks.iter_mut().filter(|task| task.awaits == Awaits::Running))
+            .for_each_concurrent(workers, |task| {
+                let turn = &turn;
+                async move { turn.watch(task).await }
+            })
+            .await;
+        let is_over = tasks.iter().all(|task| task.awaits != Awaits::Running);
+        let left = until.saturating_duration_since(Instant::now());
+        if is_over || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
+            break;
+        }
+    }
+    let attempts: Vec<Attempt> = tasks.into_iter().map(|task| task.attempt).collect();
+    for attempt in &attempts {
+        pass.reporter.event(Event::ActionEnded(attempt));
+    }
+    Applied { attempts, store_error: store_error.into_inner() }
+}
+
+/// Deletes instances that are one too many, each only while the one that stays is seen running.
+pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras: &[Extra<'_>]) -> Vec<Attempt> {
+    let store_error = FirstStoreError::default();
+    let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
+    let mut attempts = Vec::with_capacity(extras.len());
+    for Extra { instance, keep } in extras {
+        let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.clock.now());
+        attempt.reason = pass.why_not_begun(&store_error).into();
+        if pass.mode == Mode::Rehearsal {
+            attempt.reason = format!("rehearsal, not deleted: one too many beside {keep}");
+        } else if pass.may_send(&store_error) {
+            match turn.sight(keep).await {
+                Some(Seen::There(Status::Running)) => {
+                    let deletion = turn.delete(&instance.id, &mut attempt).await;
+                    if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
+                        attempt.outcome = Outcome::Done;
+                        attempt.reason = format!("deleted: one too many beside {keep}, which runs");
+                    }
+                }
+                _ => attempt.reason = format!("{keep} was not seen running, left for a later pass"),
+            }
+        }
+        pass.reporter.event(Event::ActionEnded(&attempt));
+        attempts.push(attempt);
+    }
+    attempts
+}
+
+impl<'a> Task<'a> {
+    fn new(work: &'a Recreating, now: Timestamp) -> Self {
+        let action = if work.begins() { Action::Recreate } else { Action::Resume };
+        let mut attempt = attempt(&work.instance, &work.recreation.instance_name, action, now);
+        attempt.new_instance_id = work.recreation.step.replacement().cloned();
+        Self { work, recreation: work.recreation.clone(), attempt, awaits: Awaits::Nothing, place: String::new() }
+    }
+
+    fn end(&mut self, outcome: Outcome, reason: impl Into<String>) {
+        self.attempt.outcome = outcome;
+        self.attempt.reason = reason.into();
+        self.attempt.error_kind = None;
+        self.awaits = Awaits::Nothing;
+    }
+
+    fn fail(&mut self, outcome: Outcome, kind: ErrorKind, reason: impl Into<String>) {
+        self.end(outcome, reason);
+        self.attempt.error_kind = Some(kind);
+    }
+}
+
+fn attempt(id: &InstanceId, name: &str, action: Action, at: Timestamp) -> Attempt {
+    Attempt {
+        instance_id: id.clone(),
+        instance_name: name.to_owned(),
+        action,
+        outcome: Outcome::Skipped,
+        reason: String::new(),
+        error_kind: None,
+        new_instance_id: None,
+        response_time: None,
+        at,
+    }
+}
+
+/// What a look at one instance told.
+enum Seen {
+    There(Status),
+    Gone,
+}
+
+impl Seen {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::There(status) => status.is_going(),
+            Self::Gone => true,
+        }
+    }
+}
+
+/// What became of a deletion.
+enum Deletion {
+    /// It is seen gone, or going.
+    Gone,
+    /// Accepted, and not seen yet.
+    Accepted,
+    /// Nobody knows; deleting again does no harm.
+    Unknown,
+    /// It was refused, or not sent.
+    Failed,
+}
+
+/// What every step of a recreation needs.
+struct Turn<'a, C, S> {
+    pass: &'a Pass<'a, C, S>,
+    store_error: &'a FirstStoreError,
+    /// How long a delete-first recreation waits for the old instance to go.
+    wait: Duration,
+}
+
+impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
+    async fn begin(&self, task: &mut Task<'_>) {
+        let work = task.work;
+        if self.pass.mode == Mode::Rehearsal {
+            let outcome = if work.creates() && matches!(work.prepared, Some(Ok(_))) {
+                Outcome::Accepted
+            } else {
+                Outcome::Skipped
+            };
+            return task.end(outcome, format!("rehearsal, not sent: {}", work.detail()));
+        }
+        if work.next != Next::Nothing && !self.pass.may_send(self.store_error) {
+            return task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error));
+        }
+        match (&work.next, &work.prepared) {
+            (Next::Create, Some(Ok(prepared))) => self.create(task, prepared).await,
+            (Next::DeleteOldFirst, Some(Ok(prepared))) => self.delete_first(task, prepared).await,
+            (Next::Create | Next::DeleteOldFirst, Some(Err(obstacle))) => self.obstructed(task, obstacle).await,
+            (Next::Create | Next::DeleteOldFirst, None) => task.end(Outcome::Skipped, "not prepared"),
+            (Next::Watch, _) => self.await_running(task),
+            (Next::DeleteOld, _) => self.delete_old(task).await,
+            (Next::Abandon(why), _) => self.abandon(task, why).await,
+            (Next::Rest(_), _) => task.end(Outcome::Skipped, work.detail()),
+            (Next::Nothing, _) => match &task.recreation.step {
+                Step::Closed { replacement: Some(_) } => task.end(Outcome::Done, work.detail()),
+                Step::Ended => task.fail(Outcome::Failed, ErrorKind::State, work.detail()),
+                _ => task.end(Outcome::Skipped, work.detail()),
+            },
+        }
+    }
+
+    fn await_running(&self, task: &mut Task<'_>) {
+        let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
+        let reason = format!("replacement {replacement}{} is coming up; a later pass finishes", task.place);
+        task.end(Outcome::Accepted, reason);
+        task.awaits = Awaits::Running;
+    }
+
+    /// What speaks against it is told; what counts as a failed attempt is counted.
+    async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
+        let kind = match obstacle {
+            Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
+            Obstacle::NoPlace { .. } | Obstacle::NoRoom { .. } => ErrorKind::Capacity,
+            Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
+            Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
+        };
+        if self.did(task, Deed::CreateRefused(obstacle.to_string())).await {
+            let Recreating { instance, .. } = task.work;
+            let reason = format!("{} ({instance}): {obstacle}", task.recreation.instance_name);
+            task.fail(Outcome::Failed, kind, reason);
+        }
+    }
+
+    /// Goes through the places until one is taken. Only a lack of capacity leads to the next.
+    async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
+        let Prepared { spec, placements, own_price, has_room: _ } = prepared;
+        let (mut refused, mut last) = (Vec::new(), String::new());
+        for placement in placements {
+            if !self.did(task, Deed::Create).await {
+                return;
+            }
+            task.attempt.at = task.recreation.since;
+            let marker = task.recreation.marker.clone();
+            let order = Order { name: &marker, spec, placement };
+            let may_send = || self.pass.may_send(self.store_error);
+            let begun = Instant::now();
+            let answer = self.pass.cloud.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+            task.attempt.response_time = Some(millis(begun.elapsed()));
+            let error = match answer {
+                Ok(replacement) => {
+                    if self.did(task, Deed::Found(replacement.clone())).await {
+                        task.attempt.new_instance_id = Some(replacement);
+                        task.place = format!(" {}", placed(spec, placement, *own_price));
+                        self.await_running(task);
+                    }
+                    return;
+                }
+                Err(error) => error,
+            };
+            match (error.effect, error.kind) {
+                (Effect::NotSent, kind) => {
+                    task.attempt.response_time = None;
+                    if self.did(task, Deed::CreateUnsent).await {
+                        match self.pass.stop.cause() {
+                            Some(_) => task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error)),
+                            None => task.fail(Outcome::Failed, kind, error.to_string()),
+                        }
+                    }
+                    return;
+                }
+                (Effect::Possible, kind) => {
+                    task.fail(Outcome::Unknown, kind, error.to_string());
+                    task.awaits = Awaits::Sign;
+                    return;
+                }
+                (Effect::Refused, ErrorKind::Capacity) => {
+                    refused.push(format!("{} in {}", placement.product_id, placement.cluster_id));
+                    last = error.to_string();
+                }
+                (Effect::Refused, kind) => {
+                    let reason = error.to_string();
+                    if self.did(task, Deed::CreateRefused(reason.clone())).await {
+                        task.fail(Outcome::Failed, kind, reason);
+                    }
+                    return;
+                }
+            }
+        }
+        let reason = format!("no room for {}: {last}", refused.join(", nor "));
+        if self.did(task, Deed::CreateRefused(reason.clone())).await {
+            task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
+        }
+    }
+
+    /// The order delete-first: the specification is safe in the journal before the old instance goes.
+    async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
+        if !self.did(task, Deed::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
+            return;
+        }
+        match self.delete(&task.work.instance.clone(), &mut task.attempt).await {
+            Deletion::Failed | Deletion::Unknown => return,
+            Deletion::Gone | Deletion::Accepted => {}
+        }
+        let until = Instant::now() + self.wait;
+        loop {
+            if let Some(Seen::Gone | Seen::There(Status::Removed)) = self.sight(&task.work.instance).await {
+                break;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.pass.stop.sleep(POLL.min(left)).await.is_err() {
+                return task.end(Outcome::Accepted, "the old instance is being deleted; a later pass creates it anew");
+            }
+        }
+        if self.saw(task, Old::Gone, Successor::None).await {
+            self.create(task, prepared).await;
+        }
+    }
+
+    /// Deletes the old instance, if the replacement runs right now and the old one still does not.
+    async fn delete_old(&self, task: &mut Task<'_>) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        match self.sight(&replacement).await {
+            Some(Seen::There(Status::Running)) => {}
+            Some(Seen::There(status)) => {
+                return task
+                    .end(Outcome::Accepted, format!("replacement {replacement} is {status}; a later pass goes on"));
+            }
+            Some(Seen::Gone) | None => {
+                let reason = format!("replacement {replacement} was not seen; a later pass goes on");
+                return task.end(Outcome::Accepted, reason);
+            }
+        }
+        let old = &task.work.instance;
+        match self.sight(old).await {
+            Some(seen) if seen.is_gone() => {
+                if self.did(task, Deed::DeleteOld).await {
+                    self.close(task).await;
+                }
+                return;
+            }
+            // One that was never told to go is kept.
+            Some(Seen::There(Status::Running)) if matches!(task.recreation.step, Step::Created { kept: None, .. }) => {
+                return task.end(Outcome::Accepted, "the old instance runs again; a later pass decides");
+            }
+            Some(_) => {}
+            None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
+        }
+        if !self.did(task, Deed::DeleteOld).await {
+            return;
+        }
+        match self.delete(&old.clone(), &mut task.attempt).await {
+            Deletion::Gone => {
+                if self.did(task, Deed::DeletionAccepted).await {
+                    self.close(task).await;
+                }
+            }
+            Deletion::Accepted => {
+                if self.did(task, Deed::DeletionAccepted).await {
+                    let reason = format!("replacement {replacement} runs, the old one is being deleted");
+                    task.end(Outcome::Accepted, reason);
+                }
+            }
+            Deletion::Unknown | Deletion::Failed => {}
+        }
+    }
+
+    async fn close(&self, task: &mut Task<'_>) {
+        if self.saw(task, Old::Gone, Successor::Running).await {
+            let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
+            let reason = format!("replaced by {replacement}{}, which runs", task.place);
+            task.end(Outcome::Done, reason);
+        }
+    }
+
+    /// Deletes a replacement that will not do, if that is still so.
+    async fn abandon(&self, task: &mut Task<'_>, why: &Unfit) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        if matches!(task.recreation.step, Step::Created { .. }) {
+            let is_fit_now = match why {
+                Unfit::NotNeeded => {
+                    !matches!(self.sight(&task.work.instance).await, Some(Seen::There(Status::Running)))
+                }
+                Unfit::NotComingUp | Unfit::Failed(_) | Unfit::GivenUp(_) => {
+                    matches!(self.sight(&replacement).await, Some(Seen::There(Status::Running)) | None)
+                }
+            };
+            if is_fit_now {
+                return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
+            }
+        }
+        if !self.did(task, Deed::Abandon(why.to_string())).await {
+            return;
+        }
+        if let Deletion::Gone | Deletion::Accepted = self.delete(&replacement, &mut task.attempt).await {
+            task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
+            task.attempt.new_instance_id = None;
+        }
+    }
+
+    /// Looks at a replacement that comes up, and goes on when it runs.
+    async fn watch(&self, task: &mut Task<'_>) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        match self.sight(&replacement).await {
+            Some(Seen::There(Status::Running)) => {
+                task.awaits = Awaits::Nothing;
+                if self.pass.may_send(self.store_error) {
+                    self.delete_old(task).await;
+                }
+            }
+            Some(Seen::There(status)) if status.is_coming_up() => {}
+            Some(Seen::There(status)) => {
+                task.end(Outcome::Accepted, format!("replacement {replacement} is {status}; a later pass goes on"));
+            }
+            // A new instance may not be visible everywhere yet.
+            Some(Seen::Gone) | None => {
+                task.attempt.reason = format!("replacement {replacement} is not to be seen; a later pass finds out");
+            }
+        }
+    }
+
+    /// Looks for a replacement whose creation was not answered.
+    async fn look_for(&self, task: &mut Task<'_>) {
+        task.awaits = Awaits::Nothing;
+        let reading = self.pass.cloud.named(&task.recreation.marker);
+        let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
+        let Some(found) = found.into_iter().find(|instance| !instance.status.is_going()) else { return };
+        if self.did(task, Deed::Found(found.id.clone())).await {
+            task.attempt.new_instance_id = Some(found.id);
+            self.await_running(task);
+        }
+    }
+
+    /// Deletes an instance. An answer that says nothing, and a refusal for its state, are looked at after a moment: it
+    /// may be going already.
+    async fn delete(&self, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
+        let may_send = || self.pass.may_send(self.store_error);
+        let begun = Instant::now();
+        let answer = self.pass.cloud.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+        attempt.response_time = Some(millis(begun.elapsed()));
+        let error = match answer {
+            Ok(()) => {
+                return match self.sight(id).await {
+                    Some(seen) if seen.is_gone() => Deletion::Gone,
+                    _ => Deletion::Accepted,
+                };
+            }
+            Err(error) => error,
+        };
+        if error.effect == Effect::NotSent {
+            attempt.response_time = None;
+        }
+        let is_open = error.effect == Effect::Possible || error.kind == ErrorKind::State;
+        if is_open && self.pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+            match self.sight(id).await {
+                Some(seen) if seen.is_gone() => return Deletion::Gone,
+                _ => {}
+            }
+        }
+        attempt.reason = error.to_string();
+        attempt.error_kind = Some(error.kind);
+        match (error.effect, self.pass.stop.cause()) {
+            (Effect::Possible, _) => {
+                attempt.outcome = Outcome::Unknown;
+                Deletion::Unknown
+            }
+            (Effect::NotSent, Some(_)) => {
+                attempt.outcome = Outcome::Skipped;
+                attempt.error_kind = None;
+                Deletion::Failed
+            }
+            (Effect::NotSent | Effect::Refused, _) => {
+                attempt.outcome = Outcome::Failed;
+                Deletion::Failed
+            }
+        }
+    }
+
+    /// `None` when it could not be told.
+    async fn sight(&self, id: &InstanceId) -> Option<Seen> {
+        let seen: Result<Option<Instance>, CloudError> = self.pass.unless_stopped(self.pass.cloud.instance(id)).await?;
+        match seen {
+            Ok(Some(instance)) => Some(Seen::There(instance.status)),
+            Ok(None) => Some(Seen::Gone),
+            Err(_) => None,
+        }
+    }
+
+    /// Stores the journal after a deed. `false` ends the task: what is not stored is not done.
+    async fn did(&self, task: &mut Task<'_>, deed: Deed) -> bool {
+        let now = self.pass.clock.now();
+        match task.recreation.clone().apply(deed, now) {
+            Ok(recreation) => self.store(task, recreation).await,
+            Err(illegal) => {
+                task.fail(Outcome::Failed, ErrorKind::State, illegal.to_string());
+                false
+            }
+        }
+    }
+
+    /// Stores the journal after a look.
+    async fn saw(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
+        let sight = Sight { old, successor, bearer: None, now: self.pass.clock.now() };
+        let recreation = task.recreation.clone().see(&sight);
+        self.store(task, recreation).await
+    }
+
+    async fn store(&self, task: &mut Task<'_>, recreation: Recreation) -> bool {
+        let recreation = Recreation { pass: self.pass.job_id.to_owned(), ..recreation };
+        let change = Change::Journal(task.work.instance.clone(), Some(recreation.clone()));
+        if let Err(error) = self.pass.commit(vec![change]).await {
+            self.store_error.borrow_mut().get_or_insert(error);
+            task.fail_unrecorded();
+            return false;
+        }
+        self.pass.reporter.event(Event::Journaled { instance: &task.work.instance, recreation: &recreation });
+        task.recreation = recreation;
+        true
+    }
+}
+
+impl Task<'_> {
+    /// A step could not be stored. What was sent before it stands in the journal.
+    fn fail_unrecorded(&mut self) {
+        self.awaits = Awaits::Nothing;
+        let sent = self.attempt.response_time.is_some();
+        self.attempt.outcome = if sent { Outcome::Unknown } else { Outcome::Skipped };
+        self.attempt.reason = "the store failed; the next pass goes on from what it holds".into();
+    }
+}

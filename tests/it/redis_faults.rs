@@ -1,0 +1,117 @@
+//! Redis in trouble while a pass migrates and recreates: nothing is done to the provider that is not recorded, and when
+//! Redis is well again, with or without its memory, the next passes bring every instance to one successor.
+
+use novita_sim::{Op, Spec, World};
+
+use crate::harness::{Kind, MINUTE, Stage, side_by_side};
+use crate::redis_server::RedisServer;
+use crate::successors::{deleted_last, each_has_one, nothing_twice, quick, recorded_before};
+
+/// What happens to the server, how it is well again, and how the pass must end.
+struct Blow {
+    what: &'static str,
+    strike: fn(&mut RedisServer),
+    heal: fn(&mut RedisServer),
+    code: i32,
+}
+
+const BLOWS: [Blow; 10] = [
+    Blow { what: "restarted, empty", strike: RedisServer::restart, heal: |_| {}, code: 4 },
+    Blow { what: "killed", strike: RedisServer::kill, heal: RedisServer::restart, code: 4 },
+    Blow { what: "flushed", strike: |redis| drop(redis.raw(&["FLUSHALL"])), heal: |_| {}, code: 4 },
+    Blow { what: "lease gone", strike: |redis| drop(redis.raw(&["DEL", "respot:lease"])), heal: |_| {}, code: 4 },
+    Blow {
+        what: "lease of another pass",
+        strike: |redis| drop(redis.raw(&["SET", "respot:lease", "migration-job-x", "PX", "60000"])),
+        heal: |_| {},
+        code: 4,
+    },
+    Blow {
+        what: "read-only",
+        strike: |redis| drop(redis.raw(&["REPLICAOF", "127.0.0.1", "1"])),
+        heal: |redis| drop(redis.raw(&["REPLICAOF", "NO", "ONE"])),
+        code: 4,
+    },
+    Blow {
+        what: "without the right to write",
+        strike: |redis| drop(redis.raw(&["ACL", "SETUSER", "default", "-@write"])),
+        heal: |redis| drop(redis.raw(&["ACL", "SETUSER", "default", "+@all"])),
+        code: 4,
+    },
+    Blow {
+        what: "out of memory",
+        strike: |redis| drop(redis.raw(&["CONFIG", "SET", "maxmemory", "1"])),
+        heal: |redis| drop(redis.raw(&["CONFIG", "SET", "maxmemory", "0"])),
+        code: 4,
+    },
+    Blow { what: "standing still", strike: |redis| redis.freeze(), heal: |redis| redis.thaw(), code: 4 },
+    Blow { what: "slow", strike: |redis| drop(redis.raw(&["CLIENT", "PAUSE", "3000", "ALL"])), heal: |_| {}, code: 0 },
+];
+
+impl std::fmt::Debug for Blow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.what)
+    }
+}
+
+/// The moment: an answer is on its way, or all that is missing is that the replacements run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Answer(Op),
+    Waiting,
+}
+
+#[test]
+fn redis_in_trouble_in_the_middle_of_a_pass() {
+    let answers = [Op::List, Op::Get, Op::Create, Op::Migrate, Op::Delete].map(Moment::Answer);
+    let moments = answers.into_iter().chain([Moment::Waiting]);
+    let rows: Vec<(Moment, &Blow)> = moments.flat_map(|at| BLOWS.iter().map(move |blow| (at, blow))).collect();
+    side_by_side(&rows, 20, |(moment, blow)| struck(*moment, blow));
+}
+
+fn struck(moment: Moment, blow: &Blow) {
+    let mut world = quick(9);
+    if moment == Moment::Waiting {
+        // Long enough for the blow to come before the replacements, also on a machine with other things to do.
+        world.rules_mut().create_step_ms = 700;
+    }
+    let names = ["stuck-0", "stuck-1", "down-0", "down-1"].map(ToOwned::to_owned);
+    for name in &names {
+        let is_stuck = name.starts_with("stuck");
+        world.add(if is_stuck { Spec::stuck(name, 600_000) } else { Spec::exited(name) });
+    }
+    let mut stage = Stage::new(Kind::Redis, world);
+    if let Moment::Answer(op) = moment {
+        stage.fault(&format!("{}:delay=1000", op.as_str()));
+    }
+    // One call at a time, so that all that comes after the blow is new.
+    let wait = if moment == Moment::Waiting { "3000" } else { "300" };
+    let call = stage.call("run -o json").env("MIGRATION_MAX_CONCURRENT", "1");
+    let run = call.env("MIGRATION_RECREATE_WAIT_MS", wait).spawn();
+    stage.until("it is in the middle", |world| match moment {
+        Moment::Answer(op) => world.calls(op) > 0,
+        // The last of the migrations was answered, so the pass looks once at the replacements, and waits.
+        Moment::Waiting => world.applied(Op::Migrate) == 2 && world.calls(Op::Get) >= 4,
+    });
+    recorded_before(&stage);
+    (blow.strike)(stage.redis.as_mut().expect("a server"));
+    let log = stage.provider.with(|world| world.log().to_vec());
+    let output = run.wait().ends_with(blow.code);
+    if blow.code == 4 {
+        assert_eq!(output.json()["error"]["kind"], "store");
+        assert_eq!(stage.provider.with(|world| world.log().to_vec()), log, "nothing was done after the blow");
+    }
+    stage.provider.with(World::clear_faults);
+    (blow.heal)(stage.redis.as_mut().expect("a server"));
+    stage.end_lease();
+    for _ in 0..4 {
+        stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "300").output().ends_with(0);
+        stage.provider.advance(5 * MINUTE);
+    }
+    stage.provider.with(|world| {
+        each_has_one(world, &names);
+        nothing_twice(world);
+        deleted_last(world);
+    });
+    assert_eq!(stage.status()["inFlight"]["recreations"], 0);
+}

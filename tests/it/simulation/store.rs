@@ -1,0 +1,252 @@
+//! A store in memory that can be flushed, rolled back, shaken and lied to. It keeps the contract of stores (the suite of
+//! `store_contract` runs on it), and it notes every commit, so that a judge can ask what was recorded when.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use novita_sim::DAWN_MS;
+use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
+use tokio::task::yield_now;
+use tokio::time::Instant;
+
+/// What is stored. Times are tokio's, which a simulation pauses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Content {
+    values: HashMap<String, (String, Option<Instant>)>,
+    maps: HashMap<String, HashMap<String, String>>,
+}
+
+impl Content {
+    fn value(&self, key: &str) -> Option<&String> {
+        let (value, until) = self.values.get(key)?;
+        until.is_none_or(|until| Instant::now() < until).then_some(value)
+    }
+
+    fn apply(&mut self, write: &Write) {
+        match write.clone() {
+            Write::Set { key, value, life } => {
+                self.values.insert(key, (value, life.map(|life| Instant::now() + life)));
+            }
+            Write::Delete { key } => drop(self.values.remove(&key)),
+            Write::MapSet { map, field, value } => drop(self.maps.entry(map).or_default().insert(field, value)),
+            Write::MapDelete { map, field } => drop(self.maps.entry(map).or_default().remove(&field)),
+            Write::MapTrim { map, keep } => {
+                let map = self.maps.entry(map).or_default();
+                let mut fields: Vec<String> = map.keys().cloned().collect();
+                fields.sort_unstable();
+                for field in fields.iter().rev().skip(keep) {
+                    map.remove(field);
+                }
+            }
+        }
+    }
+}
+
+/// An intent to create that was stored: the replacement's name and when, in Unix milliseconds of the world.
+pub(super) type Intent = (String, i64);
+
+/// How the store behaves.
+#[derive(Debug, Default)]
+struct Mood {
+    /// This share of operations fails, in percent, half of them after their work.
+    percent: u8,
+    /// Everything fails after so many commits.
+    dies_after: Option<usize>,
+    /// A broken build: commits that hold an intent to create reach the store one operation late.
+    late_intents: bool,
+}
+
+/// The store. Clones share the content.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    content: Rc<RefCell<Content>>,
+    mood: Rc<RefCell<Mood>>,
+    chance: Rc<RefCell<fastrand::Rng>>,
+    /// The content after each commit.
+    pub(super) versions: Rc<RefCell<Vec<Content>>>,
+    /// Whether `versions` is kept.
+    pub(super) keeps_versions: Rc<RefCell<bool>>,
+    /// Every intent that was stored.
+    pub(super) intents: Rc<RefCell<Vec<Intent>>>,
+    late: Rc<RefCell<Vec<Write>>>,
+    born: Instant,
+}
+
+impl Memory {
+    /// An empty store.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            content: Rc::default(),
+            mood: Rc::default(),
+            chance: Rc::new(RefCell::new(fastrand::Rng::with_seed(seed ^ 0xdead))),
+            versions: Rc::default(),
+            keeps_versions: Rc::default(),
+            intents: Rc::default(),
+            late: Rc::default(),
+            born: Instant::now(),
+        }
+    }
+
+    /// From now on this share of operations fails, in percent.
+    pub(super) fn shake(&self, percent: u8) {
+        self.mood.borrow_mut().percent = percent;
+    }
+
+    /// Everything fails after so many more commits.
+    pub(super) fn die_after(&self, commits: Option<usize>) {
+        self.mood.borrow_mut().dies_after = commits;
+    }
+
+    /// See `Mood::late_intents`.
+    pub(super) fn delay_intents(&self) {
+        self.mood.borrow_mut().late_intents = true;
+    }
+
+    /// Everything is forgotten.
+    pub(super) fn flush(&self) {
+        *self.content.borrow_mut() = Content::default();
+    }
+
+    /// The content is this now.
+    pub(super) fn restore(&self, content: Content) {
+        *self.content.borrow_mut() = content;
+    }
+
+    fn now_ms(&self) -> i64 {
+        DAWN_MS + i64::try_from(self.born.elapsed().as_millis()).unwrap()
+    }
+
+    fn note(&self, writes: &[Write]) {
+        for write in writes {
+            if let Some(marker) = intent(write) {
+                self.intents.borrow_mut().push((marker, self.now_ms()));
+            }
+        }
+        if *self.keeps_versions.borrow() {
+            self.versions.borrow_mut().push(self.content.borrow().clone());
+        }
+    }
+
+    fn holds(&self, lease: &Lease) -> bool {
+        self.content.borrow().value(lease.key()).is_some_and(|holder| holder == lease.token())
+    }
+
+    fn write(&self, lease: &Lease, writes: &[Write], release: bool) -> Result<(), StoreError> {
+        if !self.holds(lease) {
+            return Err(StoreError::LeaseLost);
+        }
+        if self.mood.borrow().late_intents && writes.iter().any(|write| intent(write).is_some()) {
+            self.late.borrow_mut().extend_from_slice(writes);
+            return Ok(());
+        }
+        self.deliver_late();
+        for write in writes {
+            self.content.borrow_mut().apply(write);
+        }
+        self.note(writes);
+        if release {
+            self.content.borrow_mut().values.remove(lease.key());
+        }
+        Ok(())
+    }
+
+    fn deliver_late(&self) {
+        let late = std::mem::take(&mut *self.late.borrow_mut());
+        for write in &late {
+            self.content.borrow_mut().apply(write);
+        }
+        if !late.is_empty() {
+            self.note(&late);
+        }
+    }
+
+    /// Gives a failure and a crash a place to happen on either side of the work.
+    async fn around<T>(&self, is_commit: bool, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let down = |detail: &str| StoreError::Unreachable { store: "memory".into(), detail: detail.into() };
+        let fails = || self.chance.borrow_mut().u8(0..100) < self.mood.borrow().percent / 2;
+        yield_now().await;
+        if fails() {
+            return Err(down("as told"));
+        }
+        if let Some(left) = &mut self.mood.borrow_mut().dies_after {
+            if *left == 0 {
+                return Err(down("for good"));
+            }
+            *left -= usize::from(is_commit);
+        }
+        let done = work()?;
+        yield_now().await;
+        if fails() { Err(down("after its work")) } else { Ok(done) }
+    }
+}
+
+/// The replacement's name, if this write stores an intent to create.
+fn intent(write: &Write) -> Option<String> {
+    let Write::MapSet { map, field: _, value } = write else { return None };
+    let record: serde_json::Value = serde_json::from_str(value).unwrap();
+    (map == "recreations" && record["step"] == "intent").then(|| record["marker"].as_str().unwrap().to_owned())
+}
+
+impl StoreRead for Memory {
+    async fn read(&self, queries: &[Query]) -> Result<Vec<Answer>, StoreError> {
+        self.around(false, || {
+            let content = self.content.borrow();
+            let map = |name: &String| content.maps.get(name).cloned().unwrap_or_default();
+            let answer = |query: &Query| match query {
+                Query::Values(keys) => Answer::Values(keys.iter().map(|key| content.value(key).cloned()).collect()),
+                Query::Map(name) => Answer::Map(map(name).into_iter().collect()),
+                Query::Fields(name) => Answer::Fields(map(name).into_keys().collect()),
+                Query::MapValues { map: name, fields } => {
+                    let map = map(name);
+                    Answer::Values(fields.iter().map(|field| map.get(field).cloned()).collect())
+                }
+            };
+            Ok(queries.iter().map(answer).collect())
+        })
+        .await
+    }
+
+    fn label(&self) -> String {
+        "memory".into()
+    }
+}
+
+impl StoreWrite for Memory {
+    async fn acquire(&self, key: &str, token: &str) -> Result<Acquired, StoreError> {
+        let asked_at = Instant::now();
+        self.around(false, || {
+            let mut content = self.content.borrow_mut();
+            if let Some(holder) = content.value(key).filter(|holder| *holder != token) {
+                return Ok(Acquired::HeldBy { token: holder.clone() });
+            }
+            content.apply(&Write::Set { key: key.into(), value: token.into(), life: Some(LEASE_LIFE) });
+            Ok(Acquired::Granted(Lease::granted(key, token, asked_at)))
+        })
+        .await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+        let asked_at = Instant::now();
+        self.around(false, || {
+            if !self.holds(lease) {
+                return Err(StoreError::LeaseLost);
+            }
+            let life: Option<Duration> = Some(LEASE_LIFE);
+            let renewal = Write::Set { key: lease.key().into(), value: lease.token().into(), life };
+            self.content.borrow_mut().apply(&renewal);
+            lease.renewed(asked_at);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn commit(&self, lease: &Lease, writes: &[Write]) -> Result<(), StoreError> {
+        self.around(true, || self.write(lease, writes, false)).await
+    }
+
+    async fn commit_and_release(&self, lease: Lease, writes: &[Write]) -> Result<(), StoreError> {
+        self.around(true, || self.write(&lease, writes, true)).await
+    }
+}

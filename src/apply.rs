@@ -9,7 +9,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::core::summary::Attempt;
+use crate::core::model::{InstanceId, Timestamp};
+use crate::core::summary::{Action, Attempt, Outcome};
 use crate::report::Reporter;
 use crate::stop::{Cause, Stop};
 use crate::store::records::{self, Change, Mode};
@@ -91,5 +92,20 @@ impl<C, S> Pass<'_, C, S> {
             _ = self.stop.given() => None,
             done = work => Some(done),
         }
+    }
+}
+
+/// An action of which nothing is known yet.
+fn attempt(id: &InstanceId, name: &str, action: Action, at: Timestamp) -> Attempt {
+    Attempt {
+        instance_id: id.clone(),
+        instance_name: name.to_owned(),
+        action,
+        outcome: Outcome::Skipped,
+        reason: String::new(),
+        error_kind: None,
+        new_instance_id: None,
+        response_time: None,
+        at,
     }
 }

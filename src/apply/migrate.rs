@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Applied, FirstStoreError, LOOK_DELAY, Pass};
+use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
 use crate::core::ledger::{Call, InFlight, KnownJob};
 use crate::core::model::{Instance, InstanceId, Job, JobIndex, Status, Timestamp, millis};
 use crate::core::settle::is_new;
@@ -165,7 +165,7 @@ fn judge<'a, C, S>(
     response_time: Option<i64>,
     answer: Result<(), CloudError>,
 ) -> Called<'a> {
-    let attempt = attempt(migration, called_at);
+    let attempt = attempt(&migration.instance.id, &migration.instance.name, Action::Migrate, called_at);
     let Err(error) = answer else {
         let reason = match pass.mode {
             Mode::Real => migration.reason.clone(),
@@ -191,22 +191,10 @@ fn judge<'a, C, S>(
     Called { migration, attempt, doubt }
 }
 
-fn attempt(migration: &Migration<'_>, at: Timestamp) -> Attempt {
-    Attempt {
-        instance_id: migration.instance.id.clone(),
-        instance_name: migration.instance.name.to_string(),
-        action: Action::Migrate,
-        outcome: Outcome::Skipped,
-        reason: String::new(),
-        error_kind: None,
-        new_instance_id: None,
-        response_time: None,
-        at,
-    }
-}
-
 fn not_begun<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
-    Attempt { reason: pass.why_not_begun(store_error).into(), ..attempt(migration, pass.clock.now()) }
+    let Instance { id, name, .. } = migration.instance;
+    let attempt = attempt(id, name, Action::Migrate, pass.clock.now());
+    Attempt { reason: pass.why_not_begun(store_error).into(), ..attempt }
 }
 
 /// Looks once at what became of the calls in doubt. What cannot be told now is settled by a later pass.

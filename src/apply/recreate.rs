@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::{Applied, FirstStoreError, LOOK_DELAY, Pass};
+use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
 use crate::core::journal::{Deed, Next, Old, Recreation, Sight, Step, Successor, Unfit};
 use crate::core::model::{Instance, InstanceId, Status, Timestamp, millis};
 use crate::core::recreate::{Obstacle, Prepared, placed};
@@ -174,20 +174,6 @@ impl<'a> Task<'a> {
     fn fail(&mut self, outcome: Outcome, kind: ErrorKind, reason: impl Into<String>) {
         self.end(outcome, reason);
         self.attempt.error_kind = Some(kind);
-    }
-}
-
-fn attempt(id: &InstanceId, name: &str, action: Action, at: Timestamp) -> Attempt {
-    Attempt {
-        instance_id: id.clone(),
-        instance_name: name.to_owned(),
-        action,
-        outcome: Outcome::Skipped,
-        reason: String::new(),
-        error_kind: None,
-        new_instance_id: None,
-        response_time: None,
-        at,
     }
 }
 

@@ -27,6 +27,9 @@ use crate::stop::{Cause, Stop};
 use crate::store::records::{self, Change, Mode, Opening};
 use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
 
+/// So long before its deadline a pass no longer waits for replacements.
+const TIME_TO_CLOSE: Duration = Duration::from_secs(10);
+
 /// What a pass may do.
 #[derive(Clone, Debug)]
 pub struct Rules<'a> {
@@ -169,7 +172,7 @@ pub async fn run<C: CloudWrite, S: StoreWrite>(
         Err(failure) => return Err(give_up(store, lease, failure).await),
     };
     let worked = tokio::select! {
-        worked = work(&pass, rules, &mut open) => worked,
+        worked = work(&pass, rules, deadline, &mut open) => worked,
         () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
         () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
     };
@@ -212,6 +215,7 @@ struct Open {
 async fn work<C: CloudWrite, S: StoreWrite>(
     pass: &Pass<'_, C, S>,
     rules: &Rules<'_>,
+    deadline: Instant,
     open: &mut Open,
 ) -> Result<(), Failure> {
     let looking = async {
@@ -245,12 +249,17 @@ async fn work<C: CloudWrite, S: StoreWrite>(
     pass.reporter.event(Event::ActionsBegin { count });
     // The wait for replacements comes last, so that it delays no migration.
     let mut attempts = recreate::retire(pass, &extras).await;
-    let underway = recreate::begin(pass, &works, rules.workers, rules.recreate_wait).await;
+    // To wait is no work that a deadline would have to cut off.
+    let wait = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        rules.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
+    };
+    let underway = recreate::begin(pass, &works, rules.workers, wait()).await;
     let migrated = match underway.store_error() {
         Some(_) => Applied::default(),
         None => migrate::migrate(pass, &migrations, rules.workers, snapshot.taken_at - JOBS_WINDOW).await,
     };
-    let recreated = recreate::finish(pass, underway, rules.workers, rules.recreate_wait).await;
+    let recreated = recreate::finish(pass, underway, rules.workers, wait()).await;
     pass.reporter.event(Event::ActionsEnd);
     attempts.extend(recreated.attempts);
     attempts.extend(migrated.attempts);

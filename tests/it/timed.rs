@@ -115,6 +115,29 @@ fn nothing_is_sent_without_the_right_to_write() {
     }
 }
 
+/// Waiting for replacements is no work: it ends before the deadline does, and the pass is no failure.
+#[test]
+fn the_wait_for_replacements_stays_within_the_deadline() {
+    in_virtual_time(async {
+        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+        let mut world = World::new(72);
+        world.add(Spec::stuck("a", 600_000).id("a"));
+        world.rules_mut().stuck_creates = 1.0;
+        let provider = InProcess::new(world);
+        let store = SqliteStore::in_memory(clock).unwrap();
+        let policy = Policy::default();
+        let (deadline, recreate_wait) = (Duration::from_secs(60), Duration::from_secs(600));
+        let rules = Rules { deadline, recreate_wait, ..Rules::of(&policy, Mode::Real) };
+        let ran = pass::run(&Client::new(provider.clone()), &store, &rules, clock, &Stop::default(), &Silent).await;
+        let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
+        assert_eq!(ended.execution.status.as_str(), "completed");
+        assert_eq!(ended.attempts[0].outcome.as_str(), "accepted");
+        let took = ended.execution.duration.unwrap();
+        assert!((40_000..60_000).contains(&took), "{took} ms");
+        assert_eq!(provider.world().applied(Op::Create), 1);
+    });
+}
+
 /// Makes one pass over two failed migrations; says how many replacements were made, and how many old instances deleted.
 async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));

@@ -1,5 +1,5 @@
-//! A store in memory that can be flushed, rolled back, shaken and lied to. It keeps the contract of stores (the suite of
-//! `store_contract` runs on it), and it notes every commit, so that a judge can ask what was recorded when.
+//! A store in memory that can be flushed, rolled back, shaken and lied to. It notes every commit, so that
+//! a judge can ask what was recorded when.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -2,16 +2,24 @@
 //!
 //! The intent is stored before the call, so that no crash causes a second one.
 
+pub mod audit;
 pub mod migrate;
 pub mod recreate;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
+
+use self::audit::{Audit, Ticket};
 use crate::clock::Clock;
+use crate::core::audit::WriteCall;
 use crate::core::model::{InstanceId, Timestamp};
+use crate::core::outbox::{Connections, Happened};
 use crate::core::summary::{Action, Attempt, Outcome};
-use crate::report::Reporter;
+use crate::novita::{CloudError, CloudRead};
+use crate::report::{Event, Reporter};
 use crate::stop::{Cause, Stop};
 use crate::store::records::{self, Change, Mode};
 use crate::store::{Lease, StoreError, StoreWrite};
@@ -19,6 +27,9 @@ use crate::store::{Lease, StoreError, StoreWrite};
 /// The wait before looking at the result of a call whose answer says nothing: the provider was seen to refuse an
 /// action that it had carried out, and to show it two seconds later (`novita-api.md` section 1.3).
 const LOOK_DELAY: Duration = Duration::from_secs(2);
+
+/// The longest time that is spent on asking where instances can be reached.
+const PATIENCE_WITH_DETAILS: Duration = Duration::from_secs(5);
 
 /// What a pass works with.
 #[derive(Clone, Copy)]
@@ -39,6 +50,10 @@ pub struct Pass<'a, C, S> {
     pub job_id: &'a str,
     /// Whether it is a rehearsal.
     pub mode: Mode,
+    /// What it wrote to the provider.
+    pub audit: &'a Audit,
+    /// Whether somebody wants to be told what happens.
+    pub tells: bool,
 }
 
 /// What became of the actions.
@@ -54,8 +69,13 @@ pub struct Applied {
 type FirstStoreError = RefCell<Option<StoreError>>;
 
 impl<C, S: StoreWrite> Pass<'_, C, S> {
-    /// Stores changes under the lease. A lost lease ends the pass for all its workers.
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    /// Stores changes under the lease, and with them what is new in the audit trail. A lost lease ends the pass for all
+    /// its workers.
+    ///
+    /// # Errors
+    /// As [`StoreWrite::commit`].
+    pub async fn commit(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {
+        changes.extend(self.audit.unsaved());
         let writes = records::writes(changes, self.mode, self.clock.now());
         let committed = self.store.commit(self.lease, &writes).await;
         if committed == Err(StoreError::LeaseLost) {
@@ -65,7 +85,48 @@ impl<C, S: StoreWrite> Pass<'_, C, S> {
     }
 }
 
+impl<C: CloudRead, S> Pass<'_, C, S> {
+    /// Where instances can be reached, as far as the provider says so within five seconds. Nobody is asked
+    /// when nobody wants to know.
+    pub async fn connections(&self, ids: &[&InstanceId], at_once: usize) -> HashMap<InstanceId, Connections> {
+        let known = RefCell::new(HashMap::new());
+        if self.tells && !ids.is_empty() {
+            let asking = stream::iter(ids).for_each_concurrent(at_once, async |id| {
+                if let Ok(found) = self.cloud.connections(id).await {
+                    known.borrow_mut().insert((*id).clone(), found);
+                }
+            });
+            // What is not known in time is left out of the event.
+            let _ = tokio::time::timeout(PATIENCE_WITH_DETAILS, self.unless_stopped(asking)).await;
+        }
+        known.into_inner()
+    }
+}
+
 impl<C, S> Pass<'_, C, S> {
+    /// The change that tells of something, if somebody wants to be told.
+    #[must_use]
+    pub fn tell(&self, happened: &Happened<'_>) -> Option<Change> {
+        self.tell_as(happened, new_event_id(self.clock.now()))
+    }
+
+    /// The same under an id that others come to as well.
+    #[must_use]
+    pub fn tell_as(&self, happened: &Happened<'_>, id: String) -> Option<Change> {
+        self.tells.then(|| Change::Send(happened.outgoing(id)))
+    }
+
+    /// Puts a write to the provider on record; what is committed next takes it along, and only then it is sent.
+    fn about_to(&self, call: WriteCall, id: &InstanceId, name: &str) -> Ticket {
+        self.audit.begin(call, id, name, self.clock.now())
+    }
+
+    /// Puts its end on record.
+    fn answered(&self, ticket: Ticket, answer: Result<Option<&InstanceId>, &CloudError>, response_time: i64) {
+        let write = self.audit.end(ticket, answer, response_time);
+        self.reporter.event(Event::Wrote { job_id: self.job_id, write: &write });
+    }
+
     /// Asked before every sending: nothing new is begun by a pass that was stopped, lost its lease or its memory.
     fn may_send(&self, store_error: &FirstStoreError) -> bool {
         if !self.lease.is_valid() {
@@ -93,6 +154,12 @@ impl<C, S> Pass<'_, C, S> {
             done = work => Some(done),
         }
     }
+}
+
+/// An event's id: the time, then chance. Sorts by time.
+#[must_use]
+pub fn new_event_id(now: Timestamp) -> String {
+    format!("evt_{}", ulid::Ulid::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), fastrand::u128(..)))
 }
 
 /// An action of which nothing is known yet.

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Brings reclaimed GPU spot instances back. One shot per invocation: schedule it with cron, systemd or a CronJob.
 #[derive(Debug, Parser)]
-#[command(name = "respot", version, after_help = AFTER_HELP)]
+#[command(name = "respot", version, after_help = after_help(), disable_help_flag = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -16,11 +18,42 @@ pub struct Cli {
     pub global: Global,
 }
 
-const AFTER_HELP: &str = "\
-Exit codes: 0 done or nothing to do, 1 some actions failed, 2 usage or configuration, 3 provider, 4 state store, \
-5 refused as unsafe, 6 deadline or signal, 10 there is something to do (dry-run --detailed-exit-code).
+impl Cli {
+    /// The same, if the command can print in the format that is asked for.
+    ///
+    /// # Errors
+    /// An error of usage that names the command that can.
+    pub fn checked(self) -> Result<Self, clap::Error> {
+        let (format, able) = match (self.global.output, &self.command) {
+            (Some(OutputFormat::Prometheus), command) if !matches!(command, Command::Status { .. }) => {
+                ("prometheus", "status")
+            }
+            (Some(OutputFormat::Csv), command) if !matches!(command, Command::History(_)) => ("csv", "history"),
+            _ => return Ok(self),
+        };
+        let message = format!("--output {format} is for respot {able} alone");
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+}
 
-Settings come from flags, the environment and a file, in this order; see the README for all of them.";
+/// The exit codes, for help texts and the man page; `commands::Exit` is what they are made of.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "done or nothing to do"),
+    (1, "some actions failed"),
+    (2, "usage or configuration"),
+    (3, "provider"),
+    (4, "state store"),
+    (5, "refused as unsafe"),
+    (6, "deadline or signal"),
+    (10, "there is something to do (dry-run --detailed-exit-code)"),
+];
+
+fn after_help() -> String {
+    let codes: Vec<String> = EXIT_CODES.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
+    let settings =
+        "Settings come from flags, the environment and a file, in this order; see `respot man` for all of them.";
+    format!("Exit codes: {}.\n\n{settings}", codes.join(", "))
+}
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -38,14 +71,35 @@ pub enum Command {
     },
     /// The second half alone: failed and stuck migrations are recreated, open recreations resumed
     CheckFailed(PassArgs),
-    /// Past passes, newest first
+    /// Past passes, newest first; or the life of one instance
     History(HistoryArgs),
+    /// Why an instance was, or was not, acted on: every rule with its facts; writes nothing anywhere
+    Explain {
+        /// Its id or name; also of one that was replaced
+        instance: String,
+        /// What the pass may do.
+        #[command(flatten)]
+        pass: PassArgs,
+    },
     /// Health, last and next pass, statistics, what is in flight
     Status {
         /// Exit with 1 unless healthy
         #[arg(long)]
         check: bool,
     },
+    /// Checks settings, key, API, clock, store and receivers, and says how to mend what is wrong
+    Doctor {
+        /// Send the webhook a signed test event; without this it is only connected to
+        #[arg(long)]
+        send_test_event: bool,
+    },
+    /// Completions for a shell, to stdout
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// The man page, to stdout
+    Man,
 }
 
 impl Command {
@@ -53,8 +107,10 @@ impl Command {
     #[must_use]
     pub fn pass(&self) -> Option<&PassArgs> {
         match self {
-            Self::Run(pass) | Self::DryRun { pass, .. } | Self::CheckFailed(pass) => Some(pass),
-            Self::History(_) | Self::Status { .. } => None,
+            Self::Run(pass) | Self::DryRun { pass, .. } | Self::CheckFailed(pass) | Self::Explain { pass, .. } => {
+                Some(pass)
+            }
+            Self::History(_) | Self::Status { .. } | Self::Doctor { .. } | Self::Completions { .. } | Self::Man => None,
         }
     }
 }
@@ -88,25 +144,32 @@ pub struct PassArgs {
     pub retry_quarantined: bool,
 }
 
+/// So many passes `history` shows unless told otherwise.
+pub const DEFAULT_LIMIT: usize = 20;
+
 /// Options of `history`.
 #[derive(Args, Clone, Debug)]
 pub struct HistoryArgs {
     /// Show at most N passes
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
     pub limit: usize,
     /// Pass over the N newest
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub offset: usize,
-    /// Only passes that began within this time, for example 24h
+    /// Only what happened within this time, for example 24h
     #[arg(long, value_name = "DURATION")]
     pub since: Option<humantime::Duration>,
-    /// Only passes that acted on the instance with this name or id
+    /// The life of the instance with this name or id, oldest first, under all ids it ever had
     #[arg(long, value_name = "INSTANCE")]
     pub instance: Option<String>,
+    /// Every call of these passes that changed something at the provider, one line each (JSON always has them)
+    #[arg(long, conflicts_with = "instance")]
+    pub writes: bool,
 }
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Read settings from this file (RESPOT_CONFIG)
     #[arg(long, global = true, value_name = "FILE")]
@@ -114,7 +177,7 @@ pub struct Global {
     /// Where to remember: redis://…, rediss://… or sqlite:PATH (REDIS_URL)
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
-    /// How to print data
+    /// How to print data; prometheus is for status alone, csv for history alone
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<OutputFormat>,
     /// Only errors on stderr, no table after a pass
@@ -132,6 +195,9 @@ pub struct Global {
     /// Decide and record as if it were then
     #[arg(long, global = true, hide = true, value_name = "RFC3339")]
     pub now: Option<String>,
+    /// Print help
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    pub help: Option<bool>,
 }
 
 /// How data is printed.
@@ -141,6 +207,10 @@ pub enum OutputFormat {
     Table,
     /// For scripts: one JSON document.
     Json,
+    /// For Prometheus: metrics as text; `status` alone has them.
+    Prometheus,
+    /// For spreadsheets: `history` alone.
+    Csv,
 }
 
 /// When colour is used.

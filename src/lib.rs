@@ -11,8 +11,8 @@
 //! it out.
 //!
 //! ```text
-//! settings -> lease -> observe ---> plan ---> check ---> survey ---> settle ---> apply ---> record
-//!                      Snapshot     Plan      Unsafe?    Prepared                Attempts   Execution
+//! settings -> lease -> observe ---> plan ---> check ---> survey ---> settle ---> apply ---> record ---> tell
+//!                      Snapshot     Plan      Unsafe?    Prepared   Tidings    Attempts   Execution   Outgoing
 //!                      Ledger       one verdict an instance, each with its reason
 //! ```
 //!
@@ -23,6 +23,16 @@
 //!
 //! `apply` sends what recreations can send at once, then the migrations, and waits for replacements last: a wait of two
 //! minutes should not delay the migration of what was reclaimed meanwhile.
+//!
+//! # What is told
+//!
+//! [`core::tidings`] names what a look brought to light; it becomes an event in the same commit as the change that makes
+//! it old news, so that neither a crash nor a second look loses or doubles it. [`notify`] delivers events when the pass
+//! is recorded and before its lease is given back, since what was taken must be struck off under the lease. Everything
+//! else that is told (ping, metrics, the termination message) is told by the command, when the lease is free again.
+//!
+//! Every write to the provider is on record before it is sent, [`apply::audit`]: an entry travels with the commit that
+//! allows the call, its end with the next one.
 //!
 //! # A recreation
 //!
@@ -49,27 +59,32 @@
 //!
 //! # The modules, in reading order
 //!
-//! * [`core`]: the world as values, the policy, the plan, the summary. Pure.
+//! * [`core`]: the world as values, the policy, the plan, the summary. Pure. [`core::plan::rules`] is the order of a
+//!   verdict; [`core::explain`] goes through the same rules to the end, [`core::life`] tells what happened before.
 //! * [`novita`]: the provider. Its client works on a [`novita::transport::Transport`], so that a stand-in takes the
 //!   network's place *below* paging, retries and pacing: a simulation exercises the code that production runs, where a
 //!   stand-in for the whole client would not.
 //! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in
 //!   [`store::records`], for both stores. Two dumb stores and one clever layer, since two clever stores would drift.
 //! * [`apply`]: carries out a plan: [`apply::migrate`], [`apply::recreate`].
-//! * [`report`]: events become log lines and progress; documents for people and for scripts.
+//! * [`notify`]: who is told, apart from the log.
+//! * [`report`]: events become log lines and progress; documents for people, for scripts and for Prometheus.
 //! * [`commands`]: from settings to an exit code.
-//! * [`settings`], [`cli`], [`clock`], [`stop`]: the edges.
+//! * [`settings`], [`cli`], [`clock`], [`stop`], [`tls`]: the edges.
 //!
-//! Imports point one way: `main -> commands -> apply -> { novita, store, report } -> core`, siblings do not import each
-//! other; the small edges `clock` and `stop` may be used by all but `core`. A test reads the sources and keeps it so.
+//! Imports point one way: `main -> commands -> { apply, notify } -> { novita, store, report } -> core`, siblings do not
+//! import each other; the small edges `clock`, `stop` and `tls` may be used by all but `core`. A test reads the sources
+//! and keeps it so.
 
 pub mod apply;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod core;
+pub mod notify;
 pub mod novita;
 pub mod report;
 pub mod settings;
 pub mod stop;
 pub mod store;
+pub mod tls;

@@ -6,14 +6,14 @@ use clap::Parser;
 use respot::cli::{Cli, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
-use respot::commands::{Failure, Output, dispatch};
+use respot::commands::{Failure, Output, dispatch, generated};
 use respot::report::{self, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let (result, json, lines) = match Cli::try_parse_from(&arguments) {
+    let (result, json, lines) = match Cli::try_parse_from(&arguments).and_then(Cli::checked) {
         Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json), start::log_format(&cli)),
         Err(error) if !error.use_stderr() => {
             report::print(&error.render().to_string());
@@ -37,10 +37,13 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> Result<Output, Failure> {
+    if let Some(output) = generated::without_settings(&cli.command) {
+        return Ok(output);
+    }
     let settings = Settings::load(cli, &Environment::of_process()?)?;
     // One thread: a pass waits, it does not compute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let clock = settings.now.map_or_else(Clock::system, Clock::starting_at);
         let (show, reporter) = start::console(cli, &settings, clock)?;
         let stop = Stop::default();
@@ -49,5 +52,8 @@ fn execute(cli: &Cli) -> Result<Output, Failure> {
             done = dispatch(cli, &settings, clock, &stop, &reporter, show) => done,
             failure = signals.insisted() => Err(failure),
         }
-    })
+    });
+    // A name that is still being looked up would be waited for.
+    runtime.shutdown_background();
+    result
 }

@@ -3,6 +3,8 @@
 //! The only reader of the environment. Secrets are wrapped as soon as they are read.
 
 mod layers;
+mod notify;
+mod origins;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use url::Url;
 
 pub use layers::Environment;
 use layers::{Given, Layers, Source, check_names, quoted, word};
+pub use origins::Origins;
 
 use crate::cli::{Cli, Command, Global};
 use crate::core::model::Timestamp;
@@ -34,7 +37,11 @@ pub struct Described {
 
 /// Every setting, in the order of the README.
 pub const SETTINGS: &[Described] = &[
-    setting("NOVITA_API_KEY", "none", "the key; or `NOVITA_API_KEY_FILE`. Needed by all but `history` and `status`"),
+    setting(
+        "NOVITA_API_KEY",
+        "none",
+        "the key; or `NOVITA_API_KEY_FILE`. Needed by all but `history`, `status`, `completions` and `man`",
+    ),
     setting("NOVITA_API_KEY_FILE", "none", "a file that holds the key"),
     setting("NOVITA_API_BASE_URL", DEFAULT_BASE_URL, "where the provider's API lives"),
     setting("REDIS_URL", "embedded store", "`redis://`, `rediss://` (TLS) or `sqlite:PATH`; also `--store`"),
@@ -68,16 +75,17 @@ pub const SETTINGS: &[Described] = &[
         "30",
         "1-100; a pass that would recreate more than this share, and more than 3, is refused; `--force` goes past it",
     ),
-];
-
-/// Settings of the contract that this version does not act on; whoever sets one is told so.
-const NOT_YET: &[&str] = &[
-    "WEBHOOK_URL",
-    "WEBHOOK_SECRET",
-    "WEBHOOK_SECRET_FILE",
-    "RESPOT_PING_URL",
-    "RESPOT_METRICS_FILE",
-    "RESPOT_PUSHGATEWAY_URL",
+    setting("WEBHOOK_URL", "none", "where events are sent; https, or http to this machine"),
+    setting("WEBHOOK_SECRET", "none", "signs them, plain or `whsec_<base64>`; or `WEBHOOK_SECRET_FILE`"),
+    setting("WEBHOOK_SECRET_FILE", "none", "a file that holds the secret"),
+    setting("RESPOT_PING_URL", "none", "dead man's switch: `URL/start`, then `URL` or `URL/fail`"),
+    setting("RESPOT_METRICS_FILE", "none", "Prometheus text, replaced as one at the end of each pass"),
+    setting("RESPOT_PUSHGATEWAY_URL", "none", "the same pushed to a Pushgateway, as job `respot`"),
+    setting(
+        "RESPOT_TERMINATION_MESSAGE_FILE",
+        "none",
+        "the summary of each pass as one line of JSON; in Kubernetes `/dev/termination-log`",
+    ),
 ];
 
 const DEFAULT_BASE_URL: &str = "https://api.novita.ai/gpu-instance/openapi";
@@ -153,8 +161,102 @@ pub struct Settings {
     pub blast_radius: BlastRadius,
     /// In place of the system's time.
     pub now: Option<Timestamp>,
+    /// Who is told of a pass.
+    pub notify: NotifySettings,
     /// What the operator should know about these settings.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
+    /// Where they came from.
+    pub origins: Origins,
+}
+
+/// What is allowed, but may not be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is.
+    pub message: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.mend)
+    }
+}
+
+/// Who is told of a pass, apart from the log.
+#[derive(Clone, Debug, Default)]
+pub struct NotifySettings {
+    /// The receiver of events.
+    pub webhook: Option<WebhookSetting>,
+    /// The dead man's switch.
+    pub ping: Option<Address>,
+    /// The file for Prometheus.
+    pub metrics_file: Option<PathBuf>,
+    /// The Pushgateway.
+    pub pushgateway: Option<Address>,
+    /// The file for the summary.
+    pub termination_message_file: Option<PathBuf>,
+}
+
+/// The receiver of events.
+#[derive(Clone, Debug)]
+pub struct WebhookSetting {
+    /// Where it is.
+    pub address: Address,
+    /// What events are signed with, decoded.
+    pub secret: SigningSecret,
+}
+
+/// A key for signatures, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningSecret(Vec<u8>);
+
+impl SigningSecret {
+    /// The bytes themselves, for the one place that needs them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// An address of which only scheme, host and port are ever shown: whoever knows the rest may be able to write there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(Url);
+
+impl Address {
+    /// Wraps an address.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self(url)
+    }
+
+    /// The whole address, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(url) = self;
+        write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
+        url.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
+        f.write_str("/…")
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A setting that cannot be used (exit code 2). Names the setting, the value and what is allowed.
@@ -185,7 +287,7 @@ impl Settings {
     /// # Errors
     /// The first setting that is misspelt, cannot be read or is out of range.
     pub fn load(cli: &Cli, environment: &Environment) -> Result<Self> {
-        let Global { config, store, output: _, quiet, verbose, color: _, log_format: _, now } = &cli.global;
+        let Global { config, store, output: _, quiet, verbose, color: _, log_format: _, now, help: _ } = &cli.global;
         let mut warnings = check_names(environment)?;
         let layers = Layers::new(environment, config.as_deref())?;
         let pass = cli.command.pass().cloned().unwrap_or_default();
@@ -200,7 +302,10 @@ impl Settings {
         }
         let api_base_url = base_url(&layers)?;
         if api_base_url.scheme() == "http" && !is_loopback(&api_base_url) {
-            warnings.push("NOVITA_API_BASE_URL is not https: the key travels in the open".into());
+            warnings.push(Warning {
+                message: "NOVITA_API_BASE_URL is not https: the key travels in the open".into(),
+                mend: "write https:// in NOVITA_API_BASE_URL".into(),
+            });
         }
         let eligibility = layers.with_flag("--eligibility", pass.eligibility.as_ref(), "MIGRATION_ELIGIBILITY");
         let scope = layers.with_flag("--scope", pass.scope.as_ref(), "MIGRATION_SCOPE");
@@ -262,7 +367,9 @@ impl Settings {
                 force: pass.force,
             },
             now: now.as_deref().map(parse_now).transpose()?,
+            notify: notify::settings(&layers, &mut warnings)?,
             warnings,
+            origins: Origins::of(&layers),
         })
     }
 }
@@ -273,15 +380,7 @@ fn parse_now(text: &str) -> Result<Timestamp> {
 }
 
 fn api_key(layers: &Layers<'_>) -> Result<Option<Secret>> {
-    let (key, file) = (layers.get("NOVITA_API_KEY"), layers.get("NOVITA_API_KEY_FILE"));
-    let from_file = |source: &Source| matches!(source, Source::File(_));
-    let given = match (key, file) {
-        // The environment over the file also between the two ways to give the key.
-        (Some(key), Some(file)) if from_file(&key.source) && !from_file(&file.source) => read_key(&file)?,
-        (Some(key), _) => key,
-        (None, Some(file)) => read_key(&file)?,
-        (None, None) => return Ok(None),
-    };
+    let Some(given) = secret(layers, "NOVITA_API_KEY", "NOVITA_API_KEY_FILE")? else { return Ok(None) };
     let Given { name, value, source } = given;
     if value.is_empty() {
         return Err(SettingsError::new(format!("{name} holds no key ({source})")));
@@ -293,12 +392,24 @@ fn api_key(layers: &Layers<'_>) -> Result<Option<Secret>> {
     Ok(Some(Secret(value)))
 }
 
-fn read_key(given: &Given) -> Result<Given> {
+/// A secret that is given itself, or as a file that holds it.
+fn secret(layers: &Layers<'_>, itself: &'static str, as_file: &'static str) -> Result<Option<Given>> {
+    let from_file = |source: &Source| matches!(source, Source::File(_));
+    match (layers.get(itself), layers.get(as_file)) {
+        // The environment over the file also between the two ways to give it.
+        (Some(given), Some(file)) if from_file(&given.source) && !from_file(&file.source) => read_secret(&file),
+        (Some(given), _) => Ok(Some(given)),
+        (None, Some(file)) => read_secret(&file),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_secret(given: &Given) -> Result<Option<Given>> {
     let Given { name, value: path, source } = given;
-    let key = std::fs::read_to_string(path).map_err(|error| {
+    let text = std::fs::read_to_string(path).map_err(|error| {
         SettingsError::new(format!("{name} names {}, which cannot be read: {error} ({source})", quoted(path)))
     })?;
-    Ok(Given { name, value: key.trim().to_owned(), source: source.clone() })
+    Ok(Some(Given { name, value: text.trim().to_owned(), source: source.clone() }))
 }
 
 fn base_url(layers: &Layers<'_>) -> Result<Url> {

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
+use crate::core::audit::WriteCall;
 use crate::core::ledger::{Call, InFlight, KnownJob};
 use crate::core::model::{Instance, InstanceId, Job, JobIndex, Status, Timestamp, millis};
 use crate::core::settle::is_new;
@@ -92,6 +93,9 @@ async fn work<'a, C: CloudWrite, S: StoreWrite>(
         queue.next.set(queue.next.get() + 1);
 
         let called_at = pass.clock.now();
+        let Instance { id, name, .. } = migration.instance;
+        // A rehearsal sends nothing that would have to be on record.
+        let ticket = (pass.mode == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, id, name));
         let mut changes = std::mem::take(&mut unsaved);
         changes.extend(intent(pass, migration, called_at));
         if let Err(error) = pass.commit(changes).await {
@@ -103,9 +107,12 @@ async fn work<'a, C: CloudWrite, S: StoreWrite>(
         }
         let may_send = || pass.may_send(&queue.store_error);
         let begun = Instant::now();
-        let answer = pass.cloud.migrate(&migration.instance.id, Guard { stop: pass.stop, may_send: &may_send }).await;
-        let response_time = Some(millis(begun.elapsed()));
-        let called = judge(pass, migration, called_at, response_time, answer);
+        let answer = pass.cloud.migrate(id, Guard { stop: pass.stop, may_send: &may_send }).await;
+        let response_time = millis(begun.elapsed());
+        if let Some(ticket) = ticket {
+            pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
+        }
+        let called = judge(pass, migration, called_at, Some(response_time), answer);
         unsaved.extend(result(pass, &called));
         pass.reporter.event(Event::ActionEnded(&called.attempt));
         queue.calls.borrow_mut().push(called);

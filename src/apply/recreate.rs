@@ -9,11 +9,15 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
+use super::audit::Ticket;
 use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
+use crate::core::audit::WriteCall;
 use crate::core::journal::{Deed, Next, Old, Recreation, Sight, Step, Successor, Unfit};
 use crate::core::model::{Instance, InstanceId, Status, Timestamp, millis};
+use crate::core::outbox::Happened;
 use crate::core::recreate::{Obstacle, Prepared, placed};
 use crate::core::summary::{Action, Attempt, ErrorKind, Outcome};
+use crate::core::tidings::closes;
 use crate::core::verdict::Recreating;
 use crate::novita::{CloudError, CloudWrite, Effect, Guard, Order};
 use crate::report::Event;
@@ -129,7 +133,7 @@ pub async fn finish<C: CloudWrite, S: StoreWrite>(
 }
 
 /// Deletes instances that are one too many, each only while the one that stays is seen running.
-pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras: &[Extra<'_>]) -> Vec<Attempt> {
+pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras: &[Extra<'_>]) -> Applied {
     let store_error = FirstStoreError::default();
     let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
     let mut attempts = Vec::with_capacity(extras.len());
@@ -140,20 +144,14 @@ pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras:
             attempt.reason = format!("rehearsal, not deleted: one too many beside {keep}");
         } else if pass.may_send(&store_error) {
             match turn.sight(keep).await {
-                Some(Seen::There(Status::Running)) => {
-                    let deletion = turn.delete(&instance.id, &mut attempt).await;
-                    if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
-                        attempt.outcome = Outcome::Done;
-                        attempt.reason = format!("deleted: one too many beside {keep}, which runs");
-                    }
-                }
+                Some(Seen::There(Status::Running)) => turn.retire(instance, keep, &mut attempt).await,
                 _ => attempt.reason = format!("{keep} was not seen running, left for a later pass"),
             }
         }
         pass.reporter.event(Event::ActionEnded(&attempt));
         attempts.push(attempt);
     }
-    attempts
+    Applied { attempts, store_error: store_error.into_inner() }
 }
 
 impl<'a> Task<'a> {
@@ -243,6 +241,11 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
         }
     }
 
+    /// A write about the old instance.
+    fn about_to(&self, call: WriteCall, task: &Task<'_>) -> Ticket {
+        self.pass.about_to(call, &task.work.instance, &task.recreation.instance_name)
+    }
+
     fn await_running(&self, task: &mut Task<'_>) {
         let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
         let reason = format!("replacement {replacement}{} is coming up; a later pass finishes", task.place);
@@ -270,6 +273,7 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
         let Prepared { spec, placements, own_price, has_room: _ } = prepared;
         let (mut refused, mut last) = (Vec::new(), String::new());
         for placement in placements {
+            let ticket = self.about_to(WriteCall::Create, task);
             if !self.did(task, Deed::Create).await {
                 return;
             }
@@ -279,7 +283,9 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
             let may_send = || self.pass.may_send(self.store_error);
             let begun = Instant::now();
             let answer = self.pass.cloud.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
-            task.attempt.response_time = Some(millis(begun.elapsed()));
+            let response_time = millis(begun.elapsed());
+            self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
+            task.attempt.response_time = Some(response_time);
             let error = match answer {
                 Ok(replacement) => {
                     if self.did(task, Deed::Found(replacement.clone())).await {
@@ -328,10 +334,11 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
 
     /// The order delete-first: the specification is safe in the journal before the old instance goes.
     async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
+        let ticket = self.about_to(WriteCall::Delete, task);
         if !self.did(task, Deed::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
             return;
         }
-        match self.delete(&task.work.instance.clone(), &mut task.attempt).await {
+        match self.delete(ticket, &task.work.instance, &mut task.attempt).await {
             Deletion::Failed | Deletion::Unknown => return,
             Deletion::Gone | Deletion::Accepted => {}
         }
@@ -379,10 +386,11 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
             Some(_) => {}
             None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
         }
+        let ticket = self.about_to(WriteCall::Delete, task);
         if !self.did(task, Deed::DeleteOld).await {
             return;
         }
-        match self.delete(&old.clone(), &mut task.attempt).await {
+        match self.delete(ticket, old, &mut task.attempt).await {
             Deletion::Gone => {
                 if self.did(task, Deed::DeletionAccepted).await {
                     self.close(task).await;
@@ -422,12 +430,28 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
                 return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
             }
         }
+        let ticket = self.pass.about_to(WriteCall::Delete, &replacement, &task.recreation.marker);
         if !self.did(task, Deed::Abandon(why.to_string())).await {
             return;
         }
-        if let Deletion::Gone | Deletion::Accepted = self.delete(&replacement, &mut task.attempt).await {
+        if let Deletion::Gone | Deletion::Accepted = self.delete(ticket, &replacement, &mut task.attempt).await {
             task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
             task.attempt.new_instance_id = None;
+        }
+    }
+
+    /// Deletes an instance that is one too many.
+    async fn retire(&self, extra: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
+        let ticket = self.pass.about_to(WriteCall::Delete, &extra.id, &extra.name);
+        if let Err(error) = self.pass.commit(Vec::new()).await {
+            self.store_error.borrow_mut().get_or_insert(error);
+            attempt.reason = self.pass.why_not_begun(self.store_error).into();
+            return;
+        }
+        let deletion = self.delete(ticket, &extra.id, attempt).await;
+        if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
+            attempt.outcome = Outcome::Done;
+            attempt.reason = format!("deleted: one too many beside {keep}, which runs");
         }
     }
 
@@ -466,11 +490,13 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
 
     /// Deletes an instance. An answer that says nothing, and a refusal for its state, are looked at after a moment: it
     /// may be going already.
-    async fn delete(&self, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
+    async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
         let may_send = || self.pass.may_send(self.store_error);
         let begun = Instant::now();
         let answer = self.pass.cloud.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
-        attempt.response_time = Some(millis(begun.elapsed()));
+        let response_time = millis(begun.elapsed());
+        self.pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
+        attempt.response_time = Some(response_time);
         let error = match answer {
             Ok(()) => {
                 return match self.sight(id).await {
@@ -540,8 +566,13 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
 
     async fn store(&self, task: &mut Task<'_>, recreation: Recreation) -> bool {
         let recreation = Recreation { pass: self.pass.job_id.to_owned(), ..recreation };
-        let change = Change::Journal(task.work.instance.clone(), Some(recreation.clone()));
-        if let Err(error) = self.pass.commit(vec![change]).await {
+        let old = &task.work.instance;
+        let mut changes = vec![Change::Journal(old.clone(), Some(recreation.clone()))];
+        if let Some(new) = closes(Some(&task.recreation.step), &recreation) {
+            let reachable = self.pass.connections(&[new], 1).await.remove(new).unwrap_or_default();
+            changes.extend(self.pass.tell(&Happened::recreated(old, new, &recreation, reachable, recreation.since)));
+        }
+        if let Err(error) = self.pass.commit(changes).await {
             self.store_error.borrow_mut().get_or_insert(error);
             task.fail_unrecorded();
             return false;

@@ -1,24 +1,31 @@
 //! The commands: from settings to an exit code.
 
+pub mod doctor;
+pub mod explain;
+pub mod figures;
+pub mod generated;
 pub mod pass;
 pub mod start;
 mod survey;
 pub mod views;
 
+use self::pass::{NoPass, Ran};
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::clock::Clock;
+use crate::core::model::Timestamp;
 use crate::core::safety::Unsafe;
 use crate::core::summary::ErrorKind;
+use crate::notify::{Closing, Outlets};
 use crate::novita::client::Client;
 use crate::novita::http::HttpTransport;
 use crate::novita::{CloudError, Rehearsal};
 use crate::report::human::Screen;
-use crate::report::{Reporter, json};
+use crate::report::{Event, Reporter, SummaryLast, complain, json, prometheus};
 use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::stop::Stop;
 use crate::store::StoreError;
 use crate::store::any::Store;
-use crate::store::records::Mode;
+use crate::store::records::{self, Mode};
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 
@@ -88,9 +95,18 @@ impl Failure {
     /// As the JSON document of the contract.
     #[must_use]
     pub fn document(&self) -> String {
+        json::document(&self.part())
+    }
+
+    /// The same as one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        json::line(&self.part())
+    }
+
+    fn part(&self) -> json::ErrorDocument<'_> {
         let Self { exit, kind, message, hint } = self;
-        let error = json::ErrorPart { code: exit.code(), kind, message, hint: hint.as_deref() };
-        json::document(&json::ErrorDocument { error })
+        json::ErrorDocument { error: json::ErrorPart { code: exit.code(), kind, message, hint: hint.as_deref() } }
     }
 }
 
@@ -190,18 +206,16 @@ pub async fn dispatch(
 ) -> Result<Output, Failure> {
     match &cli.command {
         Command::Run(_) | Command::CheckFailed(_) => {
-            if !settings.enabled {
-                return Ok(pass::disabled(show));
-            }
-            let store = open_to_write(settings).await?;
-            let cloud = client(settings)?;
-            let mode = if settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
-            let rules = pass::Rules::new(settings, mode);
-            let ran = match mode {
-                Mode::Real => pass::run(&cloud, &store, &rules, clock, stop, reporter).await?,
-                Mode::Rehearsal => pass::run(&Rehearsal(cloud), &store, &rules, clock, stop, reporter).await?,
+            let reporter = SummaryLast::new(reporter);
+            let outlets = Outlets::new(&settings.notify, &reporter).map_err(unusable)?;
+            let ran = if settings.enabled {
+                pass(settings, &outlets, clock, stop, &reporter).await
+            } else {
+                Ok(Ran::Skipped(NoPass::Disabled))
             };
-            Ok(pass::show(&ran, &settings.policy, show))
+            tell(&ran, settings, &outlets, clock.now(), &reporter).await;
+            reporter.finish();
+            Ok(pass::show(&ran?, &settings.policy, show))
         }
         Command::DryRun { pass: _, detailed_exit_code } => {
             let store = open_to_read(settings).await?;
@@ -210,18 +224,83 @@ pub async fn dispatch(
             let planned = pass::dry_run(&cloud, &store, &rules, clock, stop, reporter).await?;
             Ok(pass::show_plan(&planned, &settings.policy, *detailed_exit_code, show))
         }
+        Command::Explain { instance, pass: _ } => {
+            let store = open_to_read(settings).await?;
+            let cloud = client(settings)?;
+            let rules = pass::Rules::new(settings, Mode::Real);
+            let look = explain::Look { cloud: &cloud, store: &store, rules: &rules, clock, reporter };
+            let explained = explain::explain(&look, settings.enabled, instance, stop).await?;
+            if let Some(Failure { message, hint, .. }) = &explained.failure {
+                complain(message, hint.as_deref(), start::log_format(cli));
+            }
+            Ok(explain::show(&explained, show))
+        }
         Command::History(args) => views::history(&open_to_read(settings).await?, args, clock.now(), show).await,
         Command::Status { check } => {
             views::status(&open_to_read(settings).await?, settings, *check, clock.now(), show).await
         }
+        Command::Doctor { send_test_event } => Ok(doctor::examine(settings, *send_test_event, show).await),
+        Command::Completions { shell } => Ok(generated::completions(*shell)),
+        Command::Man => Ok(generated::man()),
     }
+}
+
+/// Tells whoever is to be told how the command ended.
+async fn tell(
+    ran: &Result<Ran, Failure>,
+    settings: &Settings,
+    outlets: &Outlets<'_>,
+    now: Timestamp,
+    reporter: &dyn Reporter,
+) {
+    let (worked, message) = match ran {
+        Ok(ran) => (ran.worked(), ran.line()),
+        Err(failure) => (Some(false), failure.line()),
+    };
+    // A store that has just failed is not asked again, and a pass that is at work makes metrics itself.
+    let is_readable = ran.as_ref().err().is_none_or(|failure| failure.exit != Exit::Store) && worked.is_some();
+    let metrics = match outlets.wants_metrics() && is_readable {
+        true => metrics(settings, now).await.map(Some),
+        false => Ok(None),
+    };
+    let metrics = metrics.unwrap_or_else(|error| {
+        reporter.event(Event::NotTold { setting: "RESPOT_METRICS_FILE", error: &error.to_string() });
+        None
+    });
+    outlets.close(Closing { worked, message: &message, metrics: metrics.as_deref() }).await;
+}
+
+async fn metrics(settings: &Settings, now: Timestamp) -> Result<String, StoreError> {
+    let store = open_to_read(settings).await?;
+    let overview = records::overview(&store, &figures::selection(now)).await?;
+    Ok(prometheus::text(&figures::figures(&overview, settings, now)))
+}
+
+async fn pass(
+    settings: &Settings,
+    outlets: &Outlets<'_>,
+    clock: Clock,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+) -> Result<Ran, Failure> {
+    let store = open_to_write(settings).await?;
+    let cloud = client(settings)?;
+    let mode = if settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
+    let rules = pass::Rules::new(settings, mode);
+    match mode {
+        Mode::Real => pass::run(&cloud, &store, &rules, outlets, clock, stop, reporter).await,
+        Mode::Rehearsal => pass::run(&Rehearsal(cloud), &store, &rules, outlets, clock, stop, reporter).await,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unusable(error: anyhow::Error) -> Failure {
+    SettingsError { message: format!("{error:#}"), hint: None }.into()
 }
 
 fn client(settings: &Settings) -> Result<Client<HttpTransport>, Failure> {
     let key = settings.api_key.as_ref().map_or("", |key| key.expose());
-    let transport = HttpTransport::new(&settings.api_base_url, key)
-        .map_err(|error| SettingsError { message: format!("{error:#}"), hint: None })?;
-    Ok(Client::new(transport))
+    Ok(Client::new(HttpTransport::new(&settings.api_base_url, key).map_err(unusable)?))
 }
 
 async fn open_to_write(settings: &Settings) -> Result<Store, StoreError> {

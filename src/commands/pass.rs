@@ -1,30 +1,34 @@
-//! One pass: fetch, filter, migrate, record.
+//! One pass: fetch, filter, migrate, recreate, record, tell.
+
+mod record;
 
 use std::time::Duration;
 
 use futures_util::future::try_join;
 use tokio::time::Instant;
 
+use self::record::Open;
 use super::survey::survey;
 use super::{Exit, Failure, Output, Presentation};
+use crate::apply::audit::Audit;
 use crate::apply::migrate::{self, Migration};
 use crate::apply::recreate::{self, Extra};
 use crate::apply::{Applied, Pass};
 use crate::clock::Clock;
 use crate::core::failures::{JOBS_WINDOW, jobs_needed_since};
-use crate::core::journal::{Recreation, Step};
-use crate::core::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
+use crate::core::ledger::{KnownJob, Ledger, Stamp};
 use crate::core::model::{InstanceId, JobIndex, Snapshot, Status, Timestamp};
 use crate::core::plan::{self, Plan};
 use crate::core::policy::Policy;
 use crate::core::safety::{self, BlastRadius};
 use crate::core::settle::End;
-use crate::core::summary::{Action, Attempt, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals};
+use crate::core::summary::{Attempt, Execution, ExecutionStatus, Summary};
+use crate::notify::{self, Notify};
 use crate::novita::{CloudRead, CloudWrite};
 use crate::report::{Event, Reporter, human, json};
 use crate::settings::Settings;
 use crate::stop::{Cause, Stop};
-use crate::store::records::{self, Change, Mode, Opening};
+use crate::store::records::{self, Change, Mode, Outbox};
 use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
 
 /// So long before its deadline a pass no longer waits for replacements.
@@ -80,11 +84,61 @@ impl<'a> Rules<'a> {
 pub enum Ran {
     /// It did its work, as far as it came.
     Ended(Box<Ended>),
-    /// Another pass holds the lease.
-    AnotherPassRuns {
+    /// There was no pass.
+    Skipped(NoPass),
+}
+
+/// Why there was no pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPass {
+    /// Another one holds the lease.
+    AnotherRuns {
         /// That pass.
         job_id: String,
     },
+    /// Passes are switched off.
+    Disabled,
+}
+
+impl NoPass {
+    /// As scripts get it.
+    #[must_use]
+    pub fn document(&self) -> json::SkippedDocument {
+        let (reason, message) = match self {
+            Self::AnotherRuns { job_id } => {
+                ("another_pass_running", format!("another pass is running ({job_id}), nothing to do"))
+            }
+            Self::Disabled => {
+                let message = "migrations are switched off (MIGRATION_ENABLED is false), nothing was done";
+                ("disabled", message.to_owned())
+            }
+        };
+        json::SkippedDocument { status: "skipped", reason, message }
+    }
+}
+
+impl Ran {
+    /// Whether the pass did its work, single actions aside; `None` when another one is at work.
+    #[must_use]
+    pub fn worked(&self) -> Option<bool> {
+        match self {
+            Self::Ended(ended) => Some(match ended.execution.status {
+                ExecutionStatus::Completed | ExecutionStatus::Partial | ExecutionStatus::Running => true,
+                ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => false,
+            }),
+            Self::Skipped(NoPass::AnotherRuns { .. }) => None,
+            Self::Skipped(NoPass::Disabled) => Some(true),
+        }
+    }
+
+    /// What is to be told of it, as one line of JSON.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self {
+            Self::Ended(ended) => json::line(&ended.execution),
+            Self::Skipped(why) => json::line(&why.document()),
+        }
+    }
 }
 
 /// A pass that was recorded.
@@ -147,10 +201,11 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(
 ///
 /// # Errors
 /// Exit codes 3, 4 and 5. A pass that was stopped or whose actions failed is no error but an [`Ended`].
-pub async fn run<C: CloudWrite, S: StoreWrite>(
+pub async fn run<C: CloudWrite, S: StoreWrite, N: Notify>(
     cloud: &C,
     store: &S,
     rules: &Rules<'_>,
+    notify: &N,
     clock: Clock,
     stop: &Stop,
     reporter: &dyn Reporter,
@@ -161,38 +216,75 @@ pub async fn run<C: CloudWrite, S: StoreWrite>(
         Acquired::Granted(lease) => lease,
         Acquired::HeldBy { token } => {
             reporter.event(Event::AnotherPassRuns { job_id: &token });
-            return Ok(Ran::AnotherPassRuns { job_id: token });
+            return Ok(Ran::Skipped(NoPass::AnotherRuns { job_id: token }));
         }
     };
     reporter.event(Event::PassBegan { execution: &begun, store: &store.label() });
-    let job_id = begun.job_id.clone();
-    let pass = Pass { cloud, store, lease: &lease, clock, stop, reporter, job_id: &job_id, mode: rules.mode };
-    let mut open = match begin(&pass, begun).await {
+    let (job_id, audit) = (begun.job_id.clone(), Audit::default());
+    let pass = Pass {
+        cloud,
+        store,
+        lease: &lease,
+        clock,
+        stop,
+        reporter,
+        job_id: &job_id,
+        mode: rules.mode,
+        audit: &audit,
+        tells: notify.wants_events(),
+    };
+    let mut open = match record::begin(&pass, begun).await {
         Ok(open) => open,
-        Err(failure) => return Err(give_up(store, lease, failure).await),
+        Err(error) => return Err(give_up(store, lease, error.into()).await),
     };
-    let worked = tokio::select! {
-        worked = work(&pass, rules, deadline, &mut open) => worked,
-        () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
-        () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
+    let working = async {
+        tokio::select! {
+            worked = work(&pass, rules, deadline, &mut open) => worked,
+            () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
+            () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
+        }
     };
+    let worked = notify::beside(notify, working).await;
     let worked = match (worked, stop.cause()) {
         (Ok(()), Some(Cause::LeaseLost)) => return Err(give_up(store, lease, StoreError::LeaseLost.into()).await),
         (Err(failure), _) if failure.exit == Exit::Store => return Err(give_up(store, lease, failure).await),
         (worked, _) => worked,
     };
     let execution = conclude(&open, &worked, stop.cause(), clock.now());
-    let Open { begun: _, totals, summary: _, attempts, view } = open;
-    let recorded = Recorded { execution: execution.clone(), attempts: attempts.clone() };
-    let mut changes = vec![Change::Record(recorded), Change::CloseOpen];
-    if rules.mode == Mode::Real {
-        changes.push(Change::SetTotals(totals.with(&execution)));
+    let recorded = record::end(&pass, &open, &execution).await;
+    let Open { attempts, view, .. } = open;
+    let told = match &recorded {
+        Ok(()) if pass.tells => tell(store, notify, clock.now(), reporter).await,
+        _ => Vec::new(),
+    };
+    let released = store.commit_and_release(lease, &records::writes(told, rules.mode, clock.now())).await;
+    // The pass is on record as it ended. What could not be struck off is told again.
+    if let (Ok(()), Err(error)) = (&recorded, released) {
+        reporter.event(Event::NotReleased { error: &error.to_string() });
     }
-    let recorded = store.commit_and_release(lease, &records::writes(changes, rules.mode, clock.now())).await;
     reporter.event(Event::PassEnded { execution: &execution });
     worked?;
     recorded?;
     Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))
+}
+
+/// Delivers what waits in the outbox, and answers what is to be changed there. An outbox that cannot be read is left to
+/// the next pass.
+async fn tell<S: StoreRead, N: Notify>(store: &S, notify: &N, now: Timestamp, reporter: &dyn Reporter) -> Vec<Change> {
+    match records::outbox(store).await {
+        Ok(Outbox { waiting, damaged }) => {
+            let changes = notify::deliver(notify, waiting, now, reporter).await;
+            let removed = damaged.into_iter().map(|id| {
+                reporter.event(Event::PassedOver { record: &Outbox::record_of(&id) });
+                Change::Sent { id }
+            });
+            changes.into_iter().chain(removed).collect()
+        }
+        Err(error) => {
+            reporter.event(Event::NotTold { setting: "WEBHOOK_URL", error: &error.to_string() });
+            Vec::new()
+        }
+    }
 }
 
 /// Ends a pass that the store failed. What it stored last may or may not have arrived, so nothing is written on top:
@@ -201,15 +293,6 @@ async fn give_up<S: StoreWrite>(store: &S, lease: Lease, failure: Failure) -> Fa
     // Should this fail, too, the lease expires by itself.
     let _ = store.commit_and_release(lease, &[]).await;
     failure
-}
-
-/// A pass under way, as far as it came.
-struct Open {
-    begun: Execution,
-    totals: Totals,
-    summary: Summary,
-    attempts: Vec<Attempt>,
-    view: Option<(Snapshot, Plan)>,
 }
 
 async fn work<C: CloudWrite, S: StoreWrite>(
@@ -234,9 +317,12 @@ async fn work<C: CloudWrite, S: StoreWrite>(
     let (snapshot, plan, ledger, checked) = looked?;
     announce(&snapshot, &plan, rules, pass.reporter);
     open.summary = Summary::of_plan(&plan, &snapshot.instances);
+    if let Err(refused) = checked {
+        open.view = Some((snapshot, plan));
+        return Err(refused.into());
+    }
+    record::settle(pass, open, (&snapshot, &ledger), &plan, rules.workers).await?;
     let (snapshot, plan) = open.view.insert((snapshot, plan));
-    checked?;
-    settle(pass, open.begun.clone(), open.summary, &mut open.totals, plan).await?;
 
     let migrations = migrations(snapshot, plan, &ledger, rules.policy);
     let works = plan.recreations();
@@ -248,24 +334,22 @@ async fn work<C: CloudWrite, S: StoreWrite>(
     }
     pass.reporter.event(Event::ActionsBegin { count });
     // The wait for replacements comes last, so that it delays no migration.
-    let mut attempts = recreate::retire(pass, &extras).await;
+    let retired = recreate::retire(pass, &extras).await;
     // To wait is no work that a deadline would have to cut off.
     let wait = || {
         let left = deadline.saturating_duration_since(Instant::now());
         rules.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
     };
     let underway = recreate::begin(pass, &works, rules.workers, wait()).await;
-    let migrated = match underway.store_error() {
+    let migrated = match underway.store_error().or(retired.store_error.clone()) {
         Some(_) => Applied::default(),
         None => migrate::migrate(pass, &migrations, rules.workers, snapshot.taken_at - JOBS_WINDOW).await,
     };
     let recreated = recreate::finish(pass, underway, rules.workers, wait()).await;
     pass.reporter.event(Event::ActionsEnd);
-    attempts.extend(recreated.attempts);
-    attempts.extend(migrated.attempts);
-    open.summary = open.summary.with_attempts(&attempts);
-    open.attempts = attempts;
-    match recreated.store_error.or(migrated.store_error) {
+    open.attempts = [retired.attempts, recreated.attempts, migrated.attempts].concat();
+    open.summary = open.summary.with_attempts(&open.attempts);
+    match retired.store_error.or(recreated.store_error).or(migrated.store_error) {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
@@ -297,7 +381,7 @@ fn announce(snapshot: &Snapshot, plan: &Plan, rules: &Rules<'_>, reporter: &dyn 
 }
 
 /// Reads the world and the ledger and decides. The whole ledger is one round trip.
-async fn look<C: CloudRead, S: StoreRead>(
+pub(super) async fn look<C: CloudRead, S: StoreRead>(
     cloud: &C,
     store: &S,
     rules: &Rules<'_>,
@@ -317,115 +401,6 @@ async fn look<C: CloudRead, S: StoreRead>(
     reporter.event(Event::Observed { snapshot: &snapshot });
     let plan = plan::plan(&snapshot, &ledger, rules.policy, clock.now());
     Ok((snapshot, plan, ledger))
-}
-
-/// Opens this pass's record, and closes that of a pass that was killed.
-async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Result<Open, Failure> {
-    let Opening { mut totals, unclosed, its_calls, its_recreations } = records::opening(pass.store, pass.mode).await?;
-    let mut changes = Vec::new();
-    if let Some(killed) = unclosed {
-        pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
-        let recorded = interrupted(killed, &its_calls, &its_recreations);
-        totals = totals.with(&recorded.execution);
-        changes.push(Change::Record(recorded));
-        if pass.mode == Mode::Real {
-            changes.push(Change::SetTotals(totals));
-        }
-    }
-    changes.push(Change::Open(begun.clone()));
-    commit(pass, changes).await?;
-    Ok(Open { begun, totals, summary: Summary::default(), attempts: Vec::new(), view: None })
-}
-
-/// The record of a killed pass, with what its open calls and its journal tell about it.
-fn interrupted(
-    killed: Recorded,
-    its_calls: &[(InstanceId, InFlight)],
-    its_recreations: &[(InstanceId, Recreation)],
-) -> Recorded {
-    let attempt = |id: &InstanceId, name: &str, action, outcome, at| Attempt {
-        instance_id: id.clone(),
-        instance_name: name.to_owned(),
-        action,
-        outcome,
-        reason: "the pass was killed; known from its journal".into(),
-        error_kind: None,
-        new_instance_id: None,
-        response_time: None,
-        at,
-    };
-    let calls = its_calls.iter().map(|(id, call)| {
-        let outcome = match call.call {
-            Call::Accepted => Outcome::Accepted,
-            Call::Begun | Call::Unknown => Outcome::Unknown,
-        };
-        attempt(id, &call.instance_name, Action::Migrate, outcome, call.called_at)
-    });
-    let recreations = its_recreations.iter().map(|(id, recreation)| {
-        let outcome = match recreation.step {
-            Step::Closed { replacement: Some(_) } => Outcome::Done,
-            Step::Closed { replacement: None } => Outcome::Skipped,
-            Step::Pending { .. } | Step::Ended => Outcome::Failed,
-            Step::Intent { .. } => Outcome::Unknown,
-            Step::Deleting { .. }
-            | Step::Created { .. }
-            | Step::Running { .. }
-            | Step::Deleted { .. }
-            | Step::Abandoned { .. } => Outcome::Accepted,
-        };
-        let attempt = attempt(id, &recreation.instance_name, Action::Resume, outcome, recreation.since);
-        Attempt { new_instance_id: recreation.step.replacement().cloned(), ..attempt }
-    });
-    let attempts: Vec<Attempt> = calls.chain(recreations).collect();
-    let summary = killed.execution.summary.with_attempts(&attempts);
-    let execution = Execution { status: ExecutionStatus::Interrupted, summary, ..killed.execution };
-    Recorded { execution, attempts }
-}
-
-/// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
-/// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
-async fn settle<C, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
-    begun: Execution,
-    summary: Summary,
-    totals: &mut Totals,
-    plan: &Plan,
-) -> Result<(), Failure> {
-    let execution = Execution { summary, ..begun };
-    let mut changes = vec![Change::Record(Recorded { execution, attempts: Vec::new() })];
-    changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
-    if pass.mode == Mode::Real {
-        for settlement in &plan.settlements {
-            pass.reporter.event(Event::Settled(settlement));
-            totals.migrations += u64::from(settlement.proves_acceptance());
-            match settlement.end {
-                End::Migrated => totals.migrations_succeeded += 1,
-                End::Failed { .. } | End::Vanished => totals.migrations_failed += 1,
-                End::Confirmed | End::NoEffect | End::Closed { .. } => {}
-            }
-            let id = settlement.instance.clone();
-            if settlement.end == End::NoEffect {
-                changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
-            }
-            changes.push(if settlement.stays_open() {
-                Change::Follow(id, InFlight { call: Call::Accepted, ..settlement.call.clone() })
-            } else {
-                Change::Unfollow(id)
-            });
-        }
-        changes.push(Change::SetTotals(*totals));
-        changes.extend(plan.stalls.iter().map(|(id, since)| Change::Stall(id.clone(), *since)));
-        for (id, recreation) in &plan.journal {
-            let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
-            changes.push(Change::Journal(id.clone(), written));
-        }
-    }
-    commit(pass, changes).await
-}
-
-async fn commit<C, S: StoreWrite>(pass: &Pass<'_, C, S>, changes: Vec<Change>) -> Result<(), Failure> {
-    let writes = records::writes(changes, pass.mode, pass.clock.now());
-    Ok(pass.store.commit(pass.lease, &writes).await?)
 }
 
 /// The attempt to put back should the next call have no effect.
@@ -467,7 +442,7 @@ fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<Cause>, now:
     open.begun.clone().closed(status, now, open.summary, error)
 }
 
-fn stopped(cause: Cause) -> Failure {
+pub(super) fn stopped(cause: Cause) -> Failure {
     let (message, hint) = match cause {
         Cause::Deadline => ("the pass ran into its deadline", "raise MIGRATION_JOB_TIMEOUT_MS, or let passes do less"),
         Cause::Signal => ("the pass was stopped by a signal", "the next pass goes on"),
@@ -487,13 +462,7 @@ fn new_job_id(now: Timestamp) -> String {
 pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
     let ended = match ran {
         Ran::Ended(ended) => ended,
-        Ran::AnotherPassRuns { job_id } => {
-            return skipped(
-                "another_pass_running",
-                &format!("another pass is running ({job_id}), nothing to do"),
-                show,
-            );
-        }
+        Ran::Skipped(why) => return skipped(why, show),
     };
     let Ended { execution, attempts, view } = &**ended;
     let exit = match execution.status {
@@ -506,7 +475,7 @@ pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
         let plan = view.as_ref().map_or_else(Vec::new, |(snapshot, plan)| rows(snapshot, plan, policy));
         json::document(&json::PassDocument { execution, plan, attempts: Some(attempts) })
     } else if show.wants_table() {
-        let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(plan));
+        let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(show.screen, plan));
         human::pass(show.screen, execution, attempts, &counts)
     } else {
         String::new()
@@ -523,25 +492,18 @@ pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, s
         json::document(&json::PassDocument { execution, plan: rows(snapshot, plan, policy), attempts: None })
     } else {
         let table = human::plan(show.screen, &snapshot.instances.items, plan, policy);
-        format!("{table}\n{}\n", human::plan_counts(plan))
+        format!("{table}\n{}\n", human::plan_counts(show.screen, plan))
     };
     let exit = if detailed_exit_code && !actions.is_empty() { Exit::SomethingToDo } else { Exit::Done };
     Output { exit, document }
 }
 
-/// What `run` prints when it is switched off.
-#[must_use]
-pub fn disabled(show: Presentation) -> Output {
-    skipped("disabled", "migrations are switched off (MIGRATION_ENABLED is false), nothing was done", show)
-}
-
-fn skipped(reason: &'static str, message: &str, show: Presentation) -> Output {
-    let document = if show.json() {
-        json::document(&json::SkippedDocument { status: "skipped", reason, message })
-    } else if show.quiet {
-        String::new()
-    } else {
-        format!("{message}\n")
+fn skipped(why: &NoPass, show: Presentation) -> Output {
+    let skipped = why.document();
+    let document = match (show.json(), show.quiet) {
+        (true, _) => json::document(&skipped),
+        (false, true) => String::new(),
+        (false, false) => format!("{}\n", skipped.message),
     };
     Output { exit: Exit::Done, document }
 }

@@ -32,22 +32,26 @@ pub fn console(cli: &Cli, settings: &Settings, clock: Clock) -> Result<(Presenta
     let show = Presentation { format: global.output, quiet: global.quiet, screen };
 
     let bars = Bars::new(err && !global.quiet);
-    for warning in start_log(cli, settings, clock, &bars, out && err, colored(err))? {
-        tracing::warn!("{warning}");
+    start_log(cli, settings, clock, &bars, out && err, colored(err))?;
+    // Doctor shows them itself.
+    if !matches!(cli.command, Command::Doctor { .. }) {
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
     }
-    // The screen of a dry run is its verdicts.
+    // The screen of a dry run is its verdicts; that of an explanation is one of them.
     let verdicts = global.verbose > 0 || !matches!(cli.command, Command::DryRun { .. });
     Ok((show, Console::new(bars, verdicts)))
 }
 
-fn start_log<'a>(
+fn start_log(
     cli: &Cli,
-    settings: &'a Settings,
+    settings: &Settings,
     clock: Clock,
     bars: &Bars,
     watched: bool,
     color: bool,
-) -> Result<&'a [String], Failure> {
+) -> Result<(), Failure> {
     // In cron the log of a pass is all there is. Somebody who watches sees bars and a table instead, and whoever asked
     // for a view wants the view.
     let default = match cli.command {
@@ -55,13 +59,16 @@ fn start_log<'a>(
         Command::Run(_)
         | Command::CheckFailed(_)
         | Command::DryRun { .. }
+        | Command::Explain { .. }
         | Command::History(_)
-        | Command::Status { .. } => LevelFilter::WARN,
+        | Command::Status { .. }
+        | Command::Doctor { .. }
+        | Command::Completions { .. }
+        | Command::Man => LevelFilter::WARN,
     };
     let level = settings.log_level.unwrap_or(default);
     log::init(level, settings.log_directives.clone(), log_format(cli), color, clock, bars.clone())
-        .map_err(|error| Failure::internal(format!("{error:#}")))?;
-    Ok(&settings.warnings)
+        .map_err(|error| Failure::internal(format!("{error:#}")))
 }
 
 /// How log lines are to be written.

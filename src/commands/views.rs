@@ -1,17 +1,20 @@
 //! Looking back: `history` and `status`. They hold no writer and need no key.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Exit, Failure, Output, Presentation};
-use crate::cli::HistoryArgs;
-use crate::core::model::{Timestamp, millis};
-use crate::core::summary::{self, Execution, Health, RECENT};
-use crate::report::{human, json};
+use super::{Exit, Failure, Output, Presentation, figures};
+use crate::cli::{DEFAULT_LIMIT, HistoryArgs, OutputFormat};
+use crate::core::health::Health;
+use crate::core::life::{self, Life};
+use crate::core::model::Timestamp;
+use crate::core::summary::Recorded;
+use crate::report::{csv, human, json, prometheus};
 use crate::settings::Settings;
-use crate::store::StoreRead;
-use crate::store::records::{self, Overview, Selection};
+use crate::store::records::{self, Mode, Overview, Selection};
+use crate::store::{StoreError, StoreRead};
 
-/// Past passes, newest first.
+/// Past passes, newest first; or the life of one instance.
 ///
 /// # Errors
 /// Exit code 4.
@@ -21,19 +24,80 @@ pub async fn history<S: StoreRead>(
     now: Timestamp,
     show: Presentation,
 ) -> Result<Output, Failure> {
-    let HistoryArgs { limit, offset, since, instance } = args;
-    let since = since.map(|since| now - Duration::from(since));
-    let selection = Selection { limit: *limit, offset: *offset, since, instance: instance.clone() };
-    let Overview { executions, total, .. } = records::overview(store, &selection).await?;
-    let document = if show.json() {
-        json::document(&json::HistoryDocument { executions: &executions, total, limit: *limit, offset: *offset })
-    } else {
-        human::history(show.screen, &executions, total, *offset, now)
+    let HistoryArgs { limit, offset, since: span, instance, writes } = args;
+    let since = span.map(|since| now - Duration::from(since));
+    let (limit, offset) = (*limit, *offset);
+    let in_words = span.map(|since| since.to_string());
+    if let Some(wanted) = instance {
+        let (mut life, executions) = life_of(store, wanted).await?;
+        life.events.retain(|event| since.is_none_or(|since| event.last_at.unwrap_or(event.at) >= since));
+        let mut executions: Vec<Recorded> = executions
+            .into_iter()
+            .filter(|it| it.acted_on(&life.ids) && since.is_none_or(|since| it.execution.started_at >= since))
+            .collect();
+        let total = executions.len();
+        executions = executions.into_iter().skip(offset).take(limit).collect();
+        let document = match show.format {
+            Some(OutputFormat::Json) => {
+                let part = Some(json::LifePart { ids: &life.ids, life: &life.events });
+                json::document(&json::HistoryDocument { executions: &executions, total, limit, offset, life: part })
+            }
+            Some(OutputFormat::Csv) => csv::events(&life.events),
+            Some(OutputFormat::Table | OutputFormat::Prometheus) | None => {
+                human::life(show.screen, &life, wanted, in_words.as_deref(), now)
+            }
+        };
+        return Ok(Output { exit: Exit::Done, document });
+    }
+    let Overview { executions, total, .. } =
+        records::overview(store, &Selection { limit, offset, since, ..Selection::default() }).await?;
+    let command = again(args);
+    let page = human::Page { offset, total, command: &command, since: in_words.as_deref() };
+    let document = match (show.format, *writes) {
+        (Some(OutputFormat::Json), _) => {
+            json::document(&json::HistoryDocument { executions: &executions, total, limit, offset, life: None })
+        }
+        (Some(OutputFormat::Csv), false) => csv::passes(&executions),
+        (Some(OutputFormat::Csv), true) => csv::events(&life::writes(&executions)),
+        (Some(OutputFormat::Table | OutputFormat::Prometheus) | None, false) => {
+            human::history(show.screen, &executions, page, now)
+        }
+        (Some(OutputFormat::Table | OutputFormat::Prometheus) | None, true) => {
+            human::writes(show.screen, &life::writes(&executions), page, executions.len(), now)
+        }
     };
     Ok(Output { exit: Exit::Done, document })
 }
 
-/// Health, last and next pass, statistics, what is in flight.
+/// What is known of an instance by its id or name, and all executions, newest first.
+///
+/// # Errors
+/// Exit code 4.
+pub(super) async fn life_of<S: StoreRead>(store: &S, wanted: &str) -> Result<(Life, Vec<Recorded>), StoreError> {
+    let everything = Selection { limit: usize::MAX, ..Selection::default() };
+    let executions = records::overview(store, &everything).await?.executions;
+    let ledger = records::ledger(store, &[], Mode::Real).await?;
+    Ok((life::life(&executions, &ledger, wanted), executions))
+}
+
+/// The same command once more.
+fn again(args: &HistoryArgs) -> String {
+    let HistoryArgs { limit, offset: _, since, instance: _, writes } = args;
+    let mut command = String::from("respot history");
+    if *writes {
+        command += " --writes";
+    }
+    if *limit != DEFAULT_LIMIT {
+        let _ = write!(command, " --limit {limit}");
+    }
+    if let Some(since) = since {
+        let since = since.to_string().replace(' ', "");
+        let _ = write!(command, " --since {since}");
+    }
+    command
+}
+
+/// Whether it is on schedule, healthy and why not, what is under way, how well the last day went, what to do next.
 ///
 /// # Errors
 /// Exit code 4.
@@ -44,58 +108,16 @@ pub async fn status<S: StoreRead>(
     now: Timestamp,
     show: Presentation,
 ) -> Result<Output, Failure> {
-    let selection = Selection { limit: RECENT, ..Selection::default() };
-    let overview = records::overview(store, &selection).await?;
-    let executions: Vec<Execution> = overview.executions.iter().map(|recorded| recorded.execution.clone()).collect();
-    let last = executions.first();
-    let diagnosis = summary::diagnose(settings.enabled, settings.interval, &executions, now);
-    let status = json::StatusDocument {
-        enabled: settings.enabled,
-        last_execution: last,
-        statistics: overview.totals.statistics(),
-        config: config_part(settings),
-        migration_service: json::ServicePart::new(settings.enabled, last, &diagnosis),
-        in_flight: in_flight(&overview, now),
+    let overview = records::overview(store, &figures::selection(now)).await?;
+    let figures = figures::figures(&overview, settings, now);
+    let document = match show.format {
+        Some(OutputFormat::Json) => json::document(&figures.document),
+        Some(OutputFormat::Prometheus) => prometheus::text(&figures),
+        // A probe wants the exit code alone.
+        _ if check && show.quiet => String::new(),
+        Some(OutputFormat::Table | OutputFormat::Csv) | None => human::status(show.screen, &figures, &store.label()),
     };
-    let document = if show.json() {
-        json::document(&status)
-    } else {
-        human::status(
-            show.screen,
-            &status,
-            &diagnosis.why,
-            &overview.recreations,
-            &overview.totals,
-            &store.label(),
-            now,
-        )
-    };
-    let exit = if check && diagnosis.health != Health::Healthy { Exit::ActionsFailed } else { Exit::Done };
+    let healthy = figures.diagnosis.health == Health::Healthy;
+    let exit = if check && !healthy { Exit::ActionsFailed } else { Exit::Done };
     Ok(Output { exit, document })
-}
-
-/// What is quarantined, or ended without a successor, is not in flight: it waits for time or for a person.
-fn in_flight(overview: &Overview, now: Timestamp) -> json::InFlightPart {
-    let quarantined = overview.recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some()).count();
-    let over = overview.recreations.iter().filter(|(_, it)| it.step.is_over()).count();
-    json::InFlightPart {
-        migrations: overview.in_flight,
-        recreations: overview.recreations.len() - quarantined - over,
-        quarantined,
-        ..json::InFlightPart::default()
-    }
-}
-
-fn config_part(settings: &Settings) -> json::ConfigPart {
-    let Settings { interval, job_timeout, max_concurrent, rehearsal, retry_failed, policy, .. } = settings;
-    json::ConfigPart {
-        interval_minutes: interval.as_secs() / 60,
-        job_timeout_ms: millis(*job_timeout),
-        max_concurrent: *max_concurrent,
-        dry_run: *rehearsal,
-        retry_failed: *retry_failed,
-        eligibility_interval_hours: policy.cooldown.as_secs() / 3600,
-        eligibility: policy.eligibility.as_str(),
-        scope: policy.scope.as_str(),
-    }
 }

@@ -515,6 +515,8 @@ pub enum Rest {
     },
     /// Something is under way with the old instance.
     OldBusy,
+    /// The listings have gaps, and nothing is concluded from those.
+    Unseen,
     /// The replacement is there and does not run; it is looked after like any other instance.
     ReplacementDown,
 }

@@ -20,6 +20,8 @@ pub struct Ledger {
     pub recreations: HashMap<InstanceId, Recreation>,
     /// Since when instances are known to be `migrating` without a job.
     pub stalls: HashMap<InstanceId, Timestamp>,
+    /// The failed migration of each instance that was last told of, so that it is told once.
+    pub told_failures: HashMap<InstanceId, String>,
 }
 
 /// The stored time of an attempt.

@@ -76,7 +76,7 @@ const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// FNV-1a with a final mix (that of SplitMix64). Its values are part of the names in the provider's world, so they must
 /// never change, which the hashers of libraries do not promise.
-fn hash(parts: &[&str]) -> u64 {
+pub(super) fn hash(parts: &[&str]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for part in parts {
         // The byte between two parts is in no text, so that ("ab", "c") differs from ("a", "bc").

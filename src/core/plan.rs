@@ -3,16 +3,17 @@
 //! [`plan`] cannot fail and cannot wait. Recovery after a crash is not a special path: what an earlier pass left open
 //! is settled here, on every pass, from what is seen now.
 
+pub mod rules;
+
 use std::collections::HashMap;
 
-use super::failures::Failures;
-use super::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, Next, PATIENCE, Recreation, Rest, Step, next};
-use super::ledger::{Call, InFlight, Ledger, Observation, Stamp};
-use super::marker::replacement_name;
+use self::rules::View;
+use super::journal::{CLOSED_LIFE, ENDED_LIFE, Recreation, Step};
+use super::ledger::{Ledger, Observation};
 use super::model::{Billing, Instance, InstanceId, JobIndex, Listing, Snapshot, Status, Timestamp, find};
-use super::policy::{Eligibility, Halves, Policy};
-use super::settle::{EVIDENCE_LIFE, End, SETTLE_TIME, Settlement, observe, settle};
-use super::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
+use super::policy::Policy;
+use super::settle::{Settlement, observe, settle};
+use super::verdict::{Decision, Recreating, Skip};
 
 /// What a pass would do, or does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,45 +115,22 @@ impl Plan {
 
 /// Decides what to do about every instance in `snapshot` and every open recreation in `ledger`.
 ///
-/// The verdicts follow the order of the contract's section 3: the first rule that fits decides.
+/// The verdicts follow the order of the contract's section 3: the first rule that fits decides ([`rules`]).
 #[must_use]
 pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestamp) -> Plan {
     let jobs = JobIndex::new(&snapshot.jobs.items);
     let settlements = settle(snapshot, ledger, &jobs, now);
-    let no_effect: HashMap<&InstanceId, Option<Timestamp>> = settlements
-        .iter()
-        .filter(|settlement| settlement.end == End::NoEffect)
-        .map(|settlement| (&settlement.instance, settlement.call.previous_attempt))
-        .collect();
-
-    let failures = Failures::new(snapshot, ledger, &jobs, now);
-    let view = View { ledger, policy, jobs: &jobs, failures: &failures, no_effect: &no_effect, now };
+    let view = View::new(snapshot, ledger, policy, &jobs, &settlements, now);
     let instances = &snapshot.instances.items;
-    let mut managed = 0;
-    let mut decisions: Vec<Decision> = Vec::with_capacity(instances.len());
-    for instance in instances {
-        decisions.push(match view.unmanaged(&instance.id, &instance.name) {
-            Some(skip) => Decision::Skip(skip),
-            None if !policy.scope.covers(&instance.billing) => Decision::Skip(Skip::OutOfScope),
-            None => {
-                managed += 1;
-                view.decide(instance)
-            }
-        });
-    }
+    let mut decisions: Vec<Decision> = instances.iter().map(|instance| view.decide(instance)).collect();
+    let managed = decisions.iter().filter(|decision| decision.is_on_managed()).count();
     let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
     let mut absent: Vec<Absent> = open
         .filter(|(id, _)| find(instances, id).is_none())
         .map(|(id, recreation)| {
-            let name = recreation.instance_name.clone();
-            let decision = match view.unmanaged(id, &name) {
-                Some(skip) => Decision::Skip(skip),
-                None if policy.halves == Halves::MigrateOnly => Decision::Skip(Skip::RecreationOpen),
-                None => view.go_on(id, recreation.clone()),
-            };
             let instance = Instance {
                 id: id.clone(),
-                name: name.into(),
+                name: recreation.instance_name.as_str().into(),
                 status: Status::from_word("gone"),
                 billing: Billing::Unstated,
                 reclaim: None,
@@ -160,6 +138,7 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
                 started_at: None,
                 stopped_at: None,
             };
+            let decision = view.decide(&instance);
             Absent { instance, decision }
         })
         .collect();
@@ -172,171 +151,8 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
     if let Some(limit) = policy.max_recreations {
         cut_recreations(&mut decisions, &mut absent, instances, limit);
     }
-    let (observations, stalls) = (observe(snapshot, ledger, now), failures.stalls());
+    let (observations, stalls) = (observe(snapshot, ledger, now), view.failures.stalls());
     Plan { decisions, absent, settlements, observations, stalls, journal, managed }
-}
-
-/// Everything a verdict on one instance depends on.
-struct View<'a> {
-    ledger: &'a Ledger,
-    policy: &'a Policy,
-    jobs: &'a JobIndex<'a>,
-    failures: &'a Failures<'a>,
-    no_effect: &'a HashMap<&'a InstanceId, Option<Timestamp>>,
-    now: Timestamp,
-}
-
-impl View<'_> {
-    fn unmanaged(&self, id: &InstanceId, name: &str) -> Option<Skip> {
-        let Policy { only, exclude, .. } = self.policy;
-        if !only.is_empty() && !only.iter().any(|selector| selector.matches(id, name)) {
-            return Some(Skip::NotSelected);
-        }
-        let selector = exclude.iter().position(|selector| selector.matches(id, name))?;
-        Some(Skip::Excluded { selector })
-    }
-
-    fn decide(&self, instance: &Instance) -> Decision {
-        let recreates = self.policy.halves != Halves::MigrateOnly;
-        if recreates && let Some(keep) = self.failures.extra(&instance.id) {
-            return Decision::Retire { keep: keep.clone() };
-        }
-        match self.failures.recreation(instance) {
-            Some(_) if !recreates => return Decision::Skip(Skip::RecreationOpen),
-            Some(recreation) => return self.go_on(&instance.id, recreation),
-            None => {}
-        }
-        if let Some(skip) = self.obstacle(instance) {
-            return Decision::Skip(skip);
-        }
-        if recreates && let Some(cause) = self.failures.failure(instance) {
-            if let Some(of) = self.failures.replaces(&instance.id) {
-                return Decision::Skip(Skip::ReplacementFailed { of: of.clone() });
-            }
-            let marker = replacement_name(&instance.id, &instance.name, cause.job());
-            let recreation = Recreation::planned(&instance.name, cause, marker, self.now);
-            return self.go_on(&instance.id, recreation);
-        }
-        if instance.status != Status::Exited {
-            return Decision::Skip(self.not_exited(instance));
-        }
-        if recreates && let Some(of) = self.given_up(&instance.id) {
-            return Decision::Skip(Skip::ReplacementFailed { of: of.clone() });
-        }
-        match self.policy.halves {
-            Halves::RecreateOnly => Decision::Skip(Skip::NotFailed),
-            Halves::Both | Halves::MigrateOnly => self.by_cooldown(instance),
-        }
-    }
-
-    /// The old instance, if this is its replacement and about to be deleted.
-    fn given_up(&self, id: &InstanceId) -> Option<&InstanceId> {
-        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
-        let old = self.failures.replaces(id)?;
-        let recreation = self.ledger.recreations.get(old)?;
-        let sight = self.failures.sight(old, recreation)?;
-        let seen = recreation.clone().see(&sight);
-        let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
-        (matches!(next, Next::Abandon(_)) && seen.step.replacement() == Some(id)).then_some(old)
-    }
-
-    /// What comes next in a recreation.
-    fn go_on(&self, id: &InstanceId, recreation: Recreation) -> Decision {
-        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
-        let (recreation, next) = match self.failures.sight(id, &recreation) {
-            Some(sight) => {
-                let seen = recreation.see(&sight);
-                let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
-                (seen, next)
-            }
-            None => (recreation, Next::Rest(Rest::OldBusy)),
-        };
-        let stored = self.ledger.recreations.get(id);
-        match next {
-            Next::Rest(rest) => {
-                Decision::Skip(Skip::Waiting { instance: id.clone(), recreation: Box::new(recreation), rest })
-            }
-            Next::Nothing if stored.is_some_and(|stored| stored.step == recreation.step) => {
-                Decision::Skip(match recreation.step {
-                    Step::Closed { replacement: Some(by) } => Skip::Replaced { by },
-                    _ => Skip::NotFailed,
-                })
-            }
-            next => {
-                let work = Box::new(Recreating { instance: id.clone(), recreation, next, prepared: None });
-                if work.begins() { Decision::Recreate(work) } else { Decision::Resume(work) }
-            }
-        }
-    }
-
-    /// The first reason to leave a managed instance alone, whatever its migration time says and whether its migration
-    /// failed or not.
-    fn obstacle(&self, instance: &Instance) -> Option<Skip> {
-        if !matches!(instance.status, Status::Exited | Status::Migrating) {
-            return Some(self.not_exited(instance));
-        }
-        if let Some(job) = self.jobs.unfinished(&instance.id) {
-            // That of a migration is what `migrating` means.
-            let says_nothing_new = instance.status == Status::Migrating && job.kind.is_migration();
-            return Some(if says_nothing_new {
-                self.not_exited(instance)
-            } else {
-                Skip::JobUnfinished { job: job.id.clone(), kind: job.kind.clone() }
-            });
-        }
-        if instance.status == Status::Exited {
-            if let Some(call) = self.unsettled(&instance.id) {
-                return Some(Skip::Unsettled { called_at: call.called_at, until: call.called_at + SETTLE_TIME });
-            }
-            if self.policy.eligibility == Eligibility::Reclaimed && !self.has_evidence(instance) {
-                return Some(Skip::NoReclaimEvidence);
-            }
-        }
-        None
-    }
-
-    fn not_exited(&self, instance: &Instance) -> Skip {
-        // Soon after it began a migration has no job that could be seen.
-        let stalled = self.failures.stalled_since(instance).filter(|since| self.now.since(*since) >= SETTLE_TIME);
-        if let Some(since) = stalled {
-            return Skip::Stalled { since, until: since + PATIENCE };
-        }
-        // The failure of an earlier job says nothing about a call of which no job is to be seen yet.
-        let failed_job = match self.failures.failure(instance) {
-            Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
-            Some(Cause::Stalled { .. } | Cause::Found) | None => None,
-        };
-        Skip::NotExited { failed_job }
-    }
-
-    fn by_cooldown(&self, instance: &Instance) -> Decision {
-        let last = match (self.no_effect.get(&instance.id), self.ledger.last_attempt.get(&instance.id)) {
-            (Some(previous), _) => *previous,
-            (None, Some(Stamp::Unreadable(value))) => {
-                return Decision::Skip(Skip::UnreadableRecord { value: value.as_str().into() });
-            }
-            (None, Some(Stamp::At(last))) => Some(*last),
-            (None, None) => None,
-        };
-        let Some(last) = last else { return Decision::Migrate(Eligible::NoPreviousMigration) };
-        let until = last + self.policy.cooldown;
-        if self.now < until {
-            return Decision::Skip(Skip::CoolingDown { last, until });
-        }
-        Decision::Migrate(Eligible::CooledDown { last, elapsed: self.now.since(last) })
-    }
-
-    /// A call that may still have an effect, and was neither proved nor disproved.
-    fn unsettled(&self, id: &InstanceId) -> Option<&InFlight> {
-        let call = self.ledger.in_flight.get(id)?;
-        (call.call != Call::Accepted && !self.no_effect.contains_key(id)).then_some(call)
-    }
-
-    fn has_evidence(&self, instance: &Instance) -> bool {
-        let seen_earlier = || self.ledger.observations.get(&instance.id);
-        instance.reclaim.is_some()
-            || seen_earlier().is_some_and(|seen| self.now.since(seen.last_seen_at) <= EVIDENCE_LIFE)
-    }
 }
 
 /// What is new about recreations: steps that a look brought about, and what is over for long enough to be forgotten.

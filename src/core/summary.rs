@@ -1,18 +1,13 @@
-//! What a pass did, what all passes did, and whether that is healthy. Retention is decided here too.
-
-use std::time::Duration;
+//! What a pass did, and what all passes did. Retention is decided here too.
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::{ProviderCalls, ProviderWrite, Sighting};
 use super::model::{Instance, InstanceId, Listing, Status, Timestamp, millis};
 use super::plan::Plan;
-use super::verdict::in_words;
 
 /// How many executions are kept. At one pass a quarter of an hour, three weeks.
 pub const EXECUTIONS_KEPT: usize = 2000;
-
-/// How many of the last executions count for `recentErrors`.
-pub const RECENT: usize = 5;
 
 /// One pass, as it is stored and shown (contract, section 5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,23 +241,58 @@ impl ErrorKind {
 
 /// An execution with its actions, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Recorded {
     /// The pass.
     #[serde(flatten)]
     pub execution: Execution,
     /// What it did.
     pub attempts: Vec<Attempt>,
+    /// Every call it made that changes the provider's world.
+    #[serde(default)]
+    pub writes: Vec<ProviderWrite>,
+    /// What it saw happen to instances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sightings: Vec<Sighting>,
+    /// The calls it made in all.
+    #[serde(default)]
+    pub provider_calls: ProviderCalls,
+    /// The ends it saw of migrations that earlier passes began.
+    #[serde(default)]
+    pub ended_migrations: EndedMigrations,
+}
+
+/// Accepted migrations of which a pass saw the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedMigrations {
+    /// The instance was seen running again.
+    pub succeeded: u64,
+    /// The migration failed, or the instance vanished.
+    pub failed: u64,
 }
 
 impl Recorded {
-    /// Whether it acted on the instance with this id or name.
+    /// A pass of which nothing but its state is known yet.
     #[must_use]
-    pub fn concerns(&self, wanted: &str) -> bool {
-        self.attempts.iter().any(|attempt| {
-            attempt.instance_id.as_str() == wanted
-                || attempt.instance_name == wanted
-                || attempt.new_instance_id.as_ref().is_some_and(|id| id.as_str() == wanted)
-        })
+    pub fn of(execution: Execution) -> Self {
+        Self {
+            execution,
+            attempts: Vec::new(),
+            writes: Vec::new(),
+            sightings: Vec::new(),
+            provider_calls: ProviderCalls::default(),
+            ended_migrations: EndedMigrations::default(),
+        }
+    }
+
+    /// Whether it acted on one of these instances.
+    #[must_use]
+    pub fn acted_on(&self, ids: &[InstanceId]) -> bool {
+        let is_one = |id: &InstanceId, new: &Option<InstanceId>| {
+            ids.contains(id) || new.as_ref().is_some_and(|new| ids.contains(new))
+        };
+        self.attempts.iter().any(|it| is_one(&it.instance_id, &it.new_instance_id))
+            || self.writes.iter().any(|it| is_one(&it.instance_id, &it.new_instance_id))
     }
 }
 
@@ -372,83 +402,6 @@ pub struct Statistics {
     pub success_rate: f64,
 }
 
-/// Whether the migration service does what its schedule promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// On schedule, without errors.
-    Healthy,
-    /// The last pass was partial, or there were errors in the last five.
-    Degraded,
-    /// Overdue by more than one interval, or the last pass failed.
-    Unhealthy,
-    /// Switched off.
-    Disabled,
-    /// No pass ever ran.
-    NeverExecuted,
-}
-
-impl Health {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unhealthy => "unhealthy",
-            Self::Disabled => "disabled",
-            Self::NeverExecuted => "never_executed",
-        }
-    }
-}
-
-/// The state of the service, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnosis {
-    /// The word.
-    pub health: Health,
-    /// The reason in one sentence.
-    pub why: String,
-    /// When the schedule should call next.
-    pub next_execution: Option<Timestamp>,
-    /// Failed and unknown actions of the last [`RECENT`] passes.
-    pub recent_errors: u64,
-}
-
-/// Judges the service by its last passes, newest first.
-#[must_use]
-pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], now: Timestamp) -> Diagnosis {
-    let recent_errors = newest_first.iter().take(RECENT).map(|it| it.summary.error_count).sum();
-    let verdict = |health, why: String, next_execution| Diagnosis { health, why, next_execution, recent_errors };
-    if !enabled {
-        return verdict(Health::Disabled, "MIGRATION_ENABLED is false".into(), None);
-    }
-    let Some(last) = newest_first.first() else {
-        return verdict(Health::NeverExecuted, "no pass ever ran with this store".into(), None);
-    };
-    let due = last.started_at + interval;
-    let reason = last.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-    if now.since(due) > interval {
-        let late = in_words(now.since(due));
-        return verdict(Health::Unhealthy, format!("overdue by {late}"), Some(due));
-    }
-    match last.status {
-        ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => {
-            verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.as_str()), Some(due))
-        }
-        ExecutionStatus::Partial => {
-            let why = format!("failed or unknown actions in the last pass: {}", last.summary.error_count);
-            verdict(Health::Degraded, why, Some(due))
-        }
-        ExecutionStatus::Running | ExecutionStatus::Completed if recent_errors > 0 => {
-            let why = format!("failed or unknown actions in the last {RECENT} passes: {recent_errors}");
-            verdict(Health::Degraded, why, Some(due))
-        }
-        ExecutionStatus::Running => verdict(Health::Healthy, "a pass is at work".into(), Some(due)),
-        ExecutionStatus::Completed => verdict(Health::Healthy, "on schedule, no errors".into(), Some(due)),
-    }
-}
-
 impl Execution {
     /// A pass that begins.
     #[must_use]
@@ -489,49 +442,6 @@ mod tests {
             ExecutionStatus::Interrupted => Execution { status, summary, ..begun },
             status => begun.closed(status, at(began + 1), summary, None),
         }
-    }
-
-    #[test]
-    fn health_follows_from_the_last_passes() {
-        use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Running, Timeout};
-        let quarter = Duration::from_secs(15 * 60);
-        // Newest first, each with the minute it began and its errors; the time now; the verdict and a part of why.
-        let rows: &[(&[(ExecutionStatus, i64, u64)], i64, Health, &str)] = &[
-            (&[], 0, Health::NeverExecuted, "no pass ever ran"),
-            (&[(Completed, 0, 0)], 1, Health::Healthy, "on schedule"),
-            (&[(Running, 0, 0)], 1, Health::Healthy, "at work"),
-            (&[(Partial, 0, 2)], 1, Health::Degraded, "in the last pass: 2"),
-            (&[(Completed, 60, 0), (Partial, 45, 3)], 61, Health::Degraded, "passes: 3"),
-            (
-                &[
-                    (Completed, 75, 0),
-                    (Completed, 60, 0),
-                    (Completed, 45, 0),
-                    (Completed, 30, 0),
-                    (Completed, 15, 0),
-                    (Partial, 0, 3),
-                ],
-                76,
-                Health::Healthy,
-                "on schedule",
-            ),
-            (&[(Failed, 0, 0), (Completed, -15, 0)], 1, Health::Unhealthy, "ended as failed"),
-            (&[(Timeout, 0, 0)], 1, Health::Unhealthy, "ended as timeout"),
-            (&[(Interrupted, 0, 0)], 1, Health::Unhealthy, "ended as interrupted"),
-            (&[(Completed, 0, 0)], 30, Health::Healthy, "on schedule"),
-            (&[(Completed, 0, 0)], 31, Health::Unhealthy, "overdue by 16 min"),
-            (&[(Completed, 0, 0)], -600, Health::Healthy, "on schedule"),
-        ];
-        for (passes, now, health, part) in rows {
-            let passes: Vec<Execution> = passes.iter().map(|&(status, began, n)| execution(status, began, n)).collect();
-            let got = diagnose(true, quarter, &passes, at(*now));
-            assert_eq!(got.health, *health, "{passes:?}");
-            assert!(got.why.contains(part), "{:?} lacks {part:?}", got.why);
-            let due = passes.first().map(|last| last.started_at + quarter);
-            assert_eq!(got.next_execution, due);
-        }
-        let off = diagnose(false, quarter, &[execution(Failed, 0, 1)], at(1));
-        assert_eq!((off.health, off.next_execution), (Health::Disabled, None));
     }
 
     #[test]

@@ -171,6 +171,12 @@ impl Decision {
         }
     }
 
+    /// Whether the rules of selection cover the instance.
+    #[must_use]
+    pub fn is_on_managed(&self) -> bool {
+        !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope))
+    }
+
     /// The recreation it is about, with its old instance, if it says more of it than that it is open.
     #[must_use]
     pub fn recreation(&self) -> Option<(&InstanceId, &Recreation)> {
@@ -216,7 +222,7 @@ impl Decision {
                 Skip::Waiting { rest, .. } => match rest {
                     Rest::Unsettled { .. } => "recreation_unsettled",
                     Rest::Quarantined { .. } => "quarantined",
-                    Rest::OldBusy => "recreation_waits",
+                    Rest::OldBusy | Rest::Unseen => "recreation_waits",
                     Rest::ReplacementDown => "replacement_down",
                 },
                 Skip::Replaced { .. } => "replaced",
@@ -377,6 +383,10 @@ impl Skip {
                         "its recreation waits: a job is at work on it".into()
                     }
                     Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
+                    Rest::Unseen => {
+                        "its recreation waits: rows are missing from what the provider listed, and may tell more of it"
+                            .into()
+                    }
                     Rest::ReplacementDown => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
                         format!("its replacement {replacement} does not run; it is deleted once that one does")

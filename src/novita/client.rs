@@ -1,6 +1,6 @@
 //! The one path every request takes: pacing, retries, classes of errors. Lists are read by `paging`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,8 +10,10 @@ use super::paging::{NAME, Search};
 use super::refusal::{Refusal, classify, is_page};
 use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::wire::{self, Row as _};
-use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Progress};
+use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Look, Order, Progress};
+use crate::core::audit::ProviderCalls;
 use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
+use crate::core::outbox::Connections;
 use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery};
 use crate::core::summary::ErrorKind;
 
@@ -36,7 +38,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 const NONSENSE_RETRIES: u32 = 2;
 
 const JOBS: &str = "/v1/jobs";
-const INSTANCES: &str = "/v1/gpu/instances";
+pub(super) const INSTANCES: &str = "/v1/gpu/instances";
 const INSTANCE: &str = "/v1/gpu/instance";
 const MIGRATE: &str = "/v1/gpu/instance/migrate";
 const CREATE: &str = "/v1/gpu/instance/create";
@@ -47,12 +49,17 @@ const DELETE: &str = "/v1/gpu/instance/delete";
 pub struct Client<T> {
     transport: T,
     pace: RefCell<Pace>,
+    calls: Cell<ProviderCalls>,
 }
 
 impl<T: Transport> Client<T> {
     /// A client that has sent nothing yet.
     pub fn new(transport: T) -> Self {
-        Self { transport, pace: RefCell::new(Pace::default()) }
+        Self { transport, pace: RefCell::default(), calls: Cell::default() }
+    }
+
+    pub(super) fn transport(&self) -> &T {
+        &self.transport
     }
 
     /// Sends a read until it succeeds, its budget is used up or its answer cannot be mended by asking again. Safe to
@@ -73,6 +80,7 @@ impl<T: Transport> Client<T> {
                 Ok(response) => match decode(&response.body) {
                     Ok(value) => return Ok(value),
                     Err(what) => {
+                        self.count(0, 1);
                         unreadable += 1;
                         let error = nonsense(&request, response.status, &what);
                         if unreadable > NONSENSE_RETRIES {
@@ -136,9 +144,18 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    fn count(&self, total: u64, failed: u64) {
+        let calls = self.calls.get();
+        self.calls.set(ProviderCalls { total: calls.total + total, failed: calls.failed + failed });
+    }
+
     /// One exchange, with its answer classified. The second half of the error is what `Retry-After` asks for.
     async fn attempt(&self, request: &Request) -> Result<Response, (CloudError, Option<Duration>)> {
-        let response = self.transport.exchange(request).await.map_err(|error| (broken(request, &error), None))?;
+        self.count(1, 0);
+        let response = self.transport.exchange(request).await.map_err(|error| {
+            self.count(0, 1);
+            (broken(request, &error), None)
+        })?;
         if (200..300).contains(&response.status) {
             self.pace.borrow_mut().speed_up();
             return Ok(response);
@@ -146,6 +163,7 @@ impl<T: Transport> Client<T> {
         let retry_after =
             response.retry_after.as_deref().and_then(|secs| secs.trim().parse().ok()).map(Duration::from_secs);
         let error = refused(request, &response);
+        self.count(0, u64::from(error.fails_the_provider()));
         if response.status == 429 {
             self.pace.borrow_mut().slow_down(Instant::now(), retry_after);
         }
@@ -201,6 +219,14 @@ impl<T: Transport> CloudRead for Client<T> {
         configuration.map(Some).map_err(|what| nonsense(&request, 200, &what))
     }
 
+    async fn connections(&self, id: &InstanceId) -> Result<Connections, CloudError> {
+        self.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::connections(body, id)).await
+    }
+
+    fn calls(&self) -> ProviderCalls {
+        self.calls.get()
+    }
+
     async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
         let OfferQuery { cluster_id, product_name, gpu_num, billing } = query;
         let texts = [
@@ -215,6 +241,10 @@ impl<T: Transport> CloudRead for Client<T> {
 
     async fn clusters(&self) -> Result<Vec<Cluster>, CloudError> {
         self.read("/v1/clusters", vec![], wire::clusters).await
+    }
+
+    async fn look(&self, timeout: Duration) -> Look {
+        self.look_once(timeout).await
     }
 }
 
@@ -373,7 +403,7 @@ pub(super) fn nonsense(request: &Request, status: u16, what: &str) -> CloudError
     CloudError { message, ..failure(request, Some(status), ErrorKind::Api, Effect::Possible) }
 }
 
-fn broken(request: &Request, error: &TransportError) -> CloudError {
+pub(super) fn broken(request: &Request, error: &TransportError) -> CloudError {
     let (kind, effect) = match error {
         TransportError::NotSent(_) => (ErrorKind::Network, Effect::NotSent),
         TransportError::Untrusted(_) => (ErrorKind::Configuration, Effect::NotSent),
@@ -384,7 +414,7 @@ fn broken(request: &Request, error: &TransportError) -> CloudError {
     CloudError { message: error.to_string(), ..failure(request, None, kind, effect) }
 }
 
-fn refused(request: &Request, response: &Response) -> CloudError {
+pub(super) fn refused(request: &Request, response: &Response) -> CloudError {
     let refusal = Refusal::read(&response.body);
     let (kind, not_found) = classify(response.status, &refusal);
     // A 4xx is a plain no; after a 5xx, a redirect or a 408 nobody knows what happened behind it.

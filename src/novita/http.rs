@@ -1,14 +1,13 @@
 //! The real transport: reqwest over rustls with ring.
 
-use std::error::Error as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use anyhow::{Context, Result};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use url::Url;
 
 use super::transport::{Method, Request, Response, Transport, TransportError};
+use crate::tls;
 
 /// Time to make a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +41,7 @@ impl HttpTransport {
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ]);
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(base.scheme() == "https")?)
+            .tls_backend_preconfigured(tls::config(base.scheme() == "https")?)
             .default_headers(headers)
             .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry the key, or repeat a write, at an address nobody configured.
@@ -74,7 +73,8 @@ impl HttpTransport {
         }
         let mut answer = builder.send().await.map_err(describe)?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(String::from);
+        let header = |name| answer.headers().get(name).and_then(|it| it.to_str().ok()).map(String::from);
+        let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(describe)? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
@@ -82,7 +82,7 @@ impl HttpTransport {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, retry_after, body })
+        Ok(Response { status, retry_after, date, body })
     }
 }
 
@@ -98,41 +98,10 @@ impl Transport for HttpTransport {
 fn describe(error: reqwest::Error) -> TransportError {
     let connecting = error.is_connect();
     // Without the address: it is ours, long, and named by the caller.
-    let error = error.without_url();
-    // The outer layers only say that a request failed; the inner ones say why.
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !text.starts_with("client error (") {
-            causes.push(text);
-        }
-        source = cause.source();
-    }
-    let text = if causes.is_empty() { error.to_string() } else { causes.join(": ") };
+    let text = tls::causes(error);
     match (connecting, text.split_once("invalid peer certificate: ")) {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),
         (true, None) => TransportError::NotSent(text),
         (false, _) => TransportError::Broken(text),
     }
-}
-
-/// The system's authorities, or none when no TLS will be spoken: reading them takes longer than a pass over a small
-/// fleet.
-fn tls(needed: bool) -> Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    if needed {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            bail!("no certificates of authorities found; install ca-certificates or set SSL_CERT_FILE");
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("cannot set up TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }

@@ -15,6 +15,7 @@ macro_rules! fixture {
 pub mod client;
 mod hidden;
 pub mod http;
+mod look;
 mod paging;
 mod refusal;
 #[cfg(test)]
@@ -23,8 +24,11 @@ pub mod transport;
 mod wire;
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::core::audit::ProviderCalls;
 use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
+use crate::core::outbox::Connections;
 use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery, Placement, RecreateSpec};
 use crate::core::summary::ErrorKind;
 use crate::stop::Stop;
@@ -84,6 +88,15 @@ pub trait CloudRead {
         name: &str,
     ) -> impl Future<Output = Result<Option<Configuration>, CloudError>>;
 
+    /// Where an instance can be reached; empty while it comes up.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn connections(&self, id: &InstanceId) -> impl Future<Output = Result<Connections, CloudError>>;
+
+    /// How many calls were made so far, writes included.
+    fn calls(&self) -> ProviderCalls;
+
     /// The products on offer.
     ///
     /// # Errors
@@ -95,6 +108,18 @@ pub trait CloudRead {
     /// # Errors
     /// As [`instances`](Self::instances).
     fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>>;
+
+    /// Asks for a page of one instance, once and for no longer than `timeout`: how is the provider doing right now?
+    fn look(&self, timeout: Duration) -> impl Future<Output = Look>;
+}
+
+/// What one look at the provider brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether the answer is one that a pass could work with.
+    pub answer: Result<(), CloudError>,
+    /// The time that the provider says it is, to the second.
+    pub date: Option<Timestamp>,
 }
 
 /// What to create.
@@ -164,12 +189,24 @@ impl<C: CloudRead> CloudRead for Rehearsal<C> {
         self.0.configuration(id, name)
     }
 
+    fn connections(&self, id: &InstanceId) -> impl Future<Output = Result<Connections, CloudError>> {
+        self.0.connections(id)
+    }
+
+    fn calls(&self) -> ProviderCalls {
+        self.0.calls()
+    }
+
     fn offers(&self, query: &OfferQuery) -> impl Future<Output = Result<Vec<Offer>, CloudError>> {
         self.0.offers(query)
     }
 
     fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>> {
         self.0.clusters()
+    }
+
+    fn look(&self, timeout: Duration) -> impl Future<Output = Look> {
+        self.0.look(timeout)
     }
 }
 
@@ -221,6 +258,16 @@ pub struct CloudError {
 }
 
 impl CloudError {
+    /// Whether it counts as a failure of the provider or the network, and not as a plain no to one request.
+    fn fails_the_provider(&self) -> bool {
+        match self.kind {
+            ErrorKind::Network | ErrorKind::Timeout | ErrorKind::RateLimit | ErrorKind::Auth | ErrorKind::Api => true,
+            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => {
+                self.status.is_none_or(|status| status >= 500)
+            }
+        }
+    }
+
     /// A call that was not made.
     fn unsent(method: &'static str, path: &'static str, message: &str) -> Self {
         Self {

@@ -21,7 +21,7 @@ impl<F: Fn(&Request, usize) -> Answer> Transport for &Replay<F> {
         let before = self.requests.borrow().len();
         self.requests.borrow_mut().push(request.clone());
         let (status, body) = (self.answer)(request, before)?;
-        Ok(Response { status, retry_after: None, body })
+        Ok(Response { status, retry_after: None, date: None, body })
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Response {
     pub status: u16,
     /// The value of `Retry-After`, as it came.
     pub retry_after: Option<String>,
+    /// The value of `Date`, as it came: what the provider's clock shows.
+    pub date: Option<String>,
     /// The body, complete.
     pub body: Vec<u8>,
 }

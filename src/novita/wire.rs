@@ -4,6 +4,7 @@
 //! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
 //! has seen yet; unknown fields are passed over. A row is refused only when it has no id.
 
+mod connections;
 mod market;
 mod order;
 mod record;
@@ -15,6 +16,7 @@ use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub(super) use self::connections::connections;
 pub(super) use self::market::{clusters, offers};
 pub(super) use self::order::{create, created};
 pub(super) use self::record::{Record, configuration};

@@ -1,7 +1,9 @@
-//! Progress on a terminal: one bar per phase, gone when the phase is over.
+//! Progress on a terminal: one bar per phase, gone when the phase is over. Short work shows none: it would flicker.
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
@@ -9,10 +11,17 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::Event;
 use crate::core::summary::Outcome;
 
+/// Work that is done by then shows no bars.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often a bar is drawn, so that its time goes on while nothing happens.
+const TICK: Duration = Duration::from_millis(200);
+
 /// The bars, and the only way to write to stderr beside them.
 #[derive(Clone, Debug)]
 pub struct Bars {
     all: MultiProgress,
+    visible: bool,
     current: Arc<Mutex<Option<ProgressBar>>>,
 }
 
@@ -20,13 +29,15 @@ impl Bars {
     /// Bars on stderr, drawn only if `visible`.
     #[must_use]
     pub fn new(visible: bool) -> Self {
-        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { all: MultiProgress::with_draw_target(target), current: Arc::default() }
+        Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), visible, current: Arc::default() }
     }
 
     pub(super) fn event(&self, event: Event<'_>) {
         match event {
-            Event::PassBegan { .. } => self.begin("reading the fleet", None),
+            Event::PassBegan { .. } => {
+                self.begin("reading the fleet", None);
+                self.show_in_time();
+            }
             Event::Listed { received, announced } => self.with(|bar| {
                 if let Some(announced) = announced {
                     bar.set_style(bar_style());
@@ -51,6 +62,12 @@ impl Bars {
             | Event::Decided { .. }
             | Event::ActionResolved(_)
             | Event::Journaled { .. }
+            | Event::Wrote { .. }
+            | Event::Undelivered { .. }
+            | Event::GivenUp(_)
+            | Event::NotTold { .. }
+            | Event::PassedOver { .. }
+            | Event::NotReleased { .. }
             | Event::Settled(_) => {}
         }
     }
@@ -59,10 +76,26 @@ impl Bars {
         self.end();
         let bar = match length {
             Some(length) => ProgressBar::new(length).with_style(bar_style()),
-            None => ProgressBar::new_spinner(),
+            None => ProgressBar::new_spinner().with_style(spinner_style()),
         };
         let bar = self.all.add(bar.with_prefix(phase));
+        if !self.all.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
         self.replace(Some(bar));
+    }
+
+    /// Draws the bars from some time on, if there are any by then.
+    fn show_in_time(&self) {
+        if !self.visible {
+            return;
+        }
+        let this = self.clone();
+        thread::spawn(move || {
+            thread::sleep(PATIENCE);
+            this.all.set_draw_target(ProgressDrawTarget::stderr());
+            this.with(|bar| bar.enable_steady_tick(TICK));
+        });
     }
 
     fn end(&self) {
@@ -82,6 +115,11 @@ impl Bars {
             action(bar);
         }
     }
+}
+
+fn spinner_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix:>18} {spinner} {elapsed} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn bar_style() -> ProgressStyle {

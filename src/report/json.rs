@@ -3,9 +3,11 @@
 use serde::Serialize;
 
 use super::text;
+use crate::core::health::{Diagnosis, Health};
+use crate::core::life::LifeEvent;
 use crate::core::model::{Instance, InstanceId, Timestamp};
 use crate::core::policy::Policy;
-use crate::core::summary::{Attempt, Diagnosis, Execution, Health, Recorded, Statistics};
+use crate::core::summary::{Attempt, Execution, Recorded, Statistics};
 use crate::core::verdict::Decision;
 
 /// One row of a plan.
@@ -50,15 +52,53 @@ pub struct PassDocument<'a> {
     pub attempts: Option<&'a [Attempt]>,
 }
 
+/// `doctor`.
+#[derive(Debug, Serialize)]
+pub struct DoctorDocument {
+    /// Whether nothing failed.
+    pub ok: bool,
+    /// Every check, in the order in which a pass would meet what it is about.
+    pub checks: Vec<CheckPart>,
+}
+
+/// One check of `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckPart {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it is.
+    pub status: CheckStatus,
+    /// What was seen, in one line.
+    pub detail: String,
+    /// A command, or what to do with which setting.
+    pub mend: Option<String>,
+    /// How long the other side took, in ms.
+    pub duration: Option<i64>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckStatus {
+    /// As it should be.
+    Ok,
+    /// It works, but may not be meant so.
+    Warning,
+    /// It does not work.
+    Failed,
+    /// There was nothing to look at.
+    Skipped,
+}
+
 /// A pass that did not take place.
 #[derive(Debug, Serialize)]
-pub struct SkippedDocument<'a> {
+pub struct SkippedDocument {
     /// `skipped`.
     pub status: &'static str,
     /// The machine name of why.
     pub reason: &'static str,
     /// Why, in one sentence.
-    pub message: &'a str,
+    pub message: String,
 }
 
 /// `history`.
@@ -72,6 +112,18 @@ pub struct HistoryDocument<'a> {
     pub limit: usize,
     /// After passing over this many.
     pub offset: usize,
+    /// What is asked for of one instance.
+    #[serde(flatten)]
+    pub life: Option<LifePart<'a>>,
+}
+
+/// The life of one instance.
+#[derive(Debug, Serialize)]
+pub struct LifePart<'a> {
+    /// All ids it ever had, old before new.
+    pub ids: &'a [InstanceId],
+    /// What happened, oldest first.
+    pub life: &'a [LifeEvent],
 }
 
 /// `status`.
@@ -144,7 +196,7 @@ impl ServicePart {
     }
 }
 
-/// What is not over yet. This version knows neither rollouts nor events, so those are none.
+/// What is not over yet. This version knows no rollouts, so there is none.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlightPart {
@@ -183,7 +235,17 @@ pub struct ErrorPart<'a> {
 /// Writes a document, safe for a terminal, with a line end.
 #[must_use]
 pub fn document<T: Serialize>(document: &T) -> String {
+    written(serde_json::to_string_pretty(document))
+}
+
+/// The same as one line.
+#[must_use]
+pub fn line<T: Serialize>(document: &T) -> String {
+    written(serde_json::to_string(document))
+}
+
+fn written(json: serde_json::Result<String>) -> String {
     #[expect(clippy::expect_used, reason = "documents are plain structs with string keys, which always serialise")]
-    let json = serde_json::to_string_pretty(document).expect("documents serialise");
+    let json = json.expect("documents serialise");
     text::escape_json(&json) + "\n"
 }

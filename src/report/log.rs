@@ -16,12 +16,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Event, text};
 use crate::clock::Clock;
+use crate::core::audit::ProviderWrite;
 use crate::core::journal::Rest;
 use crate::core::model::{Instance, InstanceId, Status, Timestamp};
 use crate::core::policy::Policy;
 use crate::core::settle::End;
-use crate::core::summary::{ErrorKind, ExecutionStatus, Outcome, Summary};
+use crate::core::summary::{Action, ErrorKind, ExecutionStatus, Outcome, Summary};
 use crate::core::verdict::{Decision, Eligible, Skip};
+
+/// The target of the audit trail: one line for every write to the provider.
+pub const AUDIT: &str = "respot::audit";
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub(super) fn event(event: Event<'_>) {
                 };
             }
             match attempt.outcome {
+                // One call and nothing else: the line of the audit trail has told it.
+                Outcome::Accepted if attempt.action == Action::Migrate && response_time.is_some() => line!(debug),
                 Outcome::Done | Outcome::Accepted | Outcome::Skipped => line!(info),
                 Outcome::Failed | Outcome::Unknown => line!(warn),
             }
@@ -121,11 +127,52 @@ pub(super) fn event(event: Event<'_>) {
             let replacement = recreation.step.replacement().map(InstanceId::as_str);
             let name = recreation.instance_name.as_str();
             let error = recreation.last_error.as_deref();
-            info!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
+            debug!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
         }
+        Event::Wrote { job_id, write } => wrote(job_id, write),
+        Event::Undelivered { count, error } => {
+            warn!(count, error, "events were not delivered, the next pass tries again");
+        }
+        Event::GivenUp(event) => {
+            let (id, error) = (event.id.as_str(), event.last_error.as_deref());
+            warn!(eventId = id, event = event.event, attempts = event.attempts, error, "event given up");
+        }
+        Event::PassedOver { record } => warn!(record, "a damaged record was passed over and is removed"),
+        Event::NotReleased { error } => warn!(error, "the lease was not given back, it expires by itself"),
+        Event::NotTold { setting, error } => warn!(setting, error, "not told of this pass"),
         Event::Awaiting { count } => debug!(count, "waiting for replacements to run"),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
     }
+}
+
+/// A line of the audit trail. Its target lets it be shipped apart.
+fn wrote(job_id: &str, write: &ProviderWrite) {
+    let ProviderWrite {
+        at,
+        call,
+        instance_id,
+        instance_name,
+        outcome,
+        error_kind,
+        error,
+        new_instance_id,
+        response_time,
+    } = write;
+    let (call, outcome) = (call.as_str(), outcome.as_str());
+    info!(
+        target: AUDIT,
+        at = %at,
+        jobId = job_id,
+        instanceId = instance_id.as_str(),
+        instanceName = instance_name,
+        call,
+        outcome,
+        newInstanceId = new_instance_id.as_ref().map(InstanceId::as_str),
+        responseTime = response_time,
+        errorKind = error_kind.map(ErrorKind::as_str),
+        error,
+        "{call} {outcome}"
+    );
 }
 
 /// Logs a verdict. The sentence is made only if somebody reads it: a fleet may have 100 000 of them.
@@ -159,7 +206,7 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
             line!(warn, WARN, "migration failed, instance is stuck");
         }
         (Decision::Skip(Skip::UnreadableRecord { .. }), _) => line!(warn, WARN, "instance left alone"),
-        (Decision::Skip(_), Status::Exited | Status::Other(_)) => line!(info, INFO, "instance left alone"),
+        (Decision::Skip(_), Status::Other(_)) => line!(info, INFO, "instance left alone"),
         (Decision::Skip(_), _) => line!(debug, DEBUG, "instance left alone"),
     }
 }
@@ -235,8 +282,10 @@ where
         match self.format {
             Format::Json => {
                 let head = [("timestamp", now), ("level", level.as_str().to_ascii_lowercase()), ("message", message)];
+                let target = Some(event.metadata().target()).filter(|target| *target == AUDIT);
+                let head = head.into_iter().chain(target.map(|target| ("target", target.to_owned())));
                 let head = head.map(|(name, text)| (name, Value::String(text)));
-                writeln!(writer, "{}", object(head.into_iter().chain(values)))
+                writeln!(writer, "{}", object(head.chain(values)))
             }
             Format::Text => {
                 let (color, reset) = if self.color { (color_of(level), "\u{1b}[0m") } else { ("", "") };

@@ -1,19 +1,26 @@
 //! What people and scripts see. Work emits [`Event`]s; nobody else prints.
 //!
-//! [`log`] turns events into log lines, [`bars`] into progress on a terminal; [`human`] and [`json`] write the final
-//! documents.
+//! [`log`] turns events into log lines, [`bars`] into progress on a terminal; [`human`], [`json`], [`csv`] and
+//! [`prometheus`] write the final documents.
 
 pub mod bars;
+pub mod csv;
+pub mod explained;
+pub mod figures;
 pub mod human;
 pub mod json;
 pub mod log;
+pub mod prometheus;
 pub mod text;
 
+use std::cell::RefCell;
 use std::io::Write as _;
 
 use crate::clock::Clock;
+use crate::core::audit::ProviderWrite;
 use crate::core::journal::Recreation;
 use crate::core::model::{Instance, InstanceId, Snapshot};
+use crate::core::outbox::Outgoing;
 use crate::core::policy::Policy;
 use crate::core::settle::Settlement;
 use crate::core::summary::{Attempt, Execution};
@@ -78,6 +85,13 @@ pub enum Event<'a> {
         /// The journal.
         recreation: &'a Recreation,
     },
+    /// A write to the provider ended.
+    Wrote {
+        /// The pass that sent it.
+        job_id: &'a str,
+        /// The write.
+        write: &'a ProviderWrite,
+    },
     /// Replacements are waited for.
     Awaiting {
         /// How many.
@@ -85,6 +99,32 @@ pub enum Event<'a> {
     },
     /// All actions ended.
     ActionsEnd,
+    /// Events could not be delivered; later passes try again.
+    Undelivered {
+        /// How many are left.
+        count: usize,
+        /// Why the last one was not taken.
+        error: &'a str,
+    },
+    /// An event is too old to be of use, and given up.
+    GivenUp(&'a Outgoing),
+    /// Somebody could not be told of the pass.
+    NotTold {
+        /// Which setting names them.
+        setting: &'static str,
+        /// What went wrong, without the address.
+        error: &'a str,
+    },
+    /// A record that no decision rests on is damaged. It is removed.
+    PassedOver {
+        /// Which one.
+        record: &'a str,
+    },
+    /// The pass is recorded, and its lease could not be given back: it expires by itself.
+    NotReleased {
+        /// What went wrong.
+        error: &'a str,
+    },
     /// The pass ended.
     PassEnded {
         /// The pass.
@@ -126,6 +166,36 @@ impl Reporter for Console {
         self.bars.event(event);
         if self.verdicts || !matches!(event, Event::Decided { .. }) {
             log::event(event);
+        }
+    }
+}
+
+/// Keeps the end of a pass back until everybody is told of it, so that its summary is the last line.
+pub struct SummaryLast<'a> {
+    inner: &'a dyn Reporter,
+    ended: RefCell<Option<Execution>>,
+}
+
+impl<'a> SummaryLast<'a> {
+    /// Everything else goes to `inner` at once.
+    #[must_use]
+    pub fn new(inner: &'a dyn Reporter) -> Self {
+        Self { inner, ended: RefCell::default() }
+    }
+
+    /// Now everybody is told.
+    pub fn finish(&self) {
+        if let Some(execution) = &*self.ended.borrow() {
+            self.inner.event(Event::PassEnded { execution });
+        }
+    }
+}
+
+impl Reporter for SummaryLast<'_> {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::PassEnded { execution } => *self.ended.borrow_mut() = Some(execution.clone()),
+            event => self.inner.event(event),
         }
     }
 }

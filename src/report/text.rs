@@ -63,6 +63,51 @@ pub fn shorten(text: &str, width: usize) -> String {
     chars[..head].iter().chain(['…'].iter()).chain(&chars[tail..]).collect()
 }
 
+/// A blank at which no line breaks; [`wrap`] makes a common one of it.
+const GLUE: char = '\u{a0}';
+
+/// So that it is not broken over two lines.
+#[must_use]
+pub fn together(text: &str) -> String {
+    text.replace(' ', GLUE.encode_utf8(&mut [0; 2]))
+}
+
+/// What a number may be followed by without a line ending between the two.
+const UNITS: [&str; 6] = ["ms", "s", "min", "h", "d", "%"];
+
+/// Breaks between words into lines of at most `width` columns; a number stays with its unit. A word that is longer has a
+/// line of its own.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for piece in pieces(text.trim_end()) {
+        let line = lines.pop().unwrap_or_default();
+        if line.is_empty() || line.width() + 1 + piece.width() <= width {
+            let gap = if line.is_empty() { "" } else { " " };
+            lines.push(line + gap + piece);
+        } else {
+            lines.extend([line, piece.into()]);
+        }
+    }
+    lines.into_iter().map(|line| line.replace(GLUE, " ")).collect()
+}
+
+/// What a line may end behind.
+fn pieces(text: &str) -> Vec<&str> {
+    let may_break = |at: usize| {
+        let (number, next) = (text[..at].ends_with(|c: char| c.is_ascii_digit()), &text[at + 1..]);
+        let unit = next.split(' ').next().unwrap_or_default().trim_end_matches([',', ';', ':', '.', ')', ']']);
+        !(number && UNITS.contains(&unit))
+    };
+    let (mut pieces, mut start) = (Vec::new(), 0);
+    for (at, _) in text.match_indices(' ').filter(|(at, _)| may_break(*at)) {
+        pieces.push(&text[start..at]);
+        start = at + 1;
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +126,23 @@ mod tests {
             let json = escape_json(&serde_json::to_string(text).unwrap());
             assert!(!json.chars().any(is_dangerous), "{json:?}");
             assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn long_lines_break_between_words() {
+        for (text, width, lines) in [
+            ("one two three", 80, &["one two three"] as &[_]),
+            ("one two three", 7, &["one two", "three"]),
+            ("one two three", 6, &["one", "two", "three"]),
+            ("a-long-word b", 3, &["a-long-word", "b"]),
+            ("名前 名前", 8, &["名前", "名前"]),
+            ("took 42 ms (97.5 %), 3 h 5 min ago", 7, &["took", "42 ms", "(97.5 %),", "3 h", "5 min", "ago"]),
+            ("one 2 three", 5, &["one 2", "three"]),
+            (&together("one two three"), 5, &["one two three"]),
+            ("", 3, &[""]),
+        ] {
+            assert_eq!(wrap(text, width), lines, "{text} at {width}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{NOT_YET, Result, SETTINGS, SettingsError};
+use super::{Result, SETTINGS, SettingsError, Warning};
 
 /// The environment as this program sees it.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ impl FromIterator<(String, String)> for Environment {
 
 /// Every variable that means something to this program.
 fn known_variables() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|setting| setting.name).chain(NOT_YET.iter().copied()).chain(["RESPOT_CONFIG"])
+    SETTINGS.iter().map(|setting| setting.name).chain(["RESPOT_CONFIG"])
 }
 
 fn is_ours(name: &str) -> bool {
@@ -104,6 +104,20 @@ impl<'a> Layers<'a> {
         Ok(Self { environment, file, file_path })
     }
 
+    pub(super) fn environment(&self) -> &Environment {
+        self.environment
+    }
+
+    /// The configuration file that was read, if any.
+    pub(super) fn file_path(&self) -> Option<&Path> {
+        Some(self.file_path.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Everything in it.
+    pub(super) fn file_entries(&self) -> &[(&'static str, String)] {
+        &self.file
+    }
+
     /// The value of a setting: environment over file. An empty variable counts as not set.
     pub(super) fn get(&self, name: &'static str) -> Option<Given> {
         if let Some(value) = self.environment.non_empty(name) {
@@ -150,12 +164,9 @@ pub(super) fn word<T: Copy>(given: Option<Given>, default: T, words: &[(&str, T)
 
 /// Refuses variables that look like one of ours but are not: a misspelt `MIGRATION_DRY_RUN` would make a rehearsal
 /// real.
-pub(super) fn check_names(environment: &Environment) -> Result<Vec<String>> {
+pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
     let mut warnings = Vec::new();
-    for (name, value) in &environment.0 {
-        if NOT_YET.contains(&name.as_str()) && !value.is_empty() {
-            warnings.push(format!("{name} is set, but this version does not act on it"));
-        }
+    for (name, _) in &environment.0 {
         if is_ours(name) {
             continue;
         }
@@ -163,7 +174,10 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<String>> {
         if meant.starts_with("REDIS") {
             // Other programs have variables of such names, too; but a store that nobody meant looks empty.
             if environment.non_empty(meant).is_none() {
-                warnings.push(format!("{name} is set, but {meant} is not: is it misspelt?"));
+                warnings.push(Warning {
+                    message: format!("{name} is set, but {meant} is not: is it misspelt?"),
+                    mend: format!("rename it to {meant}, or remove it"),
+                });
             }
         } else {
             return Err(SettingsError::new(format!("the environment variable {name} is no setting"))
@@ -224,9 +238,7 @@ fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
         let Some(known) = SETTINGS.iter().find(|setting| setting.name == name && key == key.to_ascii_lowercase())
         else {
             let error = SettingsError::new(format!("{}: unknown key {key:?}", path.display()));
-            let not_yet = NOT_YET.contains(&name.as_str());
             return Err(match similar(&name) {
-                _ if not_yet => error.hint("this version does not have that setting yet; remove it"),
                 Some(meant) => error.hint(format!("did you mean {}?", meant.to_ascii_lowercase())),
                 None => error.hint("keys are the names of the environment variables in lower case"),
             });

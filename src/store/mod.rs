@@ -8,6 +8,7 @@
 //! * The *lease* is a value that holds the token of whoever may write.
 
 pub mod any;
+pub mod probe;
 pub mod records;
 pub mod redis;
 pub mod sqlite;

@@ -1,7 +1,7 @@
 //! The store on a Redis server, for passes that run on more than one machine.
 //!
 //! One connection is kept. When it breaks, or the server is busy loading, the request is repeated on a new one for
-//! `PATIENCE`. Reads, renewals and acquisitions may be repeated as they are. A commit may not: the answer to one
+//! five seconds. Reads, renewals and acquisitions may be repeated as they are. A commit may not: the answer to one
 //! that took effect can be lost, and the request itself can be late. It would then undo what a later commit wrote,
 //! under the same lease. So commits go one at a time, each bears a number, and the script that makes one keeps the
 //! last number beside the lease and does nothing for a number that it has seen. By the same mark a release knows,
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use crate::core::model::millis;
 
-/// How long one attempt may take, and how long after the first failed one others are begun.
+/// How patient a pass is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The wait before the second attempt; it doubles each time.
@@ -53,6 +53,7 @@ pub struct RedisStore {
     client: Client,
     label: String,
     prefix: String,
+    patience: Duration,
     line: Mutex<Line>,
     /// The number of the last commit. Locked while one is on its way, so that they arrive in order.
     commits: Mutex<u64>,
@@ -85,6 +86,15 @@ impl RedisStore {
     /// `Unreachable` when nothing answers there or what answers is no Redis, `Refused` when it does not let us in or
     /// the address makes no sense.
     pub async fn connect(url: &str, prefix: &str) -> Result<Self, StoreError> {
+        Self::connect_with(url, prefix, PATIENCE).await
+    }
+
+    /// The same with another patience: how long one attempt may take, and how long after the first failed one others
+    /// are begun.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(url: &str, prefix: &str, patience: Duration) -> Result<Self, StoreError> {
         let address = parse(url)?;
         let label = label(&address);
         if matches!(address.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -96,6 +106,7 @@ impl RedisStore {
             client,
             label,
             prefix: prefix.to_owned(),
+            patience,
             line: Mutex::default(),
             commits: Mutex::default(),
             writer: fastrand::u64(..),
@@ -122,13 +133,13 @@ impl RedisStore {
         let mut pause = FIRST_PAUSE;
         loop {
             let sent_at = Instant::now();
-            let error = match self.attempt(commands, give_up_at.unwrap_or(sent_at + PATIENCE)).await {
+            let error = match self.attempt(commands, give_up_at.unwrap_or(sent_at + self.patience)).await {
                 Ok(values) => return Ok(Reply { values, first_sent_at, sent_at, repeated: give_up_at.is_some() }),
                 Err(error) if passes(&error) => error,
                 Err(error) => return Err(error),
             };
             let now = Instant::now();
-            let give_up_at = *give_up_at.get_or_insert(now + PATIENCE);
+            let give_up_at = *give_up_at.get_or_insert(now + self.patience);
             if now + pause >= give_up_at {
                 return Err(error);
             }

@@ -419,6 +419,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "EXTRA")?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // What delete-first kept of an environment is wiped when it is not needed any more, and not left in free pages.
+    connection.pragma_update(None, "secure_delete", true)?;
     Ok(connection)
 }
 

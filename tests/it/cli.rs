@@ -287,7 +287,7 @@ fn documents_are_those_of_the_contract() {
         assert_eq!(keys(&history), "executions limit offset total");
         assert_eq!((&history["total"], &history["limit"], &history["offset"]), (&1.into(), &1000.into(), &0.into()));
         let executions = each_of(&history, "executions");
-        check_execution(&executions[0], "attempts");
+        check_execution(&executions[0], "attempts endedMigrations providerCalls writes");
         assert_eq!(executions[0]["attempts"], run["attempts"]);
 
         let status = stage.status();

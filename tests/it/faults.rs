@@ -3,6 +3,7 @@
 use novita_sim::{ErrorShape, Fate, NotFound, Op, Spec, World};
 use serde_json::Value;
 
+use crate::audit;
 use crate::harness::{BOTH, HOUR, KEY, Kind, MINUTE, Stage, each, side_by_side};
 
 /// Three pages, and four instances that are down.
@@ -356,6 +357,7 @@ fn five_passes_with_faults_migrate_every_instance_exactly_once() {
             stage.provider.advance(5 * MINUTE);
         }
         assert_eq!(stage.migrated(), eligible, "each exactly once");
+        assert!(audit::is_complete(&stage) >= eligible.len());
         let applied = u64::try_from(stage.provider.with(|world| world.applied(Op::Migrate))).expect("a count");
         let history = stage.history();
         let executions = history["executions"].as_array().expect("executions");

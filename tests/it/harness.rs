@@ -292,6 +292,19 @@ impl Call {
         self
     }
 
+    /// Bound by permissions, as root is not unless it gives that up.
+    pub(crate) fn bound_by_permissions(self) -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(self.command.get_program());
+        command.args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.command.get_current_dir().expect("a home"));
+        Self { command, ..self }
+    }
+
     /// Colour is asked for, so escape sequences are expected.
     pub(crate) fn colored(mut self) -> Self {
         self.color = true;
@@ -312,6 +325,22 @@ impl Call {
 
     pub(crate) fn output(self) -> Output {
         self.spawn().wait()
+    }
+
+    /// What somebody sees whose terminal has so many columns; stderr is not shown.
+    pub(crate) fn screen(self, columns: u16) -> String {
+        let Self { mut command, now, .. } = self;
+        command.args(now.map(|now| format!("--now={}", Timestamp::from_millis(now)))).arg("--color=never");
+        let size = nix::pty::Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(&size, None).expect("a terminal");
+        let mut child = command.stdin(Stdio::null()).stdout(slave).stderr(Stdio::null()).spawn().expect("it starts");
+        // Ours of the other end must go, or the terminal never hangs up.
+        drop(command);
+        let mut shown = Vec::new();
+        // Linux ends a terminal that was hung up with an error, after all that was written.
+        let _ = std::fs::File::from(master).read_to_end(&mut shown);
+        child.wait().expect("its end");
+        String::from_utf8(shown).expect("UTF-8").replace('\r', "")
     }
 }
 
@@ -409,7 +438,8 @@ impl Output {
     }
 
     fn check(&self, color: bool) {
-        let all = self.all();
+        // Lines of a table for spreadsheets end with both.
+        let all = self.all().replace("\r\n", "\n");
         assert!(!all.contains(KEY), "the key is in {all}");
         let bad = all.chars().find(|c| {
             let escape = color && *c == '\u{1b}';

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::audit;
 use crate::harness::{BOTH, Call, Kind, MINUTE, Stage, side_by_side};
 use crate::successors::{
     applied, base, deleted_first, deleted_last, each_has_one, living, nothing_twice, recorded_before, story,
@@ -145,6 +146,7 @@ impl<'a> Story<'a> {
         self.pass();
         assert_eq!(self.stage.provider.with(|world| world.log().len()), before, "all is done");
         self.stage.provider.with(|world| self.judge(world, tally));
+        audit::is_complete(&self.stage);
         let status = self.stage.status();
         assert!(!self.keeps_secrets(), "what is over needs no specification");
         let open = &status["inFlight"];

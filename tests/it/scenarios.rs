@@ -18,6 +18,7 @@ use respot::core::model::{Snapshot, Timestamp};
 use respot::core::plan::Plan;
 use respot::core::policy::Policy;
 use respot::core::summary::Attempt;
+use respot::notify::Nobody;
 use respot::novita::Rehearsal;
 use respot::novita::client::Client;
 use respot::report::Silent;
@@ -197,8 +198,10 @@ impl Stage {
             return;
         }
         let ran = match mode {
-            Mode::Real => pass::run(&cloud, &self.store, &rules, self.clock, &stop, &Silent).await,
-            Mode::Rehearsal => pass::run(&Rehearsal(cloud), &self.store, &rules, self.clock, &stop, &Silent).await,
+            Mode::Real => pass::run(&cloud, &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await,
+            Mode::Rehearsal => {
+                pass::run(&Rehearsal(cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await
+            }
         };
         match ran {
             Ok(Ran::Ended(ended)) => {
@@ -207,7 +210,7 @@ impl Stage {
                 self.verdicts(&snapshot, &plan, &attempts, &settings.policy, is_told, out);
                 let _ = writeln!(out, "  {}", execution.status.as_str());
             }
-            Ok(Ran::AnotherPassRuns { .. }) => out.push_str("  another pass is running\n"),
+            Ok(Ran::Skipped(_)) => out.push_str("  another pass is running\n"),
             Err(failure) => self.refusal(&failure, out),
         }
     }
@@ -268,7 +271,7 @@ impl Stage {
         let is = |line: &&str, word: &str| line.trim_start().starts_with(word);
         let lines = status.document.lines().skip_while(|line| !is(line, "in flight"));
         let cast = Cast::of(&self.provider.world());
-        for line in lines.take_while(|line| !is(line, "passes") && !is(line, "settings")) {
+        for line in lines.take_while(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let _ = writeln!(out, "  {}", cast.named(&words.join(" ")));
         }

@@ -264,7 +264,7 @@ fn names_are_shown_harmless_and_kept_whole() {
         };
         calls("before");
         let output = stage.call("run -vv").output().ends_with(1);
-        assert!((220..260).contains(&output.stderr.lines().count()), "{}", output.stderr);
+        assert!((290..350).contains(&output.stderr.lines().count()), "{}", output.stderr);
         stage.provider.advance(MINUTE / 30);
         let run = stage.call("run -vv --log-format json -o json").output().ends_with(0);
         for line in run.stderr.lines() {

@@ -4,6 +4,7 @@
 //! A history is replayed alone with `SIM_SEED=17 cargo test --test it simulation`; `SIM_HISTORIES=100000` makes more of
 //! them than usual.
 
+mod ear;
 mod judge;
 mod store;
 mod truncated;
@@ -14,6 +15,7 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ear::Ear;
 use futures_util::future::join;
 use judge::{Evidence, judge};
 use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
@@ -185,6 +187,7 @@ struct History {
     chance: fastrand::Rng,
     provider: Line,
     store: Memory,
+    ear: Ear,
     clock: Clock,
     policy: Policy,
     /// The machines that nobody may touch.
@@ -253,7 +256,7 @@ impl History {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let provider = Line { inner: InProcess::new(world), hides_markers: broken == Broken::MarkerIgnored };
         let (vanished, flushed) = (HashSet::new(), false);
-        Self { chance, provider, store, clock, policy, untouchable, vanished, flushed, broken }
+        Self { chance, provider, store, ear: Ear::new(seed), clock, policy, untouchable, vanished, flushed, broken }
     }
 
     async fn live(mut self, tally: &mut Tally) -> Result<(), String> {
@@ -292,6 +295,7 @@ impl History {
         rules.balance = true;
         drop(world);
         self.store.shake(0);
+        self.ear.calm();
     }
 
     /// What goes wrong in the next pass, at random.
@@ -405,7 +409,7 @@ impl History {
         let rules = Rules { workers: 3, blast_radius, ..Rules::of(&policy, Mode::Real) };
         let cloud = Client::new(self.provider.clone());
         let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        pass::run(&cloud, &self.store, &rules, self.clock, &Stop::default(), reporter).await
+        pass::run(&cloud, &self.store, &rules, &self.ear, self.clock, &Stop::default(), reporter).await
     }
 
     /// The world decides what is true.
@@ -456,7 +460,9 @@ impl History {
                 return Err("only a killed pass stays open".into());
             }
         }
-        self.check_statistics(&world, &overview.totals)
+        self.check_statistics(&world, &overview.totals)?;
+        // A flush forgets events, too.
+        if self.flushed { Ok(()) } else { self.ear.judge(&self.store.events.borrow(), &overview.totals) }
     }
 
     /// What was counted is what happened, where nothing was forgotten or taken away.
@@ -481,7 +487,7 @@ fn note(tally: &mut Tally, ended: &Result<Ran, Failure>) {
     tally.passes += 1;
     match ended {
         Ok(Ran::Ended(_)) => {}
-        Ok(Ran::AnotherPassRuns { .. }) => tally.refused_leases += 1,
+        Ok(Ran::Skipped(_)) => tally.refused_leases += 1,
         Err(failure) if failure.kind == "store" => tally.store_errors += 1,
         Err(_) => tally.provider_errors += 1,
     }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use respot::store::probe::probe;
+use respot::store::records::Mode;
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use tokio::time::Instant;
 
@@ -36,6 +38,7 @@ async fn contract<W: World>(world: &W) {
     maps_are_trimmed(store, other).await;
     one_racer_wins(store, other).await;
     commits_at_once_all_happen(store, other).await;
+    a_probe_is_in_nobodys_way(store, other).await;
     assert_eq!(store.label(), other.label());
 }
 
@@ -359,6 +362,17 @@ async fn one_racer_wins(store: &impl StoreWrite, other: &impl StoreWrite) {
             both => panic!("round {round}: {both:?}"),
         }
     }
+}
+
+async fn a_probe_is_in_nobodys_way(store: &impl StoreWrite, other: &impl StoreWrite) {
+    let probed = probe(other).await.expect("nothing wrong");
+    assert_eq!(probed.at_work, None);
+    let lease = take(store, &Mode::Real.lease_key(), "pass").await;
+    for probed in <[_; 2]>::from(join(probe(store), probe(other)).await) {
+        assert_eq!(probed.expect("nothing wrong").at_work.as_deref(), Some("pass"));
+    }
+    assert_eq!(store.renew(&lease).await, Ok(()));
+    store.commit_and_release(lease, &[]).await.expect("released");
 }
 
 async fn commits_at_once_all_happen(store: &impl StoreWrite, other: &impl StoreRead) {

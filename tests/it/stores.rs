@@ -9,6 +9,7 @@ use novita_sim::{Op, Spec, World};
 use serde_json::{Value, json};
 
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, each, side_by_side};
+use crate::receiver::Receiver;
 use crate::redis_server::{RedisServer, free_port};
 
 fn down(count: usize) -> World {
@@ -247,6 +248,54 @@ fn what_a_newer_version_wrote_or_nobody_can_read_is_not_overwritten() {
     });
 }
 
+/// Events and the audit trail are worth no pass: what is damaged of them costs what it held, and is removed.
+#[test]
+fn a_damaged_record_that_no_decision_rests_on_costs_only_itself() {
+    let event = json!({"v": 1, "id": "evt_1", "event": "test", "at": "2026-01-15T12:00:00Z", "body": "{}", "attempts": 0,
+        "lastError": null});
+    let without = |name: &str| {
+        let mut event = event.clone();
+        event.as_object_mut().expect("an object").remove(name);
+        event.to_string()
+    };
+    let newer = || json!({"v": 2, "everything": "else"}).to_string();
+    let intact = event.to_string();
+    // The map and a field, what stands there, the exit code, and whether it is still there afterwards.
+    let rows: Vec<(&str, &str, String, i32, bool)> = vec![
+        ("outbox", "evt_0", "garbage".into(), 0, false),
+        ("outbox", "evt_0", String::new(), 0, false),
+        ("outbox", "evt_0", without("body"), 0, false),
+        ("outbox", "evt_0", without("at"), 0, false),
+        ("outbox", "\u{1b}[31m", "[]".into(), 0, false),
+        // It says another id than it is kept under.
+        ("outbox", "evt_0", intact.clone(), 0, false),
+        ("outbox", "evt_0", newer(), 0, true),
+        ("writes", "000000", "garbage".into(), 0, false),
+        ("writes", "zzz", "{}".into(), 0, false),
+        ("writes", "000000", newer(), 4, true),
+        ("told-failures", "gone", "garbage".into(), 0, false),
+        ("told-failures", "gone", newer(), 4, true),
+    ];
+    let rows: Vec<_> = BOTH.iter().flat_map(|kind| rows.iter().map(move |row| (*kind, row))).collect();
+    each(&rows, |(kind, (map, field, text, code, stays))| {
+        let (stage, receiver) = (with_every_record(*kind), Receiver::willing());
+        stage.put_field(map, field, text);
+        for words in ["status", "history", "history --writes", "status -o prometheus"] {
+            stage.call(words).output().ends_with(0);
+        }
+        stage.provider.advance(5 * MINUTE);
+        let run = stage.call("run").env("WEBHOOK_URL", receiver.url("/")).env("WEBHOOK_SECRET", "secret");
+        let output = run.output().ends_with(*code);
+        if !stays && *map != "told-failures" && *text != intact {
+            output.says(["damaged", map]);
+        }
+        assert_eq!(stage.stored(&format!("{map}[{field}]")).is_some(), *stays);
+        assert_eq!(stage.migrated(), if *code == 0 { ids(3) } else { ids(2) });
+        let told = receiver.taken().iter().any(|told| told.json()["event"] == "pass.failed");
+        assert_eq!(told, *code == 0, "and the other events are told");
+    });
+}
+
 #[test]
 fn a_time_that_is_none_holds_up_its_instance_alone() {
     let values = ["yesterday", "", "{\"v\":2}", "1768478400", "2026-01-15", "\u{1b}[31m2026-01-15T12:00:00Z"];
@@ -278,6 +327,9 @@ fn data_of_another_type_is_not_touched() {
         ("executions", &["SET", "x"]),
         ("in-flight", &["SET", "x"]),
         ("observations", &["SET", "x"]),
+        ("told-failures", &["SET", "x"]),
+        ("writes", &["SET", "x"]),
+        ("outbox", &["SET", "x"]),
         ("lease", &["RPUSH", "x"]),
     ];
     each(rows, |(key, command)| {

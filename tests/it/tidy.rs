@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use respot::cli::Cli;
+use respot::cli::{Cli, EXIT_CODES};
+use respot::core::outbox::EVENTS;
 use respot::settings::SETTINGS;
 
 fn root() -> &'static Path {
@@ -13,16 +14,19 @@ fn root() -> &'static Path {
 }
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = all_files(folder);
+    found.retain(|path| path.extension().is_some_and(|it| it == extension));
+    found
+}
+
+/// Every file below a folder, whatever its name.
+fn all_files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|it| it == extension) {
-                found.push(path);
-            }
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
     found.sort();
@@ -40,11 +44,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stop", &[]),
     ("cli", &[]),
     ("settings", &["core", "cli"]),
-    ("novita", &["core", "stop"]),
+    ("tls", &[]),
+    ("novita", &["core", "stop", "tls"]),
+    ("notify", &["core", "clock", "settings", "report", "store", "tls"]),
     ("store", &["core", "clock"]),
     ("report", &["core", "clock"]),
     ("apply", &["core", "clock", "stop", "novita", "store", "report"]),
-    ("commands", &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply"]),
+    ("commands", &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply", "notify"]),
 ];
 
 #[test]
@@ -100,7 +106,9 @@ fn the_core_is_pure() {
 /// Words in capitals that look like one of our variables.
 fn variables(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
-        .filter(|word| ["NOVITA_", "MIGRATION_", "REDIS_", "RESPOT_"].iter().any(|prefix| word.starts_with(prefix)))
+        .filter(|word| {
+            ["NOVITA_", "MIGRATION_", "REDIS_", "RESPOT_", "WEBHOOK_"].iter().any(|prefix| word.starts_with(prefix))
+        })
         .map(String::from)
         .collect()
 }
@@ -115,17 +123,36 @@ fn flags(text: &str) -> BTreeSet<String> {
     .collect()
 }
 
+/// Flags of the programs that call ours, by who has them.
+const FLAGS_OF_OTHERS: &[(&str, &[&str])] = &[
+    ("cargo", &["release", "example", "locked", "path", "quick", "open", "bin", "target"]),
+    ("every program", &["help", "version"]),
+    ("docker", &["rm", "read-only", "cap-drop", "security-opt", "env-file", "tag", "file", "volumes"]),
+    ("docker as the Dockerfile speaks to it", &["from", "mount", "chown"]),
+    ("redis-server", &["appendonly", "maxmemory-policy"]),
+    ("kubectl", &["namespace", "from-file", "from-literal", "from", "dry-run", "for", "timeout", "selector", "tail"]),
+    ("systemctl and journalctl", &["now", "unit", "since", "no-pager"]),
+    ("apt-get, rm, jq", &["yes", "no-install-recommends", "raw-output", "args"]),
+];
+
+/// Every variable that an operator may set.
+pub(crate) fn known_variables() -> BTreeSet<&'static str> {
+    SETTINGS.iter().map(|it| it.name).chain(["RESPOT_CONFIG"]).collect()
+}
+
 #[test]
 fn what_operators_copy_names_only_what_exists() {
-    let known_variables: BTreeSet<&str> = SETTINGS.iter().map(|it| it.name).chain(["RESPOT_CONFIG"]).collect();
+    let known_variables = known_variables();
     let cli = Cli::command();
     let commands = std::iter::once(&cli).chain(cli.get_subcommands());
     let mut known_flags: BTreeSet<&str> =
         commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).collect();
-    // Of cargo, in the README.
-    known_flags.extend(["release", "example", "help", "version", "locked", "path", "quick", "open"]);
-    for path in ["README.md", "deploy/crontab", "examples/full.toml", "examples/minimal.toml"] {
-        let text = read(path);
+    known_flags.extend(FLAGS_OF_OTHERS.iter().flat_map(|(_, flags)| flags.iter().copied()));
+    let mut paths = vec![root().join("README.md")];
+    paths.extend(["deploy", "examples"].into_iter().flat_map(all_files));
+    for path in paths {
+        let text = read(&path);
+        let path = path.strip_prefix(root()).unwrap().display();
         for variable in variables(&text) {
             assert!(known_variables.contains(variable.as_str()), "{path} names {variable}, which is no setting");
         }
@@ -141,6 +168,24 @@ fn the_readme_has_every_setting_with_its_default_and_meaning() {
     for setting in SETTINGS {
         let row = format!("| `{}` | {} | {} |", setting.name, setting.default, setting.meaning);
         assert!(readme.contains(&row), "README.md lacks the row\n{row}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_event_with_its_meaning() {
+    let readme = read("README.md");
+    for (event, meaning) in EVENTS {
+        let row = format!("| `{event}` | {meaning} |");
+        assert!(readme.contains(&row), "README.md lacks the row\n{row}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_exit_code() {
+    let readme = read("README.md");
+    let rows = readme.split("## Exit codes").nth(1).expect("the table");
+    for (code, _) in EXIT_CODES {
+        assert!(rows.contains(&format!("\n| {code} | ")), "README.md lacks the exit code {code}");
     }
 }
 

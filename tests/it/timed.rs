@@ -6,26 +6,30 @@ use std::time::Duration;
 use novita_sim::{DAWN_MS, Fate, InProcess, Op, Spec, World};
 use respot::clock::Clock;
 use respot::commands::Exit;
-use respot::commands::pass::{self, Ran, Rules};
+use respot::commands::pass::{self, NoPass, Ran, Rules};
 use respot::core::model::Timestamp;
+use respot::core::outbox::{EVENTS_KEPT, Happened};
 use respot::core::policy::Policy;
+use respot::notify::Nobody;
 use respot::novita::Rehearsal;
 use respot::novita::client::Client;
 use respot::report::Silent;
 use respot::stop::Stop;
-use respot::store::records::{self, Mode, Selection};
+use respot::store::records::{self, Change, Mode, Selection};
 use respot::store::sqlite::SqliteStore;
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 
 use crate::successors::quick;
 
 /// What befalls one commit of the pass, counted from 1: the record of the pass, its plan, then its intents.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     /// It succeeds, but takes longer than a lease lives.
     Slow,
     /// It fails, and nothing is written.
     Fails,
+    /// Not a commit but the lease: it is lost before it is given back.
+    AtTheEnd,
 }
 
 struct Told {
@@ -67,6 +71,9 @@ impl StoreWrite for Told {
         }
     }
     async fn commit_and_release(&self, lease: Lease, writes: &[Write]) -> Result<(), StoreError> {
+        if self.trouble == Trouble::AtTheEnd {
+            return Err(StoreError::LeaseLost);
+        }
         self.inner.commit_and_release(lease, writes).await
     }
 }
@@ -91,10 +98,47 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
     let policy = Policy::default();
     let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
-    let ran = pass::run(&cloud, &store, &rules, clock, &Stop::default(), &Silent).await;
+    let ran = pass::run(&cloud, &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
     let world = provider.world();
     (["a", "b", "c"].map(|id| world.accepted_migrations_of(id)), world.calls(Op::Migrate))
+}
+
+/// However long nobody takes them: the oldest make room.
+#[test]
+fn the_outbox_is_bounded() {
+    in_virtual_time(async {
+        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+        let store = SqliteStore::in_memory(clock).unwrap();
+        let Acquired::Granted(lease) = store.acquire("lease", "t").await.unwrap() else { panic!("it is free") };
+        let event = |n: usize| Change::Send(Happened::test(clock.now()).outgoing(format!("evt_{n:06}")));
+        let events = records::writes((0..EVENTS_KEPT + 3).map(event).collect(), Mode::Real, clock.now());
+        store.commit_and_release(lease, &events).await.unwrap();
+        let (policy, cloud) = (Policy::default(), Client::new(InProcess::new(World::new(76))));
+        let rules = Rules::of(&policy, Mode::Real);
+        pass::run(&cloud, &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await.unwrap();
+        let waiting = records::outbox(&store).await.unwrap().waiting;
+        assert_eq!((waiting.len(), waiting[0].id.as_str()), (EVENTS_KEPT, "evt_000003"));
+    });
+}
+
+/// What is recorded is done, whatever becomes of the lease.
+#[test]
+fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
+    in_virtual_time(async {
+        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
+        let mut world = World::new(71);
+        world.add(Spec::exited("a").id("a"));
+        let provider = InProcess::new(world);
+        let inner = SqliteStore::in_memory(clock).unwrap();
+        let store = Told { inner, at: 0, trouble: Trouble::AtTheEnd, commits: Cell::new(0) };
+        let policy = Policy::default();
+        let (rules, cloud) = (Rules::of(&policy, Mode::Real), Client::new(provider.clone()));
+        let ran = pass::run(&cloud, &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
+        let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
+        assert_eq!(ended.execution.status.as_str(), "completed");
+        assert_eq!(provider.world().accepted_migrations_of("a"), 1);
+    });
 }
 
 #[test]
@@ -128,7 +172,8 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
         let policy = Policy::default();
         let (deadline, recreate_wait) = (Duration::from_secs(60), Duration::from_secs(600));
         let rules = Rules { deadline, recreate_wait, ..Rules::of(&policy, Mode::Real) };
-        let ran = pass::run(&Client::new(provider.clone()), &store, &rules, clock, &Stop::default(), &Silent).await;
+        let ran =
+            pass::run(&Client::new(provider.clone()), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
         assert_eq!(ended.execution.status.as_str(), "completed");
         assert_eq!(ended.attempts[0].outcome.as_str(), "accepted");
@@ -149,7 +194,8 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
     let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
-    let ran = pass::run(&Client::new(provider.clone()), &store, &rules, clock, &Stop::default(), &Silent).await;
+    let ran =
+        pass::run(&Client::new(provider.clone()), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
     let world = provider.world();
     [Op::Create, Op::Delete].map(|op| world.applied(op))
@@ -185,10 +231,10 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
             let (policy, stop) = (Policy::default(), Stop::default());
             let rules = Rules { workers: 2, ..Rules::of(&policy, mode) };
             let cloud = Rehearsal(Client::new(InProcess::new(World::new(72))));
-            let pass = || pass::run(&cloud, &store, &rules, clock, &stop, &Silent);
+            let pass = || pass::run(&cloud, &store, &rules, &Nobody, clock, &stop, &Silent);
             // It has said that it is there, and waits for the provider.
             assert!(tokio::time::timeout(Duration::from_millis(5), pass()).await.is_err());
-            assert!(matches!(pass().await, Ok(Ran::AnotherPassRuns { .. })));
+            assert!(matches!(pass().await, Ok(Ran::Skipped(NoPass::AnotherRuns { .. }))));
             let other = if mode == Mode::Real { Mode::Rehearsal } else { Mode::Real };
             assert!(matches!(store.acquire(&other.lease_key(), "other").await, Ok(Acquired::Granted(_))));
             tokio::time::sleep(LEASE_LIFE).await;
@@ -212,8 +258,8 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
         let (slow, quick) = (Rehearsal(Client::new(slow)), Client::new(quick));
         let (rehearsing, acting) = (rules(Mode::Rehearsal), rules(Mode::Real));
         let (rehearsed, acted) = futures_util::future::join(
-            pass::run(&slow, &store, &rehearsing, clock, &stop, &Silent),
-            pass::run(&quick, &store, &acting, clock, &stop, &Silent),
+            pass::run(&slow, &store, &rehearsing, &Nobody, clock, &stop, &Silent),
+            pass::run(&quick, &store, &acting, &Nobody, clock, &stop, &Silent),
         )
         .await;
         assert!(matches!((rehearsed, acted), (Ok(Ran::Ended(_)), Ok(Ran::Ended(_)))));

@@ -1,5 +1,6 @@
 //! Tables for every verdict.
 
+mod explained;
 mod limits;
 mod properties;
 mod recreations;
@@ -7,8 +8,11 @@ mod recreations;
 use std::time::Duration;
 
 use super::*;
+use crate::core::journal::Next;
+use crate::core::ledger::{Call, InFlight, Stamp};
+use crate::core::marker::replacement_name;
 use crate::core::model::{Job, JobId, JobKind, JobState, ReclaimNotice, Seconds, Shortfall};
-use crate::core::policy::{Scope, Selector};
+use crate::core::policy::{Eligibility, Halves, Scope, Selector};
 use crate::core::verdict::in_words;
 
 fn now() -> Timestamp {
@@ -264,6 +268,24 @@ fn the_first_rule_that_fits_decides() {
             "",
         ),
         ("an accepted call keeps its cooldown", |c| in_flight(c, Call::Accepted, hours(1), None), "cooling_down", ""),
+        (
+            "a call in doubt holds back only what is exited",
+            |c| {
+                in_flight(c, Call::Unknown, Timestamp::from_millis(now().as_millis() - 60_000), None);
+                c.instance.status = Status::Migrating;
+            },
+            "not_exited",
+            "status is migrating",
+        ),
+        (
+            "excluded comes before out of scope",
+            |c| {
+                c.instance.billing = Billing::Monthly;
+                c.policy.exclude.push(Selector::parse("*").unwrap());
+            },
+            "excluded",
+            "",
+        ),
     ];
     for (name, change, reason, part) in rows {
         let mut case =

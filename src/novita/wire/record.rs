@@ -91,6 +91,18 @@ pub(in crate::novita) fn configuration(detail: &Record, row: Option<&Record>) ->
     })
 }
 
+impl Record {
+    /// A field that holds an object.
+    pub(super) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
+        self.fields.get(key)?.as_object()
+    }
+
+    /// A field that holds a list.
+    pub(super) fn list(&self, key: &str) -> &[Value] {
+        self.fields.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+}
+
 struct Merged<'a> {
     detail: &'a Map<String, Value>,
     row: Option<&'a Map<String, Value>>,
@@ -262,7 +274,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// The first of these fields that is a text, or a number, and not empty.
-fn first_text(fields: &Map<String, Value>, keys: &[&str]) -> Option<String> {
+pub(super) fn first_text(fields: &Map<String, Value>, keys: &[&str]) -> Option<String> {
     keys.iter().filter_map(|key| fields.get(*key)).filter(|value| !is_blank(value)).find_map(scalar)
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Memory {
     pub(super) keeps_versions: Rc<RefCell<bool>>,
     /// Every intent that was stored.
     pub(super) intents: Rc<RefCell<Vec<Intent>>>,
+    /// Every event that was stored, by its id.
+    pub(super) events: Rc<RefCell<HashMap<String, serde_json::Value>>>,
     late: Rc<RefCell<Vec<Write>>>,
     born: Instant,
 }
@@ -84,6 +86,7 @@ impl Memory {
             versions: Rc::default(),
             keeps_versions: Rc::default(),
             intents: Rc::default(),
+            events: Rc::default(),
             late: Rc::default(),
             born: Instant::now(),
         }
@@ -122,6 +125,13 @@ impl Memory {
         for write in writes {
             if let Some(marker) = intent(write) {
                 self.intents.borrow_mut().push((marker, self.now_ms()));
+            }
+            if let Write::MapSet { map, field, value } = write
+                && map == "outbox"
+            {
+                let record: serde_json::Value = serde_json::from_str(value).unwrap();
+                let body = serde_json::from_str(record["body"].as_str().unwrap()).unwrap();
+                self.events.borrow_mut().insert(field.clone(), body);
             }
         }
         if *self.keeps_versions.borrow() {

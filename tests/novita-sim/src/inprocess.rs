@@ -69,7 +69,7 @@ impl InProcess {
         sleep(self.latency / 2 + Duration::from_millis(reply.after_ms)).await;
         match reply.delivery {
             Delivery::Answer(Answer { status, retry_after, content_type: _, body }) => {
-                Ok(Response { status, retry_after, body })
+                Ok(Response { status, retry_after, date: None, body })
             }
             Delivery::Truncated(_) => Err(TransportError::Broken("the body ended early".into())),
             Delivery::Cut => Err(TransportError::Broken("connection reset".into())),

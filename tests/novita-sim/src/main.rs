@@ -30,6 +30,9 @@ struct Arguments {
     /// The share of migrations that fail, 0 to 1
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     fail_migrations: f64,
+    /// How far its clock is ahead of the real time, in milliseconds
+    #[arg(long, default_value_t = 0, value_name = "MS", allow_negative_numbers = true)]
+    clock_skew_ms: i64,
     /// What goes wrong, for example migrate:cut-after*3 or list@2:status=503,retry-after=1; may be repeated
     #[arg(long, value_name = "RULE")]
     fault: Vec<Fault>,
@@ -37,10 +40,12 @@ struct Arguments {
 
 #[expect(clippy::disallowed_macros, reason = "a program says where it listens")]
 fn main() -> std::io::Result<()> {
-    let Arguments { listen, fleet, seed, key, latency_ms, speed, fail_migrations, fault } = Arguments::parse();
+    let Arguments { listen, fleet, seed, key, latency_ms, speed, fail_migrations, clock_skew_ms, fault } =
+        Arguments::parse();
     let mut world = World::fleet(seed, fleet).starting_at(system_now_ms());
     world.rules_mut().key = key;
     world.rules_mut().fail_migrations = fail_migrations;
+    world.rules_mut().wire.clock_skew_ms = clock_skew_ms;
     for fault in fault {
         world.fault(fault);
     }

@@ -7,15 +7,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use respot::clock::Clock;
 use respot::novita::transport::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -158,7 +159,7 @@ async fn accept(listener: std::net::TcpListener, host: Arc<Host>) {
 
 async fn converse(stream: TcpStream, host: Arc<Host>) {
     stream.set_nodelay(true).ok();
-    let service = service_fn(move |request| answer(request, Arc::clone(&host)));
+    let service = service_fn(move |request| dated_answer(request, Arc::clone(&host)));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // It ends with an error whenever a fault cuts it: that is what faults are for.
     connection.await.ok();
@@ -175,6 +176,18 @@ impl std::fmt::Display for CutOnPurpose {
 }
 
 impl std::error::Error for CutOnPurpose {}
+
+/// The answer with the world's idea of the time, where that is not the real one, which hyper writes by itself.
+async fn dated_answer(request: Request<Incoming>, host: Arc<Host>) -> Result<Response<Payload>, CutOnPurpose> {
+    let mut response = answer(request, Arc::clone(&host)).await?;
+    let skew = lock(&host.world).rules().wire.clock_skew_ms;
+    if skew != 0 {
+        let shown = u64::try_from(Clock::system().now().as_millis() + skew).unwrap_or(0);
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(shown));
+        response.headers_mut().insert(DATE, HeaderValue::from_str(&date).map_err(|_| CutOnPurpose)?);
+    }
+    Ok(response)
+}
 
 async fn answer(request: Request<Incoming>, host: Arc<Host>) -> Result<Response<Payload>, CutOnPurpose> {
     let (head, body) = request.into_parts();

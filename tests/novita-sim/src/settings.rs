@@ -124,6 +124,8 @@ pub struct Wire {
     pub loose_products: bool,
     /// The id key of jobs: `Id`, `id` or `jobId`.
     pub job_id_key: &'static str,
+    /// How far the `Date` of its answers is ahead of the real time; in the server alone.
+    pub clock_skew_ms: i64,
 }
 
 impl Default for Wire {
@@ -143,6 +145,7 @@ impl Default for Wire {
             get_omits: true,
             loose_products: false,
             job_id_key: "Id",
+            clock_skew_ms: 0,
         }
     }
 }

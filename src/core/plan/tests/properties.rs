@@ -41,7 +41,7 @@ fn recreation(step: Step, minutes: i64) -> Recreation {
 }
 
 /// Ten instances, some of which bear the markers of others, jobs of them, and a ledger that may contradict it all.
-fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(InstanceId, Recreation)>, Ledger) {
+pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(InstanceId, Recreation)>, Ledger) {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let anybody = |rng: &mut fastrand::Rng| names[rng.usize(..names.len())];
     let mut instances = Vec::new();
@@ -107,7 +107,7 @@ fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(InstanceId, 
     (instances, jobs, recreations, ledger)
 }
 
-fn policy(rng: &mut fastrand::Rng) -> Policy {
+pub(super) fn policy(rng: &mut fastrand::Rng) -> Policy {
     Policy {
         halves: [Halves::Both, Halves::Both, Halves::MigrateOnly, Halves::RecreateOnly][rng.usize(..4)],
         recreate_order: [RecreateOrder::CreateFirst, RecreateOrder::DeleteFirst][rng.usize(..2)],
@@ -119,7 +119,7 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
     }
 }
 
-const SEEDS: u64 = 3000;
+pub(super) const SEEDS: u64 = 3000;
 
 #[test]
 fn every_instance_and_every_open_recreation_has_one_verdict() {

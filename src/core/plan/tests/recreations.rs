@@ -48,6 +48,7 @@ struct Case {
     jobs: Vec<Job>,
     ledger: Ledger,
     policy: Policy,
+    jobs_missing: Option<Shortfall>,
 }
 
 impl Case {
@@ -116,6 +117,13 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             "skip",
             "job_unfinished",
             "job k (saveImage)",
+        ),
+        (
+            "rows are missing",
+            |c| c.jobs_missing = Some(Shortfall { announced: 2, received: 1 }),
+            "skip",
+            "recreation_waits",
+            "rows are missing from what the provider listed",
         ),
         ("over the limit", |c| c.policy.max_recreations = Some(0), "skip", "over_limit", "limit of 0"),
         (
@@ -453,9 +461,11 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             jobs: vec![failed("a")],
             ledger: Ledger::default(),
             policy: Policy::default(),
+            jobs_missing: None,
         };
         change(&mut case);
-        let snapshot = world(case.instances, case.jobs);
+        let mut snapshot = world(case.instances, case.jobs);
+        snapshot.jobs.shortfall = case.jobs_missing;
         let plan = plan(&snapshot, &case.ledger, &case.policy, now());
         let rows: Vec<_> = plan.rows(&snapshot.instances.items).filter(|(it, _)| it.id == id("a")).collect();
         let [(instance, decision)] = rows[..] else { panic!("{name}: {} verdicts on it", rows.len()) };

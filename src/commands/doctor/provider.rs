@@ -1,0 +1,123 @@
+//! The provider: one request answers three questions. Does the API answer, does it know the key, and what time is it
+//! there?
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Finding, LIMIT};
+use crate::clock::Clock;
+use crate::commands::{Exit, Failure, client};
+use crate::core::model::Timestamp;
+use crate::core::summary::ErrorKind;
+use crate::core::verdict::in_words;
+use crate::novita::{CloudError, CloudRead, Look};
+use crate::settings::Settings;
+
+/// A clock that is wrong by more is pointed out: receivers of events refuse signatures that are minutes old, and the
+/// provider's times of jobs are compared with ours.
+const TOLERATED_SKEW: Duration = Duration::from_secs(60);
+
+const API: &str = "api";
+const KEY: &str = "key";
+const CLOCK: &str = "clock";
+
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    match client(settings) {
+        Ok(cloud) => ask(&cloud, settings).await,
+        Err(failure) => {
+            let api = Finding::failed(API, failure.exit, failure.message, failure.hint.unwrap_or_default());
+            vec![api, key(settings, None), Finding::skipped(CLOCK, NO_ANSWER)]
+        }
+    }
+}
+
+const NO_ANSWER: &str = "not checked: the API gave no answer";
+
+async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
+    // The system's clock, whatever --now says.
+    let (begun, sent_at) = (Instant::now(), Clock::system().now());
+    let Look { answer, date } = cloud.look(LIMIT).await;
+    let took = begun.elapsed();
+    let clock = match date {
+        Some(date) => clock(sent_at + took / 2, date),
+        None if answer.is_ok() => Finding::skipped(CLOCK, "not checked: the answer bears no time"),
+        None => Finding::skipped(CLOCK, NO_ANSWER),
+    };
+    let api = api(settings, &answer);
+    let answered = answer.as_ref().map_or_else(|error| error.status.is_some(), |()| true);
+    vec![if answered { api.took(took) } else { api }, key(settings, Some(&answer)), clock]
+}
+
+fn api(settings: &Settings, answer: &Result<(), CloudError>) -> Finding {
+    let place = &settings.api_base_url;
+    match answer {
+        Ok(()) => Finding::ok(API, format!("{place} answers")),
+        Err(error) => match error.kind {
+            ErrorKind::Auth => Finding::ok(API, format!("{place} answers")),
+            ErrorKind::RateLimit => {
+                Finding::warning(API, format!("{place} answers, but wants to be called less: {error}"), RATE)
+            }
+            _ => {
+                let Failure { exit, message, hint, .. } = Failure::from(error.clone());
+                let hint = match settings.origins.proxy {
+                    Some(proxy) if error.status.is_none() => {
+                        format!("check the network, NOVITA_API_BASE_URL and {proxy}, through which requests go")
+                    }
+                    _ => hint.unwrap_or_else(|| "check NOVITA_API_BASE_URL".into()),
+                };
+                Finding::failed(API, exit, format!("{place}: {message}"), hint)
+            }
+        },
+    }
+}
+
+const RATE: &str = "set MIGRATION_INTERVAL_MINUTES and the schedule to longer, or ask the provider for a higher limit";
+
+fn key(settings: &Settings, answer: Option<&Result<(), CloudError>>) -> Finding {
+    if settings.api_key.is_none() {
+        let mend = "set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key";
+        return Finding::failed(KEY, Exit::Usage, "NOVITA_API_KEY is not set", mend);
+    }
+    match answer {
+        Some(Ok(())) => Finding::ok(KEY, "the provider accepts it"),
+        Some(Err(error)) if error.kind == ErrorKind::Auth => {
+            let mend = "make a key in the provider's console and set NOVITA_API_KEY (or NOVITA_API_KEY_FILE) to it";
+            Finding::failed(KEY, Exit::Provider, format!("the provider refuses it: {error}"), mend)
+        }
+        Some(Err(_)) | None => Finding::skipped(KEY, "not checked: the API gave no answer to it"),
+    }
+}
+
+/// `date` is the provider's time, cut to the second.
+fn clock(now: Timestamp, date: Timestamp) -> Finding {
+    let (ahead, behind) = (now.since(date), date.since(now));
+    let skew = ahead.max(behind);
+    if skew <= TOLERATED_SKEW {
+        return Finding::ok(CLOCK, format!("differs from the provider's by {} s at most", skew.as_secs() + 1));
+    }
+    let direction = if ahead > behind { "ahead of" } else { "behind" };
+    let detail = format!("{} {direction} the provider's", in_words(skew));
+    Finding::warning(CLOCK, detail, "timedatectl set-ntp true (systemd), or start chronyd or ntpd")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::json::CheckStatus;
+
+    #[test]
+    fn a_clock_is_pointed_out_when_it_is_more_than_a_minute_off() {
+        for (now, status, words) in [
+            (1_000_000_400, CheckStatus::Ok, "by 1 s"),
+            (1_000_060_000, CheckStatus::Ok, "by 61 s"),
+            (1_000_060_001, CheckStatus::Warning, "1 min ahead of"),
+            (1_000_900_000, CheckStatus::Warning, "15 min ahead of"),
+            (999_939_000, CheckStatus::Warning, "1 min behind"),
+        ] {
+            let part = clock(Timestamp::from_millis(now), Timestamp::from_millis(1_000_000_000)).part;
+            assert_eq!(part.status, status, "{}", part.detail);
+            assert!(part.detail.contains(words), "{}", part.detail);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a pass writes down: that it began, what its look brought to light, how it ended. All but its actions, which
+//! `apply` records one by one.
+
+use crate::apply::Pass;
+use crate::core::audit::Sighting;
+use crate::core::journal::{Recreation, Step};
+use crate::core::ledger::{Call, InFlight, Ledger};
+use crate::core::life::sightings;
+use crate::core::model::{InstanceId, Snapshot};
+use crate::core::outbox::{Happened, announcement_id};
+use crate::core::plan::Plan;
+use crate::core::settle::End;
+use crate::core::summary::{
+    Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
+};
+use crate::core::tidings::{Tiding, forgotten_failures, tidings};
+use crate::novita::CloudRead;
+use crate::report::Event;
+use crate::store::records::{self, Change, Mode, Opening};
+use crate::store::{StoreError, StoreWrite};
+
+/// A pass under way, as far as it came.
+pub(super) struct Open {
+    pub(super) begun: Execution,
+    pub(super) totals: Totals,
+    pub(super) summary: Summary,
+    pub(super) ended: EndedMigrations,
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) view: Option<(Snapshot, Plan)>,
+}
+
+/// Opens this pass's record, and closes that of a pass that was killed.
+pub(super) async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Result<Open, StoreError> {
+    let opening = records::opening(pass.store, pass.mode).await?;
+    let Opening { mut totals, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
+    let mut changes = Vec::new();
+    for record in &damaged {
+        pass.reporter.event(Event::PassedOver { record });
+    }
+    if let Some(killed) = unclosed {
+        pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
+        let recorded = Recorded { writes: its_writes, ..interrupted(killed, &its_calls, &its_recreations) };
+        totals = totals.with(&recorded.execution);
+        changes.extend(pass.tell(&Happened::pass_failed(&recorded.execution, pass.clock.now())));
+        changes.push(Change::Record(recorded));
+        if pass.mode == Mode::Real {
+            changes.push(Change::SetTotals(totals));
+        }
+    }
+    if pass.mode == Mode::Real {
+        changes.push(Change::ForgetWrites);
+    }
+    changes.push(Change::Open(begun.clone()));
+    pass.commit(changes).await?;
+    Ok(Open {
+        begun,
+        totals,
+        summary: Summary::default(),
+        ended: EndedMigrations::default(),
+        sightings: Vec::new(),
+        attempts: Vec::new(),
+        view: None,
+    })
+}
+
+/// The record of a killed pass, with what its open calls and its journal tell about it.
+fn interrupted(
+    killed: Recorded,
+    its_calls: &[(InstanceId, InFlight)],
+    its_recreations: &[(InstanceId, Recreation)],
+) -> Recorded {
+    let attempt = |id: &InstanceId, name: &str, action, outcome, at| Attempt {
+        instance_id: id.clone(),
+        instance_name: name.to_owned(),
+        action,
+        outcome,
+        reason: "the pass was killed; known from its journal".into(),
+        error_kind: None,
+        new_instance_id: None,
+        response_time: None,
+        at,
+    };
+    let calls = its_calls.iter().map(|(id, call)| {
+        let outcome = match call.call {
+            Call::Accepted => Outcome::Accepted,
+            Call::Begun | Call::Unknown => Outcome::Unknown,
+        };
+        attempt(id, &call.instance_name, Action::Migrate, outcome, call.called_at)
+    });
+    let recreations = its_recreations.iter().map(|(id, recreation)| {
+        let outcome = match recreation.step {
+            Step::Closed { replacement: Some(_) } => Outcome::Done,
+            Step::Closed { replacement: None } => Outcome::Skipped,
+            Step::Pending { .. } | Step::Ended => Outcome::Failed,
+            Step::Intent { .. } => Outcome::Unknown,
+            Step::Deleting { .. }
+            | Step::Created { .. }
+            | Step::Running { .. }
+            | Step::Deleted { .. }
+            | Step::Abandoned { .. } => Outcome::Accepted,
+        };
+        let attempt = attempt(id, &recreation.instance_name, Action::Resume, outcome, recreation.since);
+        Attempt { new_instance_id: recreation.step.replacement().cloned(), ..attempt }
+    });
+    let attempts: Vec<Attempt> = calls.chain(recreations).collect();
+    let summary = killed.execution.summary.with_attempts(&attempts);
+    let execution = Execution { status: ExecutionStatus::Interrupted, summary, ..killed.execution };
+    Recorded { execution, attempts, ..killed }
+}
+
+/// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
+/// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
+pub(super) async fn settle<C: CloudRead, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    open: &mut Open,
+    (snapshot, ledger): (&Snapshot, &Ledger),
+    plan: &Plan,
+    at_once: usize,
+) -> Result<(), StoreError> {
+    let mut changes = tell_tidings(pass, snapshot, ledger, plan, at_once).await;
+    changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
+    if pass.mode == Mode::Real {
+        for settlement in &plan.settlements {
+            pass.reporter.event(Event::Settled(settlement));
+            open.totals.migrations += u64::from(settlement.proves_acceptance());
+            match settlement.end {
+                End::Migrated => open.ended.succeeded += 1,
+                End::Failed { .. } | End::Vanished => open.ended.failed += 1,
+                End::Confirmed | End::NoEffect | End::Closed { .. } => {}
+            }
+            let id = settlement.instance.clone();
+            if settlement.end == End::NoEffect {
+                changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
+            }
+            changes.push(if settlement.stays_open() {
+                Change::Follow(id, InFlight { call: Call::Accepted, ..settlement.call.clone() })
+            } else {
+                Change::Unfollow(id)
+            });
+        }
+        open.totals.migrations_succeeded += open.ended.succeeded;
+        open.totals.migrations_failed += open.ended.failed;
+        changes.push(Change::SetTotals(open.totals));
+        changes.extend(plan.stalls.iter().map(|(id, since)| Change::Stall(id.clone(), *since)));
+        for (id, recreation) in &plan.journal {
+            let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
+            changes.push(Change::Journal(id.clone(), written));
+        }
+        changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
+    }
+    let execution = Execution { summary: open.summary, ..open.begun.clone() };
+    open.sightings = sightings(snapshot, plan, pass.mode == Mode::Real);
+    let (ended_migrations, sightings) = (open.ended, open.sightings.clone());
+    changes.push(Change::Record(Recorded { ended_migrations, sightings, ..Recorded::of(execution) }));
+    pass.commit(changes).await
+}
+
+/// What came to light is told with the change that records it. A rehearsal records no ends, so it tells of none.
+async fn tell_tidings<C: CloudRead, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    plan: &Plan,
+    at_once: usize,
+) -> Vec<Change> {
+    if !pass.tells {
+        return Vec::new();
+    }
+    let mut news = tidings(snapshot, plan, ledger);
+    news.retain(|tiding| pass.mode == Mode::Real || matches!(tiding, Tiding::Announced { .. }));
+    let running = news.iter().filter_map(|tiding| match tiding {
+        Tiding::Migrated { instance, .. } => Some(&instance.id),
+        Tiding::Recreated { new, .. } => Some(*new),
+        Tiding::MigrationFailed { .. } | Tiding::Announced { .. } => None,
+    });
+    let mut reachable = pass.connections(&running.collect::<Vec<_>>(), at_once).await;
+    let now = pass.clock.now();
+    let mut changes = Vec::new();
+    for tiding in news {
+        let happened = match tiding {
+            Tiding::Migrated { instance, called_at, announced } => {
+                let reachable = reachable.remove(&instance.id).unwrap_or_default();
+                Happened::migrated(instance, called_at, announced, reachable, now)
+            }
+            Tiding::Recreated { old, new, recreation } => {
+                let reachable = reachable.remove(new).unwrap_or_default();
+                Happened::recreated(old, new, recreation, reachable, now)
+            }
+            Tiding::MigrationFailed { instance, ref failure, error } => {
+                changes.push(Change::Told(instance.id.clone(), Some(failure.clone())));
+                Happened::migration_failed(instance, error, now)
+            }
+            Tiding::Announced { instance, notice } => {
+                let happened = Happened::reclaim_notified(instance, notice, now);
+                changes.extend(pass.tell_as(&happened, announcement_id(&instance.id, notice)));
+                continue;
+            }
+        };
+        changes.extend(pass.tell(&happened));
+    }
+    changes
+}
+
+/// Closes the record of a pass that ended.
+pub(super) async fn end<C: CloudRead, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    open: &Open,
+    execution: &Execution,
+) -> Result<(), StoreError> {
+    let recorded = Recorded {
+        execution: execution.clone(),
+        attempts: open.attempts.clone(),
+        writes: pass.audit.close(),
+        provider_calls: pass.cloud.calls(),
+        ended_migrations: open.ended,
+        sightings: open.sightings.clone(),
+    };
+    let mut changes = vec![Change::Record(recorded), Change::CloseOpen];
+    if pass.mode == Mode::Real {
+        changes.extend([Change::ForgetWrites, Change::SetTotals(open.totals.with(execution))]);
+    }
+    if matches!(execution.status, ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted) {
+        changes.extend(pass.tell(&Happened::pass_failed(execution, pass.clock.now())));
+    }
+    pass.commit(changes).await
+}

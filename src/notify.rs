@@ -1,0 +1,142 @@
+//! Who is told of a pass, apart from the log: a receiver of events, a dead man's switch, a collector of metrics.
+//!
+//! Nobody here decides anything, and nobody here can fail a pass: what could not be told is logged, and an event waits
+//! in the store until it is taken. Receivers that do not answer delay a pass by a second at its beginning, six for events and
+//! two and a half at its end, less than ten in all (contract, section 7).
+
+mod files;
+mod outbound;
+mod outlets;
+mod webhook;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use self::outbound::Outbound;
+use crate::clock::Clock;
+use crate::core::model::Timestamp;
+use crate::core::outbox::{Happened, Outgoing};
+use crate::report::{Event, Reporter};
+use crate::settings::WebhookSetting;
+use crate::store::records::Change;
+
+pub use outlets::{Closing, Outlets};
+
+/// So long a pass delivers events.
+const DELIVERY_TIME: Duration = Duration::from_secs(6);
+
+/// So long one request may take.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// So much longer than its work a pass waits for the dead man's switch to hear that it began.
+const BEGINNING_TIME: Duration = Duration::from_secs(1);
+
+/// So long the dead man's switch and the Pushgateway have, side by side, when a pass ended.
+const CLOSING_TIME: Duration = Duration::from_millis(2500);
+
+/// Events on their way at a time.
+const AT_ONCE: usize = 4;
+
+/// Who hears of a pass while it is at work.
+pub trait Notify {
+    /// Whether events are to be stored and delivered.
+    fn wants_events(&self) -> bool;
+
+    /// Tells that a pass begins.
+    fn began(&self) -> impl Future<Output = ()>;
+
+    /// Delivers one event.
+    ///
+    /// # Errors
+    /// Why it was not taken, without the address and without what was answered.
+    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>>;
+}
+
+/// Nobody wants to hear of anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Notify for Nobody {
+    fn wants_events(&self) -> bool {
+        false
+    }
+
+    async fn began(&self) {}
+
+    async fn deliver(&self, _: &Outgoing) -> Result<(), String> {
+        Err("nobody is there to take it".into())
+    }
+}
+
+/// Does the work of a pass, and tells beside it that it begins.
+pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T {
+    match select(pin!(work), pin!(notify.began())).await {
+        Either::Left((worked, beginning)) => {
+            // In this order, or the switch would think that a pass is at work.
+            let _ = tokio::time::timeout(BEGINNING_TIME, beginning).await;
+            worked
+        }
+        Either::Right(((), work)) => work.await,
+    }
+}
+
+/// Sends an event that says nothing, to try a receiver out.
+///
+/// # Errors
+/// Why it was not taken, without the address and without what was answered.
+pub async fn send_test(webhook: &WebhookSetting, id: String) -> Result<(), String> {
+    let encrypted = webhook.address.expose().scheme() == "https";
+    let outbound = Outbound::new(encrypted).map_err(|error| format!("{error:#}"))?;
+    webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await
+}
+
+/// Delivers events, those that were tried least first, so that one that is never taken does not stand in the way of the
+/// others. Answers what is to be changed in the outbox.
+pub async fn deliver<N: Notify>(
+    notify: &N,
+    waiting: Vec<Outgoing>,
+    now: Timestamp,
+    reporter: &dyn Reporter,
+) -> Vec<Change> {
+    let until = Instant::now() + DELIVERY_TIME;
+    let (expired, mut waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|event| event.is_expired(now));
+    let count = waiting.len();
+    waiting.sort_by(|a, b| (a.attempts, &a.id).cmp(&(b.attempts, &b.id)));
+    let sending = waiting.into_iter().map(async |event| {
+        if Instant::now() >= until {
+            return (event, None);
+        }
+        let sent = tokio::time::timeout_at(until, notify.deliver(&event)).await;
+        let sent = sent.unwrap_or_else(|_| Err("no answer in time".into()));
+        (event, Some(sent))
+    });
+    let mut sending = stream::iter(sending).buffer_unordered(AT_ONCE);
+    let (mut changes, mut taken, mut last_error) = (Vec::new(), 0, None);
+    while let Some((event, sent)) = sending.next().await {
+        match sent {
+            None => {}
+            Some(Ok(())) => {
+                taken += 1;
+                changes.push(Change::Sent { id: event.id });
+            }
+            Some(Err(error)) => {
+                last_error = Some(error.clone());
+                let attempts = event.attempts.saturating_add(1);
+                changes.push(Change::Send(Outgoing { attempts, last_error: Some(error), ..event }));
+            }
+        }
+    }
+    if count > taken {
+        let error = last_error.as_deref().unwrap_or("there was no time left");
+        reporter.event(Event::Undelivered { count: count - taken, error });
+    }
+    for event in expired {
+        reporter.event(Event::GivenUp(&event));
+        changes.push(Change::Sent { id: event.id });
+    }
+    changes
+}

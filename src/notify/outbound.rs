@@ -1,0 +1,74 @@
+//! Requests to those who are told. Errors never hold an address or an answer: both may open doors.
+
+use std::error::Error;
+use std::io;
+
+use anyhow::{Context, Result};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use rustls::CertificateError;
+use url::Url;
+
+use super::REQUEST_TIME;
+use crate::tls;
+
+/// Sends small requests, each in bounded time.
+#[derive(Debug)]
+pub(super) struct Outbound(reqwest::Client);
+
+/// What is sent.
+pub(super) struct Message {
+    pub(super) method: reqwest::Method,
+    pub(super) content_type: &'static str,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
+}
+
+impl Outbound {
+    /// `encrypted`: whether any of the addresses begins with https.
+    pub(super) fn new(encrypted: bool) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(encrypted)?)
+            .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
+            // Whoever moved says so to the operator, not to a redirect that nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST_TIME)
+            .build()
+            .context("cannot set up the HTTP client")?;
+        Ok(Self(client))
+    }
+
+    /// Sends one request; any 2xx is a success.
+    pub(super) async fn send(&self, url: Url, message: Message) -> Result<(), String> {
+        let Message { method, content_type, headers, body } = message;
+        let mut all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(&value).map_err(|_| format!("the header {name} cannot be sent"))?;
+            all.insert(HeaderName::from_static(name), value);
+        }
+        let answer = self.0.request(method, url).headers(all).body(body).send().await;
+        match answer {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("the receiver answered {}", answer.status().as_u16())),
+            Err(error) if error.is_timeout() => Err("no answer in time".into()),
+            Err(error) if is_of_another_name(&error) => Err("its certificate is for another name".into()),
+            Err(error) => Err(tls::causes(error)),
+        }
+    }
+}
+
+/// Whether the receiver's certificate is not for the name in its address: rustls would tell that name.
+fn is_of_another_name(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) = cause.downcast_ref()
+        {
+            return true;
+        }
+        // What an I/O error holds is not among its sources.
+        let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = held.map(|held| -> &(dyn Error + 'static) { held }).or_else(|| cause.source());
+    }
+    false
+}

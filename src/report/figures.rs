@@ -1,0 +1,55 @@
+//! The state of the service as one value: what `status` shows to people, to scripts and to Prometheus.
+
+use crate::core::advice::Advice;
+use crate::core::health::Diagnosis;
+use crate::core::indicators::{HOURS, Hour, Indicators};
+use crate::core::journal::{Recreation, Step};
+use crate::core::model::{InstanceId, Timestamp};
+use crate::core::outbox::Outgoing;
+use crate::core::summary::{Recorded, Totals};
+
+use super::json::StatusDocument;
+
+/// The state of the service.
+#[derive(Debug)]
+pub struct Figures<'a> {
+    /// When it was read.
+    pub now: Timestamp,
+    /// The figures that scripts get.
+    pub document: StatusDocument<'a>,
+    /// The health, and why.
+    pub diagnosis: Diagnosis,
+    /// Passes, newest first.
+    pub passes: &'a [Recorded],
+    /// Totals over all real passes.
+    pub totals: Totals,
+    /// Recreations that are open, or ended without a successor, by the old instance.
+    pub recreations: &'a [(InstanceId, Recreation)],
+    /// Events that no receiver took yet, oldest first.
+    pub outbox: &'a [Outgoing],
+    /// How well the last day went.
+    pub indicators: Indicators,
+    /// What happened in each hour of it, the oldest first.
+    pub hours: [Hour; HOURS],
+    /// What to do next.
+    pub advice: Vec<Advice>,
+}
+
+impl<'a> Figures<'a> {
+    /// Recreations that go on by themselves.
+    pub fn open(&self) -> impl Iterator<Item = &'a (InstanceId, Recreation)> {
+        let now = self.now;
+        self.recreations.iter().filter(move |(_, it)| it.quarantined_until(now).is_none() && !it.step.is_over())
+    }
+
+    /// Recreations that are left alone for a while after repeated failures.
+    pub fn quarantined(&self) -> impl Iterator<Item = &'a (InstanceId, Recreation)> {
+        let now = self.now;
+        self.recreations.iter().filter(move |(_, it)| it.quarantined_until(now).is_some())
+    }
+
+    /// Recreations that ended without a successor.
+    pub fn ended(&self) -> impl Iterator<Item = &'a (InstanceId, Recreation)> {
+        self.recreations.iter().filter(|(_, it)| matches!(it.step, Step::Ended))
+    }
+}

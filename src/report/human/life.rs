@@ -1,0 +1,143 @@
+//! What happened to instances, one event after the other.
+
+use std::fmt::Write as _;
+
+use super::history::Page;
+use super::{Color, Screen, ago, counted, folded, short, to_the_minute, to_the_second};
+use crate::core::life::{EventKind, Life, LifeEvent};
+use crate::core::model::{InstanceId, Timestamp};
+use crate::report::text::visible;
+
+/// With less room behind its time an event stands below it.
+const LEAST_ROOM: usize = 24;
+
+/// The life of one instance, oldest first.
+#[must_use]
+pub fn life(screen: Screen, life: &Life, wanted: &str, since: Option<&str>, now: Timestamp) -> String {
+    if life.ids.is_empty() {
+        return format!(
+            "nothing is known of {}: no recorded pass acted on an instance with this id or name, or saw a reclaim of it\n",
+            visible(wanted)
+        );
+    }
+    let mut out = chain(life);
+    out.push('\n');
+    if life.events.is_empty() {
+        let of = since.map_or(String::new(), |since| format!(" of the last {since}"));
+        let _ = writeln!(out, "nothing is recorded{of}");
+    }
+    events(&mut out, screen, &life.events, false, now);
+    out
+}
+
+/// Who is meant: each id with its name, and who replaced it.
+fn chain(life: &Life) -> String {
+    let widest = life.ids.iter().map(|id| visible(id.as_str()).chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for id in &life.ids {
+        let shown = visible(id.as_str());
+        let name = life.names.get(id).map_or("(its name is not known)".into(), |name| visible(name));
+        let by = life.replaced_by.get(id).map_or(String::new(), |by| format!(", replaced by {by}"));
+        let _ = writeln!(out, "{shown:<widest$}  {name}{}", visible(&by));
+    }
+    out
+}
+
+/// Writes to the provider, newest first.
+#[must_use]
+pub fn writes(screen: Screen, writes: &[LifeEvent], page: Page<'_>, shown: usize, now: Timestamp) -> String {
+    if shown == 0 {
+        return page.nothing();
+    }
+    let mut out = String::new();
+    events(&mut out, screen, writes, true, now);
+    let calls =
+        if writes.is_empty() { "nothing was".into() } else { format!("{} were", counted(writes.len(), "call")) };
+    let calls = if writes.len() == 1 { "1 call was".into() } else { calls };
+    let closing = format!("{calls} sent to change something at the provider, by {}", page.closing(shown));
+    let _ = writeln!(out, "{}", screen.sentences(&closing));
+    out
+}
+
+/// One event a line; where lines have an end it goes on below, behind its time.
+pub(super) fn events(out: &mut String, screen: Screen, events: &[LifeEvent], with_names: bool, now: Timestamp) {
+    let agos: Vec<String> = events.iter().map(|event| ago(event.at, now)).collect();
+    let widest = agos.iter().map(String::len).max().unwrap_or(0);
+    for (event, ago) in events.iter().zip(&agos) {
+        let time = if screen.width.is_some() { to_the_minute(event.at) } else { to_the_second(event.at) };
+        let head = format!("{time}  {ago:>widest$}  ");
+        let text = visible(&sentence(event, screen, with_names));
+        let color = match event.outcome {
+            Some("done" | "accepted") => Some(Color::Green),
+            Some("failed" | "refused") => Some(Color::Red),
+            Some(_) => Some(Color::Yellow),
+            None => None,
+        };
+        let is_narrow = screen.width.is_some_and(|width| width < head.len() + LEAST_ROOM);
+        let lines = if is_narrow {
+            let below = folded("    ", &text, screen.width);
+            std::iter::once(head.trim_end().to_owned()).chain(below).collect()
+        } else {
+            folded(&head, &text, screen.width)
+        };
+        for line in lines {
+            let _ = writeln!(out, "{}", color.map_or(line.clone(), |color| screen.paint(&line, color)));
+        }
+    }
+}
+
+/// What happened, in one sentence that begins with whom it happened to.
+fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
+    let whole = screen.width.is_none();
+    let LifeEvent { instance_id, instance_name, reason, new_instance_id, .. } = event;
+    let mut text = instance_id.to_string();
+    if with_names && !instance_name.is_empty() {
+        let name = if whole { visible(instance_name) } else { screen.name(instance_name) };
+        let _ = write!(text, " ({name})");
+    }
+    let _ = write!(text, ": {}", what(event.event));
+    if let Some(outcome) = event.outcome {
+        let _ = write!(text, " -> {}", outcome.replace('_', " "));
+    }
+    let known = |id: &InstanceId| reason.as_ref().is_some_and(|reason| reason.contains(id.as_str()));
+    if let Some(new) = new_instance_id.as_ref().filter(|new| !known(new)) {
+        let _ = write!(text, ", now {new}");
+    }
+    if let Some(time) = event.response_time {
+        let _ = write!(text, ", answered in {}", short(Some(time)));
+    }
+    if let Some(reason) = reason {
+        let _ = write!(text, "; {reason}");
+    }
+    if let Some(last) = event.last_at {
+        let last = if whole { last.to_string() } else { to_the_minute(last) };
+        let _ = write!(text, " ({} times, last at {last})", event.times);
+    }
+    if let Some(job) = &event.job_id {
+        // What all ids have in common says nothing to people.
+        let short = job.strip_prefix("migration-job-").unwrap_or(job);
+        let rehearsal = if event.dry_run { "rehearsal" } else { "pass" };
+        let _ = write!(text, " [{rehearsal} {}]", if whole { job } else { short });
+    }
+    text
+}
+
+/// The kind of an event in words.
+pub(super) fn what(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::ReclaimNotice => "reclaim notice seen",
+        EventKind::MigrationConfirmed => "migration confirmed",
+        EventKind::CallWithoutEffect => "migrate call without effect",
+        EventKind::RunningAgain => "seen running again",
+        EventKind::MigrationFailed => "migration failed",
+        EventKind::MigrationStuck => "migration stuck",
+        EventKind::NotRunning => "migration over, not running",
+        EventKind::Vanished => "vanished",
+        EventKind::Migrate => "migrate",
+        EventKind::Recreate => "recreate",
+        EventKind::Resume => "recreation resumed",
+        EventKind::Create => "create call",
+        EventKind::Delete => "delete call",
+        EventKind::Journal => "journal",
+    }
+}

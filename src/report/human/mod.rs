@@ -1,0 +1,148 @@
+//! The screens for people: the answer first, details below, nothing that is not needed.
+
+mod doctor;
+mod explain;
+mod history;
+mod life;
+mod plan;
+mod status;
+mod table;
+
+use std::iter;
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::text::{shorten, visible, wrap};
+use crate::core::model::Timestamp;
+use crate::core::summary::ExecutionStatus;
+use crate::core::verdict::in_words;
+
+pub use doctor::doctor;
+pub use explain::explain;
+pub use history::{Page, history};
+pub use life::{life, writes};
+pub use plan::{pass, plan, plan_counts};
+pub use status::status;
+
+/// The widest a name gets in a table, in columns.
+const LONGEST_NAME: usize = 40;
+
+/// The place a screen is drawn on.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// Columns; `None` where lines may be as long as they like.
+    pub width: Option<usize>,
+    /// Whether colour is wanted.
+    pub color: bool,
+}
+
+impl Screen {
+    /// A name that leaves room for the rest of the row. Whoever needs it whole asks for JSON.
+    fn name(self, name: &str) -> String {
+        shorten(&visible(name), self.width.map_or(LONGEST_NAME, |width| (width / 6).clamp(12, LONGEST_NAME)))
+    }
+
+    fn paint(self, text: &str, color: Color) -> String {
+        if self.color { format!("\u{1b}[{}m{text}\u{1b}[0m", color as u8) } else { text.into() }
+    }
+
+    /// Sentences of their own, broken between words.
+    fn sentences(self, text: &str) -> String {
+        wrap(text, self.width.unwrap_or(usize::MAX)).join("\n")
+    }
+}
+
+/// The basic colours, which every terminal shows as its owner likes them; each with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Color {
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+fn color_of(status: ExecutionStatus) -> Color {
+    match status {
+        ExecutionStatus::Completed => Color::Green,
+        ExecutionStatus::Running | ExecutionStatus::Partial => Color::Yellow,
+        ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => Color::Red,
+    }
+}
+
+/// A duration in milliseconds, short: `850 ms`, `12.3 s`, `4 min 20 s`.
+fn short(millis: Option<i64>) -> String {
+    match millis {
+        None => "-".into(),
+        Some(ms @ ..1000) => format!("{ms} ms"),
+        Some(ms @ 1000..60_000) => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        // Twice as long should not look the same.
+        Some(ms @ 60_000..3_600_000) if ms / 1000 % 60 > 0 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
+        Some(ms) => in_words(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+    }
+}
+
+/// `1 error`, `2 errors`, `2 passes`.
+fn counted(count: impl std::fmt::Display, thing: &str) -> String {
+    let count = count.to_string();
+    let plural = match thing {
+        _ if count == "1" => "",
+        thing if thing.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{count} {thing}{plural}")
+}
+
+/// How long ago, in its greatest unit: a few characters for a column. `now` for what lies ahead of the clock, too.
+fn ago(moment: Timestamp, now: Timestamp) -> String {
+    match now.since(moment).as_secs() {
+        0 => "now".into(),
+        secs @ 1..60 => format!("{secs} s"),
+        secs @ 60..3600 => format!("{} min", secs / 60),
+        secs @ 3600..86_400 => format!("{} h", secs / 3600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
+/// A head and a text, broken between words so that no line is wider than `width`; what follows stands below the text.
+/// A word that is too long for a line stays whole.
+fn folded(head: &str, text: &str, width: Option<usize>) -> Vec<String> {
+    let indent = head.width();
+    let lines = wrap(text, width.map_or(usize::MAX, |width| width.saturating_sub(indent)));
+    let heads = iter::once(head.to_owned()).chain(iter::repeat(" ".repeat(indent)));
+    heads.zip(lines).map(|(head, line)| head + &line).collect()
+}
+
+/// `2026-01-15 12:00`, in UTC.
+fn to_the_minute(moment: Timestamp) -> String {
+    moment.to_string().chars().take("2026-01-15T12:00".len()).collect::<String>().replace('T', " ")
+}
+
+fn to_the_second(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split_once('.').map_or(text.clone(), |(whole, _)| whole.replace('T', " ") + " UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, words) in [
+            (None, "-"),
+            (Some(0), "0 ms"),
+            (Some(999), "999 ms"),
+            (Some(12_345), "12.3 s"),
+            (Some(59_999), "59.9 s"),
+            (Some(60_000), "1 min"),
+            (Some(81_500), "1 min 21 s"),
+            (Some(119_000), "1 min 59 s"),
+            (Some(600_400), "10 min"),
+            (Some(5_400_000), "1 h 30 min"),
+        ] {
+            assert_eq!(short(millis), words, "{millis:?}");
+        }
+    }
+}

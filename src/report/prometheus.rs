@@ -1,0 +1,270 @@
+//! The state of the service as Prometheus reads it: text format 0.0.4.
+//!
+//! Counters are those of the totals, so that they never go down. What is not known is absent; nothing is ever `NaN`.
+
+use std::fmt::{self, Write as _};
+
+use super::figures::Figures;
+use crate::core::health::Health;
+use crate::core::indicators::Share;
+use crate::core::model::Timestamp;
+use crate::core::summary::{Execution, ExecutionStatus, Summary};
+
+/// A metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, with its unit.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+    samples: fn(&Figures<'_>) -> Vec<Sample>,
+}
+
+/// The kinds of metric that are used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Goes up.
+    Counter,
+}
+
+impl Kind {
+    /// The word of the text format.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+struct Sample {
+    label: Option<(&'static str, &'static str)>,
+    value: Value,
+}
+
+enum Value {
+    Count(u64),
+    /// In milliseconds, written as seconds.
+    Seconds(i64),
+    Ratio(f64),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Seconds(millis) => {
+                let sign = if *millis < 0 { "-" } else { "" };
+                write!(f, "{sign}{}.{:03}", millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000)
+            }
+            Self::Ratio(ratio) => write!(f, "{ratio}"),
+        }
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, samples: fn(&Figures<'_>) -> Vec<Sample>) -> Metric {
+    Metric { name, kind: Kind::Gauge, help, samples }
+}
+
+const fn counter(name: &'static str, help: &'static str, samples: fn(&Figures<'_>) -> Vec<Sample>) -> Metric {
+    Metric { name, kind: Kind::Counter, help, samples }
+}
+
+/// Every metric, in the order in which they are written.
+pub const METRICS: &[Metric] = &[
+    gauge("respot_build_info", "The version of respot, as a label; always 1.", |_| {
+        labelled("version", [(env!("CARGO_PKG_VERSION"), 1)])
+    }),
+    gauge("respot_enabled", "Whether passes do anything: 0 when MIGRATION_ENABLED is false.", |it| {
+        count(it.document.enabled)
+    }),
+    gauge("respot_healthy", "1 when respot status --check would succeed, else 0.", |it| {
+        count(it.diagnosis.health == Health::Healthy)
+    }),
+    gauge("respot_health", "1 for the state of health that the service is in, 0 for the others.", health),
+    gauge("respot_interval_seconds", "Time between two passes, as the settings have it.", |it| {
+        vec![plain(Value::Count(it.document.config.interval_minutes * 60))]
+    }),
+    gauge(
+        "respot_last_pass_start_timestamp_seconds",
+        "When the newest pass began, rehearsals included. Absent before the first.",
+        |it| time(newest(it).map(|pass| pass.started_at)),
+    ),
+    gauge(
+        "respot_last_pass_end_timestamp_seconds",
+        "When the newest pass that was closed ended. Absent before the first.",
+        |it| time(newest_closed(it).and_then(|pass| pass.completed_at)),
+    ),
+    gauge("respot_last_pass_duration_seconds", "How long that pass took. Absent before the first.", |it| {
+        seconds(newest_closed(it).and_then(|pass| pass.duration))
+    }),
+    gauge(
+        "respot_last_pass_status",
+        "1 for the status of the newest pass, 0 for the others. Absent before it.",
+        status,
+    ),
+    gauge(
+        "respot_next_pass_timestamp_seconds",
+        "When the next pass is due. Absent before the first, and when switched off.",
+        |it| time(it.diagnosis.next_execution),
+    ),
+    gauge(
+        "respot_instances",
+        "Instances that the newest pass that did its work saw: all, exited, and eligible for an action. Absent before it.",
+        instances,
+    ),
+    gauge("respot_in_flight", "Migrations whose end was not seen yet, and recreations that are open.", |it| {
+        let flights = &it.document.in_flight;
+        labelled("kind", [("migration", whole(flights.migrations)), ("recreation", whole(flights.recreations))])
+    }),
+    gauge("respot_quarantined_instances", "Instances left alone for a day after repeated failures.", |it| {
+        vec![plain(Value::Count(whole(it.document.in_flight.quarantined)))]
+    }),
+    gauge("respot_unreplaced_instances", "Recreations of the last week that ended without a successor.", |it| {
+        vec![plain(Value::Count(whole(it.ended().count())))]
+    }),
+    gauge("respot_undelivered_events", "Events that no receiver took yet.", |it| {
+        vec![plain(Value::Count(whole(it.outbox.len())))]
+    }),
+    gauge(
+        "respot_oldest_undelivered_event_timestamp_seconds",
+        "When the oldest of these events happened. Absent without any.",
+        |it| time(it.outbox.first().map(|waiting| waiting.at)),
+    ),
+    counter("respot_passes_total", "Real passes that ended: completed, or any other way.", |it| {
+        let (all, good) = (it.totals.executions, it.totals.successful);
+        labelled("result", [("completed", good), ("other", all.saturating_sub(good))])
+    }),
+    counter("respot_migrations_total", "Migrations that the provider accepted.", |it| {
+        vec![plain(Value::Count(it.totals.migrations))]
+    }),
+    counter("respot_migrations_ended_total", "Of those, the ones whose end was seen.", |it| {
+        let totals = &it.totals;
+        labelled("result", [("succeeded", totals.migrations_succeeded), ("failed", totals.migrations_failed)])
+    }),
+    counter("respot_recreations_total", "Recreations that came to a running successor.", |it| {
+        vec![plain(Value::Count(it.totals.recreations))]
+    }),
+    counter("respot_errors_total", "Actions that failed or whose end nobody knew.", |it| {
+        vec![plain(Value::Count(it.totals.errors))]
+    }),
+    gauge(
+        "respot_migration_success_ratio",
+        "Share of migrations that succeeded, of those whose end was seen in the last day. Absent without any.",
+        |it| ratio(it.indicators.migrations),
+    ),
+    gauge(
+        "respot_recreation_success_ratio",
+        "Share of recreations that succeeded, of those and the failed attempts of the last day. Absent without any.",
+        |it| ratio(it.indicators.recreations),
+    ),
+    gauge(
+        "respot_average_pass_duration_seconds",
+        "Mean duration of the real passes of the last day. Absent without any.",
+        |it| seconds(it.indicators.pass_time.millis()),
+    ),
+    gauge(
+        "respot_provider_error_ratio",
+        "Share of calls to the provider that it or the network failed in the last day. Absent without any.",
+        |it| ratio(it.indicators.provider_errors),
+    ),
+    gauge(
+        "respot_schedule_adherence_ratio",
+        "Share of passes of the last day that began within a minute of their time. Absent without any.",
+        |it| ratio(it.indicators.schedule),
+    ),
+];
+
+/// Writes every metric that has a value.
+#[must_use]
+pub fn text(figures: &Figures<'_>) -> String {
+    let mut out = String::new();
+    for Metric { name, kind, help, samples } in METRICS {
+        let samples = samples(figures);
+        if samples.is_empty() {
+            continue;
+        }
+        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", escape(help, false), kind.as_str());
+        for Sample { label, value } in samples {
+            let _ = match label {
+                Some((label, text)) => writeln!(out, "{name}{{{label}=\"{}\"}} {value}", escape(text, true)),
+                None => writeln!(out, "{name} {value}"),
+            };
+        }
+    }
+    out
+}
+
+/// What would end a line or a label early.
+fn escape(text: &str, quotes: bool) -> String {
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    if quotes { text.replace('"', "\\\"") } else { text }
+}
+
+fn newest<'a>(figures: &Figures<'a>) -> Option<&'a Execution> {
+    figures.passes.first().map(|it| &it.execution)
+}
+
+/// One that is at work hides nothing of what is known from the one before.
+fn newest_closed<'a>(figures: &Figures<'a>) -> Option<&'a Execution> {
+    figures.passes.iter().map(|it| &it.execution).find(|pass| pass.completed_at.is_some())
+}
+
+fn health(figures: &Figures<'_>) -> Vec<Sample> {
+    use Health::{Degraded, Disabled, Healthy, NeverExecuted, Unhealthy};
+    let is = figures.diagnosis.health;
+    labelled(
+        "state",
+        [Healthy, Degraded, Unhealthy, Disabled, NeverExecuted].map(|it| (it.as_str(), u64::from(it == is))),
+    )
+}
+
+fn status(figures: &Figures<'_>) -> Vec<Sample> {
+    use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Running, Timeout};
+    let Some(last) = newest(figures) else { return Vec::new() };
+    let all = [Running, Completed, Partial, Failed, Timeout, Interrupted];
+    labelled("status", all.map(|it| (it.as_str(), u64::from(it == last.status))))
+}
+
+/// A pass that failed may have seen nothing, which is not the same as seeing that nothing is there.
+fn instances(figures: &Figures<'_>) -> Vec<Sample> {
+    let worked = |pass: &&Execution| matches!(pass.status, ExecutionStatus::Completed | ExecutionStatus::Partial);
+    let Some(pass) = figures.passes.iter().map(|it| &it.execution).find(worked) else { return Vec::new() };
+    let Summary { total_instances, exited_instances, eligible_instances, .. } = pass.summary;
+    labelled("state", [("total", total_instances), ("exited", exited_instances), ("eligible", eligible_instances)])
+}
+
+fn plain(value: Value) -> Sample {
+    Sample { label: None, value }
+}
+
+fn count(is: bool) -> Vec<Sample> {
+    vec![plain(Value::Count(u64::from(is)))]
+}
+
+fn labelled<const N: usize>(label: &'static str, values: [(&'static str, u64); N]) -> Vec<Sample> {
+    values.map(|(text, count)| Sample { label: Some((label, text)), value: Value::Count(count) }).into()
+}
+
+fn time(moment: Option<Timestamp>) -> Vec<Sample> {
+    seconds(moment.map(Timestamp::as_millis))
+}
+
+fn seconds(millis: Option<i64>) -> Vec<Sample> {
+    millis.map(|millis| plain(Value::Seconds(millis))).into_iter().collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for dashboards; exact up to 2^53 of anything")]
+fn ratio(Share { part, whole }: Share) -> Vec<Sample> {
+    let ratio = (whole > 0).then(|| plain(Value::Ratio(part as f64 / whole as f64)));
+    ratio.into_iter().collect()
+}
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,66 @@
+//! Whether a store can be read and written, found out by doing it. Leaves no trace, and is in nobody's way.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::records::{self, Mode, Selection, keys};
+use super::{Acquired, Answer, LEASE_LIFE, Query, StoreError, StoreRead, StoreWrite, Write};
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// How long one read took, there and back.
+    pub round_trip: Duration,
+    /// The job id of the pass that holds the lease.
+    pub at_work: Option<String>,
+}
+
+/// Reads what every pass reads first, then writes a value, reads it back and removes it.
+///
+/// The lease it writes under is its own, and so is the value; both bear a random name, so that neither a pass at work
+/// nor a second probe notices. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn probe<S: StoreWrite>(store: &S) -> Result<Probe, StoreError> {
+    let begun = Instant::now();
+    let at_work = value(store, &Mode::Real.lease_key()).await?;
+    let round_trip = begun.elapsed();
+    records::opening(store, Mode::Real).await?;
+    records::ledger(store, &[], Mode::Real).await?;
+    records::overview(store, &Selection { limit: 1, ..Selection::default() }).await?;
+    prove_writable(store).await?;
+    Ok(Probe { round_trip, at_work })
+}
+
+async fn prove_writable<S: StoreWrite>(store: &S) -> Result<(), StoreError> {
+    let name = format!("{:016x}", fastrand::u64(..));
+    let (lease, key) = (format!("{}{name}", keys::DOCTOR_LEASE), format!("{}{name}", keys::DOCTOR_PROBE));
+    let lease = match store.acquire(&lease, &name).await? {
+        Acquired::Granted(lease) => lease,
+        Acquired::HeldBy { .. } => return Err(odd(store, "it gave away a lease that nobody asked for")),
+    };
+    let set = Write::Set { key: key.clone(), value: name.clone(), life: Some(LEASE_LIFE) };
+    let kept = match store.commit(&lease, &[set]).await {
+        Ok(()) => value(store, &key).await,
+        Err(error) => Err(error),
+    };
+    // Also after a failure, so that nothing stays.
+    let removed = store.commit_and_release(lease, &[Write::Delete { key }]).await;
+    if kept? != Some(name) {
+        return Err(odd(store, "it does not answer what was just written"));
+    }
+    removed
+}
+
+async fn value<S: StoreRead>(store: &S, key: &str) -> Result<Option<String>, StoreError> {
+    match store.read(&[Query::Values(vec![key.to_owned()])]).await?.pop() {
+        Some(Answer::Values(mut values)) => Ok(values.pop().flatten()),
+        _ => Err(odd(store, "its answer makes no sense")),
+    }
+}
+
+fn odd<S: StoreRead>(store: &S, detail: &str) -> StoreError {
+    StoreError::Unreadable { store: store.label(), detail: detail.to_owned() }
+}

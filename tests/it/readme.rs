@@ -1,0 +1,119 @@
+//! The screens in the README are what the program prints: one story, played by the real binary on a terminal of 100
+//! columns. `README=write cargo test --test it readme` writes them anew.
+
+use std::path::PathBuf;
+
+use novita_sim::{Fate, Spec, World};
+
+use crate::harness::{HOUR, Kind, MINUTE, Stage};
+
+const COLUMNS: u16 = 100;
+
+/// A few instances: two that were reclaimed, one of which cannot be migrated, and some to leave alone.
+fn world() -> World {
+    let mut world = World::new(8);
+    // What is created runs at once and is seen at once, so that no pass waits.
+    (world.rules_mut().create_step_ms, world.rules_mut().visible_after_ms) = (0, 0);
+    let hour = 3_600_000;
+    world.add(Spec::reclaimed("train-7", 20 * 60_000).id("4kx2m9aa01tzqw3e"));
+    world.add(Spec::reclaimed("train-8", 25 * 60_000).id("b7c1n5pd8r2fy6ua").fate(Fate::FailsStuck));
+    world.add(Spec::running("infer-1").id("h3j9s0vd5k7wm2xq"));
+    world.add(Spec::running("infer-2").id("p6t8e1gz4n0cb5ry"));
+    world.add(Spec::exited("dev-box").id("q2w5u8i1o4a7d0fg").billing("onDemand").stopped_ago_ms(9 * hour));
+    world
+}
+
+/// Every screen of the README, in the order in which the story makes them.
+fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
+    let mut screens = Vec::new();
+    let mut show = |words: &'static str| {
+        screens.push((words, stage.call(words).screen(COLUMNS)));
+    };
+    // As a network would; and what is created runs when it is looked at.
+    stage.fault("any:delay=20");
+    show("dry-run");
+    show("run");
+    stage.provider.advance(15 * MINUTE);
+    stage.call("run -q").output().ends_with(0);
+    stage.provider.with(|world| assert!(world.reclaim("h3j9s0vd5k7wm2xq")));
+    for _ in 0..6 {
+        stage.provider.advance(15 * MINUTE);
+        stage.call("run -q").output().ends_with(0);
+    }
+    stage.provider.advance(5 * MINUTE);
+    for words in ["status", "history --limit 3", "history --instance train-8", "explain dev-box", "doctor"] {
+        show(words);
+    }
+    assert!(stage.provider.with(|world| world.now_ms()) > i64::try_from(HOUR).unwrap());
+    screens
+}
+
+/// The words of a screen, with what differs from run to run left out: times of a machine, ids of passes, places.
+fn words(screen: &str) -> Vec<String> {
+    let tokens: Vec<&str> = screen.split_whitespace().collect();
+    let mut words = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let bare = token.trim_matches(|c: char| !c.is_alphanumeric());
+        let unit = tokens.get(at + 1).map_or("", |next| next.trim_matches(|c: char| !c.is_alphanumeric()));
+        let is_time = bare.parse::<f64>().is_ok() && matches!(unit, "ms" | "s" | "calls");
+        let is_clock = bare.len() == 8 && bare.bytes().filter(|byte| *byte == b':').count() == 2;
+        let is_pass = bare.len() >= 26 && bare.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+        if token.chars().all(|c| matches!(c, '#' | '…')) || bare == "ms" || bare == "s" {
+            continue;
+        }
+        words.push(match () {
+            () if is_time || is_clock => "TIME".to_owned(),
+            () if is_pass || token.starts_with("migration-job-") => "PASS".to_owned(),
+            () if token.contains('/') && !token.contains(':') || token.contains("://") || token.contains("sqlite:") => {
+                "PLACE".to_owned()
+            }
+            () => (*token).to_owned(),
+        });
+    }
+    words
+}
+
+/// The screens of the README: what stands in blocks of `text` below a line `$ respot …`.
+fn of_readme(readme: &str) -> Vec<(String, String)> {
+    let mut screens: Vec<(String, String)> = Vec::new();
+    for block in readme.split("```text\n").skip(1).map(|block| block.split("```").next().unwrap()) {
+        for screen in block.split("$ respot ").skip(1) {
+            let (words, shown) = screen.split_once('\n').unwrap();
+            screens.push((words.to_owned(), shown.to_owned()));
+        }
+    }
+    screens
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "whoever changed a screen has the README written anew")]
+fn its_screens_are_what_the_program_prints() {
+    let stage = Stage::new(Kind::Sqlite, world());
+    let made = screens(&stage);
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = std::fs::read_to_string(&path).unwrap();
+    if std::env::var("README").is_ok_and(|it| it == "write") {
+        let home = stage.path("").display().to_string();
+        let plain = |screen: &str| {
+            let screen =
+                screen.replace(&format!("{home}state/respot"), "/var/lib/respot").replace(&home, "/etc/respot/");
+            screen.replace(&stage.provider.url(), "https://api.novita.ai/gpu-instance/openapi")
+        };
+        let mut written = readme.clone();
+        for (words, shown) in of_readme(&readme) {
+            let (_, screen) = made.iter().find(|(known, _)| *known == words).expect("a screen of the story");
+            let heading = format!("$ respot {words}\n");
+            let blank = if shown.ends_with("\n\n") { "\n" } else { "" };
+            written = written.replace(&format!("{heading}{shown}"), &format!("{heading}{}{blank}", plain(screen)));
+        }
+        std::fs::write(&path, written).unwrap();
+        return;
+    }
+    let shown = of_readme(&readme);
+    assert!(shown.len() >= 5, "where are the screens?");
+    for (command, screen) in &shown {
+        let found = made.iter().find(|(known, _)| known == command);
+        let (_, real) = found.unwrap_or_else(|| panic!("`respot {command}` is no part of the story"));
+        assert_eq!(words(screen), words(real), "`respot {command}` prints\n{real}");
+    }
+}

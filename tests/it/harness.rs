@@ -72,6 +72,16 @@ impl Stage {
         Call { command, now: Some(self.provider.with(|world| world.now_ms())), limit: LIMIT, color: false }
     }
 
+    /// A call of another program, such as a shell that calls ours, with nothing in its environment but where programs
+    /// are, and where ours remembers.
+    pub(crate) fn other(&self, program: &str) -> Call {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(self.home.path());
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("XDG_STATE_HOME", self.home.path().join("state"));
+        Call { command, now: None, limit: LIMIT, color: false }
+    }
+
     /// A pass that must end with this code; answers its document.
     pub(crate) fn pass(&self, code: i32) -> Value {
         self.call("run -o json").output().ends_with(code).json()

@@ -3,6 +3,7 @@
 
 mod audit;
 mod cli;
+mod deploy;
 mod doctor;
 mod explain;
 mod faults;

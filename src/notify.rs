@@ -1,8 +1,8 @@
 //! Who is told of a pass, apart from the log: a receiver of events, a dead man's switch, a collector of metrics.
 //!
 //! Nobody here decides anything, and nobody here can fail a pass: what could not be told is logged, and an event waits
-//! in the store until it is taken. Receivers that do not answer delay a pass by a second at its beginning, six for events and
-//! two and a half at its end, less than ten in all (contract, section 7).
+//! in the store until it is taken. Receivers that do not answer delay a pass by a second at its beginning, six for
+//! events and two and a half at its end, less than ten in all (contract, section 7).
 
 mod files;
 mod outbound;
@@ -139,4 +139,68 @@ pub async fn deliver<N: Notify>(
         changes.push(Change::Sent { id: event.id });
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::report::Silent;
+
+    /// Takes its time, and nothing else.
+    struct Slow {
+        time: Duration,
+        heard: RefCell<Vec<String>>,
+    }
+
+    impl Notify for Slow {
+        fn wants_events(&self) -> bool {
+            true
+        }
+
+        async fn began(&self) {
+            tokio::time::sleep(self.time).await;
+        }
+
+        async fn deliver(&self, event: &Outgoing) -> Result<(), String> {
+            self.heard.borrow_mut().push(event.id.clone());
+            tokio::time::sleep(self.time).await;
+            Err("no".into())
+        }
+    }
+
+    fn event(id: &str, attempts: u32, age: Duration) -> Outgoing {
+        let at = Timestamp::from_secs(1_700_000_000) - age;
+        Outgoing { id: id.into(), event: "test".into(), at, body: "{}".into(), attempts, last_error: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_tried_least_come_first_and_the_time_is_bounded() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let fresh = |id: &str, attempts| event(id, attempts, Duration::ZERO);
+        let mut waiting = vec![fresh("b2", 2), fresh("c0", 0), fresh("a1", 1), fresh("a0", 0)];
+        waiting.push(event("old", 0, crate::core::outbox::EVENT_LIFE));
+        waiting.extend((0..100).map(|n| fresh(&format!("z{n:02}"), 9)));
+        let slow = Slow { time: Duration::from_secs(4), heard: RefCell::default() };
+        let begun = Instant::now();
+        let changes = deliver(&slow, waiting, now, &Silent).await;
+        assert_eq!(begun.elapsed(), DELIVERY_TIME);
+        let heard = slow.heard.into_inner();
+        assert_eq!(heard, ["a0", "c0", "a1", "b2", "z00", "z01", "z02", "z03"], "the others had no turn");
+        let tried = |change: &&Change| matches!(change, Change::Send(event) if event.attempts > 0);
+        assert_eq!(changes.iter().filter(tried).count(), heard.len());
+        assert!(changes.iter().any(|change| matches!(change, Change::Sent { id } if id == "old")));
+        assert_eq!(changes.len(), heard.len() + 1, "what had no turn stays as it was");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beginning_is_told_beside_the_work_and_not_for_long() {
+        for (telling, work, whole) in [(0, 5000, 5000), (500, 100, 500), (3000, 100, 1100), (3000, 2500, 3000)] {
+            let slow = Slow { time: Duration::from_millis(telling), heard: RefCell::default() };
+            let begun = Instant::now();
+            beside(&slow, tokio::time::sleep(Duration::from_millis(work))).await;
+            assert_eq!(begun.elapsed(), Duration::from_millis(whole), "{telling} {work}");
+        }
+    }
 }

@@ -177,7 +177,10 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
         let Recreation { instance_name, cause, .. } = &work.recreation;
         let (seen, detail) = match cause {
             Cause::JobFailed { .. } if told.contains(&work.instance) => continue,
-            Cause::JobFailed { .. } => (Seen::MigrationFailed, cause.in_words()),
+            Cause::JobFailed { job, error } => {
+                let why = error.as_deref().unwrap_or("the provider gave no reason");
+                (Seen::MigrationFailed, format!("{why} (job {job})"))
+            }
             Cause::Stalled { .. } => (Seen::MigrationStuck, cause.in_words()),
             // That the replacement was found says what is done about it.
             Cause::Found => continue,

@@ -512,3 +512,23 @@ fn rows<'a>(snapshot: &'a Snapshot, plan: &'a Plan, policy: &Policy) -> Vec<json
     let rows = plan.rows(&snapshot.instances.items);
     rows.map(|(instance, decision)| json::PlanRow::new(instance, decision, policy)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_mans_switch_is_told_whether_the_schedule_was_kept() {
+        use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Timeout};
+        let begun = Execution::begun("a".into(), Timestamp::from_secs(0), false);
+        for (status, worked) in
+            [(Completed, true), (Partial, true), (Failed, false), (Timeout, false), (Interrupted, false)]
+        {
+            let execution = Execution { status, ..begun.clone() };
+            let ended = Box::new(Ended { execution, attempts: Vec::new(), view: None });
+            assert_eq!(Ran::Ended(ended).worked(), Some(worked), "{status:?}");
+        }
+        assert_eq!(Ran::Skipped(NoPass::AnotherRuns { job_id: "b".into() }).worked(), None);
+        assert_eq!(Ran::Skipped(NoPass::Disabled).worked(), Some(true));
+    }
+}

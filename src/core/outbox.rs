@@ -251,3 +251,29 @@ pub fn announcement_id(instance: &InstanceId, notice: &ReclaimNotice) -> String 
 
 /// What sets a migration off.
 const TRIGGER: &str = "automatic_migration";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recreation_says_what_it_was_for() {
+        let then = Timestamp::from_secs(1_700_000_000);
+        let failed = Cause::JobFailed { job: super::super::model::JobId::new("j"), error: None };
+        for (cause, reason) in [
+            (failed, "migration_failed"),
+            (Cause::Stalled { since: then }, "migration_stuck"),
+            (Cause::Found, "migration_failed"),
+        ] {
+            let recreation = Recreation::planned("old", cause, "old-recreated-x".into(), then);
+            let (old, new) = (InstanceId::new("old"), InstanceId::new("new"));
+            let now = then + Duration::from_secs(45);
+            let body =
+                Happened::recreated(&old, &new, &recreation, Connections::default(), now).outgoing("e".into()).body;
+            let wanted = format!(
+                r#""migration":{{"reason":"{reason}","triggeredBy":"automatic_migration","migrationTime":45000}}"#
+            );
+            assert!(body.contains(&wanted), "{body}");
+        }
+    }
+}

@@ -124,7 +124,10 @@ fn the_lease_of_the_dead(kind: Kind) {
         if document["reason"] != "another_pass_running" {
             break;
         }
-        assert_eq!(stage.status()["lastExecution"]["status"], "running", "nobody can know yet");
+        // Later the lease may end between the two calls.
+        if begun.elapsed() < Duration::from_secs(20) {
+            assert_eq!(stage.status()["lastExecution"]["status"], "running", "nobody can know yet");
+        }
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(begun.elapsed() < Duration::from_secs(35), "{:?}", begun.elapsed());

@@ -384,7 +384,9 @@ async fn a_stranger_is_refused() {
     fs::set_permissions(folder.join("open"), fs::Permissions::from_mode(0o755)).expect("changed");
 }
 
-/// Runs in a child process that `a_stranger_is_refused` starts with its own environment and user; alone it has nothing to look at.
+/// Half of `a_stranger_is_refused`, which starts it in a child process on every run of the tests and asserts on its
+/// end. Who may read a file depends on the user of the whole process, which a test must not change for all others.
+/// Ignored, since alone it has nothing to look at.
 #[tokio::test]
 #[ignore = "run by a_stranger_is_refused, in a child process"]
 async fn as_a_stranger() {

@@ -1,4 +1,4 @@
-//! What a pass costs: the release binary against the stand-in for the provider over real HTTP, as cron would run it.
+//! What a pass and an analysis cost: the release binary against the stand-in for the provider over real HTTP, as cron would run it.
 //!
 //! `cargo bench` measures every row and compares it with its bound; `cargo bench -- 100_000` those whose name contains
 //! the word; `cargo bench -- --quick` runs small fleets once and judges nothing; `cargo bench -- --serve 100000 100 0`
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::resource::{UsageWho, getrusage};
 use novita_sim::{Call, Op, Options, Server, Spec, World};
 use redis_server::RedisServer;
+use respot::commands::savings::READS_AT_ONCE;
 use respot::novita::transport::Method;
 use tempfile::TempDir;
 
@@ -32,6 +33,10 @@ const PROBE: &str = "--probe";
 const PAGES_AT_ONCE: usize = 10;
 const PAGE_SIZE: usize = 100;
 const WORKERS: usize = 5;
+
+/// Kinds of offers in the fleet that is analysed: products times numbers of GPUs.
+const PRODUCTS: [&str; 3] = ["4090.16c62g", "a100.32c120g", "l40s.16c80g"];
+const MOST_GPUS: u32 = 2;
 
 /// One line of the table.
 struct Row {
@@ -47,6 +52,8 @@ enum What {
     Help,
     /// `respot run` on a fleet.
     Pass { instances: usize, exited: usize, latency: Duration, store: Store },
+    /// `respot analyze` on a fleet of on-demand instances.
+    Analysis { instances: usize, latency: Duration },
     /// The file of the program.
     Binary,
 }
@@ -71,6 +78,8 @@ struct Bounds {
 enum Wall {
     /// 1.10 times the calls that must follow one another, and 50 ms.
     Sequence,
+    /// 1.20 times the calls that must follow one another.
+    Analysis,
     Ms(f64),
 }
 
@@ -81,6 +90,10 @@ const HUGE: Bounds = Bounds { cpu_ms: Some(1000.0), mb: Some(40.0), ..NONE };
 
 const fn pass(instances: usize, exited: usize, latency_ms: u64, store: Store) -> What {
     What::Pass { instances, exited, latency: Duration::from_millis(latency_ms), store }
+}
+
+const fn analysis(instances: usize, latency_ms: u64) -> What {
+    What::Analysis { instances, latency: Duration::from_millis(latency_ms) }
 }
 
 const ROWS: &[Row] = &[
@@ -112,6 +125,12 @@ const ROWS: &[Row] = &[
         runs: 7,
         bounds: HUGE,
     },
+    Row {
+        name: "analyze 1_000 on demand, 50 ms",
+        what: analysis(1_000, 50),
+        runs: 7,
+        bounds: Bounds { wall: Some(Wall::Analysis), ..NONE },
+    },
     Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: Bounds { mb: Some(8.0), ..NONE } },
 ];
 
@@ -121,6 +140,7 @@ const QUICK: &[Row] = &[
     Row { name: "100, nothing to do, Redis", what: pass(100, 0, 0, Store::Redis), runs: 1, bounds: NONE },
     Row { name: "1_000, 100 exited, 1 ms, Redis", what: pass(1_000, 100, 1, Store::Redis), runs: 1, bounds: NONE },
     Row { name: "1_000, 100 exited, 1 ms, SQLite", what: pass(1_000, 100, 1, Store::Sqlite), runs: 1, bounds: NONE },
+    Row { name: "analyze 100 on demand, 1 ms", what: analysis(100, 1), runs: 1, bounds: NONE },
     Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: NONE },
 ];
 
@@ -205,12 +225,14 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
             return Ok(vec![line(name, "size", &mut [megabytes(bytes)], "MB", None, *mb_bound)]);
         }
         What::Pass { instances, exited, .. } => Some(fleet(instances, exited)),
+        What::Analysis { instances, .. } => Some(on_demand(instances)),
         What::Help => None,
     };
     let (mut wall, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..*runs {
         let Cost { wall_ms, cpu_ms, memory_mb } = match (what, &fleet) {
             (What::Pass { latency, store, .. }, Some(fleet)) => run_pass(fleet.clone(), *latency, *store)?,
+            (What::Analysis { latency, .. }, Some(fleet)) => run_analysis(fleet.clone(), *latency)?,
             _ => run_probe(&["--help"], &[], None)?,
         };
         wall.push(wall_ms);
@@ -221,10 +243,14 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
         What::Pass { instances, exited, latency, .. } if !latency.is_zero() => {
             Some(millis(latency) * as_f64(calls_in_sequence(instances, exited)))
         }
+        What::Analysis { instances, latency } => {
+            Some(millis(latency) * as_f64(pages_in_sequence(instances) + reads_in_sequence(instances)))
+        }
         What::Pass { .. } | What::Help | What::Binary => None,
     };
     let wall_bound = wall_bound.and_then(|bound| match bound {
         Wall::Sequence => minimum.map(|minimum| 1.10 * minimum + 50.0),
+        Wall::Analysis => minimum.map(|minimum| 1.20 * minimum),
         Wall::Ms(most) => Some(most),
     });
     Ok(vec![
@@ -237,8 +263,17 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
 /// The calls of a pass that cannot be made at the same time: the first page tells how many there are, the others come
 /// some at once, and then the migrations.
 fn calls_in_sequence(instances: usize, exited: usize) -> usize {
+    pages_in_sequence(instances) + exited.div_ceil(WORKERS)
+}
+
+fn pages_in_sequence(instances: usize) -> usize {
     let other_pages = instances.div_ceil(PAGE_SIZE).saturating_sub(1);
-    1 + other_pages.div_ceil(PAGES_AT_ONCE) + exited.div_ceil(WORKERS)
+    1 + other_pages.div_ceil(PAGES_AT_ONCE)
+}
+
+/// An analysis asks for each kind of offer, and for the metrics of each instance.
+fn reads_in_sequence(instances: usize) -> usize {
+    (PRODUCTS.len() * MOST_GPUS as usize + instances).div_ceil(READS_AT_ONCE)
 }
 
 fn line(
@@ -279,6 +314,22 @@ fn fleet(instances: usize, exited: usize) -> World {
         let quirks = if number % 3 == 0 { u32::try_from(number).unwrap_or(0) & novita_sim::quirk::ALL } else { 0 };
         world.add(spec.quirks(quirks).env("API_TOKEN", "env-secret"));
     }
+    write_pages(&mut world, instances);
+    world
+}
+
+/// A fleet that runs on demand, on every kind of offer; what it would cost as spot is on offer, too.
+fn on_demand(instances: usize) -> World {
+    let mut world = World::new(7).starting_at(now_ms());
+    let products = PRODUCTS.iter().flat_map(|product| (1..=MOST_GPUS).map(move |gpus| (product, gpus)));
+    for (number, (product, gpus)) in products.cycle().take(instances).enumerate() {
+        world.add(Spec::running(&format!("train-{number}")).billing("onDemand").product(product, gpus));
+    }
+    write_pages(&mut world, instances);
+    world
+}
+
+fn write_pages(world: &mut World, instances: usize) {
     // A page that was asked for once is a copy of text from then on.
     for page in 1..=instances.div_ceil(PAGE_SIZE) {
         world.serve(&Call {
@@ -289,7 +340,6 @@ fn fleet(instances: usize, exited: usize) -> World {
             body: Vec::new(),
         });
     }
-    world
 }
 
 /// One pass over the fleet with an empty store, checked on what it did.
@@ -313,6 +363,24 @@ fn run_pass(fleet: World, latency: Duration, store: Store) -> Result<Cost, Strin
         let calls = world.calls(Op::Migrate);
         if !wrong.is_empty() || calls != exited.len() as u64 {
             return Err(format!("{calls} migrate calls, {} instances not migrated exactly once", wrong.len()));
+        }
+        Ok(cost)
+    })
+}
+
+/// One analysis of the fleet with an empty store, checked on what it asked for, and that it did nothing.
+fn run_analysis(fleet: World, latency: Duration) -> Result<Cost, String> {
+    let instances = fleet.machines().count() as u64;
+    let key = fleet.rules().key.clone();
+    let server = Server::start(fleet, Options { latency, ..Options::default() }).map_err(|error| error.to_string())?;
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+    let store = format!("sqlite:{}", folder.path().join("state.db").display());
+    let environment = [("NOVITA_API_KEY", key), ("NOVITA_API_BASE_URL", server.url())];
+    let cost = run_probe(&["analyze", "--store", &store], &environment, Some(&folder.path().join("log")))?;
+    server.with(|world| {
+        let calls = [Op::Products, Op::Metrics].map(|op| world.calls(op));
+        if calls != [(PRODUCTS.len() * MOST_GPUS as usize) as u64, instances] || !world.log().is_empty() {
+            return Err(format!("{calls:?} questions for offers and metrics, {} writes", world.log().len()));
         }
         Ok(cost)
     })

@@ -87,6 +87,10 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// On-demand instances that could be spot: savings, risk, gates; writes nothing anywhere
+    Analyze(GateArgs),
+    /// Moves them gradually, with a quality gate after each stage and a rollback; each call takes at most one step
+    Rollout(RolloutArgs),
     /// Checks settings, key, API, clock, store and receivers, and says how to mend what is wrong
     Doctor {
         /// Send the webhook a signed test event; without this it is only connected to
@@ -110,9 +114,109 @@ impl Command {
             Self::Run(pass) | Self::DryRun { pass, .. } | Self::CheckFailed(pass) | Self::Explain { pass, .. } => {
                 Some(pass)
             }
-            Self::History(_) | Self::Status { .. } | Self::Doctor { .. } | Self::Completions { .. } | Self::Man => None,
+            Self::History(_)
+            | Self::Status { .. }
+            | Self::Analyze(_)
+            | Self::Rollout(_)
+            | Self::Doctor { .. }
+            | Self::Completions { .. }
+            | Self::Man => None,
         }
     }
+
+    /// What the instances that it may move have to fulfil, if it moves or might.
+    #[must_use]
+    pub fn gates(&self) -> Option<&GateArgs> {
+        match self {
+            Self::Analyze(gates) | Self::Rollout(RolloutArgs { gates, .. }) => Some(gates),
+            Self::Run(_)
+            | Self::DryRun { .. }
+            | Self::CheckFailed(_)
+            | Self::Explain { .. }
+            | Self::History(_)
+            | Self::Status { .. }
+            | Self::Doctor { .. }
+            | Self::Completions { .. }
+            | Self::Man => None,
+        }
+    }
+
+    /// Whether it cannot do without the provider.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        match self {
+            Self::Rollout(RolloutArgs { verb, .. }) => matches!(verb, None | Some(RolloutVerb::Abort { .. })),
+            Self::Analyze(_) => true,
+            command => command.pass().is_some(),
+        }
+    }
+}
+
+/// What instances have to fulfil that are to become spot ones.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GateArgs {
+    /// Look only at instances whose name or id matches the pattern (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// Leave alone instances whose name or id matches the pattern (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// How health and speed are measured: http:PORT/PATH, tcp:PORT, exec:COMMAND (RESPOT_PROBE)
+    #[arg(long, value_name = "PROBE")]
+    pub probe: Option<String>,
+    /// These may lose container disk and local volumes: name or id matches (repeatable; RESPOT_ROLLOUT_MAY_LOSE)
+    #[arg(long, value_name = "GLOB")]
+    pub may_lose: Vec<String>,
+}
+
+/// Options of `rollout`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RolloutArgs {
+    /// What to do with the rollout; without it, the next step is taken
+    #[command(subcommand)]
+    pub verb: Option<RolloutVerb>,
+    /// Which instances.
+    #[command(flatten)]
+    pub gates: GateArgs,
+    /// Begin without asking
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Go on until it is over, and show how far it is
+    #[arg(long)]
+    pub wait: bool,
+    /// Begin another one after one that is over
+    #[arg(long)]
+    pub new: bool,
+    /// Cumulative shares in percent, for example 10,50,100 (RESPOT_ROLLOUT_STAGES)
+    #[arg(long, value_name = "LIST")]
+    pub stages: Option<String>,
+    /// Minutes that each stage soaks, for example 5,10,15 (RESPOT_ROLLOUT_SOAK_MINUTES)
+    #[arg(long, value_name = "LIST")]
+    pub soak: Option<String>,
+    /// Move at most N instances, those with the lowest risk
+    #[arg(long, value_name = "N")]
+    pub max_moves: Option<usize>,
+    /// What is rolled back when a gate fails: all, stage (RESPOT_ROLLOUT_ROLLBACK)
+    #[arg(long, value_name = "SCOPE")]
+    pub rollback: Option<String>,
+}
+
+/// What to do with a rollout.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum RolloutVerb {
+    /// How far it is, what it saved, what comes next
+    Status,
+    /// Take no more steps until it is resumed
+    Pause,
+    /// Go on after a pause
+    Resume,
+    /// Put everything back that was moved, and end it
+    Abort {
+        /// Go on until everything is put back
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 /// Options of a pass.

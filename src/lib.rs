@@ -40,6 +40,14 @@
 //! (`next`). [`core::failures`] tells what needs a replacement and which instances are replacements; [`core::marker`] is
 //! the name by which they are known. [`core::recreate`] is what they are made of and where they go.
 //!
+//! # A rollout
+//!
+//! [`core::savings`] says which on-demand instances could be spot and what speaks against it. [`core::rollout`] moves them:
+//! a state machine in the store, of which each call takes one step. Moving an instance is a recreation with another billing
+//! mode and a reason of its own, so that the journal and its guarantees are the same; [`core::journal::moves`] is what
+//! differs: the old instance is well, and stays until the whole rollout has passed. Passes leave alone what a rollout
+//! moves. [`core::gate`] judges measurements of [`measure`], and what cannot be told is held, never passed.
+//!
 //! # The invariants
 //!
 //! 1. **A dry run cannot write**: it holds [`novita::CloudRead`] and [`store::StoreRead`], which have no method that
@@ -55,7 +63,9 @@
 //!    forgotten everything doubles nothing. Two that bear one marker are one too many.
 //! 7. **Deletion comes last**: of the old instance, once its replacement was seen running, and both are looked at once more
 //!    right before. In the order delete-first only when the whole specification is in the journal.
-//! 8. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
+//! 8. **Nothing that runs is deleted for the sake of what has not proved itself**: an on-demand instance goes when its
+//!    successor runs, is billed as spot, answers, and every stage of its rollout has soaked and passed its gate.
+//! 9. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
 //!
 //! # The modules, in reading order
 //!
@@ -67,12 +77,13 @@
 //! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in
 //!   [`store::records`], for both stores. Two dumb stores and one clever layer, since two clever stores would drift.
 //! * [`apply`]: carries out a plan: [`apply::migrate`], [`apply::recreate`].
+//! * [`measure`]: samples of a probe, summed up.
 //! * [`notify`]: who is told, apart from the log.
 //! * [`report`]: events become log lines and progress; documents for people, for scripts and for Prometheus.
 //! * [`commands`]: from settings to an exit code.
 //! * [`settings`], [`cli`], [`clock`], [`stop`], [`tls`]: the edges.
 //!
-//! Imports point one way: `main -> commands -> { apply, notify } -> { novita, store, report } -> core`, siblings do not
+//! Imports point one way: `main -> commands -> { apply, measure, notify } -> { novita, store, report } -> core`, siblings do not
 //! import each other; the small edges `clock`, `stop` and `tls` may be used by all but `core`. A test reads the sources
 //! and keeps it so.
 
@@ -81,6 +92,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod core;
+pub mod measure;
 pub mod notify;
 pub mod novita;
 pub mod report;

@@ -72,6 +72,22 @@ impl Notify for Nobody {
     }
 }
 
+/// Hears of events alone: what is no pass of the schedule must not touch the dead man's switch.
+#[derive(Debug)]
+pub struct EventsOnly<'a, N>(pub &'a N);
+
+impl<N: Notify> Notify for EventsOnly<'_, N> {
+    fn wants_events(&self) -> bool {
+        self.0.wants_events()
+    }
+
+    async fn began(&self) {}
+
+    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>> {
+        self.0.deliver(event)
+    }
+}
+
 /// Does the work of a pass, and tells beside it that it begins.
 pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T {
     match select(pin!(work), pin!(notify.began())).await {

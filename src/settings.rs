@@ -5,6 +5,7 @@
 mod layers;
 mod notify;
 mod origins;
+mod rollout;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,9 @@ pub use origins::Origins;
 use crate::cli::{Cli, Command, Global};
 use crate::core::model::Timestamp;
 use crate::core::policy::{Eligibility, Halves, Policy, RecreateOrder, Scope, Selector};
+use crate::core::rollout::Course;
 use crate::core::safety::BlastRadius;
+use crate::core::savings::Terms;
 
 /// A setting: its name in the environment, its default and what it means. In the file the name is in lower case.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +89,36 @@ pub const SETTINGS: &[Described] = &[
         "none",
         "the summary of each pass as one line of JSON; in Kubernetes `/dev/termination-log`",
     ),
+    setting(
+        "RESPOT_PROBE",
+        "none",
+        "how `analyze` and `rollout` measure an instance: `http:PORT/PATH`, `tcp:PORT`, `exec:COMMAND`; also `--probe`",
+    ),
+    setting("RESPOT_PROBE_SAMPLES", "100", "30-1000; samples of each measurement of an instance"),
+    setting("RESPOT_PROBE_TIMEOUT_MS", "5000", "100-60000; a sample that takes longer has failed"),
+    setting(
+        "RESPOT_ROLLOUT_MAY_LOSE",
+        "none",
+        "patterns of names or ids, with commas: these may lose container disk and local volumes; also `--may-lose`",
+    ),
+    setting("RESPOT_ROLLOUT_STAGES", "10,50,100", "cumulative shares in percent, increasing; also `--stages`"),
+    setting(
+        "RESPOT_ROLLOUT_SOAK_MINUTES",
+        "5,10,15",
+        "1-10080 each; how long each stage soaks, the last for all further ones; also `--soak`",
+    ),
+    setting(
+        "RESPOT_ROLLOUT_HOLD_MINUTES",
+        "60",
+        "5-1440; so long a gate that cannot tell is held, and a new instance awaited, then it is rolled back",
+    ),
+    setting(
+        "RESPOT_ROLLOUT_ROLLBACK",
+        "all",
+        "`all`, or `stage`: what is rolled back when a gate fails; also `--rollback`",
+    ),
+    setting("RESPOT_GPU_QUOTA", "none", "GPUs the account may have at once; the provider does not say"),
+    setting("RESPOT_INSTANCE_QUOTA", "none", "instances the account may have at once; the provider does not say"),
 ];
 
 const DEFAULT_BASE_URL: &str = "https://api.novita.ai/gpu-instance/openapi";
@@ -163,6 +196,12 @@ pub struct Settings {
     pub now: Option<Timestamp>,
     /// Who is told of a pass.
     pub notify: NotifySettings,
+    /// What may be moved to spot, and what speaks against it.
+    pub terms: Terms,
+    /// How a rollout goes.
+    pub course: Course,
+    /// A sample that takes longer has failed.
+    pub probe_timeout: Duration,
     /// What the operator should know about these settings.
     pub warnings: Vec<Warning>,
     /// Where they came from.
@@ -296,7 +335,7 @@ impl Settings {
         let api_key = api_key(&layers)?;
         // Whoever switched passes off may have taken the key away, too.
         let switched_off = !enabled && matches!(cli.command, Command::Run(_) | Command::CheckFailed(_));
-        if api_key.is_none() && cli.command.pass().is_some() && !switched_off {
+        if api_key.is_none() && cli.command.needs_key() && !switched_off {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key"));
         }
@@ -342,6 +381,7 @@ impl Settings {
             (false, 1) => Some(LevelFilter::DEBUG),
             (false, _) => Some(LevelFilter::TRACE),
         };
+        let notify = notify::settings(&layers, &mut warnings)?;
         Ok(Self {
             api_key,
             api_base_url,
@@ -367,7 +407,10 @@ impl Settings {
                 force: pass.force,
             },
             now: now.as_deref().map(parse_now).transpose()?,
-            notify: notify::settings(&layers, &mut warnings)?,
+            terms: rollout::terms(cli.command.gates(), &layers, notify.webhook.is_some())?,
+            course: rollout::course(&cli.command, &layers)?,
+            probe_timeout: Duration::from_millis(layers.number("RESPOT_PROBE_TIMEOUT_MS", 5000, 100..=60_000)?),
+            notify,
             warnings,
             origins: Origins::of(&layers),
         })

@@ -109,7 +109,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     let checked = safety::check(&snapshot, &plan, rules.blast_radius);
     let mut own = Plan { decisions: vec![decision.clone()], ..Plan::default() };
     if checked.is_ok() {
-        survey(cloud, &snapshot.jobs.items, &mut own, rules.workers).await;
+        survey(cloud, &snapshot.jobs.items, own.recreations_mut(), rules.workers).await;
     }
     let decision = own.decisions.pop().unwrap_or_else(|| decision.clone());
     let now = clock.now();

@@ -19,7 +19,7 @@ pub fn selection(now: Timestamp) -> Selection {
 /// The state of the service, from an overview of the passes of [`selection`].
 #[must_use]
 pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) -> Figures<'a> {
-    let Overview { executions: passes, total: _, totals, in_flight, recreations, outbox } = overview;
+    let Overview { executions: passes, total: _, totals, in_flight, rollout, recreations, outbox } = overview;
     let Settings { enabled, interval, .. } = *settings;
     let last = passes.first().map(|it| &it.execution);
     let recent: Vec<Execution> = passes.iter().take(RECENT).map(|it| it.execution.clone()).collect();
@@ -49,7 +49,7 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
     figures.document.in_flight = json::InFlightPart {
         migrations: *in_flight,
         recreations: figures.open().count(),
-        rollout: None,
+        rollout: rollout.as_ref().filter(|it| it.rollout.state.end().is_none()).map(|it| it.report(now)),
         quarantined: figures.quarantined().count(),
         undelivered_events: outbox.len(),
     };

@@ -22,6 +22,8 @@ pub fn without_settings(command: &Command) -> Option<Output> {
         | Command::Explain { .. }
         | Command::History(_)
         | Command::Status { .. }
+        | Command::Analyze(_)
+        | Command::Rollout(_)
         | Command::Doctor { .. } => None,
     }
 }

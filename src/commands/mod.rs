@@ -5,22 +5,29 @@ pub mod explain;
 pub mod figures;
 pub mod generated;
 pub mod pass;
+pub mod rollout;
+pub mod savings;
 pub mod start;
 mod survey;
 pub mod views;
 
+use std::time::Duration;
+
 use self::pass::{NoPass, Ran};
-use crate::cli::{Cli, Command, OutputFormat};
+use self::rollout::{Begun, Drive, Prospect, Stepped};
+use crate::cli::{Cli, Command, OutputFormat, RolloutArgs, RolloutVerb};
 use crate::clock::Clock;
 use crate::core::model::Timestamp;
 use crate::core::safety::Unsafe;
+use crate::core::savings::Analysis;
 use crate::core::summary::ErrorKind;
-use crate::notify::{Closing, Outlets};
+use crate::measure::NetProber;
+use crate::notify::{Closing, EventsOnly, Notify, Outlets};
 use crate::novita::client::Client;
 use crate::novita::http::HttpTransport;
 use crate::novita::{CloudError, Rehearsal};
 use crate::report::human::Screen;
-use crate::report::{Event, Reporter, SummaryLast, complain, json, prometheus};
+use crate::report::{self, Event, Reporter, SummaryLast, complain, human, json, prometheus};
 use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::stop::Stop;
 use crate::store::StoreError;
@@ -239,10 +246,126 @@ pub async fn dispatch(
         Command::Status { check } => {
             views::status(&open_to_read(settings).await?, settings, *check, clock.now(), show).await
         }
+        Command::Analyze(_) => {
+            let (store, cloud) = (open_to_read(settings).await?, client(settings)?);
+            let (prober, terms) = (NetProber::new(settings.probe_timeout), &settings.terms);
+            let analyzing = savings::analyze(&cloud, &store, &prober, terms, clock, reporter);
+            Ok(savings::show(&savings::within(stop, settings.job_timeout, analyzing).await?, show))
+        }
+        Command::Rollout(arguments) => {
+            let reporter = SummaryLast::new(reporter);
+            let outlets = Outlets::new(&settings.notify, &reporter).map_err(unusable)?;
+            let context = Context { settings, clock, stop, reporter: &reporter, show };
+            let output = rollout(arguments, &context, &EventsOnly(&outlets)).await;
+            reporter.finish();
+            output
+        }
         Command::Doctor { send_test_event } => Ok(doctor::examine(settings, *send_test_event, show).await),
         Command::Completions { shell } => Ok(generated::completions(*shell)),
         Command::Man => Ok(generated::man()),
     }
+}
+
+/// What every way to call `rollout` needs.
+struct Context<'a> {
+    settings: &'a Settings,
+    clock: Clock,
+    stop: &'a Stop,
+    reporter: &'a dyn Reporter,
+    show: Presentation,
+}
+
+/// The rollout: its next step, or what a person says to it.
+async fn rollout<N: Notify>(arguments: &RolloutArgs, context: &Context<'_>, notify: &N) -> Result<Output, Failure> {
+    let Context { settings, clock, stop, reporter, show } = *context;
+    let RolloutArgs { verb, yes, wait, new, .. } = arguments;
+    let shown = |stepped: &Stepped, exit: Exit| rollout::show(stepped, exit, clock.now(), show, verb.is_none());
+    if let Some(RolloutVerb::Status) = verb {
+        return Ok(shown(&rollout::status(&open_to_read(settings).await?).await?, Exit::Done));
+    }
+    if !settings.enabled && verb.is_none() {
+        let message = "rollouts are switched off (MIGRATION_ENABLED is false), nothing was done".into();
+        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
+    }
+    if settings.rehearsal && matches!(verb, Some(RolloutVerb::Abort { .. })) {
+        // A word that is not heard must not look like one that is.
+        let message = "MIGRATION_DRY_RUN is set, so nothing was aborted".into();
+        let hint = Some("unset it for this call".into());
+        return Err(SettingsError { message, hint }.into());
+    }
+    if settings.rehearsal && verb.is_none() {
+        let message = "MIGRATION_DRY_RUN is set, so nothing is moved; respot analyze shows what could be".into();
+        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
+    }
+    let store = open_to_write(settings).await?;
+    let (cloud, prober) = (client(settings)?, NetProber::new(settings.probe_timeout));
+    let drive = Drive {
+        cloud: &cloud,
+        store: &store,
+        notify,
+        prober: &prober,
+        clock,
+        stop,
+        reporter,
+        rules: pass::Rules::new(settings, Mode::Real),
+        terms: &settings.terms,
+        course: &settings.course,
+    };
+    let progress = |stepped: &Stepped| reporter.event(Event::RolloutStepped { message: &stepped.message });
+    if let Some(verb) = verb {
+        let stepped = drive.tell(*verb).await?;
+        return Ok(match verb {
+            RolloutVerb::Abort { wait: true } if !stepped.was_over => {
+                progress(&stepped);
+                let done = drive.wait(progress).await?;
+                shown(&done, rollout::exit(&done, true))
+            }
+            RolloutVerb::Abort { .. } => shown(&stepped, rollout::exit(&stepped, false)),
+            // It was heard, whatever else goes wrong.
+            RolloutVerb::Status | RolloutVerb::Pause | RolloutVerb::Resume => shown(&stepped, Exit::Done),
+        });
+    }
+    let mut first = match rollout::prospect(&drive, *new).await? {
+        Prospect::Known => drive.step().await?,
+        Prospect::Candidates(analysis) => {
+            let count = analysis.found().filter(|it| it.approved).count();
+            if count > 0 && !yes && !consents(&analysis, settings, show) {
+                return Err(rollout::no_consent());
+            }
+            loop {
+                match drive.begin(&analysis).await? {
+                    // Another pass is at work, and whoever waits wants it begun.
+                    Begun::Yes(stepped) if *wait && stepped.fleet.is_none() => {
+                        progress(&stepped);
+                        stop.sleep(Duration::from_secs(5)).await.map_err(pass::stopped)?;
+                    }
+                    Begun::Yes(stepped) => break *stepped,
+                    Begun::Nothing(message) => {
+                        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
+                    }
+                }
+            }
+        }
+    };
+    let is_open = first.fleet.as_ref().is_some_and(|it| it.rollout.state.end().is_none());
+    if *wait && is_open {
+        progress(&first);
+        let mut attempts = std::mem::take(&mut first.attempts);
+        let mut done = drive.wait(progress).await?;
+        attempts.append(&mut done.attempts);
+        done.attempts = attempts;
+        return Ok(shown(&done, rollout::exit(&done, true)));
+    }
+    Ok(shown(&first, rollout::exit(&first, false)))
+}
+
+/// Whether somebody at a terminal types that it may begin. Nobody else is asked.
+fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> bool {
+    if show.json() || !report::is_watched() {
+        return false;
+    }
+    let plan = human::prospect(show.screen, analysis, &settings.course);
+    report::ask(&format!("{plan}Type yes to begin: ")).is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
 /// Tells whoever is to be told how the command ended.

@@ -1,16 +1,17 @@
 //! One pass: fetch, filter, migrate, recreate, record, tell.
 
-mod record;
+pub(super) mod frame;
+pub(super) mod record;
 
 use std::time::Duration;
 
 use futures_util::future::try_join;
 use tokio::time::Instant;
 
+use self::frame::{Frame, Stage, new_job_id, under_lease};
 use self::record::Open;
 use super::survey::survey;
 use super::{Exit, Failure, Output, Presentation};
-use crate::apply::audit::Audit;
 use crate::apply::migrate::{self, Migration};
 use crate::apply::recreate::{self, Extra};
 use crate::apply::{Applied, Pass};
@@ -23,16 +24,19 @@ use crate::core::policy::Policy;
 use crate::core::safety::{self, BlastRadius};
 use crate::core::settle::End;
 use crate::core::summary::{Attempt, Execution, ExecutionStatus, Summary};
-use crate::notify::{self, Notify};
+use crate::notify::Notify;
 use crate::novita::{CloudRead, CloudWrite};
 use crate::report::{Event, Reporter, human, json};
 use crate::settings::Settings;
 use crate::stop::{Cause, Stop};
-use crate::store::records::{self, Change, Mode, Outbox};
-use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
+use crate::store::records::{self, Mode};
+use crate::store::{StoreError, StoreRead, StoreWrite};
+
+/// How the id of a pass begins.
+const PASS: &str = "migration-job-";
 
 /// So long before its deadline a pass no longer waits for replacements.
-const TIME_TO_CLOSE: Duration = Duration::from_secs(10);
+pub(super) const TIME_TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// What a pass may do.
 #[derive(Clone, Debug)]
@@ -175,12 +179,12 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(
     stop: &Stop,
     reporter: &dyn Reporter,
 ) -> Result<Planned, Failure> {
-    let begun = Execution::begun(new_job_id(clock.now()), clock.now(), true);
+    let begun = Execution::begun(new_job_id(PASS, clock.now()), clock.now(), true);
     let planning = async {
         let (snapshot, mut plan, _) = look(cloud, store, rules, clock, reporter).await?;
         let checked = safety::check(&snapshot, &plan, rules.blast_radius);
         if checked.is_ok() {
-            survey(cloud, &snapshot.jobs.items, &mut plan, rules.workers).await;
+            survey(cloud, &snapshot.jobs.items, plan.recreations_mut(), rules.workers).await;
         }
         announce(&snapshot, &plan, rules, reporter);
         checked?;
@@ -210,89 +214,9 @@ pub async fn run<C: CloudWrite, S: StoreWrite, N: Notify>(
     stop: &Stop,
     reporter: &dyn Reporter,
 ) -> Result<Ran, Failure> {
-    let deadline = Instant::now() + rules.deadline;
-    let begun = Execution::begun(new_job_id(clock.now()), clock.now(), rules.mode == Mode::Rehearsal);
-    let lease = match store.acquire(&rules.mode.lease_key(), &begun.job_id).await? {
-        Acquired::Granted(lease) => lease,
-        Acquired::HeldBy { token } => {
-            reporter.event(Event::AnotherPassRuns { job_id: &token });
-            return Ok(Ran::Skipped(NoPass::AnotherRuns { job_id: token }));
-        }
-    };
-    reporter.event(Event::PassBegan { execution: &begun, store: &store.label() });
-    let (job_id, audit) = (begun.job_id.clone(), Audit::default());
-    let pass = Pass {
-        cloud,
-        store,
-        lease: &lease,
-        clock,
-        stop,
-        reporter,
-        job_id: &job_id,
-        mode: rules.mode,
-        audit: &audit,
-        tells: notify.wants_events(),
-    };
-    let mut open = match record::begin(&pass, begun).await {
-        Ok(open) => open,
-        Err(error) => return Err(give_up(store, lease, error.into()).await),
-    };
-    let working = async {
-        tokio::select! {
-            worked = work(&pass, rules, deadline, &mut open) => worked,
-            () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
-            () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
-        }
-    };
-    let worked = notify::beside(notify, working).await;
-    let worked = match (worked, stop.cause()) {
-        (Ok(()), Some(Cause::LeaseLost)) => return Err(give_up(store, lease, StoreError::LeaseLost.into()).await),
-        (Err(failure), _) if failure.exit == Exit::Store => return Err(give_up(store, lease, failure).await),
-        (worked, _) => worked,
-    };
-    let execution = conclude(&open, &worked, stop.cause(), clock.now());
-    let recorded = record::end(&pass, &open, &execution).await;
-    let Open { attempts, view, .. } = open;
-    let told = match &recorded {
-        Ok(()) if pass.tells => tell(store, notify, clock.now(), reporter).await,
-        _ => Vec::new(),
-    };
-    let released = store.commit_and_release(lease, &records::writes(told, rules.mode, clock.now())).await;
-    // The pass is on record as it ended. What could not be struck off is told again.
-    if let (Ok(()), Err(error)) = (&recorded, released) {
-        reporter.event(Event::NotReleased { error: &error.to_string() });
-    }
-    reporter.event(Event::PassEnded { execution: &execution });
-    worked?;
-    recorded?;
-    Ok(Ran::Ended(Box::new(Ended { execution, attempts, view })))
-}
-
-/// Delivers what waits in the outbox, and answers what is to be changed there. An outbox that cannot be read is left to
-/// the next pass.
-async fn tell<S: StoreRead, N: Notify>(store: &S, notify: &N, now: Timestamp, reporter: &dyn Reporter) -> Vec<Change> {
-    match records::outbox(store).await {
-        Ok(Outbox { waiting, damaged }) => {
-            let changes = notify::deliver(notify, waiting, now, reporter).await;
-            let removed = damaged.into_iter().map(|id| {
-                reporter.event(Event::PassedOver { record: &Outbox::record_of(&id) });
-                Change::Sent { id }
-            });
-            changes.into_iter().chain(removed).collect()
-        }
-        Err(error) => {
-            reporter.event(Event::NotTold { setting: "WEBHOOK_URL", error: &error.to_string() });
-            Vec::new()
-        }
-    }
-}
-
-/// Ends a pass that the store failed. What it stored last may or may not have arrived, so nothing is written on top:
-/// its record stays open, and the next pass closes it from what is really there.
-async fn give_up<S: StoreWrite>(store: &S, lease: Lease, failure: Failure) -> Failure {
-    // Should this fail, too, the lease expires by itself.
-    let _ = store.commit_and_release(lease, &[]).await;
-    failure
+    let stage = Stage { cloud, store, notify, clock, stop, reporter };
+    let frame = Frame { id_prefix: PASS, mode: rules.mode, deadline: rules.deadline };
+    under_lease(stage, frame, async |pass, open, deadline| work(pass, rules, deadline, open).await).await
 }
 
 async fn work<C: CloudWrite, S: StoreWrite>(
@@ -305,7 +229,7 @@ async fn work<C: CloudWrite, S: StoreWrite>(
         let (snapshot, mut plan, ledger) = look(pass.cloud, pass.store, rules, pass.clock, pass.reporter).await?;
         let checked = safety::check(&snapshot, &plan, rules.blast_radius);
         if checked.is_ok() {
-            survey(pass.cloud, &snapshot.jobs.items, &mut plan, rules.workers).await;
+            survey(pass.cloud, &snapshot.jobs.items, plan.recreations_mut(), rules.workers).await;
         }
         Ok::<_, Failure>((snapshot, plan, ledger, checked))
     };
@@ -413,35 +337,6 @@ fn previous_attempt(id: &InstanceId, ledger: &Ledger, plan: &Plan) -> Option<Tim
     }
 }
 
-/// Renews the lease until it is lost. Returns only then, when the store says so or its life is over unrenewed.
-async fn keep_lease<S: StoreWrite>(store: &S, lease: &Lease, stop: &Stop) {
-    loop {
-        tokio::time::sleep(LEASE_RENEWAL).await;
-        match store.renew(lease).await {
-            Ok(()) => {}
-            Err(StoreError::LeaseLost) => break,
-            // The store may come back while the lease lives.
-            Err(_) if lease.is_valid() => {}
-            Err(_) => break,
-        }
-    }
-    stop.give(Cause::LeaseLost);
-    // Calls in flight end; the pass itself notices that it may not begin anything.
-    std::future::pending::<()>().await;
-}
-
-/// How a pass ended that the store did not fail.
-fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<Cause>, now: Timestamp) -> Execution {
-    let (status, error) = match (worked, stop) {
-        (Err(failure), _) => (ExecutionStatus::Failed, Some(failure.message.clone())),
-        (Ok(()), Some(Cause::Deadline)) => (ExecutionStatus::Timeout, Some(stopped(Cause::Deadline).message)),
-        (Ok(()), Some(cause)) => (ExecutionStatus::Interrupted, Some(stopped(cause).message)),
-        (Ok(()), None) if open.summary.error_count > 0 => (ExecutionStatus::Partial, None),
-        (Ok(()), None) => (ExecutionStatus::Completed, None),
-    };
-    open.begun.clone().closed(status, now, open.summary, error)
-}
-
 pub(super) fn stopped(cause: Cause) -> Failure {
     let (message, hint) = match cause {
         Cause::Deadline => ("the pass ran into its deadline", "raise MIGRATION_JOB_TIMEOUT_MS, or let passes do less"),
@@ -449,12 +344,6 @@ pub(super) fn stopped(cause: Cause) -> Failure {
         Cause::LeaseLost => return StoreError::LeaseLost.into(),
     };
     Failure { exit: Exit::Stopped, kind: "stopped", message: message.into(), hint: Some(hint.into()) }
-}
-
-/// A job id: the time it began, then chance. Sorts by time.
-fn new_job_id(now: Timestamp) -> String {
-    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-    format!("migration-job-{}", ulid::Ulid::from_parts(millis, fastrand::u128(..)))
 }
 
 /// What `run` prints.

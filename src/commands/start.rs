@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::{Exit, Failure, Presentation};
-use crate::cli::{Cli, ColorChoice, Command, LogFormat};
+use crate::cli::{Cli, ColorChoice, Command, LogFormat, RolloutArgs};
 use crate::clock::Clock;
 use crate::report::bars::Bars;
 use crate::report::human::Screen;
@@ -55,13 +55,17 @@ fn start_log(
     // In cron the log of a pass is all there is. Somebody who watches sees bars and a table instead, and whoever asked
     // for a view wants the view.
     let default = match cli.command {
-        Command::Run(_) | Command::CheckFailed(_) if !watched => LevelFilter::INFO,
+        Command::Run(_) | Command::CheckFailed(_) | Command::Rollout(RolloutArgs { verb: None, .. }) if !watched => {
+            LevelFilter::INFO
+        }
         Command::Run(_)
         | Command::CheckFailed(_)
         | Command::DryRun { .. }
         | Command::Explain { .. }
         | Command::History(_)
         | Command::Status { .. }
+        | Command::Analyze(_)
+        | Command::Rollout(_)
         | Command::Doctor { .. }
         | Command::Completions { .. }
         | Command::Man => LevelFilter::WARN,

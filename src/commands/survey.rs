@@ -7,25 +7,29 @@ use futures_util::stream::{self, StreamExt};
 
 use crate::core::journal::Next;
 use crate::core::model::{Job, JobId};
-use crate::core::plan::Plan;
 use crate::core::recreate::{self, Cluster, Market, Obstacle, Offer, OfferQuery, Prepared, RecreateSpec};
 use crate::core::verdict::Recreating;
 use crate::novita::{CloudError, CloudRead};
 
-/// Asks for everything that the creations of a plan need, and puts it into the plan. What cannot be read is an obstacle
+/// Asks for everything that the creations among these need, and adds it to them. What cannot be read is an obstacle
 /// for that one instance; a market that cannot be read leaves the own product.
-pub(super) async fn survey<C: CloudRead>(cloud: &C, jobs: &[Job], plan: &mut Plan, at_once: usize) {
+pub(super) async fn survey<'a, C: CloudRead>(
+    cloud: &C,
+    jobs: &[Job],
+    works: impl Iterator<Item = &'a mut Recreating>,
+    at_once: usize,
+) {
     let finished: HashSet<&JobId> = jobs.iter().filter(|job| !job.state.is_unfinished()).map(|job| &job.id).collect();
     let market = MarketReader { cloud, offers: RefCell::default(), clusters: RefCell::default() };
-    let works = plan.recreations_mut().filter(|work| work.creates());
-    stream::iter(works)
+    stream::iter(works.filter(|work| work.creates()))
         .for_each_concurrent(at_once, |work| {
             let (market, finished) = (&market, &finished);
             async move {
                 let prepared = match specification(cloud, finished, work).await {
                     Ok(spec) => {
                         let market = market.of(&spec).await;
-                        recreate::prepare(spec, &market).and_then(|prepared| may_begin(work, prepared))
+                        let prepared = recreate::prepare(spec, &market);
+                        prepared.and_then(|it| like_before(work, it)).and_then(|it| may_begin(work, it))
                     }
                     Err(obstacle) => Err(obstacle),
                 };
@@ -40,6 +44,18 @@ fn may_begin(work: &Recreating, prepared: Prepared) -> Result<Prepared, Obstacle
     let begins_to_delete = work.next == Next::DeleteOldFirst && work.recreation.step.kept().is_none();
     if begins_to_delete && !prepared.has_room {
         return Err(Obstacle::NoRoom { product: prepared.spec.product_id });
+    }
+    Ok(prepared)
+}
+
+/// What a rollout moves gets the product that was compared with its own, in the cluster where that was: its own.
+fn like_before(work: &Recreating, mut prepared: Prepared) -> Result<Prepared, Obstacle> {
+    if work.recreation.is_move() {
+        let Prepared { spec, placements, .. } = &mut prepared;
+        placements.retain(|it| it.product_id == spec.product_id && it.cluster_id == spec.cluster_id);
+        if placements.is_empty() {
+            return Err(Obstacle::NoPlace { product: prepared.spec.product_id });
+        }
     }
     Ok(prepared)
 }
@@ -69,7 +85,11 @@ async fn specification<C: CloudRead>(
             Err(error) => return Err(unread(&error)),
         }
     }
-    RecreateSpec::try_from(configuration).map_err(Obstacle::CannotRecreate)
+    let spec = RecreateSpec::try_from(configuration).map_err(Obstacle::CannotRecreate)?;
+    Ok(match recreation.moves_to() {
+        Some(to) => RecreateSpec { billing: to.clone(), ..spec },
+        None => spec,
+    })
 }
 
 fn unread(error: &CloudError) -> Obstacle {

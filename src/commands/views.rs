@@ -69,13 +69,16 @@ pub async fn history<S: StoreRead>(
     Ok(Output { exit: Exit::Done, document })
 }
 
-/// What is known of an instance by its id or name, and all executions, newest first.
+/// What is known of an instance by its id or name, and all executions, newest first: passes, and steps of rollouts,
+/// which nobody else asks for.
 ///
 /// # Errors
 /// Exit code 4.
 pub(super) async fn life_of<S: StoreRead>(store: &S, wanted: &str) -> Result<(Life, Vec<Recorded>), StoreError> {
     let everything = Selection { limit: usize::MAX, ..Selection::default() };
-    let executions = records::overview(store, &everything).await?.executions;
+    let mut executions = records::overview(store, &everything).await?.executions;
+    executions.extend(records::rollout_steps(store).await?);
+    executions.sort_by_key(|it| std::cmp::Reverse(it.execution.started_at));
     let ledger = records::ledger(store, &[], Mode::Real).await?;
     Ok((life::life(&executions, &ledger, wanted), executions))
 }

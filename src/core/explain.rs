@@ -128,6 +128,7 @@ fn name(rule: Rule) -> &'static str {
         Rule::NotExcluded => "not_excluded",
         Rule::InScope => "in_scope",
         Rule::OneOfItsMarker => "one_of_its_marker",
+        Rule::NotMoving => "not_in_rollout",
         Rule::NoRecreation => "no_recreation",
         Rule::Stopped => "stopped",
         Rule::NoUnfinishedJob => "no_unfinished_job",
@@ -160,6 +161,7 @@ fn silent(view: &View<'_>, rule: Rule, instance: &Instance) -> (Answer, String) 
         }
         Rule::OneOfItsMarker if Origin::in_name(name).is_none() => nothing("its name bears no marker of a replacement"),
         Rule::OneOfItsMarker => passes("no other bears its marker and is further on".into()),
+        Rule::NotMoving => passes("no rollout moves it".into()),
         Rule::NoRecreation => passes("no recreation of it is open".into()),
         Rule::Stopped => passes(match instance.stopped_at {
             Some(stopped) => format!("status is {status}, stopped at {}", Timestamp::from(stopped)),

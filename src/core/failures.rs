@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::journal::{Cause, Old, PATIENCE, Recreation, Sight, Step, Successor};
 use super::ledger::{Call, Ledger};
 use super::marker::Origin;
-use super::model::{Instance, InstanceId, JobIndex, Snapshot, Status, Timestamp, find};
+use super::model::{Billing, Instance, InstanceId, JobIndex, Snapshot, Status, Timestamp, find};
 use super::settle::{FOLLOW_TIME, SETTLE_TIME, is_new};
 
 /// Two instances that bear one marker come from one decision only if they were made within this time of each other: a
@@ -88,9 +88,27 @@ impl<'a> Failures<'a> {
         self.replaces.get(id).copied()
     }
 
+    /// The instance that an open rollout moves, and the billing mode it moves it to, if this is that instance or one in
+    /// its place.
+    pub(super) fn moving(&self, id: &InstanceId) -> Option<(&'a InstanceId, &'a Billing)> {
+        let ledger = &self.ledger.recreations;
+        let own = ledger.get_key_value(id);
+        let (old, recreation) = own
+            .into_iter()
+            .chain(self.replaces(id).and_then(|old| ledger.get_key_value(old)))
+            .find(|(_, recreation)| recreation.is_move() && !recreation.step.is_over())?;
+        Some((old, recreation.moves_to()?))
+    }
+
     /// Of those that bear one marker all but the best are one too many, once the best one runs.
     fn find_extras(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
         let mut extras = HashMap::new();
+        let called_off = self.called_off();
+        for (old, recreation, bearer) in &called_off {
+            if are_twins(bearer, bearer, Some(recreation)) {
+                extras.insert(&bearer.id, *old);
+            }
+        }
         if self.bearers.values().all(|group| group.len() < 2) {
             return extras;
         }
@@ -98,6 +116,9 @@ impl<'a> Failures<'a> {
             self.ledger.recreations.iter().map(|(old, recreation)| (Origin::of(old), recreation)).collect();
         for (origin, group) in self.bearers.iter().filter(|(_, group)| group.len() > 1) {
             let recreation = journal.get(origin).copied();
+            if called_off.iter().any(|(old, ..)| Origin::of(old) == *origin) {
+                continue;
+            }
             let named = recreation.and_then(|recreation| recreation.step.replacement());
             // One that was given up goes by itself: nobody else may go for its sake.
             let given_up = matches!(recreation.map(|it| &it.step), Some(Step::Abandoned { .. }));
@@ -111,6 +132,22 @@ impl<'a> Failures<'a> {
             extras.extend(others.filter(|other| are_twins(keep, other, recreation)).map(|other| (&other.id, &keep.id)));
         }
         extras
+    }
+
+    /// Instances that bear the marker of a move that was called off, with the instance that was to be moved and runs: a
+    /// request that arrived late made them.
+    fn called_off(&self) -> Vec<(&'a InstanceId, &'a Recreation, &'a Instance)> {
+        let is_called_off = |it: &Recreation| it.is_move() && matches!(it.step, Step::Closed { replacement: None });
+        let moves = self.ledger.recreations.iter().filter(|(_, recreation)| is_called_off(recreation));
+        let stayed = moves.filter(|(old, _)| {
+            find(&self.snapshot.instances.items, old).is_some_and(|old| old.status == Status::Running)
+        });
+        stayed
+            .flat_map(|(old, recreation)| {
+                let bearers = self.bearers.get(&Origin::of(old)).into_iter().flatten();
+                bearers.filter(|bearer| bearer.id != *old).map(move |bearer| (old, recreation, *bearer))
+            })
+            .collect()
     }
 
     /// The furthest on of the living instances that bear the marker of `old`, but for the one that is known already.
@@ -129,6 +166,10 @@ impl<'a> Failures<'a> {
             let lingers = || stored.step.replacement().is_some_and(|it| self.find_living(it).is_some());
             if !stored.step.is_over() || lingers() {
                 return Some(stored.clone());
+            }
+            // A rollout left both as they are: what to keep is for a person to say.
+            if stored.is_move() && stored.step == Step::Ended {
+                return None;
             }
         }
         if instance.status.is_going() {

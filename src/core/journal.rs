@@ -11,11 +11,15 @@
 //! dead ends:     ended, with its reason
 //! ```
 
+mod cause;
+pub mod moves;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{InstanceId, JobId, Timestamp};
+pub use self::cause::Cause;
+use super::model::{InstanceId, Timestamp};
 use super::policy::RecreateOrder;
 use super::recreate::RecreateSpec;
 use super::settle::SETTLE_TIME;
@@ -34,50 +38,6 @@ pub const CLOSED_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// One that ended without a successor is shown for so long.
 pub const ENDED_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// Why an instance is recreated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Cause {
-    /// Its migration failed.
-    JobFailed {
-        /// The job.
-        job: JobId,
-        /// Why, in the provider's words.
-        error: Option<Box<str>>,
-    },
-    /// It is `migrating`, and no job is at work on it.
-    Stalled {
-        /// Since then, as far as is known.
-        since: Timestamp,
-    },
-    /// Its replacement was found by its marker; why it was begun is forgotten.
-    Found,
-}
-
-impl Cause {
-    /// The failed job, if there is one.
-    #[must_use]
-    pub fn job(&self) -> Option<&JobId> {
-        match self {
-            Self::JobFailed { job, .. } => Some(job),
-            Self::Stalled { .. } | Self::Found => None,
-        }
-    }
-
-    /// In one sentence.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        match self {
-            Self::JobFailed { job, error } => {
-                let why = error.as_deref().unwrap_or("the provider gave no reason");
-                format!("its migration failed: {why} (job {job})")
-            }
-            Self::Stalled { since } => format!("it has been migrating since {since} and no job is at work on it"),
-            Self::Found => "a replacement of it was found by its marker".into(),
-        }
-    }
-}
 
 /// The recreation of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +185,10 @@ pub enum Deed {
     DeletionAccepted,
     /// The replacement is about to be deleted.
     Abandon(String),
+    /// There will be no replacement, since none is wanted any more.
+    CallOff,
+    /// Both are left as they are, for this reason.
+    LeaveBoth(String),
 }
 
 /// A deed that does not fit the step: an error of the program's, never of the world's.
@@ -273,6 +237,10 @@ impl Recreation {
                 return Ok(failed.failed(kept, why, now));
             }
             (Step::Intent { kept }, Deed::CreateUnsent) => Step::Pending { kept },
+            (Step::Pending { kept: None }, Deed::CallOff) => Step::Closed { replacement: None },
+            (Step::Created { kept: None, .. } | Step::Abandoned { kept: None, .. }, Deed::LeaveBoth(why)) => {
+                return Ok(Self { step: Step::Ended, since: now, last_error: Some(why), ..this });
+            }
             (Step::Pending { kept } | Step::Intent { kept } | Step::Created { kept, .. }, Deed::Found(replacement)) => {
                 Step::Created { replacement, kept }
             }
@@ -288,6 +256,13 @@ impl Recreation {
             (Step::Created { replacement, kept }, Deed::Abandon(why)) => {
                 let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
                 return Ok(Self { step: Step::Abandoned { replacement, kept }, ..failed });
+            }
+            // A rollout that goes back, when the deletion that it began had no effect.
+            (Step::Running { replacement } | Step::Deleted { replacement }, Deed::Abandon(why))
+                if matches!(this.cause, Cause::Moved { .. }) =>
+            {
+                let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
+                return Ok(Self { step: Step::Abandoned { replacement, kept: None }, ..failed });
             }
             (
                 step @ (Step::Pending { .. }
@@ -386,7 +361,7 @@ impl Recreation {
                 None => self,
             },
             Step::Pending { kept: None } if is_gone => self.ended(now),
-            Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down) => {
+            Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down) && !self.is_move() => {
                 to(self, Step::Closed { replacement: None })
             }
             // It was not gone after all, and what is kept says that it is to go.
@@ -468,6 +443,10 @@ pub enum Next {
     DeleteOld,
     /// Delete the replacement.
     Abandon(Unfit),
+    /// Record that none is wanted any more.
+    CallOff,
+    /// Leave both as they are, and record why.
+    LeaveBoth(String),
     /// Nothing in this pass.
     Rest(Rest),
     /// It is over.
@@ -483,6 +462,10 @@ pub enum Unfit {
     NotComingUp,
     /// It needs a replacement itself.
     Failed(String),
+    /// It does not run any more.
+    Down,
+    /// A rollout does not want it any more, for this reason.
+    Undone(String),
     /// An earlier pass gave it up, for this reason.
     GivenUp(String),
 }
@@ -495,7 +478,8 @@ impl std::fmt::Display for Unfit {
                 write!(f, "the replacement did not come up within {} min", PATIENCE.as_secs() / 60)
             }
             Self::Failed(why) => write!(f, "the replacement failed itself: {why}"),
-            Self::GivenUp(why) => f.write_str(why),
+            Self::Down => f.write_str("it does not run any more"),
+            Self::Undone(why) | Self::GivenUp(why) => f.write_str(why),
         }
     }
 }
@@ -519,6 +503,8 @@ pub enum Rest {
     Unseen,
     /// The replacement is there and does not run; it is looked after like any other instance.
     ReplacementDown,
+    /// Old and new run side by side until the rollout decides.
+    Soaking,
 }
 
 /// Decides what to do about a recreation as it was seen.

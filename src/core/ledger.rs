@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::exposure::Exposures;
 use super::journal::Recreation;
 use super::model::{InstanceId, JobId, ReclaimNotice, Timestamp};
 
@@ -22,6 +23,8 @@ pub struct Ledger {
     pub stalls: HashMap<InstanceId, Timestamp>,
     /// The failed migration of each instance that was last told of, so that it is told once.
     pub told_failures: HashMap<InstanceId, String>,
+    /// How often spot instances are taken, by place.
+    pub exposures: Exposures,
 }
 
 /// The stored time of an attempt.

@@ -183,7 +183,7 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
             }
             Cause::Stalled { .. } => (Seen::MigrationStuck, cause.in_words()),
             // That the replacement was found says what is done about it.
-            Cause::Found => continue,
+            Cause::Found | Cause::Moved { .. } => continue,
         };
         saw(snapshot.taken_at, &work.instance, instance_name, seen, detail);
     }
@@ -426,12 +426,13 @@ fn of_ledger<'a>(
     let begun = recreations().filter(move |(id, recreation)| {
         // The sighting is of the look, the journal of the deed that followed.
         let since = recreation.opened_at - super::settle::SETTLE_TIME;
-        !saw(id, &[Seen::MigrationFailed, Seen::MigrationStuck], since) && recreation.cause != Cause::Found
+        let is_of_a_failure = !matches!(recreation.cause, Cause::Found | Cause::Moved { .. });
+        is_of_a_failure && !saw(id, &[Seen::MigrationFailed, Seen::MigrationStuck], since)
     });
     let begun = begun.map(|(id, recreation)| {
         let kind = match recreation.cause {
             Cause::Stalled { .. } => EventKind::MigrationStuck,
-            Cause::JobFailed { .. } | Cause::Found => EventKind::MigrationFailed,
+            Cause::JobFailed { .. } | Cause::Found | Cause::Moved { .. } => EventKind::MigrationFailed,
         };
         LifeEvent {
             reason: Some(recreation.cause.in_words()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::model::{InstanceId, JobId};
+use super::model::InstanceId;
 
 /// What stands between the base of a name and the short id.
 const MARK: &str = "-recreated-";
@@ -45,11 +45,12 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The name of the replacement: `<base>-recreated-<short id>`, the short id from the old instance and its failed job.
+/// The name of the replacement: `<base>-recreated-<short id>`, the short id from the old instance and what decided that
+/// there is to be one: its failed job, or a rollout.
 #[must_use]
-pub fn replacement_name(old: &InstanceId, old_name: &str, job: Option<&JobId>) -> String {
+pub fn replacement_name(old: &InstanceId, old_name: &str, decided_by: &str) -> String {
     let Origin(origin) = Origin::of(old);
-    let cause: [u8; CAUSE_LENGTH] = letters(hash(&[old.as_str(), job.map_or("", JobId::as_str)]));
+    let cause: [u8; CAUSE_LENGTH] = letters(hash(&[old.as_str(), decided_by]));
     let base = base_of(old_name);
     let base = if base.is_empty() { old.as_str() } else { base };
     let room = LONGEST_NAME - MARK.len() - ORIGIN_LENGTH - CAUSE_LENGTH;
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     fn named(id: &str, name: &str, job: Option<&str>) -> String {
-        replacement_name(&InstanceId::new(id), name, job.map(JobId::new).as_ref())
+        replacement_name(&InstanceId::new(id), name, job.unwrap_or_default())
     }
 
     /// Names are kept by the provider: whoever changes the derivation loses sight of replacements in the world.

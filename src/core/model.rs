@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -369,6 +370,15 @@ pub struct ReclaimNotice {
     pub reclaim_at: Timestamp,
 }
 
+/// What an instance runs on, and where: reclaims are as frequent as they are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The product, by id.
+    pub product: CompactString,
+    /// The cluster, by id.
+    pub cluster: CompactString,
+}
+
 /// One row of the instance list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -382,6 +392,8 @@ pub struct Instance {
     pub billing: Billing,
     /// The reclaim announced for it, if the provider still says so.
     pub reclaim: Option<Box<ReclaimNotice>>,
+    /// Product and cluster, if the provider says both. Shared, since a fleet is in few places.
+    pub place: Option<Arc<Place>>,
     /// When it was created, if the provider says.
     pub created_at: Option<Seconds>,
     /// When it last started, if the provider says.

@@ -8,6 +8,7 @@ use super::journal::{Cause, Recreation};
 use super::marker::hash;
 use super::model::{Instance, InstanceId, ReclaimNotice, Timestamp, millis};
 use super::policy::Scope;
+use super::rollout::report::Report;
 use super::summary::{Execution, Summary};
 
 /// An event that no receiver took by then is given up (contract, section 7).
@@ -22,6 +23,9 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("instance.recreated", "a replacement runs, and the old instance is gone"),
     ("instance.migration_failed", "a migration failed or hangs, whoever asked for it; each failure once"),
     ("instance.reclaim_notified", "the provider announces that it takes an instance back"),
+    ("rollout.advanced", "a rollout began, came to the next stage, is held, or begins to go back"),
+    ("rollout.rolled_back", "a rollout is over, and what it moved is back; or what could not be put back is named"),
+    ("rollout.completed", "a rollout is over, and every stage passed"),
     ("pass.failed", "a pass failed, ran into its deadline, was stopped or was killed"),
     ("test", "nothing happened: `respot doctor --send-test-event`"),
 ];
@@ -82,6 +86,8 @@ pub struct Happened<'a> {
     instance: Option<InstancePart<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pass: Option<PassPart<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<&'a Report<'a>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -154,6 +160,7 @@ impl<'a> Happened<'a> {
         let reason = match recreation.cause {
             Cause::JobFailed { .. } | Cause::Found => "migration_failed",
             Cause::Stalled { .. } => "migration_stuck",
+            Cause::Moved { .. } => "rollout",
         };
         let migration = MigrationPart {
             reason,
@@ -200,6 +207,12 @@ impl<'a> Happened<'a> {
         Self { pass: Some(pass), ..Self::of("pass.failed", status.as_str(), now) }
     }
 
+    /// A rollout is somewhere else than before.
+    #[must_use]
+    pub fn rollout(event: &'static str, report: &'a Report<'a>, now: Timestamp) -> Self {
+        Self { rollout: Some(report), ..Self::of(event, report.state, now) }
+    }
+
     /// Nothing happened: the operator wants to see an event arrive.
     #[must_use]
     pub fn test(now: Timestamp) -> Self {
@@ -227,6 +240,7 @@ impl<'a> Happened<'a> {
             reclaim: None,
             instance: None,
             pass: None,
+            rollout: None,
         }
     }
 

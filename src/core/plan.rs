@@ -134,6 +134,7 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
                 status: Status::from_word("gone"),
                 billing: Billing::Unstated,
                 reclaim: None,
+                place: None,
                 created_at: None,
                 started_at: None,
                 stopped_at: None,

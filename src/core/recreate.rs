@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Billing, JobId};
+use super::money::usd;
 use super::summary::ErrorKind;
 
 /// Everything the provider says about an instance that its replacement needs: list row and detail answer, merged.
@@ -157,7 +158,7 @@ pub enum CannotRecreate {
 }
 
 /// Ports that the provider keeps for itself (`novita-api.md` section 2.3).
-const RESERVED_PORTS: std::ops::RangeInclusive<u16> = 2222..=2224;
+pub(crate) const RESERVED_PORTS: std::ops::RangeInclusive<u16> = 2222..=2224;
 
 /// What the provider's own pages assume (contract, section 8); only where it leaves the field out.
 const DEFAULT_GPU_NUM: u32 = 1;
@@ -242,7 +243,7 @@ fn written_ports(ports: &[Port]) -> String {
 }
 
 /// A product as it is offered for one billing mode and one number of GPUs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     /// The product, by id.
     pub product_id: String,
@@ -250,12 +251,36 @@ pub struct Offer {
     pub name: String,
     /// 1/100000 USD per GPU and hour in the billing mode that was asked for; `None` if it is not sold so.
     pub price: Option<u64>,
+    /// The same on demand, whatever was asked for.
+    pub on_demand_price: Option<u64>,
+    /// CPUs per GPU, if the provider says.
+    pub cpu_per_gpu: Option<u32>,
+    /// Memory per GPU in GB, if the provider says.
+    pub memory_per_gpu: Option<u32>,
     /// Whether the provider says that it could be deployed now. A hint, not a promise.
     pub available: bool,
+    /// How much of it is left. A hint, too.
+    pub stock: Stock,
     /// Display names of the clusters that have it; none is no restriction (`novita-api.md` section 5).
     pub regions: Vec<String>,
     /// The largest container disk in GB, if the provider says.
     pub max_rootfs: Option<u32>,
+}
+
+/// How much of a product is left, in the provider's words (`novita-api.md` section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stock {
+    /// Nothing.
+    None,
+    /// Little.
+    Low,
+    /// Enough.
+    Normal,
+    /// Plenty.
+    High,
+    /// It does not say, or in a word that this version does not know.
+    #[default]
+    Unstated,
 }
 
 /// A cluster.
@@ -512,14 +537,6 @@ pub fn placed(spec: &RecreateSpec, placement: &Placement, own_price: Option<u64>
         }
     }
     words
-}
-
-/// An amount of 1/100000 USD, written with what matters.
-fn usd(amount: u64) -> String {
-    let text = format!("{}.{:05}", amount / 100_000, amount % 100_000);
-    let trimmed = text.trim_end_matches('0');
-    let decimals = trimmed.len() - trimmed.find('.').unwrap_or(0) - 1;
-    if decimals < 2 { text[..text.len() - 3].to_owned() } else { trimmed.to_owned() }
 }
 
 #[cfg(test)]

@@ -57,18 +57,27 @@ pub enum Unsafe {
 /// # Errors
 /// The first reason found.
 pub fn check(snapshot: &Snapshot, plan: &Plan, radius: BlastRadius) -> Result<(), Unsafe> {
-    let Snapshot { taken_at: _, instances, jobs } = snapshot;
-    for (what, shortfall) in [("instances", &instances.shortfall), ("jobs", &jobs.shortfall)] {
-        if let Some(shortfall) = shortfall {
-            return Err(Unsafe::IncompleteListing { what, shortfall: shortfall.clone() });
-        }
-    }
+    complete(snapshot)?;
     let BlastRadius { percent, force } = radius;
     let (recreations, managed) = (plan.creations(), plan.managed);
     let share = managed.saturating_mul(usize::try_from(percent).unwrap_or(100)) / 100;
     let allowed = share.max(ALWAYS_ALLOWED);
     if recreations > allowed && !force {
         return Err(Unsafe::BlastRadius { recreations, managed, allowed, percent });
+    }
+    Ok(())
+}
+
+/// Whether every row came.
+///
+/// # Errors
+/// [`Unsafe::IncompleteListing`].
+pub fn complete(snapshot: &Snapshot) -> Result<(), Unsafe> {
+    let Snapshot { taken_at: _, instances, jobs } = snapshot;
+    for (what, shortfall) in [("instances", &instances.shortfall), ("jobs", &jobs.shortfall)] {
+        if let Some(shortfall) = shortfall {
+            return Err(Unsafe::IncompleteListing { what, shortfall: shortfall.clone() });
+        }
     }
     Ok(())
 }

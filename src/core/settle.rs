@@ -169,6 +169,7 @@ mod tests {
             status,
             billing: Billing::Spot,
             reclaim: None,
+            place: None,
             created_at: None,
             started_at: None,
             stopped_at: None,

@@ -9,6 +9,15 @@ use super::plan::Plan;
 /// How many executions are kept. At one pass a quarter of an hour, three weeks.
 pub const EXECUTIONS_KEPT: usize = 2000;
 
+/// How the id of one step of a rollout begins; all others are those of passes.
+pub const ROLLOUT_STEP: &str = "rollout-step-";
+
+/// Whether an id is that of a pass, and not of a step of a rollout.
+#[must_use]
+pub fn is_pass(job_id: &str) -> bool {
+    !job_id.starts_with(ROLLOUT_STEP)
+}
+
 /// One pass, as it is stored and shown (contract, section 5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -328,7 +337,7 @@ impl Totals {
     /// Adds a pass that ended, if it was a real one.
     #[must_use]
     pub fn with(self, execution: &Execution) -> Self {
-        if execution.dry_run || execution.status == ExecutionStatus::Running {
+        if execution.dry_run || execution.status == ExecutionStatus::Running || !is_pass(&execution.job_id) {
             return self;
         }
         let Summary {

@@ -101,7 +101,7 @@ fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec
             decision => match decision.recreation().map(|(_, recreation)| &recreation.cause) {
                 Some(Cause::JobFailed { job, error }) => (job.to_string(), error.as_deref()),
                 Some(Cause::Stalled { since }) => (format!("stalled {since}"), Some("no job is at work on it")),
-                Some(Cause::Found) | None => continue,
+                Some(Cause::Found | Cause::Moved { .. }) | None => continue,
             },
         };
         failures.entry(&instance.id).or_insert((instance, failure, error));
@@ -169,6 +169,7 @@ mod tests {
             status,
             billing: Billing::Spot,
             reclaim: reclaim.map(Box::new),
+            place: None,
             created_at: None,
             started_at: None,
             stopped_at: None,

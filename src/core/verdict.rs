@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step};
-use super::model::{Instance, InstanceId, JobId, JobKind, Status, Timestamp};
+use super::marker::Origin;
+use super::model::{Billing, Instance, InstanceId, JobId, JobKind, Status, Timestamp};
 use super::policy::Policy;
 use super::recreate::{Obstacle, Prepared};
 
@@ -131,6 +132,13 @@ pub enum Skip {
         /// Why.
         rest: Rest,
     },
+    /// A rollout moves it, or it is the instance in the place of the one that is moved.
+    Moving {
+        /// The instance that is moved.
+        old: InstanceId,
+        /// The billing mode it is moved to.
+        to: Box<Billing>,
+    },
     /// Its recreation is over, and its row lingers.
     Replaced {
         /// The successor.
@@ -224,7 +232,9 @@ impl Decision {
                     Rest::Quarantined { .. } => "quarantined",
                     Rest::OldBusy | Rest::Unseen => "recreation_waits",
                     Rest::ReplacementDown => "replacement_down",
+                    Rest::Soaking => "rollout",
                 },
+                Skip::Moving { .. } => "rollout",
                 Skip::Replaced { .. } => "replaced",
                 Skip::RecreationOpen => "recreation_open",
                 Skip::ReplacementFailed { .. } => "replacement_failed",
@@ -257,6 +267,9 @@ impl Decision {
                 format!("{} since the last one at {last}", in_words(*elapsed))
             }
             Self::Recreate(work) | Self::Resume(work) => work.detail(),
+            Self::Retire { keep } if Origin::in_name(&instance.name) == Some(Origin::of(keep)) => {
+                format!("{keep}, which was to be moved, runs and stays: a request that arrived late made this one")
+            }
             Self::Retire { keep } => {
                 format!("it bears the same marker as {keep}, which is further on: a request that arrived late made it")
             }
@@ -277,11 +290,12 @@ impl Recreating {
             (None, Next::Create | Next::DeleteOldFirst, Cause::JobFailed { .. }) => "migration_failed",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Stalled { .. }) => "migration_stuck",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Found) => "recreation_open",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Moved { .. }) => "rollout",
             (None, Next::Watch, _) => "replacement_coming_up",
             (None, Next::DeleteOld, _) => "replacement_running",
             (None, Next::Abandon(_), _) => "replacement_abandoned",
             (None, Next::Rest(_), _) => "recreation_waits",
-            (None, Next::Nothing, _) => match self.recreation.step {
+            (None, Next::Nothing | Next::CallOff | Next::LeaveBoth(_), _) => match self.recreation.step {
                 Step::Ended => "recreation_ended",
                 _ => "recreation_closed",
             },
@@ -313,6 +327,8 @@ impl Recreating {
             (Next::DeleteOld, _) => format!("{why}; its replacement {replacement} runs, the old one is deleted"),
             (Next::Abandon(unfit), _) => format!("its replacement {replacement} is deleted: {unfit}"),
             (Next::Rest(_), _) => format!("{why}; nothing to do yet"),
+            (Next::CallOff, _) => "it stays as it is".into(),
+            (Next::LeaveBoth(why), _) => why.clone(),
             (Next::Nothing, _) => match (&recreation.step, &recreation.last_error) {
                 (Step::Closed { replacement: Some(replacement) }, _) => format!("{why}; replaced by {replacement}"),
                 (Step::Ended, Some(error)) => error.clone(),
@@ -387,12 +403,18 @@ impl Skip {
                         "its recreation waits: rows are missing from what the provider listed, and may tell more of it"
                             .into()
                     }
+                    Rest::Soaking => {
+                        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+                        format!("{replacement} runs beside it until the rollout decides")
+                    }
                     Rest::ReplacementDown => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
                         format!("its replacement {replacement} does not run; it is deleted once that one does")
                     }
                 }
             }
+            Self::Moving { old, to } if *old == instance.id => format!("a rollout moves it to {to}"),
+            Self::Moving { old, to } => format!("a rollout moves {old} to {to}, and this is the instance in its place"),
             Self::Replaced { by } => format!("replaced by {by}; its row lingers"),
             Self::RecreationOpen => "its recreation is open, and MIGRATION_RETRY_FAILED is false".into(),
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),

@@ -12,9 +12,12 @@ use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::wire::{self, Row as _};
 use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Look, Order, Progress};
 use crate::core::audit::ProviderCalls;
+use crate::core::metrics::Metrics;
 use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
 use crate::core::outbox::Connections;
+use crate::core::probe::CloseUp;
 use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery};
+use crate::core::savings::Member;
 use crate::core::summary::ErrorKind;
 
 /// One attempt at a read.
@@ -43,6 +46,8 @@ const INSTANCE: &str = "/v1/gpu/instance";
 const MIGRATE: &str = "/v1/gpu/instance/migrate";
 const CREATE: &str = "/v1/gpu/instance/create";
 const DELETE: &str = "/v1/gpu/instance/delete";
+/// On another base, which the transport knows.
+const METRICS: &str = "/v1/metrics/gpu/instance";
 
 /// The provider behind a [`Transport`].
 #[derive(Debug)]
@@ -223,6 +228,14 @@ impl<T: Transport> CloudRead for Client<T> {
         self.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::connections(body, id)).await
     }
 
+    async fn close_up(&self, id: &InstanceId) -> Result<Option<CloseUp>, CloudError> {
+        match self.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::close_up(body, id)).await {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if error.not_found => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn calls(&self) -> ProviderCalls {
         self.calls.get()
     }
@@ -241,6 +254,30 @@ impl<T: Transport> CloudRead for Client<T> {
 
     async fn clusters(&self) -> Result<Vec<Cluster>, CloudError> {
         self.read("/v1/clusters", vec![], wire::clusters).await
+    }
+
+    async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<Member>, CloudError> {
+        self.list(INSTANCES, &[], progress).await
+    }
+
+    async fn metrics(
+        &self,
+        id: &InstanceId,
+        from: Timestamp,
+        to: Timestamp,
+        interval: Duration,
+    ) -> Result<Option<Metrics>, CloudError> {
+        let query = vec![
+            ("instanceId", id.to_string()),
+            ("startTime", from.as_secs().to_string()),
+            ("endTime", to.as_secs().to_string()),
+            ("interval", interval.as_secs().to_string()),
+        ];
+        match self.read(METRICS, query, wire::metrics).await {
+            Ok(metrics) => Ok(Some(metrics)),
+            Err(error) if error.not_found => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn look(&self, timeout: Duration) -> Look {

@@ -18,6 +18,9 @@ const IDLE_LIFE: Duration = Duration::from_secs(10);
 /// The longest answer that is read: a page of 100 instances takes some 100 kB.
 const LONGEST_ANSWER: usize = 32 << 20;
 
+/// What lives on another base.
+const METRICS: &str = "/v1/metrics/";
+
 /// Exchanges over the network.
 #[derive(Debug)]
 pub struct HttpTransport {
@@ -55,7 +58,9 @@ impl HttpTransport {
 
     fn url(&self, request: &Request) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), request.path));
+        let base = self.base.path().trim_end_matches('/');
+        let base = if request.path.starts_with(METRICS) { base_of_metrics(base) } else { base.to_owned() };
+        url.set_path(&format!("{base}{}", request.path));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -86,6 +91,12 @@ impl HttpTransport {
     }
 }
 
+/// The metrics are at the same origin under `/openapi`, not under `/gpu-instance/openapi` (section 1.1); behind a proxy,
+/// under what stands before that.
+fn base_of_metrics(base: &str) -> String {
+    format!("{}/openapi", base.strip_suffix("/gpu-instance/openapi").unwrap_or_default())
+}
+
 impl Transport for HttpTransport {
     async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
         tokio::time::timeout(request.timeout, self.send(request))
@@ -103,5 +114,33 @@ fn describe(error: reqwest::Error) -> TransportError {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),
         (true, None) => TransportError::NotSent(text),
         (false, _) => TransportError::Broken(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_live_beside_the_rest() {
+        let rows = [
+            ("https://api.example/gpu-instance/openapi", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
+            ("https://api.example/gpu-instance/openapi/", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
+            ("https://h:1/x/gpu-instance/openapi", "https://h:1/x/openapi/v1/metrics/gpu/instance?a=b"),
+            ("https://api.example", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
+        ];
+        for (base, expected) in rows {
+            let transport = HttpTransport::new(&base.parse().expect("a URL"), "sk_test").expect("a transport");
+            let request = |path| Request {
+                method: Method::Get,
+                path,
+                query: vec![("a", "b".into())],
+                body: None,
+                timeout: Duration::from_secs(1),
+            };
+            assert_eq!(transport.url(&request("/v1/metrics/gpu/instance")).as_str(), expected);
+            let plain = transport.url(&request("/v1/gpu/instances"));
+            assert_eq!(plain.as_str(), format!("{}/v1/gpu/instances?a=b", base.trim_end_matches('/')));
+        }
     }
 }

@@ -27,9 +27,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::core::audit::ProviderCalls;
+use crate::core::metrics::Metrics;
 use crate::core::model::{Instance, InstanceId, Job, JobId, Listing, Timestamp};
 use crate::core::outbox::Connections;
+use crate::core::probe::CloseUp;
 use crate::core::recreate::{Cluster, Configuration, Offer, OfferQuery, Placement, RecreateSpec};
+use crate::core::savings::Member;
 use crate::core::summary::ErrorKind;
 use crate::stop::Stop;
 
@@ -94,6 +97,12 @@ pub trait CloudRead {
     /// As [`instances`](Self::instances).
     fn connections(&self, id: &InstanceId) -> impl Future<Output = Result<Connections, CloudError>>;
 
+    /// How an instance is right now, where it can be reached and what it costs; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn close_up(&self, id: &InstanceId) -> impl Future<Output = Result<Option<CloseUp>, CloudError>>;
+
     /// How many calls were made so far, writes included.
     fn calls(&self) -> ProviderCalls;
 
@@ -108,6 +117,24 @@ pub trait CloudRead {
     /// # Errors
     /// As [`instances`](Self::instances).
     fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>>;
+
+    /// Every instance with its sizes, ports and volumes, from the list alone.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Member>, CloudError>>;
+
+    /// What was measured of an instance from a time to another, a point each `interval`; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// As [`instances`](Self::instances).
+    fn metrics(
+        &self,
+        id: &InstanceId,
+        from: Timestamp,
+        to: Timestamp,
+        interval: Duration,
+    ) -> impl Future<Output = Result<Option<Metrics>, CloudError>>;
 
     /// Asks for a page of one instance, once and for no longer than `timeout`: how is the provider doing right now?
     fn look(&self, timeout: Duration) -> impl Future<Output = Look>;
@@ -193,6 +220,10 @@ impl<C: CloudRead> CloudRead for Rehearsal<C> {
         self.0.connections(id)
     }
 
+    fn close_up(&self, id: &InstanceId) -> impl Future<Output = Result<Option<CloseUp>, CloudError>> {
+        self.0.close_up(id)
+    }
+
     fn calls(&self) -> ProviderCalls {
         self.0.calls()
     }
@@ -203,6 +234,20 @@ impl<C: CloudRead> CloudRead for Rehearsal<C> {
 
     fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>> {
         self.0.clusters()
+    }
+
+    fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Member>, CloudError>> {
+        self.0.fleet(progress)
+    }
+
+    fn metrics(
+        &self,
+        id: &InstanceId,
+        from: Timestamp,
+        to: Timestamp,
+        interval: Duration,
+    ) -> impl Future<Output = Result<Option<Metrics>, CloudError>> {
+        self.0.metrics(id, from, to, interval)
     }
 
     fn look(&self, timeout: Duration) -> impl Future<Output = Look> {

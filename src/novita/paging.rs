@@ -274,6 +274,7 @@ mod tests {
             status: status.clone(),
             billing: Billing::Spot,
             reclaim: None,
+            place: None,
             created_at: None,
             started_at: None,
             stopped_at: None,

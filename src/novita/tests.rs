@@ -314,3 +314,29 @@ async fn what_does_not_exist_is_deleted() {
         assert_eq!(requests[0].body.as_deref(), Some(body));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn metrics_are_asked_for_with_their_times() {
+    let (id, from, to) = (InstanceId::new("a"), Timestamp::from_secs(1_000), Timestamp::from_secs(2_000));
+    let body = br#"{"memUtilization":[{"timestamp":"1500","value":30}]}"#.to_vec();
+    // Status and body; whether metrics come of it, or that there is no such instance.
+    for (status, body, expected) in [
+        (200, body, Ok(Some(1))),
+        (200, b"{}".to_vec(), Ok(Some(0))),
+        (404, b"404 page not found".to_vec(), Ok(None)),
+        (400, br#"{"code":400,"reason":"RESOURCE_NOT_FOUND","message":"instance not fount"}"#.to_vec(), Ok(None)),
+        (400, br#"{"code":400,"reason":"VALIDATOR_PARAM","message":"no"}"#.to_vec(), Err(())),
+        (200, b"<html>".to_vec(), Err(())),
+        (503, vec![], Err(())),
+    ] {
+        let world = replay(|_, _| Ok((status, body.clone())));
+        let metrics = Client::new(&world).metrics(&id, from, to, Duration::from_secs(900)).await;
+        let points = metrics.map(|it| it.map(|it| it.memory.len())).map_err(|_| ());
+        assert_eq!(points, expected, "{status}");
+        for request in world.requests.borrow().iter() {
+            assert_eq!((request.method, request.path), (Method::Get, "/v1/metrics/gpu/instance"));
+            let asked = ["instanceId", "startTime", "endTime", "interval"].map(|name| query(request, name));
+            assert_eq!(asked, ["a", "1000", "2000", "900"]);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Request {
     /// What is asked for.
     pub method: Method,
-    /// Path behind the base address, beginning with `/v1/`.
+    /// Path behind the base address, beginning with `/v1/`; below `/v1/metrics/` the base is another one (section 1.1).
     pub path: &'static str,
     /// Query parameters, not yet encoded.
     pub query: Vec<(&'static str, String)>,

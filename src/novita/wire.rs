@@ -4,23 +4,30 @@
 //! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
 //! has seen yet; unknown fields are passed over. A row is refused only when it has no id.
 
+mod closeup;
 mod connections;
+mod fleet;
 mod market;
+mod metrics;
 mod order;
 mod record;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
 use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub(super) use self::closeup::close_up;
 pub(super) use self::connections::connections;
 pub(super) use self::market::{clusters, offers};
+pub(super) use self::metrics::metrics;
 pub(super) use self::order::{create, created};
 pub(super) use self::record::{Record, configuration};
 use super::refusal::{is_page, shorten};
+use crate::core::exposure::Places;
 use crate::core::model::{
     Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, ReclaimNotice, Seconds, Status, Timestamp,
 };
@@ -153,10 +160,14 @@ struct InstanceRow<'a> {
     last_stopped_at: Text<'a>,
     #[serde(borrow, default)]
     stopped_at: Text<'a>,
+    #[serde(borrow, default)]
+    product_id: Text<'a>,
+    #[serde(borrow, default)]
+    cluster_id: Text<'a>,
 }
 
 impl InstanceRow<'_> {
-    fn into_instance(self) -> Option<Instance> {
+    fn into_instance(self, places: &RefCell<Places>) -> Option<Instance> {
         let Self {
             id,
             name,
@@ -168,6 +179,8 @@ impl InstanceRow<'_> {
             last_started_at,
             last_stopped_at,
             stopped_at,
+            product_id,
+            cluster_id,
         } = self;
         let reclaim = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
         (!id.as_str().is_empty()).then(|| Instance {
@@ -178,6 +191,7 @@ impl InstanceRow<'_> {
             reclaim: reclaim.map(|reclaim_at| {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
             }),
+            place: places.borrow_mut().place(product_id.as_str().trim(), cluster_id.as_str().trim()),
             created_at: created_at.seconds(),
             started_at: last_started_at.seconds(),
             stopped_at: last_stopped_at.seconds().or_else(|| stopped_at.seconds()),
@@ -264,7 +278,8 @@ struct JobPage<'a> {
 impl Row for Instance {
     fn page(body: &[u8]) -> Result<Page<Self>, String> {
         let InstancePage { instances, total } = decode(body)?;
-        page_of(instances, total.as_ref(), InstanceRow::into_instance)
+        let places = RefCell::default();
+        page_of(instances, total.as_ref(), |row| InstanceRow::into_instance(row, &places))
     }
 
     fn id(&self) -> &str {
@@ -316,7 +331,7 @@ pub(super) fn instance(body: &[u8]) -> Result<Instance, String> {
         Some(row) => row,
         None => decode(body)?,
     };
-    row.into_instance().ok_or_else(|| "an object without an id".into())
+    row.into_instance(&RefCell::default()).ok_or_else(|| "an object without an id".into())
 }
 
 /// Reads JSON. The error names the place and never quotes the body: serde's own words may repeat a value.

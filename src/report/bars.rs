@@ -1,6 +1,6 @@
 //! Progress on a terminal: one bar per phase, gone when the phase is over. Short work shows none: it would flicker.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -57,7 +57,12 @@ impl Bars {
                     bar.set_message(format!("last failure: {}", super::text::visible(&attempt.instance_name)));
                 }
             }),
-            Event::FoundUnclosed { .. }
+            // For whoever waits for it: the log, which is for cron, has it at a level that is not shown here.
+            Event::RolloutStepped { message } if self.visible => {
+                let _ = writeln!(self.make_writer(), "{}", super::text::visible(message));
+            }
+            Event::RolloutStepped { .. }
+            | Event::FoundUnclosed { .. }
             | Event::AnotherPassRuns { .. }
             | Event::Decided { .. }
             | Event::ActionResolved(_)
@@ -68,6 +73,7 @@ impl Bars {
             | Event::NotTold { .. }
             | Event::PassedOver { .. }
             | Event::NotReleased { .. }
+            | Event::RolloutAdvanced { .. }
             | Event::Settled(_) => {}
         }
     }

@@ -7,6 +7,8 @@ use crate::core::health::{Diagnosis, Health};
 use crate::core::life::LifeEvent;
 use crate::core::model::{Instance, InstanceId, Timestamp};
 use crate::core::policy::Policy;
+use crate::core::rollout::Member;
+use crate::core::rollout::report::Report;
 use crate::core::summary::{Attempt, Execution, Recorded, Statistics};
 use crate::core::verdict::Decision;
 
@@ -141,7 +143,7 @@ pub struct StatusDocument<'a> {
     /// Health.
     pub migration_service: ServicePart,
     /// What is not over yet.
-    pub in_flight: InFlightPart,
+    pub in_flight: InFlightPart<'a>,
 }
 
 /// The settings shown by `status`.
@@ -196,16 +198,32 @@ impl ServicePart {
     }
 }
 
-/// What is not over yet. This version knows no rollouts, so there is none.
+/// What `rollout` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutDocument<'a> {
+    /// The last rollout.
+    pub rollout: Option<Report<'a>>,
+    /// What the schedule does next, in one sentence.
+    pub next: Option<String>,
+    /// What this call did, in one sentence.
+    pub message: &'a str,
+    /// The instances it is about.
+    pub members: &'a [Member],
+    /// What this call did to instances.
+    pub attempts: &'a [Attempt],
+}
+
+/// What is not over yet.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct InFlightPart {
+pub struct InFlightPart<'a> {
     /// Migrate calls whose end was not seen yet.
     pub migrations: usize,
     /// Open recreations.
     pub recreations: usize,
     /// The rollout under way.
-    pub rollout: Option<()>,
+    pub rollout: Option<Report<'a>>,
     /// Instances left alone after repeated failures.
     pub quarantined: usize,
     /// Events no receiver took yet.

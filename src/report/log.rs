@@ -20,8 +20,9 @@ use crate::core::audit::ProviderWrite;
 use crate::core::journal::Rest;
 use crate::core::model::{Instance, InstanceId, Status, Timestamp};
 use crate::core::policy::Policy;
+use crate::core::rollout::{Fleet, MemberState, Rollout};
 use crate::core::settle::End;
-use crate::core::summary::{Action, ErrorKind, ExecutionStatus, Outcome, Summary};
+use crate::core::summary::{Action, ErrorKind, ExecutionStatus, Outcome, Summary, is_pass};
 use crate::core::verdict::{Decision, Eligible, Skip};
 
 /// The target of the audit trail: one line for every write to the provider.
@@ -62,7 +63,11 @@ where
 pub(super) fn event(event: Event<'_>) {
     match event {
         Event::PassBegan { execution, store } => {
-            info!(jobId = execution.job_id, dryRun = execution.dry_run, store, "pass began");
+            if is_pass(&execution.job_id) {
+                info!(jobId = execution.job_id, dryRun = execution.dry_run, store, "pass began");
+            } else {
+                debug!(jobId = execution.job_id, store, "rollout step began");
+            }
         }
         Event::FoundUnclosed { execution } => {
             warn!(jobId = execution.job_id, startedAt = %execution.started_at, "an earlier pass was interrupted");
@@ -121,7 +126,13 @@ pub(super) fn event(event: Event<'_>) {
                 Outcome::Failed | Outcome::Unknown => line!(warn),
             }
         }
-        Event::PassEnded { execution } => summary(execution),
+        Event::PassEnded { execution } if is_pass(&execution.job_id) => summary(execution),
+        Event::PassEnded { execution } => {
+            let (job_id, status) = (execution.job_id.as_str(), execution.status.as_str());
+            debug!(jobId = job_id, duration = execution.duration, error = execution.error, "rollout step {status}");
+        }
+        Event::RolloutAdvanced { fleet } => advanced(fleet),
+        Event::RolloutStepped { message } => info!("{message}"),
         Event::Journaled { instance, recreation } => {
             let step = recreation.step.as_str();
             let replacement = recreation.step.replacement().map(InstanceId::as_str);
@@ -142,6 +153,32 @@ pub(super) fn event(event: Event<'_>) {
         Event::NotTold { setting, error } => warn!(setting, error, "not told of this pass"),
         Event::Awaiting { count } => debug!(count, "waiting for replacements to run"),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
+    }
+}
+
+/// How far a rollout is.
+fn advanced(fleet: &Fleet) {
+    let Rollout { id, state, stages, .. } = &fleet.rollout;
+    let percent = state.stage().and_then(|stage| stages.get(stage)).map(|stage| stage.percent);
+    let (ready, moved, failed) =
+        (fleet.count(MemberState::Ready), fleet.count(MemberState::Moved), fleet.count(MemberState::Failed));
+    macro_rules! line {
+        ($macro:ident) => {
+            $macro!(
+                rolloutId = id,
+                stage = percent,
+                ready,
+                moved,
+                failed,
+                reason = state.why(),
+                "rollout {}",
+                state.as_str()
+            )
+        };
+    }
+    match (state.end(), state.why()) {
+        (_, Some(_)) => line!(warn),
+        (_, None) => line!(info),
     }
 }
 

@@ -11,10 +11,11 @@ pub mod human;
 pub mod json;
 pub mod log;
 pub mod prometheus;
+pub mod savings;
 pub mod text;
 
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use crate::clock::Clock;
 use crate::core::audit::ProviderWrite;
@@ -22,6 +23,7 @@ use crate::core::journal::Recreation;
 use crate::core::model::{Instance, InstanceId, Snapshot};
 use crate::core::outbox::Outgoing;
 use crate::core::policy::Policy;
+use crate::core::rollout::Fleet;
 use crate::core::settle::Settlement;
 use crate::core::summary::{Attempt, Execution};
 use crate::core::verdict::Decision;
@@ -125,6 +127,16 @@ pub enum Event<'a> {
         /// What went wrong.
         error: &'a str,
     },
+    /// A rollout is further, and that is stored.
+    RolloutAdvanced {
+        /// The rollout.
+        fleet: &'a Fleet,
+    },
+    /// A step of a rollout that somebody waits for.
+    RolloutStepped {
+        /// What it did, in one sentence.
+        message: &'a str,
+    },
     /// The pass ended.
     PassEnded {
         /// The pass.
@@ -204,6 +216,21 @@ impl Reporter for SummaryLast<'_> {
 pub fn print(document: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(document.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Whether somebody sits before both ends: sees what is asked, and can answer.
+#[must_use]
+pub fn is_watched() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks on stderr, and waits for a line; `None` if there is none.
+#[must_use]
+pub fn ask(question: &str) -> Option<String> {
+    let mut err = std::io::stderr().lock();
+    write!(err, "{question}").and_then(|()| err.flush()).ok()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
 }
 
 /// Says on stderr why the program could not do its work, and how to mend it. What comes from outside is made safe.

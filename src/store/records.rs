@@ -3,19 +3,27 @@
 //! Every record but the migration times is JSON with a format version `v`. A pass refuses to work on a record of a
 //! newer format, since writing it back would destroy what it does not know.
 
+mod exposures;
+mod format;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::exposures::exposures;
+use self::format::{
+    Sorted, all, decode, decode_leniently, encode, entries, fields, record_of, records, sorted, values,
+};
 use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::audit::ProviderWrite;
+use crate::core::exposure::Exposure;
 use crate::core::journal::{Recreation, Step};
 use crate::core::ledger::{InFlight, Ledger, Observation, Stamp};
-use crate::core::model::{InstanceId, Timestamp};
+use crate::core::model::{InstanceId, Place, Timestamp};
 use crate::core::outbox::{EVENTS_KEPT, Outgoing};
-use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals};
+use crate::core::rollout::{Fleet, Member, Rollout};
+use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
 
 /// The keys, behind the prefix. Those of a rehearsal are its own, so that it never delays a real pass.
 pub(super) mod keys {
@@ -29,8 +37,17 @@ pub(super) mod keys {
     pub(super) const RECREATIONS: &str = "recreations";
     /// Map instance -> [`super::Stall`]: instances that are `migrating` without a job.
     pub(super) const STALLS: &str = "stalls";
+    /// Map `product@cluster` -> [`super::Exposure`]: how often spot instances are taken there. At most
+    /// 500, none longer than 90 days after it was last seen.
+    pub(super) const EXPOSURES: &str = "exposures";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
     pub(super) const EXECUTIONS: &str = "executions";
+    /// Map job id -> [`super::Recorded`]: the steps of rollouts; as many are kept.
+    pub(super) const ROLLOUT_STEPS: &str = "rollout-steps";
+    /// Value: [`super::Rollout`], the last one.
+    pub(super) const ROLLOUT: &str = "rollout";
+    /// Map instance -> [`super::Member`]: its members.
+    pub(super) const ROLLOUT_MEMBERS: &str = "rollout-members";
     /// Map instance -> [`super::ToldFailure`]: failed migrations that were told of.
     pub(super) const TOLD_FAILURES: &str = "told-failures";
     /// Map number -> [`super::ProviderWrite`]: what the pass that is at work, or was killed, wrote to the provider. They
@@ -50,9 +67,6 @@ pub(super) mod keys {
     /// Before the keys of a rehearsal.
     pub(super) const DRY_RUN: &str = "dry-run:";
 }
-
-/// The format this version writes.
-const FORMAT: u64 = 1;
 
 /// How long a migration time is kept (contract, section 6).
 pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -134,8 +148,16 @@ pub enum Change {
     Stall(InstanceId, Option<Timestamp>),
     /// This failed migration of the instance was told of; or its instance is gone.
     Told(InstanceId, Option<String>),
+    /// What was seen of a place; or it is forgotten.
+    Expose(Place, Option<Exposure>),
     /// A write to the provider is about to be sent, or was; the pass counts them from 0.
     Write(usize, ProviderWrite),
+    /// The rollout is here now.
+    Rollout(Box<Rollout>),
+    /// A member of it is.
+    Member(Box<Member>),
+    /// There are no members any more.
+    ForgetMembers,
     /// The writes of the open pass are part of its record now.
     ForgetWrites,
     /// An event waits for its receiver.
@@ -155,7 +177,7 @@ pub fn writes(changes: Vec<Change>, mode: Mode, now: Timestamp) -> Vec<Write> {
 
 fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
     let execution = |recorded: &Recorded| Write::MapSet {
-        map: keys::EXECUTIONS.into(),
+        map: executions_with(&recorded.execution.job_id).into(),
         field: recorded.execution.job_id.clone(),
         value: encode(recorded),
     };
@@ -164,7 +186,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
             let job_id = opened.job_id.clone();
             vec![
                 execution(&Recorded::of(opened)),
-                Write::MapTrim { map: keys::EXECUTIONS.into(), keep: EXECUTIONS_KEPT },
+                Write::MapTrim { map: executions_with(&job_id).into(), keep: EXECUTIONS_KEPT },
                 Write::MapTrim { map: keys::OUTBOX.into(), keep: EVENTS_KEPT },
                 Write::Set { key: mode.key(keys::OPEN_EXECUTION), value: job_id, life: None },
             ]
@@ -192,15 +214,33 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::Told(id, failure) => {
             vec![entry(keys::TOLD_FAILURES, &id, failure.map(|failure| ToldFailure { failure }).as_ref())]
         }
+        Change::Expose(place, exposure) => {
+            let Place { product, cluster } = place;
+            let (map, field) = (keys::EXPOSURES.to_owned(), format!("{product}@{cluster}"));
+            vec![match exposure {
+                Some(exposure) => Write::MapSet { map, field, value: encode(&exposure) },
+                None => Write::MapDelete { map, field },
+            }]
+        }
         Change::Write(number, write) => {
             vec![Write::MapSet { map: keys::WRITES.into(), field: format!("{number:06}"), value: encode(&write) }]
         }
+        Change::Rollout(rollout) => {
+            vec![Write::Set { key: keys::ROLLOUT.into(), value: encode(&rollout), life: None }]
+        }
+        Change::Member(member) => vec![entry(keys::ROLLOUT_MEMBERS, &member.id, Some(&*member))],
+        Change::ForgetMembers => vec![Write::MapTrim { map: keys::ROLLOUT_MEMBERS.into(), keep: 0 }],
         Change::ForgetWrites => vec![Write::MapTrim { map: keys::WRITES.into(), keep: 0 }],
         Change::Send(outgoing) => {
             vec![Write::MapSet { map: keys::OUTBOX.into(), field: outgoing.id.clone(), value: encode(&outgoing) }]
         }
         Change::Sent { id } => vec![Write::MapDelete { map: keys::OUTBOX.into(), field: id }],
     }
+}
+
+/// The map that has an execution: steps of rollouts are no passes, by which the schedule is judged.
+fn executions_with(job_id: &str) -> &'static str {
+    if is_pass(job_id) { keys::EXECUTIONS } else { keys::ROLLOUT_STEPS }
 }
 
 /// The entry of an instance in a map: stored, or removed.
@@ -224,7 +264,8 @@ fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) ->
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
 pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) -> Result<Ledger, StoreError> {
     let times_of = |mode: Mode| Query::Values(ids.iter().map(|id| mode.migration_time(id)).collect());
-    let maps = [keys::IN_FLIGHT, keys::OBSERVATIONS, keys::RECREATIONS, keys::STALLS, keys::TOLD_FAILURES];
+    let maps =
+        [keys::IN_FLIGHT, keys::OBSERVATIONS, keys::RECREATIONS, keys::STALLS, keys::TOLD_FAILURES, keys::EXPOSURES];
     let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
     queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {
@@ -242,8 +283,10 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     let something = told.damaged.into_iter().map(|field| (field, ToldFailure { failure: String::new() }));
     let told = told.intact.into_iter().chain(something);
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
-    let mut ledger =
-        Ledger { in_flight, observations, recreations, stalls, told_failures, last_attempt: HashMap::new() };
+    let (exposures, newer) = exposures::places(store, answers.next())?;
+    newer.map_or(Ok(()), Err)?;
+    let last_attempt = HashMap::new();
+    let mut ledger = Ledger { in_flight, observations, recreations, stalls, told_failures, exposures, last_attempt };
     for answer in answers {
         for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
             let Some(value) = value else { continue };
@@ -291,7 +334,7 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
     };
     let Some(job_id) = found.next().flatten() else { return Ok(Opening { totals, ..Opening::default() }) };
     let queries = [
-        Query::MapValues { map: keys::EXECUTIONS.into(), fields: vec![job_id.clone()] },
+        Query::MapValues { map: executions_with(&job_id).into(), fields: vec![job_id.clone()] },
         Query::Map(keys::IN_FLIGHT.into()),
         Query::Map(keys::RECREATIONS.into()),
         Query::Map(keys::WRITES.into()),
@@ -351,6 +394,56 @@ fn waiting<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Outbox, St
     Ok(Outbox { waiting, damaged })
 }
 
+/// Reads the last rollout, with its members in their order.
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn rollout<S: StoreRead>(store: &S) -> Result<Option<Fleet>, StoreError> {
+    let queries = [Query::Map(keys::ROLLOUT_MEMBERS.into()), Query::Values(vec![keys::ROLLOUT.into()])];
+    let mut answers = store.read(&queries).await?.into_iter();
+    let members = answers.next();
+    let head = values(store, answers.next())?.into_iter().next().flatten();
+    fleet(store, head, members)
+}
+
+fn fleet<S: StoreRead>(store: &S, head: Option<String>, members: Option<Answer>) -> Result<Option<Fleet>, StoreError> {
+    let Some(text) = head else { return Ok(None) };
+    let rollout: Rollout = decode(store, keys::ROLLOUT, &text)?;
+    let mut members: Vec<Member> =
+        entries(store, keys::ROLLOUT_MEMBERS, members)?.into_iter().map(|(_, member)| member).collect();
+    members.sort_by_key(|member| member.rank);
+    // They are written with the rollout, in one commit. Whose record is gone has a successor that nobody would look after.
+    let wanted: usize = rollout.stages.iter().map(|stage| stage.instances).sum();
+    if members.len() != wanted && rollout.state.end().is_none() {
+        let detail = format!("{}: {} records, and {} has {wanted}", keys::ROLLOUT_MEMBERS, members.len(), rollout.id);
+        return Err(StoreError::Unreadable { store: store.label(), detail });
+    }
+    Ok(Some(Fleet { rollout, members }))
+}
+
+/// Reads the journal alone.
+///
+/// # Errors
+/// As [`rollout`].
+pub async fn journal<S: StoreRead>(store: &S) -> Result<HashMap<InstanceId, Recreation>, StoreError> {
+    let answer = store.read(&[Query::Map(keys::RECREATIONS.into())]).await?.into_iter().next();
+    records(store, keys::RECREATIONS, answer)
+}
+
+/// Reads the steps of rollouts, newest first.
+///
+/// # Errors
+/// Any of the store's.
+pub async fn rollout_steps<S: StoreRead>(store: &S) -> Result<Vec<Recorded>, StoreError> {
+    let answer = store.read(&[Query::Map(keys::ROLLOUT_STEPS.into())]).await?.into_iter().next();
+    let steps = all(store, answer)?.into_iter();
+    let steps: Result<Vec<Recorded>, _> =
+        steps.map(|(_, text)| decode_leniently(store, keys::ROLLOUT_STEPS, &text)).collect();
+    let mut steps = steps?;
+    steps.sort_by(|a, b| b.execution.job_id.cmp(&a.execution.job_id));
+    Ok(steps)
+}
+
 /// What the views show.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
@@ -362,7 +455,9 @@ pub struct Overview {
     pub totals: Totals,
     /// Migrate calls whose end was not seen yet.
     pub in_flight: usize,
-    /// Recreations that are open, or ended without a successor, by the old instance.
+    /// The last rollout.
+    pub rollout: Option<Fleet>,
+    /// Recreations that are open, or ended without a successor, by the old instance; not those of rollouts.
     pub recreations: Vec<(InstanceId, Recreation)>,
     /// Events that no receiver took yet, oldest first.
     pub outbox: Vec<Outgoing>,
@@ -386,26 +481,29 @@ pub struct Selection {
 /// # Errors
 /// Any of the store's. Records of newer formats are read as far as they are understood.
 pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<Overview, StoreError> {
-    let leases = vec![keys::TOTALS.into(), Mode::Real.lease_key(), Mode::Rehearsal.lease_key()];
+    let texts = vec![keys::TOTALS.into(), keys::ROLLOUT.into(), Mode::Real.lease_key(), Mode::Rehearsal.lease_key()];
     let queries = [
         Query::Fields(keys::EXECUTIONS.into()),
         Query::Fields(keys::IN_FLIGHT.into()),
         Query::Map(keys::RECREATIONS.into()),
         Query::Map(keys::OUTBOX.into()),
-        Query::Values(leases),
+        Query::Map(keys::ROLLOUT_MEMBERS.into()),
+        Query::Values(texts),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
     let mut ids = fields(store, answers.next())?;
     let in_flight = fields(store, answers.next())?.len();
     let mut recreations: Vec<(InstanceId, Recreation)> = records(store, keys::RECREATIONS, answers.next())?;
-    recreations.retain(|(_, recreation)| !matches!(recreation.step, Step::Closed { .. }));
+    recreations.retain(|(_, recreation)| !matches!(recreation.step, Step::Closed { .. }) && !recreation.is_move());
     recreations.sort_by(|a, b| (a.1.opened_at, &a.0).cmp(&(b.1.opened_at, &b.0)));
     let outbox = waiting(store, answers.next())?.waiting;
+    let members = answers.next();
     let mut found = values(store, answers.next())?.into_iter();
     let totals = match found.next().flatten() {
         Some(text) => decode_leniently(store, keys::TOTALS, &text)?,
         None => Totals::default(),
     };
+    let rollout = fleet(store, found.next().flatten(), members)?;
     let holders: Vec<String> = found.flatten().collect();
 
     // Ids sort by time, so the newest page can be chosen before anything is read.
@@ -433,129 +531,11 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
             execution.status = ExecutionStatus::Interrupted;
         }
     }
-    Ok(Overview { executions, total, totals, in_flight, recreations, outbox })
+    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox })
 }
 
 /// Whether the id of an execution, which begins with a time, says that it began then or later.
 fn began_since(job_id: &str, since: Timestamp) -> bool {
     let ulid = job_id.rsplit('-').next().and_then(|id| ulid::Ulid::from_string(id).ok());
     ulid.is_none_or(|ulid| i64::try_from(ulid.timestamp_ms()).is_ok_and(|millis| millis >= since.as_millis()))
-}
-
-#[derive(Serialize)]
-struct Versioned<'a, T> {
-    v: u64,
-    #[serde(flatten)]
-    record: &'a T,
-}
-
-fn encode<T: Serialize>(record: &T) -> String {
-    #[expect(clippy::expect_used, reason = "records are plain structs with string keys, which always serialise")]
-    serde_json::to_string(&Versioned { v: FORMAT, record }).expect("records serialise")
-}
-
-fn decode<T: DeserializeOwned, S: StoreRead>(store: &S, record: &str, text: &str) -> Result<T, StoreError> {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u64,
-    }
-    match serde_json::from_str(text) {
-        Ok(Version { v: found }) if found > FORMAT => {
-            Err(StoreError::Newer { record: record.into(), found, known: FORMAT })
-        }
-        Ok(Version { .. }) => decode_leniently(store, record, text),
-        Err(_) => Err(unreadable(store, format!("the record {record} is not what respot writes there"))),
-    }
-}
-
-fn decode_leniently<T: DeserializeOwned, S: StoreRead>(store: &S, record: &str, text: &str) -> Result<T, StoreError> {
-    // serde's words may quote what is stored, which may be anything.
-    serde_json::from_str(text)
-        .map_err(|error| unreadable(store, format!("the record {record} is damaged near column {}", error.column())))
-}
-
-/// The records of a map by the instance they are about.
-fn records<T: DeserializeOwned, S: StoreRead, C: FromIterator<(InstanceId, T)>>(
-    store: &S,
-    map: &str,
-    answer: Option<Answer>,
-) -> Result<C, StoreError> {
-    let entries = entries(store, map, answer)?;
-    Ok(entries.into_iter().map(|(field, record)| (InstanceId::new(&field), record)).collect())
-}
-
-fn record_of(map: &str, field: &str) -> String {
-    format!("{map}[{field}]")
-}
-
-fn entries<T: DeserializeOwned, S: StoreRead>(
-    store: &S,
-    map: &str,
-    answer: Option<Answer>,
-) -> Result<Vec<(String, T)>, StoreError> {
-    let entries = all(store, answer)?.into_iter().map(|(field, text)| {
-        let record = decode(store, &record_of(map, &field), &text)?;
-        Ok((field, record))
-    });
-    entries.collect()
-}
-
-/// The entries of a map that no decision rests on: one that is damaged is worth no pass.
-struct Sorted<T> {
-    intact: Vec<(String, T)>,
-    /// Fields.
-    damaged: Vec<String>,
-    /// Why there may be more that this version must not touch.
-    newer: Option<StoreError>,
-}
-
-fn sorted<T: DeserializeOwned, S: StoreRead>(
-    store: &S,
-    map: &str,
-    answer: Option<Answer>,
-) -> Result<Sorted<T>, StoreError> {
-    let mut sorted = Sorted { intact: Vec::new(), damaged: Vec::new(), newer: None };
-    for (field, text) in all(store, answer)? {
-        match decode(store, &record_of(map, &field), &text) {
-            Ok(record) => sorted.intact.push((field, record)),
-            Err(error @ StoreError::Newer { .. }) => sorted.newer = Some(error),
-            Err(_) => sorted.damaged.push(field),
-        }
-    }
-    Ok(sorted)
-}
-
-fn all<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Vec<(String, String)>, StoreError> {
-    match answer {
-        Some(Answer::Map(entries)) => Ok(entries),
-        other => Err(mismatch(store, &other)),
-    }
-}
-
-fn values<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Vec<Option<String>>, StoreError> {
-    match answer {
-        Some(Answer::Values(values)) => Ok(values),
-        other => Err(mismatch(store, &other)),
-    }
-}
-
-fn fields<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Vec<String>, StoreError> {
-    match answer {
-        Some(Answer::Fields(fields)) => Ok(fields),
-        other => Err(mismatch(store, &other)),
-    }
-}
-
-fn mismatch<S: StoreRead>(store: &S, answer: &Option<Answer>) -> StoreError {
-    let shape = match answer {
-        Some(Answer::Values(_)) => "values",
-        Some(Answer::Map(_)) => "a map",
-        Some(Answer::Fields(_)) => "fields",
-        None => "nothing",
-    };
-    unreadable(store, format!("it answered with {shape} where something else was asked for"))
-}
-
-fn unreadable<S: StoreRead>(store: &S, detail: String) -> StoreError {
-    StoreError::Unreadable { store: store.label(), detail }
 }

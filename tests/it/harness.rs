@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -335,6 +335,24 @@ impl Call {
 
     pub(crate) fn output(self) -> Output {
         self.spawn().wait()
+    }
+
+    /// What somebody sees at a terminal who types this and then hangs up on stdin; answers the exit code, too.
+    pub(crate) fn dialog(self, typed: &str) -> (i32, String) {
+        let Self { mut command, now, .. } = self;
+        command.args(now.map(|now| format!("--now={}", Timestamp::from_millis(now)))).arg("--color=never");
+        let size = nix::pty::Winsize { ws_row: 50, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(&size, None).expect("a terminal");
+        let also = || slave.try_clone().expect("another end");
+        let mut child = command.stdin(also()).stdout(also()).stderr(slave).spawn().expect("it starts");
+        drop(command);
+        let mut master = std::fs::File::from(master);
+        // The last character ends what is typed, as Ctrl-D does.
+        master.write_all(format!("{typed}\u{4}").as_bytes()).expect("typed");
+        let mut shown = Vec::new();
+        let _ = master.read_to_end(&mut shown);
+        let code = child.wait().expect("its end").code().expect("a code");
+        (code, String::from_utf8(shown).expect("UTF-8").replace('\r', ""))
     }
 
     /// What somebody sees whose terminal has so many columns; stderr is not shown.

@@ -47,7 +47,7 @@ fn record(step: Step, age_ms: i64) -> Value {
     let recreation = Recreation {
         instance_name: "stuck-0".into(),
         cause: Cause::JobFailed { job: JobId::new("j"), error: None },
-        marker: replacement_name(&id, "stuck-0", Some(&JobId::new("j"))),
+        marker: replacement_name(&id, "stuck-0", "j"),
         opened_at: since,
         pass: "migration-job-01A".into(),
         failures: 0,

@@ -1,12 +1,14 @@
 //! The integration tests, one binary: what needs more than one module, a server, a file or the program itself.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod analyze;
 mod audit;
 mod cli;
 mod deploy;
 mod doctor;
 mod explain;
 mod faults;
+mod gate_rates;
 mod generated;
 mod harness;
 mod journals;
@@ -14,6 +16,7 @@ mod kills;
 mod leases;
 mod limits;
 mod lives;
+mod measure;
 mod outlets;
 mod pacing;
 mod passes;
@@ -23,6 +26,12 @@ mod receiver;
 mod redis_faults;
 mod redis_server;
 mod relay;
+mod rollout_cases;
+mod rollout_kills;
+mod rollout_program;
+mod rollout_told;
+mod rollout_trouble;
+mod rollouts;
 mod scenarios;
 mod secrets;
 mod simulation;

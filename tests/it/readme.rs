@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use novita_sim::{Fate, Spec, World};
+use novita_sim::{App, Fate, Load, Spec, World};
 
 use crate::harness::{HOUR, Kind, MINUTE, Stage};
 
@@ -44,6 +44,37 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
     for words in ["status", "history --limit 3", "history --instance train-8", "explain dev-box", "doctor"] {
         show(words);
     }
+    // Last, so that the screens before are of a small fleet.
+    stage.provider.with(|world| {
+        for (name, product, gpus, cluster) in [
+            ("train-9", "a100.32c120g", 2, "us-xx-1"),
+            ("api", "4090.16c62g", 1, "us-xx-1"),
+            ("render", "h100.24c200g", 1, "eu-xx-2"),
+        ] {
+            world.add(Spec::running(name).id(name).billing("onDemand").product(product, gpus).cluster(cluster));
+        }
+    });
+    show("analyze --may-lose train-9");
+    stage.provider.with(|world| {
+        for number in 0..4 {
+            let app = App::http(8080).base_us(20_000).jitter_us(200);
+            let id = format!("web{number}9ab3k7qx5m2");
+            let spec = Spec::running(&format!("web-{number}")).id(&id).billing("onDemand").load(Load::Stable(60));
+            world.add(spec.image(&format!("registry.example/web-{number}:1")).app(app));
+        }
+    });
+    let rollout = |words: &str| {
+        let call = stage.call(words).env("RESPOT_PROBE", "http:8080/health");
+        call.env("RESPOT_PROBE_SAMPLES", "100").env("RESPOT_ROLLOUT_MAY_LOSE", "web-*")
+    };
+    let words = "rollout --yes --only web-*";
+    screens.push((words, rollout(words).screen(COLUMNS)));
+    stage.provider.advance(5 * MINUTE);
+    rollout("rollout --yes -q").output().ends_with(0);
+    stage.provider.advance(6 * MINUTE);
+    rollout("rollout --yes -q").output().ends_with(0);
+    stage.provider.advance(2 * MINUTE);
+    screens.push(("rollout status", rollout("rollout status").screen(COLUMNS)));
     assert!(stage.provider.with(|world| world.now_ms()) > i64::try_from(HOUR).unwrap());
     screens
 }
@@ -61,9 +92,13 @@ fn words(screen: &str) -> Vec<String> {
         if token.chars().all(|c| matches!(c, '#' | '…')) || bare == "ms" || bare == "s" {
             continue;
         }
+        // What was measured, and whether that is better or worse.
+        let before = at.checked_sub(1).map_or("", |at| tokens[at]);
+        let is_measured = matches!(before, "by" | "(latency" | "pass") && token.contains('.');
         words.push(match () {
+            () if is_measured || matches!(*token, "improved" | "degraded") => "MEASURED".to_owned(),
             () if is_time || is_clock => "TIME".to_owned(),
-            () if is_pass || token.starts_with("migration-job-") => "PASS".to_owned(),
+            () if is_pass || token.starts_with("migration-job-") || token.starts_with("rollout-") => "PASS".to_owned(),
             () if token.contains('/') && !token.contains(':') || token.contains("://") || token.contains("sqlite:") => {
                 "PLACE".to_owned()
             }

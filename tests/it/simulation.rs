@@ -6,7 +6,8 @@
 
 mod ear;
 mod judge;
-mod store;
+mod rollouts;
+pub(crate) mod store;
 mod truncated;
 
 use std::collections::HashSet;

@@ -46,11 +46,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("settings", &["core", "cli"]),
     ("tls", &[]),
     ("novita", &["core", "stop", "tls"]),
+    ("measure", &["core", "clock", "stop", "tls"]),
     ("notify", &["core", "clock", "settings", "report", "store", "tls"]),
     ("store", &["core", "clock"]),
     ("report", &["core", "clock"]),
     ("apply", &["core", "clock", "stop", "novita", "store", "report"]),
-    ("commands", &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply", "notify"]),
+    (
+        "commands",
+        &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply", "measure", "notify"],
+    ),
 ];
 
 #[test]

@@ -80,6 +80,7 @@ fn busy() -> Overview {
     executions[5].ended_migrations = EndedMigrations { succeeded: 34, failed: 1 };
     let to_be = |failures| recreation("a-rather-long-name-of-an-instance", failures, Step::Pending { kept: None });
     Overview {
+        rollout: None,
         total: 400,
         totals: Totals {
             executions: 400,
@@ -255,8 +256,8 @@ fn what_is_in_flight_is_counted_once() {
     let (overview, settings) = (busy(), settings(&[]));
     let figures = figures(&overview, &settings, now());
     let json::InFlightPart { migrations, recreations, rollout, quarantined, undelivered_events } =
-        figures.document.in_flight;
-    assert_eq!((migrations, recreations, rollout, quarantined, undelivered_events), (1, 1, None, 1, 1));
+        &figures.document.in_flight;
+    assert_eq!((migrations, recreations, rollout, quarantined, undelivered_events), (&1, &1, &None, &1, &1));
     assert_eq!(figures.diagnosis.health, Health::Degraded);
     assert_eq!((figures.open().count(), figures.quarantined().count(), figures.ended().count()), (1, 1, 1));
 }

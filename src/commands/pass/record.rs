@@ -3,6 +3,7 @@
 
 use crate::apply::Pass;
 use crate::core::audit::Sighting;
+use crate::core::exposure;
 use crate::core::journal::{Recreation, Step};
 use crate::core::ledger::{Call, InFlight, Ledger};
 use crate::core::life::sightings;
@@ -20,18 +21,21 @@ use crate::store::records::{self, Change, Mode, Opening};
 use crate::store::{StoreError, StoreWrite};
 
 /// A pass under way, as far as it came.
-pub(super) struct Open {
-    pub(super) begun: Execution,
-    pub(super) totals: Totals,
-    pub(super) summary: Summary,
-    pub(super) ended: EndedMigrations,
-    pub(super) sightings: Vec<Sighting>,
-    pub(super) attempts: Vec<Attempt>,
-    pub(super) view: Option<(Snapshot, Plan)>,
+pub(in crate::commands) struct Open {
+    pub(in crate::commands) begun: Execution,
+    pub(in crate::commands) totals: Totals,
+    pub(in crate::commands) summary: Summary,
+    pub(in crate::commands) ended: EndedMigrations,
+    pub(in crate::commands) sightings: Vec<Sighting>,
+    pub(in crate::commands) attempts: Vec<Attempt>,
+    pub(in crate::commands) view: Option<(Snapshot, Plan)>,
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
-pub(super) async fn begin<C, S: StoreWrite>(pass: &Pass<'_, C, S>, begun: Execution) -> Result<Open, StoreError> {
+pub(in crate::commands) async fn begin<C, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    begun: Execution,
+) -> Result<Open, StoreError> {
     let opening = records::opening(pass.store, pass.mode).await?;
     let Opening { mut totals, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
     let mut changes = Vec::new();
@@ -111,7 +115,7 @@ fn interrupted(
 
 /// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
 /// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
-pub(super) async fn settle<C: CloudRead, S: StoreWrite>(
+pub(in crate::commands) async fn settle<C: CloudRead, S: StoreWrite>(
     pass: &Pass<'_, C, S>,
     open: &mut Open,
     (snapshot, ledger): (&Snapshot, &Ledger),
@@ -147,6 +151,8 @@ pub(super) async fn settle<C: CloudRead, S: StoreWrite>(
             let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
             changes.push(Change::Journal(id.clone(), written));
         }
+        let seen = exposure::look(snapshot, ledger, plan, pass.clock.now());
+        changes.extend(seen.into_iter().map(|(place, exposure)| Change::Expose(place, exposure)));
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
     }
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
@@ -203,7 +209,7 @@ async fn tell_tidings<C: CloudRead, S: StoreWrite>(
 }
 
 /// Closes the record of a pass that ended.
-pub(super) async fn end<C: CloudRead, S: StoreWrite>(
+pub(in crate::commands) async fn end<C: CloudRead, S: StoreWrite>(
     pass: &Pass<'_, C, S>,
     open: &Open,
     execution: &Execution,

@@ -24,6 +24,7 @@ fn instance(text: &str, status: &str) -> Instance {
         status: Status::from_word(status),
         billing: Billing::Spot,
         reclaim: None,
+        place: None,
         created_at: None,
         started_at: None,
         stopped_at: None,
@@ -178,6 +179,7 @@ fn what_needs_a_replacement_and_why() {
             }
             Some(Cause::Stalled { since }) => format!("stalled {}", now().since(since).as_secs() / 60),
             Some(Cause::Found) => "found".into(),
+            Some(Cause::Moved { .. }) => "moved".into(),
         };
         assert_eq!(seen, expected, "row {row}: {status} {ledger:?}");
     }
@@ -224,7 +226,7 @@ fn the_hour_begins_with_the_first_look_and_ends_with_the_first_sign() {
 
 /// A bearer of the marker of "a": its id, status and age in minutes.
 fn bearer(text: &str, status: &str, minutes: i64) -> Instance {
-    let name = replacement_name(&id("a"), "train", Some(&JobId::new(text)));
+    let name = replacement_name(&id("a"), "train", text);
     let created_at = Seconds::new(ago(minutes).as_secs());
     Instance { name: name.into(), created_at, ..instance(text, status) }
 }
@@ -465,5 +467,22 @@ fn a_recreation_is_known_by_the_journal_or_by_a_replacement() {
         let snapshot = snapshot(bearers.into_iter().chain([old.clone()]).collect(), vec![]);
         let known = look(&snapshot, &ledger, |it| it.recreation(&old));
         assert_eq!(known.as_ref().map(|it| it.step.as_str()), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_a_rollout_left_as_it_is_stays_so() {
+    let cause = Cause::Moved { rollout: "rollout-1".into(), to: Billing::Spot };
+    let marker = replacement_name(&id("a"), "name-a", cause.decided_by());
+    let mut successor = instance("b", "running");
+    successor.name = marker.as_str().into();
+    let snapshot = snapshot(vec![instance("a", "exited"), successor], vec![]);
+    let moved = Recreation { step: Step::Ended, ..Recreation::planned("name-a", cause, marker.clone(), ago(10)) };
+    let found = Recreation { cause: Cause::Found, ..moved.clone() };
+    for (stored, is_left) in [(Some(moved), true), (Some(found), false), (None, false)] {
+        let ledger =
+            Ledger { recreations: stored.clone().map(|it| (id("a"), it)).into_iter().collect(), ..Ledger::default() };
+        let recreation = look(&snapshot, &ledger, |it| it.recreation(&snapshot.instances.items[0]));
+        assert_eq!(recreation.is_none(), is_left, "{stored:?}: {recreation:?}");
     }
 }

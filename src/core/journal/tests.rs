@@ -1,7 +1,7 @@
 //! Tables for every step: what a look makes of it, what comes next, and which deeds it takes.
 
 use super::*;
-use crate::core::model::Billing;
+use crate::core::model::{Billing, JobId};
 use crate::core::recreate::Configuration;
 
 fn now() -> Timestamp {
@@ -144,6 +144,8 @@ fn what_is_seen_decides_what_comes_next() {
             Next::Watch => "watch",
             Next::DeleteOld => "delete old",
             Next::Abandon(_) => "abandon",
+            Next::CallOff => "call off",
+            Next::LeaveBoth(_) => "leave both",
             Next::Rest(_) => "rest",
             Next::Nothing => "nothing",
         };

@@ -123,7 +123,7 @@ fn a_life_is_told_in_order_whoever_of_the_chain_is_asked_for() {
         "60 b recreate done",
     ];
     // By id, by name, by a name that was given and never seen in a record, and the last of the chain.
-    let marker = replacement_name(&id("a"), "name-a", None);
+    let marker = replacement_name(&id("a"), "name-a", "");
     for wanted in ["a", "b", "c", "name-a", "name-b", &marker] {
         let mut life = life(&passes, &Ledger::default(), wanted);
         life.events.sort_by_key(|event| (event.at, event.instance_id.clone()));
@@ -143,7 +143,7 @@ fn of_nobody_nothing_is_told() {
 
 #[test]
 fn a_name_proves_the_chain_when_the_record_of_the_creation_is_gone() {
-    let marker = replacement_name(&id("a"), "name-a", None);
+    let marker = replacement_name(&id("a"), "name-a", "");
     let renamed = |attempt: Attempt| Attempt { instance_name: marker.clone(), ..attempt };
     let passes = newest_first(vec![
         pass(0, vec![attempt(Action::Migrate, "a", None, Outcome::Accepted, 0)], vec![], vec![]),

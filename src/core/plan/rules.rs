@@ -25,6 +25,8 @@ pub enum Rule {
     InScope,
     /// Does no other instance bear the same marker and is further on?
     OneOfItsMarker,
+    /// Does no rollout move it?
+    NotMoving,
     /// Is no recreation of it open?
     NoRecreation,
     /// Is its status one that a pass acts on?
@@ -48,11 +50,12 @@ pub enum Rule {
 }
 
 /// The rules, in the order of the contract's section 3.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     Rule::Selected,
     Rule::NotExcluded,
     Rule::InScope,
     Rule::OneOfItsMarker,
+    Rule::NotMoving,
     Rule::NoRecreation,
     Rule::Stopped,
     Rule::NoUnfinishedJob,
@@ -118,6 +121,12 @@ impl<'a> View<'a> {
                 let keep = self.failures.extra(id).filter(|_| recreates)?;
                 Some(Decision::Retire { keep: keep.clone() })
             }
+            Rule::NotMoving => self.failures.moving(id).map(|(old, to)| {
+                let (old, to) = (old.clone(), Box::new(to.clone()));
+                Decision::Skip(Skip::Moving { old, to })
+            }),
+            // What a rollout does with it is answered above, and no matter of a pass.
+            Rule::NoRecreation if self.failures.moving(id).is_some() => None,
             Rule::NoRecreation => {
                 let recreation = self.failures.recreation(instance)?;
                 if !recreates {
@@ -152,7 +161,7 @@ impl<'a> View<'a> {
                 if let Some(of) = self.failures.replaces(id) {
                     return Some(Decision::Skip(Skip::ReplacementFailed { of: of.clone() }));
                 }
-                let marker = replacement_name(id, name, cause.job());
+                let marker = replacement_name(id, name, cause.decided_by());
                 Some(self.go_on(id, Recreation::planned(name, cause, marker, self.now)))
             }
             Rule::NotMigrating => (*status == Status::Migrating).then(|| Decision::Skip(self.not_exited(instance))),
@@ -219,7 +228,7 @@ impl<'a> View<'a> {
         // The failure of an earlier job says nothing about a call of which no job is to be seen yet.
         let failed_job = match self.failures.failure(instance) {
             Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
-            Some(Cause::Stalled { .. } | Cause::Found) | None => None,
+            Some(Cause::Stalled { .. } | Cause::Found | Cause::Moved { .. }) | None => None,
         };
         Skip::NotExited { failed_job }
     }

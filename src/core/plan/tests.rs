@@ -30,6 +30,7 @@ fn exited(id: &str) -> Instance {
         status: Status::Exited,
         billing: Billing::Spot,
         reclaim: None,
+        place: None,
         created_at: None,
         started_at: None,
         stopped_at: None,

@@ -152,6 +152,7 @@ fn offer(product: &str, cents: u64, more: &str, regions: &[&str]) -> Offer {
         available: more != "sold out",
         regions: regions.iter().map(ToString::to_string).collect(),
         max_rootfs: more.parse().ok(),
+        ..Offer::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Text, decode};
-use crate::core::recreate::{Cluster, Offer};
+use crate::core::recreate::{Cluster, Offer, Stock};
 
 /// Reads the products, with the price of one billing mode. Rows without an id are of no use.
 pub(in crate::novita) fn offers(body: &[u8], billing: &str) -> Result<Vec<Offer>, String> {
@@ -39,19 +39,29 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
     if product_id.is_empty() {
         return None;
     }
-    let price = match billing {
-        // "0", empty and missing are "not sold as spot". Never the price of another mode: that is what it would cost
-        // to be wrong (section 5).
-        "spot" => number(row, "spotPrice"),
-        "onDemand" => number(row, "price"),
-        // The unit of the monthly price is not known (section 5).
-        _ => None,
-    };
     let methods = row.get("billingMethods").and_then(Value::as_array);
-    let is_sold_so = methods.is_none_or(|methods| methods.is_empty() || methods.iter().any(|it| it == billing));
+    let price = |billing: &str| {
+        let price = match billing {
+            // "0", empty and missing are "not sold as spot". Never the price of another mode: that is what it would
+            // cost to be wrong (section 5).
+            "spot" => number(row, "spotPrice"),
+            "onDemand" => number(row, "price"),
+            // The unit of the monthly price is not known (section 5).
+            _ => None,
+        };
+        let is_sold_so = methods.is_none_or(|methods| methods.is_empty() || methods.iter().any(|it| it == billing));
+        price.filter(|_| is_sold_so)
+    };
     // Both fields are hints, and both may be missing. The console takes a missing state for "none" (section 2.7); here
     // that would only keep a creation from being tried, which is the one sure way to know.
-    let is_in_stock = !word(row, "inventoryState").eq_ignore_ascii_case("none");
+    let stock = match word(row, "inventoryState").to_ascii_lowercase().as_str() {
+        "none" => Stock::None,
+        "low" => Stock::Low,
+        "normal" => Stock::Normal,
+        "high" => Stock::High,
+        _ => Stock::Unstated,
+    };
+    let size = |key| number(row, key).and_then(|size| u32::try_from(size).ok());
     let is_deployable = match word(row, "availableDeploy").to_ascii_lowercase().as_str() {
         "true" | "1" => true,
         "false" | "0" => false,
@@ -61,11 +71,15 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
     Some(Offer {
         product_id,
         name: word(row, "name"),
-        price: price.filter(|_| is_sold_so),
-        available: is_deployable && is_in_stock,
+        price: price(billing),
+        on_demand_price: price("onDemand"),
+        cpu_per_gpu: size("cpuPerGpu"),
+        memory_per_gpu: size("memoryPerGpu"),
+        available: is_deployable && stock != Stock::None,
+        stock,
         // The documentation prints an object there, clients get names (section 2.7).
         regions: regions.iter().filter_map(Value::as_str).map(|it| it.trim().to_owned()).collect(),
-        max_rootfs: number(row, "maxRootFS").and_then(|size| u32::try_from(size).ok()),
+        max_rootfs: size("maxRootFS"),
     })
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::{Page, Row, Text, decode, page_of};
 use crate::core::model::{Billing, InstanceId, JobId};
 use crate::core::recreate::{Configuration, NetworkVolume, Port, Variable};
+use crate::core::savings::Fittings;
 
 /// An instance as it came. Not `Debug`: it holds its environment.
 pub(in crate::novita) struct Record {
@@ -40,16 +41,21 @@ impl Record {
     }
 }
 
+/// Reads a page of the instance list as it came, and converts each row that has an id; `None` is a row of no use.
+pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> Result<Page<T>, String> {
+    #[derive(Deserialize)]
+    struct RecordPage<'a> {
+        instances: Option<Vec<Option<Value>>>,
+        #[serde(borrow)]
+        total: Option<Text<'a>>,
+    }
+    let RecordPage { instances, total } = decode(body)?;
+    page_of(instances, total.as_ref(), |row| Record::new(row).and_then(&convert))
+}
+
 impl Row for Record {
     fn page(body: &[u8]) -> Result<Page<Self>, String> {
-        #[derive(Deserialize)]
-        struct RecordPage<'a> {
-            instances: Option<Vec<Option<Value>>>,
-            #[serde(borrow)]
-            total: Option<Text<'a>>,
-        }
-        let RecordPage { instances, total } = decode(body)?;
-        page_of(instances, total.as_ref(), Self::new)
+        records(body, Some)
     }
 
     fn id(&self) -> &str {
@@ -95,6 +101,41 @@ impl Record {
     /// A field that holds an object.
     pub(super) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
         self.fields.get(key)?.as_object()
+    }
+
+    /// An amount of money; zero is "not said".
+    pub(super) fn amount(&self, key: &str) -> Option<u64> {
+        let amount = Text::of(self.fields.get(key)?).number()?;
+        u64::try_from(amount).ok().filter(|&amount| amount > 0)
+    }
+
+    /// A field that holds a word or a number.
+    pub(super) fn word(&self, key: &str) -> String {
+        first_text(&self.fields, &[key]).map(|text| text.trim().to_owned()).unwrap_or_default()
+    }
+
+    /// A count or a size; zero is "not said".
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        self.alone().number(key)
+    }
+
+    /// What is attached to it.
+    ///
+    /// # Errors
+    /// A field of a shape that nobody knows, by its name.
+    pub(super) fn fittings(&self) -> Result<Fittings, String> {
+        let alone = self.alone();
+        let (network_volumes, local_volumes) = alone.volumes()?;
+        Ok(Fittings { ports: alone.first("portMappings", ports)?, network_volumes, local_volumes })
+    }
+
+    /// All its fields.
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    fn alone(&self) -> Merged<'_> {
+        Merged { detail: &self.fields, row: None }
     }
 
     /// A field that holds a list.

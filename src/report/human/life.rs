@@ -6,6 +6,7 @@ use super::history::Page;
 use super::{Color, Screen, ago, counted, folded, short, to_the_minute, to_the_second};
 use crate::core::life::{EventKind, Life, LifeEvent};
 use crate::core::model::{InstanceId, Timestamp};
+use crate::core::summary::ROLLOUT_STEP;
 use crate::report::text::visible;
 
 /// With less room behind its time an event stands below it.
@@ -115,9 +116,12 @@ fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
     }
     if let Some(job) = &event.job_id {
         // What all ids have in common says nothing to people.
-        let short = job.strip_prefix("migration-job-").unwrap_or(job);
-        let rehearsal = if event.dry_run { "rehearsal" } else { "pass" };
-        let _ = write!(text, " [{rehearsal} {}]", if whole { job } else { short });
+        let (whose, short) = match job.strip_prefix(ROLLOUT_STEP) {
+            Some(short) => ("rollout step", short),
+            None if event.dry_run => ("rehearsal", job.strip_prefix("migration-job-").unwrap_or(job)),
+            None => ("pass", job.strip_prefix("migration-job-").unwrap_or(job)),
+        };
+        let _ = write!(text, " [{whose} {}]", if whole { job } else { short });
     }
     text
 }

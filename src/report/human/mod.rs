@@ -5,6 +5,8 @@ mod explain;
 mod history;
 mod life;
 mod plan;
+mod rollout;
+mod savings;
 mod status;
 mod table;
 
@@ -22,7 +24,10 @@ pub use doctor::doctor;
 pub use explain::explain;
 pub use history::{Page, history};
 pub use life::{life, writes};
+use plan::attempts;
 pub use plan::{pass, plan, plan_counts};
+pub use rollout::{prospect, rollout};
+pub use savings::savings;
 pub use status::status;
 
 /// The widest a name gets in a table, in columns.

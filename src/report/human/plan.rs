@@ -68,28 +68,7 @@ pub fn plan_counts(screen: Screen, plan: &Plan) -> String {
 pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts: &str) -> String {
     let mut out = String::new();
     if !attempts.is_empty() {
-        // How long an answer took makes room for why; the other views have it.
-        let has_answer = screen.width.is_none_or(|width| width >= WIDE);
-        let answer = |text: String| has_answer.then(|| Cell::number(text));
-        let mut names = ["INSTANCE", "NAME", "ACTION", "OUTCOME"].map(Cell::new).to_vec();
-        names.extend(answer("ANSWER".into()));
-        let mut rows = vec![(names, "REASON".to_owned())];
-        for attempt in attempts {
-            let color = match attempt.outcome {
-                Outcome::Done | Outcome::Accepted => Color::Green,
-                Outcome::Unknown | Outcome::Skipped => Color::Yellow,
-                Outcome::Failed => Color::Red,
-            };
-            let mut cells = vec![
-                Cell::new(visible(attempt.instance_id.as_str())),
-                Cell::new(screen.name(&attempt.instance_name)),
-                Cell::new(attempt.action.as_str()),
-                Cell::new(attempt.outcome.as_str()).paint(color),
-            ];
-            cells.extend(answer(attempt.response_time.map_or_else(|| "-".into(), |ms| format!("{ms} ms"))));
-            rows.push((cells, visible(&attempt.reason)));
-        }
-        out.push_str(&prose(screen, &rows));
+        out.push_str(&self::attempts(screen, attempts));
         out.push('\n');
     }
     let rehearsal = if execution.dry_run { "rehearsal " } else { "" };
@@ -102,4 +81,30 @@ pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts:
     ));
     let _ = writeln!(out, "{}", closing.replacen(status, &screen.paint(status, color_of(execution.status)), 1));
     out
+}
+
+/// A table of actions.
+pub(super) fn attempts(screen: Screen, attempts: &[Attempt]) -> String {
+    // How long an answer took makes room for why; the other views have it.
+    let has_answer = screen.width.is_none_or(|width| width >= WIDE);
+    let answer = |text: String| has_answer.then(|| Cell::number(text));
+    let mut names = ["INSTANCE", "NAME", "ACTION", "OUTCOME"].map(Cell::new).to_vec();
+    names.extend(answer("ANSWER".into()));
+    let mut rows = vec![(names, "REASON".to_owned())];
+    for attempt in attempts {
+        let color = match attempt.outcome {
+            Outcome::Done | Outcome::Accepted => Color::Green,
+            Outcome::Unknown | Outcome::Skipped => Color::Yellow,
+            Outcome::Failed => Color::Red,
+        };
+        let mut cells = vec![
+            Cell::new(visible(attempt.instance_id.as_str())),
+            Cell::new(screen.name(&attempt.instance_name)),
+            Cell::new(attempt.action.as_str()),
+            Cell::new(attempt.outcome.as_str()).paint(color),
+        ];
+        cells.extend(answer(attempt.response_time.map_or_else(|| "-".into(), |ms| format!("{ms} ms"))));
+        rows.push((cells, visible(&attempt.reason)));
+    }
+    prose(screen, &rows)
 }

@@ -13,6 +13,7 @@ use crate::core::indicators::{
 use crate::core::journal::{MOST_FAILURES, Recreation, Step};
 use crate::core::life::step_in_words;
 use crate::core::model::{InstanceId, Timestamp};
+use crate::core::rollout::report::Report;
 use crate::core::summary::{Execution, Statistics, Summary, Totals};
 use crate::core::verdict::in_words;
 use crate::report::figures::Figures;
@@ -128,13 +129,21 @@ fn next_pass(figures: &Figures<'_>) -> String {
 }
 
 fn under_way(lines: &mut Lines, figures: &Figures<'_>) {
-    let InFlightPart { migrations, recreations, quarantined, .. } = figures.document.in_flight;
+    let InFlightPart { migrations, recreations, quarantined, ref rollout, .. } = figures.document.in_flight;
     let mut flights = counted(migrations, "migration");
     if recreations > 0 {
         let _ = write!(flights, ", {}", counted(recreations, "recreation"));
     }
     lines.add("in flight", &flights);
     list(lines, figures.open(), recreations, figures.now);
+    if let Some(rollout) = rollout {
+        let Report { state, stage, stages, candidates, moved, ready, paused_at, .. } = rollout;
+        let at = stage.and_then(|at| stages.get(at - 1)).map_or_else(String::new, |it| format!(" at {} %", it.percent));
+        let paused = if paused_at.is_some() { ", paused" } else { "" };
+        let on_spot = moved + ready;
+        let state = state.replace('_', " ");
+        lines.add("rollout", &format!("{state}{at}{paused}, {on_spot} of {candidates} on spot: respot rollout status"));
+    }
     let words = if quarantined > 0 { counted(quarantined, "instance") } else { "none".into() };
     lines.add("quarantined", &words);
     list(lines, figures.quarantined(), quarantined, figures.now);

@@ -92,6 +92,7 @@ fn the_lines_of_the_crontab_work() {
     assert_eq!(schedules.len(), 1, "one schedule works as the file stands");
     let hidden: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# ")).collect();
     let schedules = schedules.into_iter().chain(hidden.iter().filter(|it| it.starts_with('*')).copied());
+    let (schedules, rollouts): (Vec<&str>, Vec<&str>) = schedules.partition(|it| it.contains("respot run"));
     assert!(hidden.contains(&"MIGRATION_DRY_RUN=true"), "the way to a rehearsal is shown");
 
     let stage = stage();
@@ -104,6 +105,19 @@ fn the_lines_of_the_crontab_work() {
         .collect();
     let home = [("STATE_DIRECTORY".to_owned(), stage.path("state").to_str().unwrap().to_owned())];
     let loaded = settings(&["run"], &[&environment[..], &home].concat());
+
+    assert_eq!(rollouts.len(), 1, "one line moves instances to spot");
+    let command = rollouts[0].split_at(rollouts[0].find(" /").unwrap()).1;
+    let command = command.replace("/usr/local/bin/respot", env!("CARGO_BIN_EXE_respot"));
+    let command = command.replace("/var/log/respot.log", log.to_str().unwrap());
+    let shell = stage.other("/bin/sh").arg("-c").arg(&command);
+    let of_rollouts = hidden.iter().filter(|it| it.starts_with("RESPOT_")).filter_map(|line| line.split_once('='));
+    let shell = of_rollouts.fold(shell, |call, (name, value)| call.env(name, value));
+    let shell = environment.iter().fold(shell, |call, (name, value)| call.env(name, value));
+    let shell = shell.env("HOME", stage.path("")).env("NOVITA_API_BASE_URL", stage.provider.url());
+    assert_eq!(shell.output().ends_with(0).all(), "\n", "all goes into the file");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("nothing to move") || said.contains("begun with"), "{said}");
 
     let mut quiet = 0;
     for line in schedules {

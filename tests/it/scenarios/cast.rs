@@ -309,6 +309,7 @@ pub(super) fn product(id: &str, options: &[&str]) -> Product {
         spot_price: None,
         stock: u32::MAX,
         sold_out_in: Vec::new(),
+        spot_sold_out: false,
         hint_lies: false,
     };
     for option in options {

@@ -27,11 +27,11 @@ pub(super) struct Evidence<'a> {
 
 /// Who replaced whom: the provider's own words, read by nothing but the names.
 pub(super) struct Families<'a> {
-    by_id: HashMap<&'a str, &'a Machine>,
+    pub(super) by_id: HashMap<&'a str, &'a Machine>,
     /// Old instance -> its replacements.
     children: HashMap<&'a str, Vec<&'a Machine>>,
     /// Replacement -> old instance.
-    parent: HashMap<&'a str, &'a str>,
+    pub(super) parent: HashMap<&'a str, &'a str>,
 }
 
 impl<'a> Families<'a> {
@@ -51,7 +51,7 @@ impl<'a> Families<'a> {
     }
 
     /// The instance that everything began with.
-    fn root(&self, id: &'a str) -> &'a str {
+    pub(super) fn root(&self, id: &'a str) -> &'a str {
         let mut root = id;
         while let Some(&old) = self.parent.get(root) {
             root = old;
@@ -113,7 +113,7 @@ fn is_there(world: &World, machine: &Machine) -> bool {
 }
 
 /// No create without an intent that was stored before it, and no two for one intent.
-fn check_creates(log: &[Entry], intents: &[Intent]) -> Result<(), String> {
+pub(super) fn check_creates(log: &[Entry], intents: &[Intent]) -> Result<(), String> {
     let mut stored: HashMap<&str, Vec<i64>> = HashMap::new();
     for (marker, at) in intents {
         stored.entry(marker).or_default().push(*at);

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use novita_sim::DAWN_MS;
+use respot::core::rollout::{Member, Rollout};
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// What is stored. Times are tokio's, which a simulation pauses.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Content {
+pub(crate) struct Content {
     values: HashMap<String, (String, Option<Instant>)>,
     maps: HashMap<String, HashMap<String, String>>,
 }
@@ -45,7 +46,16 @@ impl Content {
 }
 
 /// An intent to create that was stored: the replacement's name and when, in Unix milliseconds of the world.
-pub(super) type Intent = (String, i64);
+pub(crate) type Intent = (String, i64);
+
+/// Something that was stored about a rollout.
+#[derive(Clone, Debug)]
+pub(crate) enum Noted {
+    Rollout(Box<Rollout>),
+    Member(Box<Member>),
+    /// Another one begins.
+    Forgotten,
+}
 
 /// How the store behaves.
 #[derive(Debug, Default)]
@@ -56,29 +66,33 @@ struct Mood {
     dies_after: Option<usize>,
     /// A broken build: commits that hold an intent to create reach the store one operation late.
     late_intents: bool,
+    /// A broken build: a rollout that soaks is read as one whose last gate was passed.
+    passes_gates: bool,
 }
 
 /// The store. Clones share the content.
 #[derive(Clone, Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     content: Rc<RefCell<Content>>,
     mood: Rc<RefCell<Mood>>,
     chance: Rc<RefCell<fastrand::Rng>>,
     /// The content after each commit.
-    pub(super) versions: Rc<RefCell<Vec<Content>>>,
+    pub(crate) versions: Rc<RefCell<Vec<Content>>>,
     /// Whether `versions` is kept.
-    pub(super) keeps_versions: Rc<RefCell<bool>>,
+    pub(crate) keeps_versions: Rc<RefCell<bool>>,
     /// Every intent that was stored.
-    pub(super) intents: Rc<RefCell<Vec<Intent>>>,
+    pub(crate) intents: Rc<RefCell<Vec<Intent>>>,
     /// Every event that was stored, by its id.
-    pub(super) events: Rc<RefCell<HashMap<String, serde_json::Value>>>,
+    pub(crate) events: Rc<RefCell<HashMap<String, serde_json::Value>>>,
+    /// Everything that was stored about rollouts, with when, in Unix milliseconds of the world.
+    pub(crate) rollouts: Rc<RefCell<Vec<(i64, Noted)>>>,
     late: Rc<RefCell<Vec<Write>>>,
     born: Instant,
 }
 
 impl Memory {
     /// An empty store.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             content: Rc::default(),
             mood: Rc::default(),
@@ -87,33 +101,39 @@ impl Memory {
             keeps_versions: Rc::default(),
             intents: Rc::default(),
             events: Rc::default(),
+            rollouts: Rc::default(),
             late: Rc::default(),
             born: Instant::now(),
         }
     }
 
     /// From now on this share of operations fails, in percent.
-    pub(super) fn shake(&self, percent: u8) {
+    pub(crate) fn shake(&self, percent: u8) {
         self.mood.borrow_mut().percent = percent;
     }
 
     /// Everything fails after so many more commits.
-    pub(super) fn die_after(&self, commits: Option<usize>) {
+    pub(crate) fn die_after(&self, commits: Option<usize>) {
         self.mood.borrow_mut().dies_after = commits;
     }
 
     /// See `Mood::late_intents`.
-    pub(super) fn delay_intents(&self) {
+    pub(crate) fn delay_intents(&self) {
         self.mood.borrow_mut().late_intents = true;
     }
 
+    /// See `Mood::passes_gates`.
+    pub(crate) fn pass_gates(&self) {
+        self.mood.borrow_mut().passes_gates = true;
+    }
+
     /// Everything is forgotten.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         *self.content.borrow_mut() = Content::default();
     }
 
     /// The content is this now.
-    pub(super) fn restore(&self, content: Content) {
+    pub(crate) fn restore(&self, content: Content) {
         *self.content.borrow_mut() = content;
     }
 
@@ -125,6 +145,9 @@ impl Memory {
         for write in writes {
             if let Some(marker) = intent(write) {
                 self.intents.borrow_mut().push((marker, self.now_ms()));
+            }
+            if let Some(told) = told(write) {
+                self.rollouts.borrow_mut().push((self.now_ms(), told));
             }
             if let Write::MapSet { map, field, value } = write
                 && map == "outbox"
@@ -199,12 +222,39 @@ fn intent(write: &Write) -> Option<String> {
     (map == "recreations" && record["step"] == "intent").then(|| record["marker"].as_str().unwrap().to_owned())
 }
 
+/// What this write says about a rollout, if it does.
+fn told(write: &Write) -> Option<Noted> {
+    match write {
+        Write::Set { key, value, life: _ } if key == "rollout" => {
+            Some(Noted::Rollout(serde_json::from_str(value).unwrap()))
+        }
+        Write::MapSet { map, field: _, value } if map == "rollout-members" => {
+            Some(Noted::Member(serde_json::from_str(value).unwrap()))
+        }
+        Write::MapTrim { map, keep: 0 } if map == "rollout-members" => Some(Noted::Forgotten),
+        _ => None,
+    }
+}
+
+/// A broken build's idea of a rollout that soaks.
+fn hastened(text: &str) -> String {
+    let mut rollout: serde_json::Value = serde_json::from_str(text).unwrap();
+    if rollout["state"]["name"] == "soaking" {
+        let since = rollout["state"]["since"].take();
+        rollout["state"] = serde_json::json!({"name": "retiring", "since": since, "end": "completed", "why": null});
+    }
+    rollout.to_string()
+}
+
 impl StoreRead for Memory {
     async fn read(&self, queries: &[Query]) -> Result<Vec<Answer>, StoreError> {
         self.around(false, || {
             let content = self.content.borrow();
             let map = |name: &String| content.maps.get(name).cloned().unwrap_or_default();
             let answer = |query: &Query| match query {
+                Query::Values(keys) if self.mood.borrow().passes_gates && keys.iter().any(|key| key == "rollout") => {
+                    Answer::Values(keys.iter().map(|key| content.value(key).map(|text| hastened(text))).collect())
+                }
                 Query::Values(keys) => Answer::Values(keys.iter().map(|key| content.value(key).cloned()).collect()),
                 Query::Map(name) => Answer::Map(map(name).into_iter().collect()),
                 Query::Fields(name) => Answer::Fields(map(name).into_keys().collect()),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, Op};
 use crate::machine::{Fate, Machine, Product, Volume};
+use crate::metrics::Load;
 use crate::settings::{CreateAnswer, MigrateAnswer};
 use crate::wire::Refusal;
 use crate::world::World;
@@ -65,7 +66,8 @@ impl World {
         self.can_pay()?;
         let (no_stock, gpus) = (machine.fate == Fate::NoStock, machine.gpu_num);
         let (product, cluster) = (machine.product_id.clone(), machine.cluster_id.clone());
-        if no_stock || !self.take_stock(&product, &cluster, gpus) {
+        let billing = machine.billing_mode.clone();
+        if no_stock || !self.take_stock(&product, &billing, &cluster, gpus) {
             let reason = if self.rng.bool() { "INSUFFICIENT_RESOURCE" } else { "MIGRATE_INSUFFICIENT_RESOURCE" };
             return Err(Refusal::new(400, reason, "no node can host this spec"));
         }
@@ -97,10 +99,18 @@ impl World {
         wanted.cluster_id = self.place(&wanted, &product)?;
         self.can_pay()?;
         self.within_quotas(wanted.gpu_num)?;
-        if !self.take_stock(&product.id, &wanted.cluster_id, wanted.gpu_num) {
+        if !self.take_stock(&product.id, &wanted.billing_mode, &wanted.cluster_id, wanted.gpu_num) {
             return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "no node can host this spec"));
         }
+        if wanted.billing_mode == "spot"
+            && let Some(lie) = self.lie_about_spot()
+        {
+            wanted.billing_mode = lie.into();
+        }
         wanted.id = self.new_id();
+        wanted.price = product.price_as(&wanted.billing_mode);
+        let alike = self.ever().filter(|machine| machine.image_url == wanted.image_url).last();
+        wanted.load = alike.map(|machine| machine.load).unwrap_or_default();
         wanted.product_name = Some(product.name);
         wanted.cpu_num = product.cpu_per_gpu * wanted.gpu_num;
         wanted.memory = product.memory_per_gpu * wanted.gpu_num;
@@ -115,6 +125,20 @@ impl World {
         };
         let answer = Answer::json(json!({key: id}).to_string());
         Ok((id, answer))
+    }
+
+    /// What a creation for spot becomes instead, if the rules have it so.
+    fn lie_about_spot(&mut self) -> Option<&'static str> {
+        let rules = &mut self.rules;
+        let lie = rules.spot_creates_become?;
+        match &mut rules.spot_creates_lied_about {
+            None => Some(lie),
+            Some(0) => None,
+            Some(left) => {
+                *left -= 1;
+                Some(lie)
+            }
+        }
     }
 
     /// The cluster of a new instance: the one asked for, the one that its volumes and its network are in, or else any
@@ -140,7 +164,9 @@ impl World {
         }
         if place.is_empty() {
             let mut clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
-            place = clusters.find(|cluster| product.left_in(cluster) >= wanted.gpu_num).unwrap_or_default();
+            place = clusters
+                .find(|cluster| product.left_for(&wanted.billing_mode, cluster) >= wanted.gpu_num)
+                .unwrap_or_default();
         }
         Ok(place.to_owned())
     }
@@ -176,9 +202,9 @@ impl World {
     }
 
     /// Takes so many GPUs of a product, if the cluster has them. Products of the past have what they need.
-    fn take_stock(&mut self, product: &str, cluster: &str, gpus: u32) -> bool {
+    fn take_stock(&mut self, product: &str, billing: &str, cluster: &str, gpus: u32) -> bool {
         let Some(product) = self.product_mut(product) else { return true };
-        let is_there = product.left_in(cluster) >= gpus;
+        let is_there = product.left_for(billing, cluster) >= gpus;
         if is_there && product.stock != u32::MAX {
             product.stock -= gpus;
         }
@@ -242,6 +268,8 @@ fn parse_create(body: &Value) -> Result<Machine, Refusal> {
         last_stopped_at: 0,
         fate: Fate::Seeded,
         node_taken: false,
+        price: 0,
+        load: Load::default(),
         quirks: 0,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! | Call | What it does |
 //! |---|---|
-//! | `GET world` | everything there is and ever was: `instances`, `gone`, `jobs`, `log`, `products`, `nowMs` |
+//! | `GET world` | everything there is and ever was: `instances`, `gone`, `jobs`, `log`, `products`, `apps`, `nowMs` |
 //! | `POST advance?ms=N` | lets time pass |
 //! | `POST fault`, the rule as the body | adds a rule to the fault script |
 //! | `POST clear-faults` | forgets all rules |
@@ -11,6 +11,11 @@
 //! | `POST reclaim?id=ID`, `reclaim-now?id=ID`, `reclaim-wave?percent=N` | the provider takes it back |
 //! | `POST stock?gpus=N[&product=ID]` | sets the stock of one product or of all |
 //! | `POST sold-out?product=ID[&clusters=A,B]` | where it is sold out, instead of what was said before |
+//! | `POST spot-sold-out?product=ID[&sold-out=false]` | whether it is sold out for spot alone |
+//! | `POST price?product=ID&price=N[&spot=N]` | what it costs from now on; without `spot` it is not sold as spot |
+//! | `POST billing?id=ID&mode=M` | sets a billing mode behind everybody's back |
+//! | `POST app?image=URL` or `app?id=ID`, the script as the body | every machine of this image, or of this instance's image, runs this application on a port that it exposes |
+//! | `POST remove-apps?image=URL` or `remove-apps?id=ID` | they run nothing any more |
 //! | `POST hint-lies?product=ID[&lies=false]` | whether the product list claims plenty |
 //! | `POST withdraw?product=ID` | the provider does not sell it any more |
 
@@ -20,6 +25,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use crate::api::Answer;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::machine::{JobRow, Machine, Product};
 use crate::world::{Entry, Outcome, World};
@@ -72,6 +78,23 @@ fn steered(world: &mut World, path: &str, query: &Parameters, body: &[u8]) -> Re
             let lies = if query.get("lies").is_some() { query.parsed("lies")? } else { true };
             change_product(world, query, |product| product.hint_lies = lies)?
         }
+        "spot-sold-out" => {
+            let sold_out = if query.get("sold-out").is_some() { query.parsed("sold-out")? } else { true };
+            change_product(world, query, |product| product.spot_sold_out = sold_out)?
+        }
+        "price" => {
+            let spot_price = query.get("spot").map(|_| query.parsed("spot")).transpose()?;
+            world.set_price(query.text("product")?, query.parsed("price")?, spot_price)
+        }
+        "billing" => {
+            let mode = query.text("mode")?.to_owned();
+            world.edit(id, |machine| machine.billing_mode = mode)
+        }
+        "app" => {
+            let app: App = String::from_utf8_lossy(body).parse().map_err(bad)?;
+            image(world, query)?.map(|image| world.set_app(&image, app)).is_some()
+        }
+        "remove-apps" => image(world, query)?.map(|image| world.remove_apps(&image)).is_some(),
         "withdraw" => world.withdraw_product(query.text("product")?).is_some(),
         _ => return Err(Answer::text(404, "404 page not found")),
     };
@@ -80,6 +103,14 @@ fn steered(world: &mut World, path: &str, query: &Parameters, body: &[u8]) -> Re
 
 fn change_product(world: &mut World, query: &Parameters, change: impl FnOnce(&mut Product)) -> Result<bool, Answer> {
     Ok(world.product_mut(query.text("product")?).map(change).is_some())
+}
+
+/// The image that a call names, by itself or by an instance; `None` if there is no such instance.
+fn image(world: &World, query: &Parameters) -> Result<Option<String>, Answer> {
+    match query.get("image") {
+        Some(image) => Ok(Some(image.to_owned())),
+        None => Ok(world.get(query.text("id")?).map(|machine| machine.image_url.clone())),
+    }
 }
 
 fn bad(why: impl Display) -> Answer {
@@ -110,8 +141,13 @@ fn dump(world: &World) -> Value {
     let jobs: Vec<_> = world.jobs().iter().map(job).collect();
     let log: Vec<_> = world.log().iter().map(entry).collect();
     let products: Vec<_> = world.products().iter().map(product).collect();
+    let apps = world
+        .apps
+        .iter()
+        .flat_map(|(image, apps)| apps.iter().map(move |app| json!({"image": image, "app": app.to_string()})));
+    let apps: Vec<_> = apps.collect();
     json!({"nowMs": world.now_ms(), "instances": instances, "gone": gone, "jobs": jobs, "log": log,
-        "products": products})
+        "products": products, "apps": apps})
 }
 
 fn instance(machine: &Machine) -> Value {
@@ -120,7 +156,7 @@ fn instance(machine: &Machine) -> Value {
     let envs: Vec<_> = machine.envs.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     json!({"id": machine.id, "name": machine.name, "status": machine.status, "billingMode": machine.billing_mode,
         "spotStatus": machine.spot_status, "clusterId": machine.cluster_id, "productId": machine.product_id,
-        "gpuNum": machine.gpu_num, "rootfsSize": machine.rootfs_size, "imageUrl": machine.image_url,
+        "gpuNum": machine.gpu_num, "price": machine.price, "rootfsSize": machine.rootfs_size, "imageUrl": machine.image_url,
         "imageAuthId": machine.image_auth_id, "command": machine.command, "entrypoint": machine.entrypoint,
         "ports": ports, "envs": envs, "volumes": volumes, "networkId": machine.network_id, "kind": machine.kind,
         "createdAtMs": machine.created_at, "firstRanAtMs": machine.first_ran_at,
@@ -143,7 +179,8 @@ fn entry(entry: &Entry) -> Value {
 }
 
 fn product(product: &Product) -> Value {
-    json!({"id": product.id, "stock": product.stock, "soldOutIn": product.sold_out_in, "hintLies": product.hint_lies})
+    json!({"id": product.id, "stock": product.stock, "soldOutIn": product.sold_out_in, "hintLies": product.hint_lies,
+        "spotSoldOut": product.spot_sold_out, "price": product.price, "spotPrice": product.spot_price})
 }
 
 #[cfg(test)]
@@ -180,6 +217,22 @@ mod tests {
             ("sold-out?product=4090.16c62g", "", 200, "/products/0/soldOutIn", json!([])),
             ("hint-lies?product=4090.16c62g", "", 200, "/products/0/hintLies", json!(true)),
             ("hint-lies?product=4090.16c62g&lies=false", "", 200, "/products/0/hintLies", json!(false)),
+            ("spot-sold-out?product=4090.16c62g", "", 200, "/products/0/spotSoldOut", json!(true)),
+            ("spot-sold-out?product=4090.16c62g&sold-out=false", "", 200, "/products/0/spotSoldOut", json!(false)),
+            ("price?product=4090.16c62g&price=5&spot=3", "", 200, "/products/0/spotPrice", json!(3)),
+            ("price?product=4090.16c62g&price=5", "", 200, "/products/0/spotPrice", json!(null)),
+            ("price?product=4090.16c62g&price=5&spot=x", "", 400, "/products/0/price", json!(5)),
+            ("price?product=none&price=5", "", 404, "", json!(null)),
+            ("billing?id=c&mode=onDemand", "", 200, "/instances/1/billingMode", json!("onDemand")),
+            ("billing?id=z&mode=onDemand", "", 404, "", json!(null)),
+            ("billing?id=c", "", 400, "", json!(null)),
+            ("app?image=web:1", "http:8080", 200, "/apps/0", json!({"image": "web:1", "app": "http:8080 base=20ms"})),
+            ("app?id=c", "tcp:8080", 200, "/apps/0/image", json!("registry.example/team/app:1.4")),
+            ("app?id=z", "tcp:8080", 404, "", json!(null)),
+            ("app?image=web:1", "http:80 colour=red", 400, "", json!(null)),
+            ("app", "http:80", 400, "", json!(null)),
+            ("remove-apps?id=c", "", 200, "/apps/0/image", json!("web:1")),
+            ("remove-apps?image=web:1", "", 200, "/apps", json!([])),
             ("withdraw?product=4090.16c62g", "", 200, "/products/0/id", json!("4090.12c50g.v2")),
             ("withdraw?product=4090.16c62g", "", 404, "", json!(null)),
             ("fault", "create/web-*:late=400000*1", 200, "", json!(null)),

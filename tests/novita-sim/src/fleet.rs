@@ -1,6 +1,8 @@
 //! A mixed fleet, as an account that has been used for months would show it.
 
+use crate::app::App;
 use crate::machine::{DAY_MS, Fate, JobRow, Spec, Volume};
+use crate::metrics::Load;
 use crate::wire::quirk;
 use crate::world::{DAWN_MS, World};
 
@@ -57,6 +59,15 @@ const ODD_NAMES: &[&str] = &[
     "--dry-run",
 ];
 
+/// Products that are sold as spot, and a cluster that has them.
+const PLACES: [(&str, &str); 5] = [
+    ("4090.16c62g", "us-xx-1"),
+    ("4090.16c62g", "eu-xx-2"),
+    ("4090.12c50g.v2", "us-xx-1"),
+    ("a100.32c120g", "ap-xx-1"),
+    ("l40s.16c80g", "eu-xx-2"),
+];
+
 impl World {
     /// A fleet of `n` instances: mostly healthy spot instances, some reclaimed, some stopped by their users, other
     /// billing modes, everything in between, odd names and rows that take liberties. From 16 instances on, each kind
@@ -83,6 +94,41 @@ impl World {
         }
         world.advance_to(DAWN_MS);
         world
+    }
+
+    /// `n` running on-demand instances as somebody has them who wants to move them to spot: `web-0` and so on, each with an
+    /// image and an application of its own, of products that are sold as spot where they are. One in ten has a network
+    /// volume; most have a steady load.
+    #[must_use]
+    pub fn on_demand_fleet(seed: u64, n: usize) -> Self {
+        let mut world = Self::new(seed);
+        world.add_on_demand_fleet(seed, n);
+        world
+    }
+
+    /// The same, put into a world with others.
+    pub fn add_on_demand_fleet(&mut self, seed: u64, n: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5b07);
+        for number in 0..n {
+            let (product, cluster) = PLACES[rng.usize(..PLACES.len())];
+            let app = App::http(8080).base_us(rng.u64(5..80) * 1_000).jitter_us(500).boot_ms(5_000);
+            let steady = Load::Stable(rng.u32(20..90));
+            let load = match rng.u32(..6) {
+                0 => Load::Variable { low: 10, high: rng.u32(40..90), period_ms: 3_600_000 },
+                1 => Load::Burst { idle: 3, peak: rng.u32(60..100), every_ms: 1_800_000, for_ms: 300_000 },
+                _ => steady,
+            };
+            let spec = Spec::running(&format!("web-{number}"))
+                .billing("onDemand")
+                .image(&format!("registry.example/team/web-{number}:1.0"))
+                .product(product, 1 << rng.u32(..3))
+                .cluster(cluster)
+                .started_ago_ms(rng.i64(DAY_MS..40 * DAY_MS))
+                .load(load)
+                .app(app);
+            let has_volume = number % 10 == 9;
+            self.add(if has_volume { spec.network_volume(&format!("web-vol-{number}"), "/network") } else { spec });
+        }
     }
 
     /// A migration that is under way, as if somebody had just asked for it.
@@ -147,14 +193,7 @@ fn spec(kind: Kind, number: usize, rng: &mut fastrand::Rng) -> Spec {
         _ if rng.u32(..3) == 0 => quirks,
         _ => 0,
     };
-    let places = [
-        ("4090.16c62g", "us-xx-1"),
-        ("4090.16c62g", "eu-xx-2"),
-        ("4090.12c50g.v2", "us-xx-1"),
-        ("a100.32c120g", "ap-xx-1"),
-        ("l40s.16c80g", "eu-xx-2"),
-    ];
-    let (product, cluster) = places[rng.usize(..places.len())];
+    let (product, cluster) = PLACES[rng.usize(..PLACES.len())];
     let (gpus, has_volume) = (1 << rng.u32(..4), rng.u32(..5) == 0);
     let spec = if matches!(kind, Kind::Leftover) { spec } else { spec.product(product, gpus).cluster(cluster) };
     let spec = spec.quirks(quirks).env("API_TOKEN", &format!("env-secret-{number}"));

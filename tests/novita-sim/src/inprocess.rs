@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use respot::core::probe::{Endpoint, Probe};
+use respot::measure::{Outcome, Prober, Sample, Target};
 use respot::novita::transport::{Request, Response, Transport, TransportError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{Answer, Call, Delivery};
+use crate::app::{AppKind, Knock, Said};
 use crate::lock;
 use crate::world::World;
 
@@ -21,6 +24,7 @@ pub struct InProcess {
     world: Arc<Mutex<World>>,
     synced: Arc<Mutex<Instant>>,
     latency: Duration,
+    sample_timeout: Duration,
 }
 
 impl InProcess {
@@ -31,6 +35,7 @@ impl InProcess {
             world: Arc::new(Mutex::new(world)),
             synced: Arc::new(Mutex::new(Instant::now())),
             latency: Duration::from_millis(20),
+            sample_timeout: Duration::from_secs(5),
         }
     }
 
@@ -38,6 +43,13 @@ impl InProcess {
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
+        self
+    }
+
+    /// With another limit for the samples that it takes as a [`Prober`]; 5 s if not set.
+    #[must_use]
+    pub fn sample_timeout(mut self, limit: Duration) -> Self {
+        self.sample_timeout = limit;
         self
     }
 
@@ -57,9 +69,11 @@ impl InProcess {
         sleep(self.latency / 2).await;
         let reply = {
             let mut world = self.world();
+            // Metrics live on another base than the rest, which a client may write down in the path.
+            let path = request.path.strip_prefix("/openapi").filter(|path| path.starts_with("/v1/metrics/"));
             let call = Call {
                 method: request.method,
-                path: request.path.to_owned(),
+                path: path.unwrap_or(request.path).to_owned(),
                 query: request.query.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
                 key: Some(world.rules().key.clone()),
                 body: request.body.clone().unwrap_or_default().into_bytes(),
@@ -85,4 +99,51 @@ impl Transport for InProcess {
         let whole = timeout(request.timeout, self.converse(request)).await;
         whole.unwrap_or(Err(TransportError::TimedOut(request.timeout)))
     }
+}
+
+/// Samples go to the applications behind the endpoints, by their address alone: whoever knows a wrong one asks the wrong
+/// machine, or nobody. What a sample takes is what the script says, to the microsecond; tokio's clock goes on by whole
+/// milliseconds. A probe that is a command asks the first application behind any of the endpoints, in its own way.
+impl Prober for InProcess {
+    async fn sample(&self, probe: &Probe, target: Target<'_>) -> Sample {
+        let asked = {
+            let mut world = self.world();
+            match probe {
+                Probe::Http { port, path: _ } => knock(&mut world, *port, target, AppKind::Http),
+                Probe::Tcp { port } => knock(&mut world, *port, target, AppKind::Tcp),
+                Probe::Command(_) => {
+                    let kind = |endpoint: &Endpoint| world.app_behind(&endpoint.address).map(|app| app.kind);
+                    let found = target.endpoints.iter().find_map(|it| Some((it.address.clone(), kind(it)?)));
+                    found.map(|(address, kind)| world.knock(&address, kind)).ok_or("no endpoint is reachable".into())
+                }
+            }
+        };
+        let bad = |why: &str| Outcome::Bad(why.into());
+        let (took, outcome) = match asked {
+            Err(why) => (Duration::ZERO, Outcome::Untaken(why)),
+            Ok(Knock { took_us, said }) => {
+                let took = Duration::from_micros(took_us);
+                match said {
+                    Said::Nothing => (Duration::MAX, Outcome::Good),
+                    Said::Fine => (took, Outcome::Good),
+                    Said::Failed if matches!(probe, Probe::Http { .. }) => (took, bad("status 500")),
+                    Said::Failed => (took, bad("failed")),
+                    Said::Refused => (took, bad("connection refused")),
+                    Said::Closed => (took, bad("connection closed")),
+                }
+            }
+        };
+        let limit = self.sample_timeout;
+        sleep(took.min(limit)).await;
+        if took > limit {
+            return Sample { took: limit, outcome: Outcome::Bad(format!("no answer within {limit:?}")) };
+        }
+        Sample { took, outcome }
+    }
+}
+
+fn knock(world: &mut World, port: u16, target: Target<'_>, kind: AppKind) -> Result<Knock, String> {
+    let endpoint = target.endpoints.iter().find(|endpoint| endpoint.port == port);
+    let endpoint = endpoint.ok_or_else(|| format!("no endpoint for port {port}"))?;
+    Ok(world.knock(&endpoint.address, kind))
 }

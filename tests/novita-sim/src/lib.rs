@@ -43,15 +43,43 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! A machine can run an [`App`], which answers as a script says: [`InProcess`] takes samples of it in virtual time, the
+//! [`Server`] lets it answer on a real port.
+//!
+//! ```
+//! use novita_sim::{App, Change, Condition, InProcess, Spec, World};
+//! use respot::core::probe::{Endpoint, Probe};
+//! use respot::measure::{Outcome, Prober as _, Target};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let mut world = World::new(7);
+//! let slow = Change::to_us(21_000).when(Condition::moved_at_least(50));
+//! let id = world.add(Spec::running("web-0").app(App::http(8080).base_us(20_000).spot(slow)));
+//! let address = world.endpoint(&id, 8080).expect("an application is there");
+//! let provider = InProcess::new(world);
+//!
+//! let endpoints = [Endpoint { port: 8080, kind: "http".into(), address }];
+//! let target = Target { id: &id, name: "web-0", endpoints: &endpoints };
+//! let sample = provider.sample(&Probe::parse("http:8080/health").expect("a probe"), target).await;
+//! assert_eq!((sample.took.as_micros(), sample.outcome), (21_000, Outcome::Good));
+//! # }
+//! ```
+//!
 //! The section numbers in comments are those of the fact sheet about the API.
 
 mod actions;
 mod api;
+mod app;
 mod control;
+mod doors;
 mod fault;
 mod fleet;
+mod history;
 mod inprocess;
 mod machine;
+mod market;
+mod metrics;
 mod reads;
 mod server;
 mod settings;
@@ -62,9 +90,12 @@ mod wire;
 mod world;
 
 pub use api::{Answer, Call, Delivery, Op, Reply};
+pub use app::{App, AppKind, Change, Condition, Fact, Knock, Pace, ParseAppError, Said, Than};
 pub use fault::{Fault, Match, ParseFaultError, What};
+pub use history::{Past, Run};
 pub use inprocess::InProcess;
 pub use machine::{Cluster, Fate, JobRow, Machine, Product, Spec, Volume};
+pub use metrics::Load;
 pub use server::{Options, Server};
 pub use settings::{AfterReclaim, CreateAnswer, ErrorShape, MigrateAnswer, NotFound, PageBase, Rules, Total, Wire};
 pub use wire::quirk;
@@ -72,7 +103,7 @@ pub use world::{DAWN_MS, Entry, Outcome, Picture, World};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A world behind a lock; a test that panicked while holding it does not take the others down.
-pub(crate) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is behind a lock; a test that panicked while holding it does not take the others down.
+pub(crate) fn lock<T>(behind: &Mutex<T>) -> MutexGuard<'_, T> {
+    behind.lock().unwrap_or_else(PoisonError::into_inner)
 }

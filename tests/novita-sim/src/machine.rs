@@ -1,6 +1,9 @@
 //! What the world is made of: instances (here called machines, so that they are not taken for the client's own type),
 //! jobs, products and clusters; and [`Spec`], which describes a machine for a test.
 
+use crate::app::{App, AppKind};
+use crate::metrics::Load;
+
 /// One instance, with everything the wire says about it. Times are Unix milliseconds, 0 where there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
@@ -62,6 +65,10 @@ pub struct Machine {
     pub fate: Fate,
     /// Whether its node's GPU was given away while it was stopped: start is refused, migrate is not.
     pub node_taken: bool,
+    /// What it costs per GPU and hour in 1/100000 USD, from its creation on; 0 if nobody knows.
+    pub price: u32,
+    /// What it is busy with.
+    pub load: Load,
     /// Which liberties its row takes on the wire; 0 is a row as the sheet prints it. See `wire.rs`.
     pub quirks: u32,
 }
@@ -113,6 +120,7 @@ pub struct Spec {
     pub(crate) stopped_ago_ms: Option<i64>,
     pub(crate) reclaim_in_ms: Option<i64>,
     pub(crate) failed_migration_ago_ms: Option<i64>,
+    pub(crate) apps: Vec<App>,
 }
 
 /// One day, how long a made-up machine has been there.
@@ -153,12 +161,15 @@ impl Spec {
                 last_stopped_at: 0,
                 fate: Fate::Seeded,
                 node_taken: false,
+                price: 0,
+                load: Load::default(),
                 quirks: 0,
             },
             started_ago_ms: DAY_MS,
             stopped_ago_ms: None,
             reclaim_in_ms: None,
             failed_migration_ago_ms: None,
+            apps: Vec::new(),
         }
     }
 
@@ -274,6 +285,32 @@ impl Spec {
         self
     }
 
+    /// What it is busy with.
+    #[must_use]
+    pub fn load(mut self, load: Load) -> Self {
+        self.machine.load = load;
+        self
+    }
+
+    /// Its image.
+    #[must_use]
+    pub fn image(mut self, url: &str) -> Self {
+        self.machine.image_url = url.to_owned();
+        self
+    }
+
+    /// An application in its image, on a port that it exposes: every machine of the same image runs it, what is created
+    /// later as well. Two applications on one port need two images.
+    #[must_use]
+    pub fn app(mut self, app: App) -> Self {
+        if !self.machine.ports.iter().any(|(port, _)| *port == app.port) {
+            let kind = if app.kind == AppKind::Http { "http" } else { "tcp" };
+            self.machine.ports.push((app.port, kind.into()));
+        }
+        self.apps.push(app);
+        self
+    }
+
     /// Which liberties its row takes on the wire, a set of bits; 0 for none.
     #[must_use]
     pub fn quirks(mut self, quirks: u32) -> Self {
@@ -369,6 +406,8 @@ pub struct Product {
     pub stock: u32,
     /// The clusters where nothing is left whatever the stock says, by id.
     pub sold_out_in: Vec<String>,
+    /// Whether none is left for spot, while other billing modes may have it.
+    pub spot_sold_out: bool,
     /// Whether the product list claims plenty, whatever is left: creates and migrations are refused all the same.
     pub hint_lies: bool,
 }
@@ -378,6 +417,18 @@ impl Product {
     #[must_use]
     pub fn is_in(&self, cluster: &str) -> bool {
         self.clusters.is_empty() || self.clusters.iter().any(|id| id == cluster)
+    }
+
+    /// What one GPU costs per hour in a billing mode, in 1/100000 USD.
+    #[must_use]
+    pub fn price_as(&self, billing_mode: &str) -> u32 {
+        if billing_mode == "spot" { self.spot_price.unwrap_or(self.price) } else { self.price }
+    }
+
+    /// GPUs left in a cluster for a billing mode.
+    #[must_use]
+    pub fn left_for(&self, billing_mode: &str, cluster: &str) -> u32 {
+        if self.spot_sold_out && billing_mode == "spot" { 0 } else { self.left_in(cluster) }
     }
 
     /// GPUs left in a cluster.
@@ -411,6 +462,7 @@ pub(crate) fn default_products() -> Vec<Product> {
         spot_price,
         stock: u32::MAX,
         sold_out_in: Vec::new(),
+        spot_sold_out: false,
         hint_lies: false,
     };
     vec![

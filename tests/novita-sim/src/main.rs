@@ -15,6 +15,9 @@ struct Arguments {
     /// How many instances there are
     #[arg(long, default_value_t = 40, value_name = "N")]
     fleet: usize,
+    /// How many on-demand instances there are besides, each with an application that answers on a local port
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    on_demand: usize,
     /// What the fleet and all chances are drawn from
     #[arg(long, default_value_t = 7, value_name = "N")]
     seed: u64,
@@ -40,9 +43,11 @@ struct Arguments {
 
 #[expect(clippy::disallowed_macros, reason = "a program says where it listens")]
 fn main() -> std::io::Result<()> {
-    let Arguments { listen, fleet, seed, key, latency_ms, speed, fail_migrations, clock_skew_ms, fault } =
+    let Arguments { listen, fleet, on_demand, seed, key, latency_ms, speed, fail_migrations, clock_skew_ms, fault } =
         Arguments::parse();
-    let mut world = World::fleet(seed, fleet).starting_at(system_now_ms());
+    let mut world = World::fleet(seed, fleet);
+    world.add_on_demand_fleet(seed, on_demand);
+    let mut world = world.starting_at(system_now_ms());
     world.rules_mut().key = key;
     world.rules_mut().fail_migrations = fail_migrations;
     world.rules_mut().wire.clock_skew_ms = clock_skew_ms;

@@ -1,8 +1,9 @@
 //! The calls that change nothing.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::{Answer, Call, Trick};
+use crate::app::endpoints;
 use crate::machine::{JobRow, Machine, Product};
 use crate::settings::{PageBase, Total, Wire};
 use crate::wire::{self, Refusal};
@@ -120,8 +121,9 @@ impl World {
 
     fn made_up_page(&mut self, page: &Page) -> Answer {
         let machine = crate::machine::Spec::running("made-up").machine;
-        let rows: Vec<_> =
-            (0..page.size).map(|_| Cow::Owned(wire::row(&Machine { id: self.new_id(), ..machine.clone() }))).collect();
+        let rows: Vec<_> = (0..page.size)
+            .map(|_| Cow::Owned(wire::row(&Machine { id: self.new_id(), ..machine.clone() }, &[])))
+            .collect();
         let total = page.offset.saturating_add(2 * page.size);
         listing("instances", rows.into_iter(), as_total(total), false, &self.rules.wire, Trick::None)
     }
@@ -162,12 +164,13 @@ impl World {
 
     pub(crate) fn get_instance(&self, call: &Call) -> Result<Answer, Refusal> {
         let id = call.query("instanceId").ok_or_else(|| Refusal::invalid("instanceId is required"))?;
-        let machine = self.get(id).ok_or_else(Refusal::not_found)?;
+        let slot = self.slot(id).and_then(|slot| self.slots.get(slot)?.as_ref()).ok_or_else(Refusal::not_found)?;
         let keeps_failed = self.rules.wire.get_keeps_failed_jobs;
         let stale = |job: &&JobRow| keeps_failed && job.state == "fail" && job.kind == "instanceMigrate";
         let jobs = self.jobs_of(id).filter(|job| job.is_unfinished() || stale(job));
         let jobs: Vec<_> = jobs.map(|job| (job.id.as_str(), job.kind.as_str())).collect();
-        Ok(Answer::json(wire::instance(machine, &jobs, &self.rules.wire)))
+        let endpoints = endpoints(&self.apps, slot, self.rules.wire.endpoint_urls);
+        Ok(Answer::json(wire::instance(&slot.machine, &endpoints, &jobs, &self.rules.wire)))
     }
 
     pub(crate) fn list_products(&self, call: &Call) -> Result<Answer, Refusal> {
@@ -187,7 +190,7 @@ impl World {
             .filter(|product| cluster.is_none_or(|cluster| product.is_in(cluster)))
             .map(|product| {
                 let is_sold = billing != "spot" || product.spot_price.is_some();
-                let left = if is_sold { self.claimed(product, cluster) / gpus.max(1) } else { 0 };
+                let left = if is_sold { self.claimed(product, cluster, billing) / gpus.max(1) } else { 0 };
                 wire::product(product, &self.clusters, left, loose)
             })
             .collect();
@@ -195,12 +198,12 @@ impl World {
     }
 
     /// How many GPUs the product list counts for a question about one cluster, or about all.
-    fn claimed(&self, product: &Product, cluster: Option<&str>) -> u32 {
+    fn claimed(&self, product: &Product, cluster: Option<&str>, billing: &str) -> u32 {
         let clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
         match cluster {
             _ if product.hint_lies => u32::MAX,
-            Some(cluster) => product.left_in(cluster),
-            None => clusters.map(|cluster| product.left_in(cluster)).max().unwrap_or(0),
+            Some(cluster) => product.left_for(billing, cluster),
+            None => clusters.map(|cluster| product.left_for(billing, cluster)).max().unwrap_or(0),
         }
     }
 
@@ -217,22 +220,5 @@ impl World {
             })
             .collect();
         Answer::json(json!({"data": clusters}).to_string())
-    }
-
-    pub(crate) fn metrics(&self, call: &Call) -> Result<Answer, Refusal> {
-        let id = call.query("instanceId").ok_or_else(|| Refusal::invalid("instanceId is required"))?;
-        let machine = self.get(id).ok_or_else(Refusal::not_found)?;
-        let series = |load: f64| -> Vec<Value> {
-            if machine.status != "running" {
-                return Vec::new();
-            }
-            vec![json!({"timestamp": (self.now_ms() / 1000 - 60).to_string(), "value": load})]
-        };
-        let gpu = json!({"avg": series(40.0), "gpuIds": [{"gpuId": "3", "items": series(40.0)}]});
-        let body = json!({
-            "cpuUtilization": series(12.5 * f64::from(machine.cpu_num)), "memUtilization": series(30.0),
-            "rootDiskUtilization": series(20.0), "gpuUtilization": gpu, "gpuMemUtilization": gpu,
-        });
-        Ok(Answer::json(body.to_string()))
     }
 }

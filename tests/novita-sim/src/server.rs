@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::{Answer, Call, Delivery, Reply};
 use crate::control::steer;
+use crate::doors::Doors;
 use crate::lock;
 use crate::world::World;
 
@@ -48,7 +49,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    world: Arc<Mutex<World>>,
+    host: Arc<Host>,
     stop: Option<oneshot::Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,18 +66,21 @@ impl Server {
         let world = Arc::new(Mutex::new(world));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let host = Arc::new(Host { world: Arc::clone(&world), latency: options.latency });
+        let doors = Mutex::new(Doors::new(&world, runtime.handle().clone()));
+        let host = Arc::new(Host { world, doors, latency: options.latency });
+        host.with(|_| {});
+        let server = Arc::clone(&host);
         let thread = std::thread::Builder::new().name("novita-sim".into()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
                     // The sender never sends: this resolves when the server is dropped.
                     _ = stopped => {}
-                    () = keep_time(Arc::clone(&host.world), options.speed) => {}
-                    () = accept(listener, host) => {}
+                    () = keep_time(&server, options.speed) => {}
+                    () = accept(listener, Arc::clone(&server)) => {}
                 }
             });
         })?;
-        Ok(Self { address, world, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, host, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The base address for the client: what comes in front of `/v1/`.
@@ -91,15 +95,16 @@ impl Server {
         self.address
     }
 
-    /// The world. While it is locked, calls wait. Its time is at most some 10 ms behind.
+    /// The world. While it is locked, calls wait. Its time is at most some 10 ms behind; so are the ports of
+    /// applications, unless the world is changed by [`Server::with`].
     #[must_use]
     pub fn world(&self) -> Arc<Mutex<World>> {
-        Arc::clone(&self.world)
+        Arc::clone(&self.host.world)
     }
 
     /// Looks at the world, or changes it.
     pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
-        look(&mut lock(&self.world))
+        self.host.with(look)
     }
 
     /// Lets time pass in the world.
@@ -129,19 +134,33 @@ impl Drop for Server {
     }
 }
 
+#[derive(Debug)]
 struct Host {
     world: Arc<Mutex<World>>,
+    doors: Mutex<Doors>,
     latency: Duration,
 }
 
+impl Host {
+    /// Looks at the world, or changes it; the doors of its machines are as they should be before and after.
+    fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = lock(&self.world);
+        let mut doors = lock(&self.doors);
+        doors.tend(&mut world);
+        let seen = look(&mut world);
+        doors.tend(&mut world);
+        seen
+    }
+}
+
 /// Hands the passing time to the world in small pieces.
-async fn keep_time(world: Arc<Mutex<World>>, speed: u32) {
+async fn keep_time(host: &Host, speed: u32) {
     let mut synced = Instant::now();
     loop {
         sleep(Duration::from_millis(5)).await;
         let passed = u64::try_from(synced.elapsed().as_millis()).unwrap_or(u64::MAX);
         synced += Duration::from_millis(passed);
-        lock(&world).advance(passed.saturating_mul(u64::from(speed)));
+        host.with(|world| world.advance(passed.saturating_mul(u64::from(speed))));
     }
 }
 
@@ -196,7 +215,7 @@ async fn answer(request: Request<Incoming>, host: Arc<Host>) -> Result<Response<
     let query: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let path = head.uri.path();
     if let Some(control) = path.strip_prefix("/sim/") {
-        let answer = steer(&mut lock(&host.world), control, &query, &body);
+        let answer = host.with(|world| steer(world, control, &query, &body));
         return respond(answer, Payload::whole);
     }
     let method = match head.method {
@@ -213,7 +232,7 @@ async fn answer(request: Request<Incoming>, host: Arc<Host>) -> Result<Response<
     let key = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = key.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let call = Call { method, path: behind_base.to_owned(), query, key, body: body.to_vec() };
-    let Reply { after_ms, delivery } = lock(&host.world).serve(&call);
+    let Reply { after_ms, delivery } = host.with(|world| world.serve(&call));
     let delay = host.latency + Duration::from_millis(after_ms);
     if !delay.is_zero() {
         sleep(delay).await;

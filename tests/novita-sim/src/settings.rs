@@ -27,6 +27,10 @@ pub struct Rules {
     pub stuck_creates: f64,
     /// The share of the other creations that end `exited` and never run.
     pub exit_after_create: f64,
+    /// The billing mode of what is created for `spot`: another than was asked for. It costs what that one costs.
+    pub spot_creates_become: Option<&'static str>,
+    /// So many of the next creations for `spot` get that other billing mode; `None` for all.
+    pub spot_creates_lied_about: Option<u32>,
     /// How long each step of start, stop, restart and delete takes.
     pub action_step_ms: i64,
     /// The statuses in which delete is refused, for a while or for good.
@@ -67,6 +71,8 @@ impl Default for Rules {
             create_step_ms: 10_000,
             stuck_creates: 0.0,
             exit_after_create: 0.0,
+            spot_creates_become: None,
+            spot_creates_lied_about: None,
             action_step_ms: 3_000,
             refuse_delete_while: Vec::new(),
             notice_ms: 3_600_000,
@@ -120,10 +126,14 @@ pub struct Wire {
     pub get_wrapped: bool,
     /// Whether GET leaves out productName, spotStatus and spotReclaimTime, as its page does.
     pub get_omits: bool,
+    /// Whether GET leaves out instancePrice, which no page names.
+    pub get_omits_price: bool,
     /// Whether products write numbers as strings and the other way round, and leave out what was added later.
     pub loose_products: bool,
     /// The id key of jobs: `Id`, `id` or `jobId`.
     pub job_id_key: &'static str,
+    /// Whether the endpoints of applications begin with `http://`.
+    pub endpoint_urls: bool,
     /// How far the `Date` of its answers is ahead of the real time; in the server alone.
     pub clock_skew_ms: i64,
 }
@@ -143,8 +153,10 @@ impl Default for Wire {
             get_keeps_failed_jobs: false,
             get_wrapped: false,
             get_omits: true,
+            get_omits_price: false,
             loose_products: false,
             job_id_key: "Id",
+            endpoint_urls: false,
             clock_skew_ms: 0,
         }
     }

@@ -1,6 +1,10 @@
 //! Tests of the rules and of the wire, each through one `check` over a table.
 
+mod apps;
+mod billing;
 mod creates;
+mod doors;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -94,6 +94,7 @@ impl World {
                 *row = None;
             }
         }
+        self.touched(slot);
     }
 
     /// A new command for the instance: what was under way by an older one does not happen any more.

@@ -107,10 +107,10 @@ impl Object {
 }
 
 /// A row of the instance list (fact sheet, section 2.1).
-pub(crate) fn row(machine: &Machine) -> String {
+pub(crate) fn row(machine: &Machine, endpoints: &[(u16, String)]) -> String {
     let mut row = Object::new(machine.quirks);
     row.text("id", &machine.id);
-    shared(&mut row, machine);
+    shared(&mut row, machine, endpoints);
     match &machine.product_name {
         Some(name) => row.text("productName", name),
         None if row.has(quirk::NULL) => row.raw("productName", "null"),
@@ -125,8 +125,8 @@ fn spot(row: &mut Object, machine: &Machine) {
     row.time("spotReclaimTime", machine.spot_reclaim_at);
 }
 
-/// What list and GET have in common.
-fn shared(row: &mut Object, machine: &Machine) {
+/// What list and GET have in common. `endpoints` are those of ports that can be reached.
+fn shared(row: &mut Object, machine: &Machine, endpoints: &[(u16, String)]) {
     let sized_int = row.has(quirk::INT_COUNTS);
     row.text("name", &machine.name);
     row.text("clusterId", &machine.cluster_id);
@@ -140,7 +140,9 @@ fn shared(row: &mut Object, machine: &Machine) {
     row.count("memory", machine.memory);
     row.count("gpuNum", machine.gpu_num);
     row.list("portMappings", &machine.ports, |(port, kind)| {
-        json!({"port": port, "endpoint": format!("host.example:{}", 30_000 + u32::from(*port) % 2_000), "type": kind})
+        let known = endpoints.iter().find(|(known, _)| known == port).map(|(_, endpoint)| endpoint.clone());
+        let endpoint = known.unwrap_or_else(|| format!("host.example:{}", 30_000 + u32::from(*port) % 2_000));
+        json!({"port": port, "endpoint": endpoint, "type": kind})
     });
     row.text("productId", &machine.product_id);
     row.raw("rootfsSize", machine.rootfs_size);
@@ -175,10 +177,10 @@ fn shared(row: &mut Object, machine: &Machine) {
 }
 
 /// The answer of GET (fact sheet, section 2.2). `jobs` are id and type of those it shows.
-pub(crate) fn instance(machine: &Machine, jobs: &[(&str, &str)], wire: &Wire) -> String {
+pub(crate) fn instance(machine: &Machine, endpoints: &[(u16, String)], jobs: &[(&str, &str)], wire: &Wire) -> String {
     let mut row = Object::new(machine.quirks);
     row.text(if wire.get_wrapped { "Id" } else { "id" }, &machine.id);
-    shared(&mut row, machine);
+    shared(&mut row, machine, endpoints);
     if !wire.get_omits {
         row.text("productName", machine.product_name.as_deref().unwrap_or_default());
         spot(&mut row, machine);
@@ -200,7 +202,9 @@ pub(crate) fn instance(machine: &Machine, jobs: &[(&str, &str)], wire: &Wire) ->
     );
     row.raw("freeStorageSize", 60);
     row.raw("keepDataDay", 7);
-    row.text("instancePrice", "33500");
+    if machine.price > 0 && !wire.get_omits_price {
+        row.raw("instancePrice", format_args!("\"{}\"", machine.price));
+    }
     row.text("version", if machine.product_id.ends_with(".v2") { "v2" } else { "v1" });
     row.raw("autoMigrateOpen", "false");
     row.raw("autoMigrateSystemDisk", "false");

@@ -3,9 +3,12 @@
 //! Rows are kept serialised until they change, so that a page is a copy of text even in a fleet of 100 000.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use crate::api::{Call, Op};
+use crate::app::{Apps, Counts, endpoints};
 use crate::fault::{Fault, Script};
+use crate::history::Past;
 use crate::machine::{Cluster, JobRow, Machine, Product, Spec, default_clusters, default_products};
 use crate::settings::Rules;
 use crate::time::Event;
@@ -41,6 +44,13 @@ pub struct World {
     calls: HashMap<Op, u64>,
     pub(crate) minute: (i64, u32),
     pub(crate) script: Script,
+    pub(crate) history: Vec<Past>,
+    /// Applications, by the image that they are in.
+    pub(crate) apps: Apps,
+    /// What [`World::knock`] found out about the running machines, until something changes.
+    pub(crate) share: Option<(u32, u32)>,
+    /// The slots that changed since the server looked, if there is one.
+    pub(crate) stirred: Option<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +63,12 @@ pub(crate) struct Slot {
     /// Its jobs, all of them.
     pub(crate) jobs: Vec<usize>,
     pub(crate) row: Option<Box<str>>,
+    /// What history knows about it: the place of the newest entry.
+    pub(crate) told: Option<usize>,
+    /// How often its ports were asked.
+    pub(crate) counts: Vec<(u16, Counts)>,
+    /// Where its ports can really be reached.
+    pub(crate) sockets: Vec<(u16, SocketAddr)>,
 }
 
 /// A write that reached the world.
@@ -114,6 +130,10 @@ impl World {
             calls: HashMap::new(),
             minute: (0, 0),
             script: Script::new(seed),
+            history: Vec::new(),
+            apps: Apps::new(),
+            share: None,
+            stirred: None,
         }
     }
 
@@ -144,6 +164,9 @@ impl World {
         }
         for entry in &mut self.log {
             shift(&mut entry.at_ms);
+        }
+        for past in &mut self.history {
+            shift(&mut past.at_ms);
         }
         let timeline = std::mem::take(&mut self.timeline);
         self.timeline = timeline.into_iter().map(|((at, n), event)| ((at + by, n), event)).collect();
@@ -206,9 +229,14 @@ impl World {
     /// Puts an instance into the world, visible at once. Answers its id.
     ///
     /// # Panics
-    /// When the id is taken.
+    /// When the id is taken, or when another application is known to be in its image on the same port.
     pub fn add(&mut self, spec: Spec) -> String {
-        let Spec { mut machine, started_ago_ms, stopped_ago_ms, reclaim_in_ms, failed_migration_ago_ms } = spec;
+        let Spec { mut machine, started_ago_ms, stopped_ago_ms, reclaim_in_ms, failed_migration_ago_ms, apps } = spec;
+        for app in apps {
+            let is_new = self.apps_of(&machine.image_url).all(|known| known.port != app.port || *known == app);
+            assert!(is_new, "the image {} has another application on port {}", machine.image_url, app.port);
+            self.set_app(&machine.image_url, app);
+        }
         if machine.id.is_empty() {
             machine.id = self.new_id();
         }
@@ -219,6 +247,9 @@ impl World {
             if machine.cpu_num == 0 {
                 machine.cpu_num = product.cpu_per_gpu * machine.gpu_num;
                 machine.memory = product.memory_per_gpu * machine.gpu_num;
+            }
+            if machine.price == 0 {
+                machine.price = product.price_as(&machine.billing_mode);
             }
         }
         machine.last_started_at = self.now - started_ago_ms;
@@ -306,36 +337,6 @@ impl World {
     #[must_use]
     pub fn jobs(&self) -> &[JobRow] {
         &self.jobs
-    }
-
-    /// The products that are sold.
-    #[must_use]
-    pub fn products(&self) -> &[Product] {
-        &self.products
-    }
-
-    /// A product, to change, for example its stock. `None` if it is not sold.
-    pub fn product_mut(&mut self, id: &str) -> Option<&mut Product> {
-        self.products.iter_mut().find(|product| product.id == id)
-    }
-
-    /// The provider does not sell it any more, and no listing of products shows it. Instances that have it keep it.
-    /// Answers it, so that it can be sold again; `None` if it is not known.
-    pub fn withdraw_product(&mut self, id: &str) -> Option<Product> {
-        let place = self.products.iter().position(|product| product.id == id)?;
-        Some(self.products.remove(place))
-    }
-
-    /// Sells one product more.
-    pub fn add_product(&mut self, product: Product) {
-        self.products.push(product);
-    }
-
-    /// Sets the stock of every product.
-    pub fn set_stock(&mut self, gpus: u32) {
-        for product in &mut self.products {
-            product.stock = gpus;
-        }
     }
 
     /// Changes an instance behind everybody's back. `false` if there is none.
@@ -476,6 +477,8 @@ impl World {
         if let Some(gone) = self.slots.get_mut(slot).and_then(Option::take) {
             self.by_id.remove(&gone.machine.id);
             self.shown.retain(|shown| *shown != slot);
+            self.touched(slot);
+            self.tell_gone(&gone.machine.id, &gone.machine.billing_mode);
             self.gone.push(gone.machine);
         }
     }
@@ -516,7 +519,13 @@ impl World {
     /// The row of an instance in listings.
     pub(crate) fn row(&mut self, slot: usize) -> &str {
         match self.slots.get_mut(slot) {
-            Some(Some(Slot { machine, row, .. })) => row.get_or_insert_with(|| wire::row(machine).into_boxed_str()),
+            Some(Some(slot)) => {
+                if slot.row.is_none() {
+                    let endpoints = endpoints(&self.apps, slot, self.rules.wire.endpoint_urls);
+                    slot.row = Some(wire::row(&slot.machine, &endpoints).into_boxed_str());
+                }
+                slot.row.as_deref().unwrap_or_default()
+            }
             _ => "",
         }
     }
@@ -556,7 +565,27 @@ impl World {
         let slot = self.slots.len();
         let taken = self.by_id.insert(machine.id.clone(), slot);
         assert!(taken.is_none(), "two instances with the id {}", machine.id);
-        self.slots.push(Some(Slot { machine, epoch: 0, reclaim_epoch: 0, jobs: Vec::new(), row: None }));
+        let (jobs, counts, sockets) = (Vec::new(), Vec::new(), Vec::new());
+        self.slots.push(Some(Slot {
+            machine,
+            epoch: 0,
+            reclaim_epoch: 0,
+            jobs,
+            row: None,
+            told: None,
+            counts,
+            sockets,
+        }));
+        self.touched(slot);
         slot
+    }
+
+    /// Something about this machine is different, or it is gone.
+    pub(crate) fn touched(&mut self, slot: usize) {
+        self.share = None;
+        self.tell(slot);
+        if let Some(stirred) = self.stirred.as_mut().filter(|_| !self.apps.is_empty()) {
+            stirred.push(slot);
+        }
     }
 }

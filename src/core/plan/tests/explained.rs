@@ -127,8 +127,9 @@ fn the_rules_have_their_order() {
         explain(&snapshot, &ledger, &policy, &plan, row, now()).into_iter().map(|it| it.rule).collect();
     assert_eq!(
         order.join(" "),
-        "selected not_excluded in_scope one_of_its_marker no_recreation stopped no_unfinished_job call_settled \
-         reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates cooled_down within_limits"
+        "selected not_excluded in_scope one_of_its_marker not_in_rollout no_recreation stopped no_unfinished_job \
+         call_settled reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates cooled_down \
+         within_limits"
     );
 }
 

@@ -54,7 +54,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         // A replacement comes after what it replaces.
         let old = anybody(rng);
         if old < name && rng.u8(..3) > 0 {
-            instance.name = replacement_name(&id(old), "name", Some(&JobId::new("job-a"))).into();
+            instance.name = replacement_name(&id(old), "name", "job-a").into();
         }
         instance.created_at = Seconds::new(ago(rng.i64(0..200)).as_secs());
         instance.started_at = Seconds::new(ago(rng.i64(0..200)).as_secs()).filter(|_| rng.bool());
@@ -82,7 +82,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         }
         let recreation = recreation(step(rng.usize(..STEPS), pair[1]), rng.i64(0..300));
         if let Some(replacement) = instances.iter_mut().find(|it| Some(&it.id) == recreation.step.replacement()) {
-            replacement.name = replacement_name(&id(pair[0]), "name", recreation.cause.job()).into();
+            replacement.name = replacement_name(&id(pair[0]), "name", recreation.cause.decided_by()).into();
         }
         recreations.push((id(pair[0]), Recreation { failures: rng.u32(..5), ..recreation }));
     }
@@ -294,6 +294,7 @@ impl Provider {
                 then
             }
             (Next::Abandon(_), None) => panic!("there is nothing to give up at {recreation:?}"),
+            (Next::CallOff | Next::LeaveBoth(_), _) => panic!("only rollouts want {next:?}"),
             (Next::Watch | Next::Rest(_) | Next::Nothing, _) => return,
         };
         self.ledger.recreations.insert(old.clone(), Recreation { pass: "p".into(), ..then });
@@ -336,7 +337,7 @@ fn no_step_is_stuck() {
                     for minutes in [0, 5, 90] {
                         for failures in [0, 3] {
                             for order in [RecreateOrder::CreateFirst, RecreateOrder::DeleteFirst] {
-                                let marker = replacement_name(&id("a"), "name", Some(&JobId::new("job-a")));
+                                let marker = replacement_name(&id("a"), "name", "job-a");
                                 let named = |text: &str, status: &str| Instance {
                                     name: marker.as_str().into(),
                                     status: Status::from_word(status),

@@ -38,7 +38,7 @@ pub(super) fn created() -> Step {
 }
 
 pub(super) fn replacement(text: &str, status: &str) -> Instance {
-    let name = replacement_name(&id("a"), "name-a", Some(&JobId::new("job-a")));
+    let name = replacement_name(&id("a"), "name-a", "job-a");
     Instance { name: name.into(), status: Status::from_word(status), ..exited(text) }
 }
 

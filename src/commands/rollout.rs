@@ -1,0 +1,263 @@
+//! `rollout`: one step of a rollout under the lease; what a person says to it; and the loop of `--wait`.
+
+mod begin;
+mod show;
+mod step;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::show::show;
+use super::pass::frame::{Frame, Stage, under_lease};
+use super::pass::{NoPass, Ran, Rules, stopped};
+use super::{Exit, Failure};
+use crate::cli::RolloutVerb;
+use crate::clock::Clock;
+use crate::core::model::Timestamp;
+use crate::core::rollout::{Course, End, Fleet, State, label};
+use crate::core::savings::Terms;
+use crate::core::summary::{Attempt, Outcome, ROLLOUT_STEP};
+use crate::measure::Prober;
+use crate::notify::Notify;
+use crate::novita::CloudWrite;
+use crate::report::Reporter;
+use crate::settings::SettingsError;
+use crate::stop::Stop;
+use crate::store::records::{self, Mode};
+use crate::store::{StoreRead, StoreWrite};
+
+pub use self::begin::{Begun, Prospect, prospect};
+
+/// Between two steps of `--wait`, when nothing says how long it takes until there is one.
+const BETWEEN_STEPS: Duration = Duration::from_secs(5);
+
+/// So long the word of a person waits for another pass to end.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(40);
+
+/// Who and what a rollout works with.
+pub struct Drive<'a, C, S, N, P> {
+    /// The provider.
+    pub cloud: &'a C,
+    /// The memory.
+    pub store: &'a S,
+    /// Who is told.
+    pub notify: &'a N,
+    /// Who measures.
+    pub prober: &'a P,
+    /// The clock of decisions and records.
+    pub clock: Clock,
+    /// The word that ends it.
+    pub stop: &'a Stop,
+    /// Who hears of it.
+    pub reporter: &'a dyn Reporter,
+    /// The rules of a pass: how much at once, how long.
+    pub rules: Rules<'a>,
+    /// What may be moved.
+    pub terms: &'a Terms,
+    /// How.
+    pub course: &'a Course,
+}
+
+/// What one call did.
+#[derive(Debug, Default)]
+pub struct Stepped {
+    /// The rollout after it; `None` if there is none.
+    pub fleet: Option<Fleet>,
+    /// What it did to instances.
+    pub attempts: Vec<Attempt>,
+    /// What there is to say about it, in one sentence.
+    pub message: String,
+    /// When the next step is due, if time decides that.
+    pub due: Option<Timestamp>,
+    /// Whether it did something, or found nothing to do.
+    pub worked: bool,
+    /// Whether the rollout was over before it.
+    pub was_over: bool,
+}
+
+impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+    /// Takes the next step of the rollout that is open. What lies in its past is over: nothing is done about it.
+    ///
+    /// # Errors
+    /// Exit codes 2, 3, 4, 5 and 6.
+    pub async fn step(&self) -> Result<Stepped, Failure> {
+        let Some(fleet) = records::rollout(self.store).await? else {
+            return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
+        };
+        if let Some(message) = resting(&fleet, self.clock.now()) {
+            return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
+        }
+        self.checked(&fleet)?;
+        self.stepped(None).await
+    }
+
+    /// Carries out what a person says.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub async fn tell(&self, verb: RolloutVerb) -> Result<Stepped, Failure> {
+        let until = Instant::now() + PATIENCE_WITH_OTHERS;
+        loop {
+            let stepped = self.stepped(Some(verb)).await?;
+            if stepped.fleet.is_some() || stepped.worked {
+                return Ok(stepped);
+            }
+            // Somebody else is at work, and a word that was not heard must not look like one that was.
+            if Instant::now() >= until || self.stop.sleep(Duration::from_secs(2)).await.is_err() {
+                return Err(Failure {
+                    exit: Exit::ActionsFailed,
+                    kind: "busy",
+                    message: format!("nothing was changed: {}", stepped.message),
+                    hint: Some("say it again when that pass is over; respot status shows it".into()),
+                });
+            }
+        }
+    }
+
+    /// Goes on until it is over, or a person holds it.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step). What may mend by itself is tried again.
+    pub async fn wait(&self, mut told: impl FnMut(&Stepped)) -> Result<Stepped, Failure> {
+        let mut attempts = Vec::new();
+        let mut failures = 0;
+        loop {
+            match self.step().await {
+                Ok(mut stepped) => {
+                    failures = 0;
+                    attempts.append(&mut stepped.attempts);
+                    told(&stepped);
+                    let over = stepped
+                        .fleet
+                        .as_ref()
+                        .is_none_or(|it| it.rollout.state.end().is_some() || it.rollout.paused_at.is_some());
+                    if over {
+                        return Ok(Stepped { attempts, ..stepped });
+                    }
+                    let now = self.clock.now();
+                    let left = stepped.due.map_or(BETWEEN_STEPS, |due| due.since(now).max(Duration::from_millis(200)));
+                    if let Err(cause) = self.stop.sleep(left.min(Duration::from_secs(60))).await {
+                        return Err(stopped(cause));
+                    }
+                }
+                Err(failure) => {
+                    failures += 1;
+                    let may_mend = matches!(failure.exit, Exit::Provider | Exit::Unsafe | Exit::Store);
+                    if !may_mend || failures > 10 || self.stop.sleep(Duration::from_secs(30)).await.is_err() {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is compared with an earlier measurement must be measured in the same way.
+    fn checked(&self, fleet: &Fleet) -> Result<(), Failure> {
+        let used = &fleet.rollout.probe;
+        let given = self.terms.probe.as_ref().map(label);
+        if given.as_ref() == Some(used) {
+            return Ok(());
+        }
+        let given = given.unwrap_or_else(|| "none".into());
+        Err(SettingsError {
+            message: format!("the rollout was begun with the probe {used}, and the one given now is {given}"),
+            hint: Some("set RESPOT_PROBE to the one it was begun with, or end it with respot rollout abort".into()),
+        }
+        .into())
+    }
+
+    async fn stepped(&self, verb: Option<RolloutVerb>) -> Result<Stepped, Failure> {
+        let mut stepped = Stepped::default();
+        let ran = self
+            .under_lease(async |pass, open, deadline| {
+                stepped = self.one_step(verb, pass, open, deadline).await?;
+                Ok(())
+            })
+            .await?;
+        match ran {
+            Ran::Ended(ended) => {
+                stepped.attempts = ended.attempts;
+                stepped.worked = true;
+                match self.stop.cause() {
+                    Some(cause) => Err(stopped(cause)),
+                    None => Ok(stepped),
+                }
+            }
+            Ran::Skipped(why) => {
+                let message = why.document().message;
+                Ok(Stepped { message, fleet: self.seen_beside(verb, &why).await?, ..Stepped::default() })
+            }
+        }
+    }
+
+    /// Whoever only wants the next step sees where the rollout is, also while another pass is at work.
+    async fn seen_beside(&self, verb: Option<RolloutVerb>, why: &NoPass) -> Result<Option<Fleet>, Failure> {
+        match (verb, why) {
+            (None, NoPass::AnotherRuns { .. }) => Ok(records::rollout(self.store).await?),
+            _ => Ok(None),
+        }
+    }
+
+    async fn under_lease(
+        &self,
+        work: impl AsyncFnOnce(
+            &crate::apply::Pass<'_, C, S>,
+            &mut super::pass::record::Open,
+            Instant,
+        ) -> Result<(), Failure>,
+    ) -> Result<Ran, Failure> {
+        let Self { cloud, store, notify, clock, stop, reporter, rules, .. } = self;
+        let stage = Stage { cloud: *cloud, store: *store, notify: *notify, clock: *clock, stop, reporter: *reporter };
+        let frame = Frame { id_prefix: ROLLOUT_STEP, mode: Mode::Real, deadline: rules.deadline };
+        under_lease(stage, frame, work).await
+    }
+}
+
+/// Why nothing is to be done now, if so; told without a lease.
+fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
+    let rollout = &fleet.rollout;
+    if rollout.paused_at.is_some() {
+        return Some("the rollout is paused: respot rollout resume goes on".into());
+    }
+    let end = rollout.state.end()?;
+    let ago = crate::core::verdict::in_words(now.since(rollout.state.since()));
+    let new = "respot rollout --new begins another";
+    Some(format!("the last rollout is over since {ago}: {}; {new}", end.as_str().replace('_', " ")))
+}
+
+/// The last rollout, with nothing done about it.
+///
+/// # Errors
+/// Exit code 4.
+pub async fn status<S: StoreRead>(store: &S) -> Result<Stepped, Failure> {
+    let fleet = records::rollout(store).await?;
+    let message = if fleet.is_some() { String::new() } else { "there was no rollout yet".into() };
+    Ok(Stepped { fleet, message, ..Stepped::default() })
+}
+
+/// How a call ends. What went wrong before it, or beside it, is no failure of this one.
+#[must_use]
+pub fn exit(stepped: &Stepped, waited: bool) -> Exit {
+    let Some(fleet) = &stepped.fleet else { return Exit::Done };
+    let is_news = stepped.worked && !stepped.was_over;
+    let went_wrong = match (fleet.rollout.state.end(), &fleet.rollout.state) {
+        (Some(End::Completed | End::Aborted), _) => false,
+        (Some(End::Failed | End::RolledBack), _) => is_news || waited,
+        (None, State::RollingBack { end: End::RolledBack, .. }) => is_news,
+        (None, _) => false,
+    };
+    let failed = stepped.attempts.iter().any(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown));
+    if went_wrong || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
+}
+
+/// Nobody said that it may begin.
+#[must_use]
+pub fn no_consent() -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        kind: "consent",
+        message: "nothing was begun: a rollout makes and deletes instances, and nobody consented to that".into(),
+        hint: Some("look at respot analyze, then say --yes, or type yes where it is asked on a terminal".into()),
+    }
+}

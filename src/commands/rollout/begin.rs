@@ -1,0 +1,172 @@
+//! How a rollout begins: candidates are found, measured and frozen.
+
+use super::step::{close_ups, loads};
+use super::{Drive, Stepped};
+use crate::apply::{Pass, new_event_id};
+use crate::commands::{Exit, Failure, savings};
+use crate::core::gate::LEAST_SAMPLES;
+use crate::core::model::InstanceId;
+use crate::core::outbox::Happened;
+use crate::core::rollout::{Candidate, Costs, Fleet};
+use crate::core::savings::{Analysis, Opportunity};
+use crate::measure::{Prober, Target, measure_all};
+use crate::notify::Notify;
+use crate::novita::CloudWrite;
+use crate::report::Event;
+use crate::settings::SettingsError;
+use crate::store::StoreWrite;
+use crate::store::records::{self, Change};
+
+/// What a rollout could begin with.
+#[derive(Debug)]
+pub enum Prospect {
+    /// One is open, or over, and another one was not asked for.
+    Known,
+    /// These could be moved.
+    Candidates(Box<Analysis>),
+}
+
+/// What became of the wish to begin.
+#[derive(Debug)]
+pub enum Begun {
+    /// It has begun.
+    Yes(Box<Stepped>),
+    /// There is nothing to move.
+    Nothing(String),
+}
+
+/// Looks whether there is a rollout already, and if not, what could be moved.
+///
+/// # Errors
+/// Exit codes 2 to 5.
+pub async fn prospect<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
+    drive: &Drive<'_, C, S, N, P>,
+    new: bool,
+) -> Result<Prospect, Failure> {
+    let known = records::rollout(drive.store).await?;
+    if known.is_some_and(|fleet| fleet.rollout.state.end().is_none() || !new) {
+        return Ok(Prospect::Known);
+    }
+    if drive.terms.probe.is_none() {
+        return Err(SettingsError {
+            message: "RESPOT_PROBE is not set: without a probe nobody knows whether instances that were moved do well"
+                .into(),
+            hint: Some("for example RESPOT_PROBE=http:8080/health, or --probe tcp:22".into()),
+        }
+        .into());
+    }
+    let Drive { cloud, store, prober, terms, clock, reporter, .. } = drive;
+    let analysis = savings::analyze(*cloud, *store, *prober, terms, *clock, *reporter).await?;
+    if let Some(shortfall) = &analysis.shortfall {
+        return Err(Failure {
+            exit: Exit::Unsafe,
+            kind: "unsafe",
+            message: format!("the list of instances is incomplete: {shortfall}"),
+            hint: Some("nothing was done; the next call reads the list again".into()),
+        });
+    }
+    Ok(Prospect::Candidates(Box::new(analysis)))
+}
+
+impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+    /// Begins a rollout of what the analysis approved: each candidate is measured before anything is moved. That is its
+    /// first step.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub async fn begin(&self, analysis: &Analysis) -> Result<Begun, Failure> {
+        let approved: Vec<&Opportunity> = analysis.found().filter(|it| it.approved).collect();
+        if approved.is_empty() {
+            let found = analysis.found().count();
+            return Ok(Begun::Nothing(format!(
+                "nothing to move: {found} of {} instances would save money, and the gates approve none of them; \
+                 respot analyze says why",
+                analysis.opportunities.len()
+            )));
+        }
+        let most = self.course.max_moves.unwrap_or(usize::MAX).min(approved.len());
+        let mut begun = Begun::Nothing(String::new());
+        let ran = self
+            .under_lease(async |pass, open, _| {
+                open.summary.total_instances = u64::try_from(analysis.opportunities.len()).unwrap_or(u64::MAX);
+                begun = self.freeze(pass, analysis, &approved[..most]).await?;
+                Ok(())
+            })
+            .await?;
+        match ran {
+            super::Ran::Ended(_) => match self.stop.cause() {
+                Some(cause) => Err(super::stopped(cause)),
+                None => Ok(begun),
+            },
+            super::Ran::Skipped(why) => {
+                let stepped = Stepped { message: why.document().message, ..Stepped::default() };
+                Ok(Begun::Yes(Box::new(stepped)))
+            }
+        }
+    }
+
+    async fn freeze(
+        &self,
+        pass: &Pass<'_, C, S>,
+        analysis: &Analysis,
+        approved: &[&Opportunity],
+    ) -> Result<Begun, Failure> {
+        let Some(probe) = &self.terms.probe else { return Ok(Begun::Nothing("there is no probe".into())) };
+        // Somebody may have begun one meanwhile.
+        let known = records::rollout(pass.store).await?;
+        if let Some(fleet) = known.filter(|it| it.rollout.state.end().is_none()) {
+            let message = "a rollout has begun meanwhile".into();
+            return Ok(Begun::Yes(Box::new(Stepped { fleet: Some(fleet), message, ..Stepped::default() })));
+        }
+        let ids: Vec<&InstanceId> = approved.iter().map(|it| &it.instance).collect();
+        let seen = close_ups(pass.cloud, &ids).await;
+        let found: Vec<_> = approved.iter().filter_map(|it| Some((*it, seen.get(&it.instance)?))).collect();
+        let targets: Vec<Target<'_>> = found
+            .iter()
+            .map(|(it, seen)| Target { id: it.instance.as_str(), name: &it.name, endpoints: &seen.endpoints })
+            .collect();
+        let measured = measure_all(self.prober, probe, &targets, self.course.samples, pass.clock, pass.stop).await;
+        if pass.stop.cause().is_some() {
+            return Ok(Begun::Nothing("it was stopped before it began".into()));
+        }
+        let loads = loads(pass.cloud, ids.iter().copied(), pass.clock).await;
+        let mut left_out = Vec::new();
+        let mut candidates = Vec::new();
+        for ((it, seen), baseline) in found.into_iter().zip(measured) {
+            // What cannot be told before can never be compared.
+            if baseline.samples < LEAST_SAMPLES || baseline.latency.is_none() {
+                left_out.push(format!("{} ({})", it.name, it.instance));
+                continue;
+            }
+            candidates.push(Candidate {
+                id: it.instance.clone(),
+                name: it.name.clone(),
+                gpu_num: it.gpu_num,
+                estimate: Costs { on_demand: it.current_cost, spot: it.spot_cost },
+                on_demand_cost: seen.gpu_price.map(|price| price * u64::from(it.gpu_num)),
+                baseline,
+                load: loads.get(&it.instance).copied(),
+            });
+        }
+        if candidates.is_empty() {
+            return Ok(Begun::Nothing(
+                "nothing to move: none of the candidates could be measured with the probe".into(),
+            ));
+        }
+        let now = pass.clock.now();
+        let id = new_event_id(now).replacen("evt_", "rollout-", 1);
+        let counts = (analysis.opportunities.len(), analysis.found().count());
+        let fleet = Fleet::begin(id, candidates, self.course, probe, counts, now);
+        let mut changes = vec![Change::ForgetMembers, Change::Rollout(Box::new(fleet.rollout.clone()))];
+        changes.extend(fleet.members.iter().map(|member| Change::Member(Box::new(member.clone()))));
+        changes.extend(pass.tell(&Happened::rollout("rollout.advanced", &fleet.report(now), now)));
+        pass.commit(changes).await?;
+        pass.reporter.event(Event::RolloutAdvanced { fleet: &fleet });
+        let left = match left_out.len() {
+            0 => String::new(),
+            count => format!("; {count} could not be measured and were left out, among them {}", left_out[0]),
+        };
+        let message = format!("begun with {} instances, each measured{left}", fleet.members.len());
+        Ok(Begun::Yes(Box::new(Stepped { fleet: Some(fleet), message, worked: true, ..Stepped::default() })))
+    }
+}

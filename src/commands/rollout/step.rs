@@ -1,0 +1,366 @@
+//! One step: look, take over what is seen, decide, carry out, take over what came of it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::{Drive, Stepped};
+use crate::apply::Pass;
+use crate::apply::recreate::{self, Extra};
+use crate::cli::RolloutVerb;
+use crate::clock::Clock;
+use crate::commands::Failure;
+use crate::commands::pass::record::Open;
+use crate::commands::pass::{TIME_TO_CLOSE, look};
+use crate::commands::survey::survey;
+use crate::core::journal::Recreation;
+use crate::core::ledger::Ledger;
+use crate::core::model::{Billing, InstanceId, JobIndex, Snapshot, Status, Timestamp};
+use crate::core::outbox::Happened;
+use crate::core::plan::Plan;
+use crate::core::probe::{CloseUp, Measurement, Probe};
+use crate::core::rollout::members::Sights;
+use crate::core::rollout::steps::Todo;
+use crate::core::rollout::{End, Fleet, MemberState, State};
+use crate::core::safety;
+use crate::core::tidings::closes;
+use crate::core::verdict::Recreating;
+use crate::measure::{AT_ONCE, Outcome, Prober, Target, measure_all};
+use crate::notify::Notify;
+use crate::novita::{CloudRead, CloudWrite};
+use crate::report::Event;
+use crate::store::records::{self, Change};
+use crate::store::{StoreError, StoreWrite};
+
+/// So far back the load of instances is asked for; the provider lags about a minute (`novita-api.md` section 2.8).
+const LOAD_WINDOW: Duration = Duration::from_secs(900);
+const LOAD_LAG: Duration = Duration::from_secs(60);
+
+/// And so long it is waited for.
+const PATIENCE_WITH_METRICS: Duration = Duration::from_secs(10);
+
+/// Between two looks at an instance that runs and does not answer yet.
+const POLL: Duration = Duration::from_secs(5);
+
+impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+    pub(super) async fn one_step(
+        &self,
+        verb: Option<RolloutVerb>,
+        pass: &Pass<'_, C, S>,
+        open: &mut Open,
+        deadline: Instant,
+    ) -> Result<Stepped, Failure> {
+        let Some(mut fleet) = records::rollout(pass.store).await? else {
+            return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
+        };
+        let was_over = fleet.rollout.state.end().is_some();
+        let mut stored = Stored(fleet.clone());
+        let said = match verb {
+            Some(verb) => {
+                let said = hear(&mut fleet, verb, pass.clock.now());
+                stored.save(pass, &fleet, Vec::new()).await?;
+                if !matches!(verb, RolloutVerb::Abort { .. }) || fleet.rollout.state.end().is_some() {
+                    return Ok(Stepped { fleet: Some(fleet), message: said, was_over, ..Stepped::default() });
+                }
+                Some(said)
+            }
+            None => None,
+        };
+        let looked = tokio::select! {
+            biased;
+            _ = pass.stop.given() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
+            looked = look(pass.cloud, pass.store, &self.rules, pass.clock, pass.reporter) => looked,
+        };
+        let (snapshot, plan, ledger) = looked?;
+        open.summary.total_instances = u64::try_from(snapshot.instances.items.len()).unwrap_or(u64::MAX);
+        let jobs = JobIndex::new(&snapshot.jobs.items);
+        safety::complete(&snapshot)?;
+        let sights = Sights::new(&snapshot, &ledger, &jobs, pass.clock.now());
+        let state_before = fleet.rollout.state.clone();
+        let news = fleet.observe(&sights);
+        let mut todo = fleet.settle(pass.clock.now());
+        stored.save(pass, &fleet, journaled(pass, &ledger, news).await).await?;
+        if todo == Todo::Measure {
+            let measured = self.measure(pass, &fleet).await;
+            if pass.stop.cause().is_some() {
+                return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() });
+            }
+            let loads = loads(pass.cloud, fleet.to_measure().into_iter().map(|(_, id)| id), pass.clock).await;
+            for member in &mut fleet.members {
+                member.load_now = member.successor.as_ref().and_then(|id| loads.get(id)).copied().or(member.load_now);
+            }
+            todo = fleet.judge(measured, pass.clock.now());
+            stored.save(pass, &fleet, Vec::new()).await?;
+        }
+        // What the gate has just let through begins with the next step.
+        let is_new = |state: &State| matches!(state, State::Retiring { .. } | State::Moving { .. });
+        let waits = todo != Todo::Work && is_new(&fleet.rollout.state);
+        let works = if waits || fleet.rollout.paused_at.is_some() { Vec::new() } else { fleet.works(&sights) };
+        let awaits = fleet.members.iter().any(|member| member.awaited().is_some());
+        let has_work = !works.is_empty() || awaits;
+        let journal = match has_work {
+            true => self.carry_out(pass, open, deadline, &mut fleet, (&snapshot, &plan), works).await?,
+            false => ledger.recreations.clone(),
+        };
+        if has_work || todo == Todo::Work {
+            if pass.stop.cause().is_none() {
+                fleet.give_up(&journal, pass.clock.now());
+                todo = fleet.settle(pass.clock.now());
+            }
+            stored.save(pass, &fleet, Vec::new()).await?;
+        }
+        let due = match todo {
+            Todo::Rest(due) => due,
+            Todo::Work | Todo::Measure => None,
+        };
+        let message = said.unwrap_or_else(|| done(&state_before, &fleet, pass.clock.now()));
+        Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
+    }
+
+    /// Goes on with the journals, waits a bounded time for new instances to run and to answer, and takes over what came
+    /// of it. Answers the journals as they are then.
+    async fn carry_out(
+        &self,
+        pass: &Pass<'_, C, S>,
+        open: &mut Open,
+        deadline: Instant,
+        fleet: &mut Fleet,
+        (snapshot, plan): (&Snapshot, &Plan),
+        mut works: Vec<Recreating>,
+    ) -> Result<HashMap<InstanceId, Recreation>, Failure> {
+        let workers = self.rules.workers;
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_TO_CLOSE);
+        let until = Instant::now() + self.rules.recreate_wait.min(left);
+        let wait = || until.saturating_duration_since(Instant::now());
+        survey(pass.cloud, &snapshot.jobs.items, works.iter_mut(), workers).await;
+        pass.reporter.event(Event::ActionsBegin { count: works.len() });
+        let extras: Vec<Extra<'_>> = plan
+            .extras()
+            .filter(|(_, keep)| fleet.members.iter().any(|it| it.id == **keep || it.successor.as_ref() == Some(*keep)))
+            .map(|(at, keep)| Extra { instance: &snapshot.instances.items[at], keep })
+            .collect();
+        let retired = recreate::retire(pass, &extras).await;
+        let works: Vec<&Recreating> = works.iter().collect();
+        let underway = recreate::begin(pass, &works, workers, wait()).await;
+        let applied = recreate::finish(pass, underway, workers, wait()).await;
+        pass.reporter.event(Event::ActionsEnd);
+        open.attempts = [retired.attempts, applied.attempts].concat();
+        open.summary = open.summary.with_attempts(&open.attempts);
+        if let Some(error) = retired.store_error.or(applied.store_error) {
+            return Err(error.into());
+        }
+        let journal = records::journal(pass.store).await?;
+        fleet.record(&journal, pass.clock.now());
+        self.meet(pass, fleet, until).await;
+        Ok(journal)
+    }
+
+    /// Looks at the successors that are awaited until they run and answer, or time is up.
+    async fn meet(&self, pass: &Pass<'_, C, S>, fleet: &mut Fleet, until: Instant) {
+        let Some(probe) = &self.terms.probe else { return };
+        loop {
+            let awaited: Vec<(usize, InstanceId)> = fleet
+                .members
+                .iter()
+                .enumerate()
+                .filter_map(|(at, member)| Some((at, member.awaited()?.clone())))
+                .collect();
+            let met = RefCell::new(Vec::new());
+            let members = &fleet.members;
+            stream::iter(&awaited)
+                .for_each_concurrent(AT_ONCE, async |(at, id)| {
+                    if let Some(close_up) = self.answers(pass, probe, id, &members[*at].name).await {
+                        let cost = close_up.gpu_price.map(|price| price * u64::from(members[*at].gpu_num));
+                        met.borrow_mut().push((*at, cost));
+                    }
+                })
+                .await;
+            let met = met.into_inner();
+            let all = met.len() == awaited.len();
+            for (at, cost) in met {
+                fleet.members[at].is_ready(cost, pass.clock.now());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if all || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The close-up of an instance that runs as spot and answers.
+    async fn answers(&self, pass: &Pass<'_, C, S>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
+        let seen = pass.cloud.close_up(id).await.ok()??;
+        if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
+            return None;
+        }
+        let target = Target { id: id.as_str(), name, endpoints: &seen.endpoints };
+        let sample = self.prober.sample(probe, target).await;
+        (sample.outcome == Outcome::Good).then_some(seen)
+    }
+
+    /// Measures the successors, in the same way as before the first move.
+    async fn measure(&self, pass: &Pass<'_, C, S>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
+        let Some(probe) = &self.terms.probe else { return HashMap::new() };
+        let successors = fleet.to_measure();
+        let ids: Vec<&InstanceId> = successors.iter().map(|(_, id)| *id).collect();
+        let mut seen = close_ups(pass.cloud, &ids).await;
+        let found: Vec<(&InstanceId, &str, CloseUp)> = successors
+            .into_iter()
+            .filter_map(|(member, id)| Some((&member.id, member.name.as_str(), seen.remove(id)?)))
+            .filter(|(_, _, seen)| seen.instance.status == Status::Running)
+            .collect();
+        let targets: Vec<Target<'_>> = found
+            .iter()
+            .map(|(_, name, seen)| Target { id: seen.instance.id.as_str(), name, endpoints: &seen.endpoints })
+            .collect();
+        let measured = measure_all(self.prober, probe, &targets, fleet.rollout.samples, pass.clock, pass.stop).await;
+        found.iter().map(|(id, _, _)| (*id).clone()).zip(measured).collect()
+    }
+}
+
+/// Instances at close range, as far as the provider shows them.
+pub(super) async fn close_ups<C: CloudRead>(cloud: &C, ids: &[&InstanceId]) -> HashMap<InstanceId, CloseUp> {
+    let seen = RefCell::new(HashMap::new());
+    stream::iter(ids)
+        .for_each_concurrent(AT_ONCE, async |id| {
+            if let Ok(Some(close_up)) = cloud.close_up(id).await {
+                seen.borrow_mut().insert((*id).clone(), close_up);
+            }
+        })
+        .await;
+    seen.into_inner()
+}
+
+/// How busy the GPUs of instances were in the last quarter of an hour, in hundredths of a percent, as far as the provider
+/// says so in time. It is evidence beside what is measured, so nothing waits for it for long.
+pub(super) async fn loads<'a, C: CloudRead>(
+    cloud: &C,
+    ids: impl Iterator<Item = &'a InstanceId>,
+    clock: Clock,
+) -> HashMap<InstanceId, u32> {
+    let known = RefCell::new(HashMap::new());
+    let now = clock.now();
+    let asking = stream::iter(ids).for_each_concurrent(AT_ONCE, async |id| {
+        if let Ok(Some(metrics)) = cloud.metrics(id, now - LOAD_WINDOW, now - LOAD_LAG, LOAD_LAG).await {
+            known.borrow_mut().extend(metrics.load().map(|load| (id.clone(), load)));
+        }
+    });
+    let _ = tokio::time::timeout(PATIENCE_WITH_METRICS, asking).await;
+    known.into_inner()
+}
+
+/// The rollout as the store has it.
+pub(super) struct Stored(pub(super) Fleet);
+
+impl Stored {
+    /// Stores what is new about it, and what else is to be stored with that, and tells of it in the same commit.
+    pub(super) async fn save<C, S: StoreWrite>(
+        &mut self,
+        pass: &Pass<'_, C, S>,
+        fleet: &Fleet,
+        mut changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let Self(before) = self;
+        if before == fleet {
+            return if changes.is_empty() { Ok(()) } else { pass.commit(changes).await };
+        }
+        changes.push(Change::Rollout(Box::new(fleet.rollout.clone())));
+        let known = before.members.iter().zip(&fleet.members);
+        changes.extend(
+            known
+                .filter(|(before, member)| before != member)
+                .map(|(_, member)| Change::Member(Box::new(member.clone()))),
+        );
+        if let Some(event) = happened(&before.rollout.state, &fleet.rollout.state) {
+            let now = pass.clock.now();
+            changes.extend(pass.tell(&Happened::rollout(event, &fleet.report(now), now)));
+        }
+        pass.commit(changes).await?;
+        pass.reporter.event(Event::RolloutAdvanced { fleet });
+        self.0 = fleet.clone();
+        Ok(())
+    }
+}
+
+/// What a look brought to light about the journals of members, to be stored and told.
+async fn journaled<C: CloudRead, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    ledger: &Ledger,
+    news: Vec<(InstanceId, Recreation)>,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (old, recreation) in news {
+        let recreation = Recreation { pass: pass.job_id.to_owned(), ..recreation };
+        pass.reporter.event(Event::Journaled { instance: &old, recreation: &recreation });
+        let before = ledger.recreations.get(&old).map(|it| &it.step);
+        if let Some(new) = closes(before, &recreation) {
+            let reachable = pass.connections(&[new], 1).await.remove(new).unwrap_or_default();
+            changes.extend(pass.tell(&Happened::recreated(&old, new, &recreation, reachable, recreation.since)));
+        }
+        changes.push(Change::Journal(old, Some(recreation)));
+    }
+    changes
+}
+
+/// The event that tells of a change, if somebody wants to know of it.
+fn happened(before: &State, now: &State) -> Option<&'static str> {
+    match now.end() {
+        _ if before == now => None,
+        Some(End::Completed) => Some("rollout.completed"),
+        Some(End::RolledBack | End::Aborted | End::Failed) => Some("rollout.rolled_back"),
+        None if before.as_str() == now.as_str() && before.stage() == now.stage() => None,
+        None => Some("rollout.advanced"),
+    }
+}
+
+/// Carries out what a person says, and answers what came of it.
+fn hear(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
+    let over = fleet.rollout.state.end().map(End::as_str);
+    match (verb, over) {
+        (RolloutVerb::Status, _) => String::new(),
+        (_, Some(end)) => format!("the last rollout is over: {end}; nothing was changed"),
+        (RolloutVerb::Pause, None) => match fleet.pause(now) {
+            true => "paused: no step is taken until respot rollout resume; nothing is rolled back meanwhile".into(),
+            false => "it was paused before".into(),
+        },
+        (RolloutVerb::Resume, None) => match fleet.resume(now) {
+            true => "resumed: the next step is taken when respot rollout is called".into(),
+            false => "it was not paused".into(),
+        },
+        (RolloutVerb::Abort { .. }, None) => {
+            fleet.abort(now);
+            "aborted: everything that was moved is put back".into()
+        }
+    }
+}
+
+/// What a step did, in one sentence.
+fn done(before: &State, fleet: &Fleet, now: Timestamp) -> String {
+    let next = fleet.next(now);
+    let rollout = &fleet.rollout;
+    let percent = |stage: usize| rollout.stages.get(stage).map_or(0, |stage| stage.percent);
+    let what = match &rollout.state {
+        State::Moving { stage, .. } if before.stage() == Some(*stage) => {
+            let waiting = fleet.count(MemberState::Moving);
+            format!("{waiting} instances of the {} % stage are awaited", percent(*stage))
+        }
+        State::Moving { .. } => "the gate was passed".into(),
+        State::Soaking { stage, .. } => format!("the {} % stage soaks", percent(*stage)),
+        State::Held { stage, .. } => {
+            format!("the {} % stage is held, since it cannot be told how it does", percent(*stage))
+        }
+        State::Retiring { why: None, .. } => "the last gate was passed".into(),
+        State::Retiring { .. } => "put back, but for what passed before".into(),
+        State::RollingBack { why, .. } if !matches!(before, State::RollingBack { .. }) => {
+            format!("rolling back: {why}")
+        }
+        State::RollingBack { .. } => "what was moved is put back".into(),
+        State::Over { end: End::Completed, .. } => "every stage passed".into(),
+        State::Over { end: End::Failed, .. } => "it is over, and a person has to look".into(),
+        State::Over { .. } => "what was moved is back".into(),
+    };
+    if rollout.state.end().is_some() { what } else { format!("{what}; next: {next}") }
+}

@@ -1,0 +1,187 @@
+//! Samples over the network.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::Instant;
+use url::{Host, Url};
+
+use super::command::Shell;
+use super::{Outcome, Prober, Sample, Target};
+use crate::core::probe::{Endpoint, Probe};
+use crate::tls;
+
+/// Of an answer so much is read: an answer that is longer, or has no end, is as good as its beginning.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// A connection serves one measurement; the next one is minutes later and makes its own.
+const IDLE_LIFE: Duration = Duration::from_secs(10);
+
+/// Asks over HTTP, over TCP, or by a command.
+#[derive(Debug)]
+pub struct NetProber {
+    limit: Duration,
+    shell: Shell,
+    // Made when first needed: to read the system's authorities takes longer than many a measurement.
+    plain: OnceLock<Result<reqwest::Client, String>>,
+    encrypted: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl NetProber {
+    /// A prober whose samples fail when they take longer than `limit`.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, shell: Shell::of_process(), plain: OnceLock::new(), encrypted: OnceLock::new() }
+    }
+
+    fn client(&self, encrypted: bool) -> Result<&reqwest::Client, String> {
+        let client = if encrypted { &self.encrypted } else { &self.plain };
+        client.get_or_init(|| client_of(encrypted).map_err(|error| format!("{error:#}"))).as_ref().map_err(Clone::clone)
+    }
+
+    async fn http(&self, endpoint: &Endpoint, path: &str) -> Sample {
+        let Some(url) = url(endpoint, path) else { return untaken("its endpoint has no address that can be asked") };
+        let client = match self.client(url.scheme() == "https") {
+            Ok(client) => client,
+            Err(why) => return untaken(&why),
+        };
+        self.timed(get(client, url)).await
+    }
+
+    async fn tcp(&self, endpoint: &Endpoint) -> Sample {
+        let Some((host, port)) = url(endpoint, "").and_then(|url| Some((host(&url)?, url.port_or_known_default()?)))
+        else {
+            return untaken("its endpoint has no address that can be asked");
+        };
+        // The name is looked up each time and not measured: it is not the instance that answers.
+        let found = tokio::time::timeout(self.limit, lookup_host((host, port))).await;
+        let Ok(Ok(found)) = found else { return untaken("its name cannot be looked up") };
+        let found: Vec<_> = found.collect();
+        let connect = async {
+            match TcpStream::connect(found.as_slice()).await {
+                Ok(_) => Outcome::Good,
+                Err(error) => Outcome::Bad(error.to_string()),
+            }
+        };
+        self.timed(connect).await
+    }
+
+    /// Measures; what takes too long is dropped.
+    async fn timed(&self, asked: impl Future<Output = Outcome>) -> Sample {
+        let begun = Instant::now();
+        let outcome = tokio::time::timeout(self.limit, asked).await;
+        let took = begun.elapsed();
+        Sample { took, outcome: outcome.unwrap_or_else(|_| Outcome::Bad(format!("no answer within {:?}", self.limit))) }
+    }
+}
+
+impl Prober for NetProber {
+    async fn sample(&self, probe: &Probe, target: Target<'_>) -> Sample {
+        match probe {
+            Probe::Command(command) => self.timed(self.shell.run(command, target)).await,
+            Probe::Http { port, path } => match endpoint(target, *port, "http") {
+                Some(endpoint) => self.http(endpoint, path).await,
+                None => untaken(&format!("the provider names no endpoint for the port {port}")),
+            },
+            Probe::Tcp { port } => match endpoint(target, *port, "tcp") {
+                Some(endpoint) => self.tcp(endpoint).await,
+                None => untaken(&format!("the provider names no endpoint for the port {port}")),
+            },
+        }
+    }
+}
+
+fn untaken(why: &str) -> Sample {
+    Sample { took: Duration::ZERO, outcome: Outcome::Untaken(why.into()) }
+}
+
+/// Where a port can be reached; if in two ways, then in the one of this kind.
+fn endpoint<'a>(target: Target<'a>, port: u16, kind: &str) -> Option<&'a Endpoint> {
+    let mut of_port = target.endpoints.iter().filter(|it| it.port == port);
+    of_port.clone().find(|it| it.kind == kind).or_else(|| of_port.next())
+}
+
+/// The endpoint's scheme, or http; its host and port; its path, and `path` behind it.
+fn url(endpoint: &Endpoint, path: &str) -> Option<Url> {
+    let address = endpoint.address.trim();
+    let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let base = Url::parse(&with_scheme).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let origin = &base[..url::Position::BeforePath];
+    Url::parse(&format!("{origin}{}{path}", base.path().trim_end_matches('/'))).ok()
+}
+
+fn host(url: &Url) -> Option<String> {
+    Some(match url.host()? {
+        Host::Domain(name) => name.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    })
+}
+
+fn client_of(encrypted: bool) -> anyhow::Result<reqwest::Client> {
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(encrypted)?)
+        .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
+        // A redirect is a good answer; where it leads to is not the instance.
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_idle_timeout(IDLE_LIFE)
+        .pool_max_idle_per_host(1)
+        .build()?;
+    Ok(client)
+}
+
+/// A GET: 2xx and 3xx are good.
+async fn get(client: &reqwest::Client, url: Url) -> Outcome {
+    let mut answer = match client.get(url).send().await {
+        Ok(answer) => answer,
+        Err(error) => return broken(error),
+    };
+    let mut read = 0;
+    while read < LONGEST_ANSWER {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) => break,
+            Err(error) => return broken(error),
+        }
+    }
+    match answer.status().as_u16() {
+        200..400 => Outcome::Good,
+        status => Outcome::Bad(format!("answered {status}")),
+    }
+}
+
+/// No answer, or half of one. A name that cannot be looked up says nothing about the instance.
+fn broken(error: reqwest::Error) -> Outcome {
+    let connecting = error.is_connect();
+    let causes = tls::causes(error);
+    if connecting && causes.starts_with("dns error") {
+        return Outcome::Untaken("its name cannot be looked up".into());
+    }
+    Outcome::Bad(causes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_endpoints() {
+        let rows = [
+            ("node-1.example:30080", "/health?deep=1", Some("http://node-1.example:30080/health?deep=1")),
+            ("https://x-8080.example", "/health", Some("https://x-8080.example/health")),
+            ("https://example/base/", "/health", Some("https://example/base/health")),
+            ("http://example:81/base?x=1#y", "/", Some("http://example:81/base/")),
+            ("http://user:pw@example", "/", Some("http://user:pw@example/")),
+            ("[::1]:80", "/", Some("http://[::1]/")),
+            (" 10.0.0.1:8080 ", "/../x", Some("http://10.0.0.1:8080/x")),
+            ("", "/", None),
+            ("ssh://example:22", "/", None),
+            ("two words", "/", None),
+        ];
+        for (address, path, expected) in rows {
+            let endpoint = Endpoint { port: 80, kind: String::new(), address: address.into() };
+            assert_eq!(url(&endpoint, path).map(String::from).as_deref(), expected, "{address}");
+        }
+    }
+}

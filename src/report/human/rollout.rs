@@ -1,0 +1,192 @@
+//! How far a rollout is: the answer, its stages, what went wrong with which instance, what it saved.
+
+use std::fmt::Write as _;
+
+use super::table::{Cell, columns};
+use super::{Color, Screen, ago, attempts, counted, to_the_second};
+use crate::core::gate::Verdict;
+use crate::core::model::Timestamp;
+use crate::core::money::{HOURS_PER_MONTH, to_the_cent};
+use crate::core::rollout::report::{Load, Report, StageReport};
+use crate::core::rollout::{Course, Fleet, Member, MemberState, RollbackScope, cumulative};
+use crate::core::savings::Analysis;
+use crate::core::summary::Attempt;
+use crate::core::verdict::in_words;
+use crate::report::text::visible;
+
+/// So many instances with something to say are listed.
+const LISTED: usize = 10;
+
+/// What a call did, and how far the rollout is.
+#[must_use]
+pub fn rollout(screen: Screen, fleet: Option<&Fleet>, did: &[Attempt], message: &str, now: Timestamp) -> String {
+    let mut out = String::new();
+    if !did.is_empty() {
+        out.push_str(&attempts(screen, did));
+        out.push('\n');
+    }
+    if !message.is_empty() {
+        let _ = writeln!(out, "{}", screen.sentences(&visible(message)));
+    }
+    if let Some(fleet) = fleet {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        state(&mut out, screen, fleet, now);
+    }
+    out
+}
+
+/// What a rollout would do, for whoever has to consent.
+#[must_use]
+pub fn prospect(screen: Screen, analysis: &Analysis, course: &Course) -> String {
+    let approved = analysis.approved();
+    let count = course.max_moves.map_or(approved.count, |most| most.min(approved.count));
+    let stages = course.stages.iter().zip(&course.soaks).map(|(percent, soak)| {
+        format!("{} after the {percent} % stage, which soaks {}", cumulative(*percent, count), in_words(*soak))
+    });
+    let stages: Vec<String> = stages.collect();
+    let back = match course.rollback {
+        RollbackScope::All => "everything",
+        RollbackScope::Stage => "that stage",
+    };
+    let text = format!(
+        "{} become spot instances, those with the lowest risk first: {}. Each is made anew beside the on-demand one, \
+         which is deleted when the last gate is passed; if a gate fails, {back} goes back. Container disks and addresses \
+         are not kept. Expected: {} USD a month saved.\n",
+        counted(count, "on-demand instance"),
+        stages.join("; "),
+        to_the_cent(approved.monthly()),
+    );
+    screen.sentences(&text) + "\n"
+}
+
+fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
+    let report = fleet.report(now);
+    let color = match report.state {
+        "completed" => Color::Green,
+        "failed" | "rolled_back" | "rolling_back" => Color::Red,
+        _ => Color::Yellow,
+    };
+    let paused = report.paused_at.map_or_else(String::new, |at| format!(", paused {} ago", ago(at, now)));
+    let word = report.state.replace('_', " ");
+    let stage = report.stage.and_then(|at| report.stages.get(at - 1));
+    let stage = stage.map_or_else(String::new, |stage| format!(" at {} %", stage.percent));
+    let since = in_words(now.since(report.since));
+    let head = format!(
+        "{word}{stage} since {since}{paused}: {} of {} on spot",
+        report.moved + report.ready,
+        report.candidates
+    );
+    let text = screen.sentences(&head);
+    let _ = writeln!(out, "{}{}", screen.paint(&word, color), &text[word.len()..]);
+    if let Some(reason) = report.reason {
+        let _ = writeln!(out, "{}", screen.sentences(&visible(reason)));
+    }
+    out.push('\n');
+    out.push_str(&stages(screen, &report));
+    out.push('\n');
+    troubled(out, screen, &fleet.members);
+    let mut line = |label: &str, text: String| {
+        let head = format!("  {label:<11} ");
+        for line in super::folded(&head, &visible(&text), screen.width) {
+            let _ = writeln!(out, "{line}");
+        }
+    };
+    line(
+        "instances",
+        format!(
+            "{} moved, {} side by side, {} failed, {} put back{}; {} analysed, {}",
+            report.moved,
+            report.ready,
+            report.failed,
+            report.restored,
+            if report.stranded > 0 { format!(", {} for you to look at", report.stranded) } else { String::new() },
+            report.instances_analyzed,
+            match report.opportunities {
+                1 => "1 opportunity".to_owned(),
+                count => format!("{count} opportunities"),
+            }
+        ),
+    );
+    line("savings", savings(fleet, &report, now));
+    line("measured", format!("{}, {} samples each time", report.probe, fleet.rollout.samples));
+    line(
+        "begun",
+        format!(
+            "{} ago ({}), {}",
+            in_words(now.since(report.begun_at)),
+            to_the_second(report.begun_at),
+            report.rollout_id
+        ),
+    );
+    line("next", fleet.next(now));
+}
+
+fn stages(screen: Screen, report: &Report<'_>) -> String {
+    let names = ["STAGE", "NEW", "ON SPOT", "SOAK", "VERDICT", "DEGRADED"];
+    let head = names.map(|name| if matches!(name, "VERDICT" | "SOAK") { Cell::new(name) } else { Cell::number(name) });
+    let rows = report.stages.iter().map(|stage| {
+        let StageReport { percent, instances, on_spot, soak, verdict, reason, effect, judged_at: _, load } = stage;
+        let (word, color) = match verdict {
+            Some(Verdict::Pass) => ("pass", Some(Color::Green)),
+            Some(Verdict::Fail) => ("fail", Some(Color::Red)),
+            Some(Verdict::Inconclusive) => ("cannot tell", Some(Color::Yellow)),
+            None => ("-", None),
+        };
+        let word = color.map_or(Cell::new(word), |color| Cell::new(word).paint(color));
+        let degraded = effect.and_then(|it| it.degradation).map_or("-".into(), points);
+        let cells = vec![
+            Cell::number(format!("{percent} %")),
+            Cell::number(instances),
+            Cell::number(on_spot),
+            Cell::new(super::short(Some(*soak))),
+            word,
+            Cell::number(degraded),
+        ];
+        let busy = load.map_or_else(String::new, |Load { instances, before, now }| {
+            format!("; GPUs of {} {before:.1} % busy before, {now:.1} % now", counted(instances, "instance"))
+        });
+        (cells, reason.map(|reason| visible(&format!("{reason}{busy}"))).into_iter().collect())
+    });
+    columns(screen, std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect(), &["SOAK", "NEW"])
+}
+
+/// Basis points as a percentage.
+fn points(points: i64) -> String {
+    let sign = if points < 0 { "-" } else { "" };
+    let points = points.unsigned_abs();
+    format!("{sign}{}.{:02} %", points / 100, points % 100)
+}
+
+/// Instances of which there is something to say.
+fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
+    let is_troubled =
+        |it: &&Member| matches!(it.state, MemberState::Failed | MemberState::Stranded) && it.note.is_some();
+    let all: Vec<&Member> = members.iter().filter(is_troubled).collect();
+    for member in all.iter().take(LISTED) {
+        let note = member.note.as_deref().unwrap_or_default();
+        let text = format!("{} {}: {note}", member.id, screen.name(&member.name));
+        for line in super::folded(&format!("  {:<11} ", member.state.as_str()), &visible(&text), screen.width) {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    if all.len() > LISTED {
+        let _ = writeln!(out, "  {:<11} and {} more", "", all.len() - LISTED);
+    }
+}
+
+fn savings(fleet: &Fleet, report: &Report<'_>, now: Timestamp) -> String {
+    let hourly: i64 = fleet.members.iter().filter_map(|member| member.estimate.saved()).sum();
+    let months = u64::try_from(hourly).unwrap_or(0).saturating_mul(HOURS_PER_MONTH);
+    let expected = format!("{} USD a month expected", to_the_cent(months));
+    match fleet.realised(now) {
+        Some(amount) => {
+            let sign = if amount < 0 { "-" } else { "" };
+            let amount = to_the_cent(u64::try_from(amount.unsigned_abs()).unwrap_or(u64::MAX));
+            let instances = counted(report.prices_read_back, "instance");
+            format!("{expected}; {sign}{amount} USD so far, at the prices read back of {instances}")
+        }
+        None => format!("{expected}; nothing so far"),
+    }
+}

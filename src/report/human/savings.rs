@@ -1,0 +1,176 @@
+//! What `analyze` found: a row for each instance, below it why a gate refuses, and the sum last.
+
+use std::fmt::Write as _;
+
+use super::table::{Cell, columns};
+use super::{Color, Screen, counted};
+use crate::core::money::{HOURS_PER_MONTH, decimal, to_the_cent, usd};
+use crate::core::savings::{Analysis, Opportunity, Risk, Verdict};
+use crate::report::text::visible;
+
+/// What goes first where it does not fit.
+const SPARE: [&str; 5] = ["LOAD", "PRODUCT", "SPOT/H", "NOW/H", "RISK"];
+
+/// The findings.
+#[must_use]
+pub fn savings(screen: Screen, analysis: &Analysis) -> String {
+    let mut out = String::new();
+    if analysis.opportunities.is_empty() {
+        out.push_str("no running on-demand instance was found\n");
+    } else {
+        let names = ["NAME", "PRODUCT", "NOW/H", "SPOT/H", "SAVES/MO", "%", "RISK", "LOAD", "GATES"];
+        let head = names.map(|name| match name {
+            "NOW/H" | "SPOT/H" | "SAVES/MO" | "%" => Cell::number(name),
+            _ => Cell::new(name),
+        });
+        let rows = analysis.opportunities.iter().map(|it| row(screen, it));
+        let rows = std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect();
+        out.push_str(&columns(screen, rows, &SPARE));
+        let legend = "gates: performance, resource, application; + approves, - refuses (how surely)";
+        let _ = writeln!(out, "\n{}", screen.sentences(legend));
+    }
+    for note in &analysis.notes {
+        let _ = writeln!(out, "{}", screen.sentences(&visible(note)));
+    }
+    if let Some(shortfall) = &analysis.shortfall {
+        let _ = writeln!(out, "{}", screen.sentences(&format!("the list of instances is incomplete: {shortfall}")));
+    }
+    let _ = writeln!(out, "{}", screen.sentences(&total(analysis)));
+    out
+}
+
+fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
+    let product = it.place.as_ref().map_or("-".into(), |place| visible(&place.product));
+    let money = |amount: Option<u64>| Cell::number(amount.map_or("-".into(), usd));
+    let Some(saving) = it.saving() else {
+        let cells = vec![
+            Cell::new(screen.name(&it.name)),
+            Cell::new(product),
+            money(it.current_cost),
+            money(it.spot_cost),
+            Cell::number("-"),
+            Cell::number("-"),
+            Cell::new("-"),
+            Cell::new("-"),
+            Cell::new("-"),
+        ];
+        return (cells, vec![it.why_none().to_owned()]);
+    };
+    let risk = match it.risk {
+        Risk::Low => Color::Green,
+        Risk::Medium => Color::Yellow,
+        Risk::High => Color::Red,
+    };
+    let marks: String =
+        it.gates.all().map(|(_, gate)| if gate.verdict() == Verdict::Approve { '+' } else { '-' }).iter().collect();
+    let cells = vec![
+        Cell::new(screen.name(&it.name)),
+        Cell::new(product),
+        money(it.current_cost),
+        money(it.spot_cost),
+        Cell::number(to_the_cent(saving.saturating_mul(HOURS_PER_MONTH))),
+        Cell::number(it.saving_share().map_or("-".into(), |share| decimal((share + 5) / 10, 1))),
+        Cell::new(it.risk.as_str()).paint(risk),
+        Cell::new(it.workload.as_str()),
+        Cell::new(marks).paint(if it.approved { Color::Green } else { Color::Red }),
+    ];
+    let refusing = it.gates.all().into_iter().filter(|(_, gate)| gate.verdict() == Verdict::Refuse);
+    let notes = refusing.map(|(name, gate)| {
+        let why: Vec<&str> = gate.against().collect();
+        visible(&format!("{name} ({} %): {}", gate.confidence(), why.join("; ")))
+    });
+    (cells, notes.collect())
+}
+
+fn total(analysis: &Analysis) -> String {
+    let (total, approved) = (analysis.total(), analysis.approved());
+    let instances = counted(analysis.opportunities.len(), "instance");
+    let found = match total.count {
+        1 => "1 opportunity".to_owned(),
+        count => format!("{count} opportunities"),
+    };
+    let sums =
+        |monthly: u64, annual: u64| format!("{} USD/month, {} USD/year", to_the_cent(monthly), to_the_cent(annual));
+    let all = format!("{instances} analysed, {found}: {}", sums(total.monthly(), total.annual()));
+    match approved.count {
+        0 => format!("{all}; all gates approve none"),
+        count => format!("{all}; all gates approve {count}: {}", sums(approved.monthly(), approved.annual())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::core::metrics::Workload;
+    use crate::core::model::{InstanceId, Place, Shortfall};
+    use crate::core::savings::{Evidence, Gate, Gates, Weight};
+
+    fn opportunity(name: &str, spot_cost: Option<u64>, risk: Risk, approved: bool) -> Opportunity {
+        let evidence = |weight, text: &str| Evidence { weight, text: text.into() };
+        let against = vec![
+            evidence(Weight::For, "this is not shown"),
+            evidence(Weight::Against(80), "its memory is nearly full: \u{1b}[2J"),
+            evidence(Weight::Against(30), "and something else is not known at all, which makes this a long line"),
+        ];
+        let performance = Gate { evidence: if approved { vec![] } else { against } };
+        Opportunity {
+            instance: InstanceId::new(name),
+            name: name.into(),
+            place: Some(Place { product: "4090.16c62g".into(), cluster: "us-xx-1".into() }),
+            gpu_num: 1,
+            current_cost: Some(67_000),
+            spot_cost,
+            risk,
+            exposure: None,
+            workload: Workload::Stable,
+            gates: Gates { performance, ..Gates::default() },
+            approved,
+        }
+    }
+
+    fn analysis() -> Analysis {
+        let found = vec![
+            opportunity("train-7", Some(33_500), Risk::Low, true),
+            opportunity("a-name-that-is-much-too-long-for-a-table", Some(66_999), Risk::High, false),
+            opportunity("render", None, Risk::Medium, false),
+        ];
+        let shortfall = Some(Shortfall { announced: 4, received: 3 });
+        Analysis::new(found, shortfall, vec!["metrics of 1 instance could not be read: \u{1b}[31m".into()])
+    }
+
+    const AT_80: &str = "
+NAME           PRODUCT      NOW/H   SPOT/H  SAVES/MO     %  RISK  LOAD    GATES
+train-7        4090.16c62g   0.67    0.335    244.55  50.0  low   stable  +++
+a-name…-table  4090.16c62g   0.67  0.66999      0.01   0.0  high  stable  -++
+    performance (80 %): its memory is nearly full: \\u{1b}[2J; and something else
+    is not known at all, which makes this a long line
+render         4090.16c62g   0.67        -         -     -  -     -       -
+    not sold as spot
+
+gates: performance, resource, application; + approves, - refuses (how surely)
+metrics of 1 instance could not be read: \\u{1b}[31m
+the list of instances is incomplete: the provider announced 4 rows and delivered
+3
+3 instances analysed, 2 opportunities: 244.56 USD/month, 2934.69 USD/year; all
+gates approve 1: 244.55 USD/month, 2934.60 USD/year
+";
+
+    #[test]
+    fn it_fits_the_screen() {
+        let at = |width, color| savings(Screen { width, color }, &analysis());
+        assert_eq!(at(Some(80), false), AT_80[1..]);
+        for width in [50, 60, 70, 80, 100, 120] {
+            let drawn = at(Some(width), false);
+            assert!(drawn.lines().all(|line| line.width() <= width), "{width}:\n{drawn}");
+            assert!(drawn.contains("  244.55") && drawn.contains("+++"), "what matters most stays:\n{drawn}");
+        }
+        let colored = at(None, true);
+        for painted in ["\u{1b}[32mlow", "\u{1b}[31mhigh", "\u{1b}[32m+++", "\u{1b}[31m-++"] {
+            assert!(colored.contains(painted), "{colored:?}");
+        }
+        let none = savings(Screen { width: None, color: false }, &Analysis::default());
+        assert!(none.ends_with("USD/year; all gates approve none\n"), "{none}");
+    }
+}

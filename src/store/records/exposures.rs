@@ -1,0 +1,30 @@
+//! What is kept of how often spot instances are taken.
+
+use super::super::{Answer, Query, StoreError, StoreRead};
+use super::{Sorted, keys, sorted};
+use crate::core::exposure::{Exposure, Exposures};
+use crate::core::model::Place;
+
+/// What was seen of every place, and why there may be more that this version must not touch. A damaged record is one of a
+/// place that was seen last when time began, so that the next look begins it anew, or forgets it.
+pub(super) fn places<S: StoreRead>(
+    store: &S,
+    answer: Option<Answer>,
+) -> Result<(Exposures, Option<StoreError>), StoreError> {
+    let Sorted { intact, damaged, newer } = sorted(store, keys::EXPOSURES, answer)?;
+    let damaged = damaged.into_iter().map(|field| (field, Exposure::default()));
+    let exposures = intact.into_iter().chain(damaged).map(|(field, exposure)| {
+        let (product, cluster) = field.split_once('@').unwrap_or((&field, ""));
+        (Place { product: product.into(), cluster: cluster.into() }, exposure)
+    });
+    Ok((exposures.collect(), newer))
+}
+
+/// Reads what was seen of every place, as far as it is understood.
+///
+/// # Errors
+/// Any of the store's.
+pub async fn exposures<S: StoreRead>(store: &S) -> Result<Exposures, StoreError> {
+    let answer = store.read(&[Query::Map(keys::EXPOSURES.into())]).await?.into_iter().next();
+    Ok(places(store, answer)?.0)
+}

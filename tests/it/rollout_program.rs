@@ -310,7 +310,6 @@ fn a_person_is_heard_in_every_state() {
         stage.provider.with(World::clear_faults);
         let document = told(&stage, "abort --wait", 0);
         let (end, lives) = if is_over || *state == "retiring" { ("completed", (0, 2)) } else { ("aborted", (2, 0)) };
-        let _ = end;
         assert_eq!(living(&stage).0 + living(&stage).1, 2, "{document}");
         if *state != "retiring" {
             assert_eq!(

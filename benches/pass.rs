@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::resource::{UsageWho, getrusage};
 use novita_sim::{Call, Op, Options, Server, Spec, World};
 use redis_server::RedisServer;
-use respot::commands::savings::READS_AT_ONCE;
-use respot::novita::transport::Method;
+use respot::cloud::novita::transport::Method;
+use respot::commands::analyze::READS_AT_ONCE;
 use tempfile::TempDir;
 
 const RESPOT: &str = env!("CARGO_BIN_EXE_respot");

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::core::model::Timestamp;
+use crate::core::world::time::Timestamp;
 
 /// The clock of decisions and records. It starts at a given moment and goes on with the monotonic clock, so that a
 /// system clock that is set back while a pass works cannot reorder its records, and a test can run on virtual time.
@@ -35,5 +35,5 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "the one site that reads the system clock")]
 fn system_now() -> Timestamp {
     let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(crate::core::model::millis(elapsed))
+    Timestamp::from_millis(crate::core::world::time::millis(elapsed))
 }

@@ -26,32 +26,32 @@
 //!
 //! # What is told
 //!
-//! [`core::tidings`] names what a look brought to light; it becomes an event in the same commit as the change that makes
+//! [`core::record::news`] names what a look brought to light; it becomes an event in the same commit as the change that makes
 //! it old news, so that neither a crash nor a second look loses or doubles it. [`notify`] delivers events when the pass
 //! is recorded and before its lease is given back, since what was taken must be struck off under the lease. Everything
 //! else that is told (ping, metrics, the termination message) is told by the command, when the lease is free again.
 //!
-//! Every write to the provider is on record before it is sent, [`apply::audit`]: an entry travels with the commit that
+//! Every write to the provider is on record before it is sent, [`act::audit`]: an entry travels with the commit that
 //! allows the call, its end with the next one.
 //!
 //! # A recreation
 //!
-//! [`core::journal`] is the whole story in three functions: what was done (`apply`), what is seen (`see`), what comes next
-//! (`next`). [`core::failures`] tells what needs a replacement and which instances are replacements; [`core::marker`] is
-//! the name by which they are known. [`core::recreate`] is what they are made of and where they go.
+//! [`core::recreation::journal`] is the whole story in three functions: what was done (`apply`), what is seen (`see`), what comes next
+//! (`next`). [`core::pass::failures`] tells what needs a replacement and which instances are replacements; [`core::recreation::marker`] is
+//! the name by which they are known. [`core::recreation::blueprint`] is what they are made of and where they go.
 //!
 //! # A rollout
 //!
-//! [`core::savings`] says which on-demand instances could be spot and what speaks against it. [`core::rollout`] moves them:
+//! [`core::rollout::analysis`] says which on-demand instances could be spot and what speaks against it. [`core::rollout`] moves them:
 //! a state machine in the store, of which each call takes one step. Moving an instance is a recreation with another billing
-//! mode and a reason of its own, so that the journal and its guarantees are the same; [`core::journal::moves`] is what
+//! mode and a reason of its own, so that the journal and its guarantees are the same; [`core::recreation::journal::moves`] is what
 //! differs: the old instance is well, and stays until the whole rollout has passed. Passes leave alone what a rollout
-//! moves. [`core::gate`] judges measurements of [`measure`], and what cannot be told is held, never passed.
+//! moves. [`core::rollout::gate`] judges measurements of [`measure`], and what cannot be told is held, never passed.
 //!
 //! # The invariants
 //!
-//! 1. **A dry run cannot write**: it holds [`novita::CloudRead`] and [`store::StoreRead`], which have no method that
-//!    does. A rehearsal holds [`novita::Rehearsal`] in place of a writer.
+//! 1. **A dry run cannot write**: it holds [`cloud::novita::CloudRead`] and [`store::StoreRead`], which have no method that
+//!    does. A rehearsal holds [`cloud::novita::Rehearsal`] in place of a writer.
 //! 2. **Writing takes the lease**: every commit names a [`store::Lease`], and the store compares its token.
 //! 3. **Intent before act**: the migration time and the open call are stored before the request is sent. No store, no
 //!    request.
@@ -69,32 +69,32 @@
 //!
 //! # The modules, in reading order
 //!
-//! * [`core`]: the world as values, the policy, the plan, the summary. Pure. [`core::plan::rules`] is the order of a
-//!   verdict; [`core::explain`] goes through the same rules to the end, [`core::life`] tells what happened before.
-//! * [`novita`]: the provider. Its client works on a [`novita::transport::Transport`], so that a stand-in takes the
+//! * [`core`]: the world as values, the policy, the plan, the summary. Pure. [`core::pass::rules`] is the order of a
+//!   verdict; [`core::pass::explain`] goes through the same rules to the end, [`core::record::life`] tells what happened before.
+//! * [`cloud::novita`]: the provider. Its client works on a [`cloud::novita::transport::Transport`], so that a stand-in takes the
 //!   network's place *below* paging, retries and pacing: a simulation exercises the code that production runs, where a
 //!   stand-in for the whole client would not.
 //! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in
 //!   [`store::records`], for both stores. Two dumb stores and one clever layer, since two clever stores would drift.
-//! * [`apply`]: carries out a plan: [`apply::migrate`], [`apply::recreate`].
+//! * [`act`]: carries out a plan: [`act::migrate`], [`act::recreate`].
 //! * [`measure`]: samples of a probe, summed up.
 //! * [`notify`]: who is told, apart from the log.
 //! * [`report`]: events become log lines and progress; documents for people, for scripts and for Prometheus.
 //! * [`commands`]: from settings to an exit code.
 //! * [`settings`], [`cli`], [`clock`], [`stop`], [`tls`]: the edges.
 //!
-//! Imports point one way: `main -> commands -> { apply, measure, notify } -> { novita, store, report } -> core`, siblings do not
+//! Imports point one way: `main -> commands -> { act, measure, notify } -> { cloud, store, report } -> core`, siblings do not
 //! import each other; the small edges `clock`, `stop` and `tls` may be used by all but `core`. A test reads the sources
 //! and keeps it so.
 
-pub mod apply;
+pub mod act;
 pub mod cli;
 pub mod clock;
+pub mod cloud;
 pub mod commands;
 pub mod core;
 pub mod measure;
 pub mod notify;
-pub mod novita;
 pub mod report;
 pub mod settings;
 pub mod stop;

@@ -6,7 +6,7 @@ use clap::Parser;
 use respot::cli::{Cli, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
-use respot::commands::{Failure, Output, dispatch, generated};
+use respot::commands::{Failure, Output, dispatch, man};
 use respot::report::{self, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> Result<Output, Failure> {
-    if let Some(output) = generated::without_settings(&cli.command) {
+    if let Some(output) = man::without_settings(&cli.command) {
         return Ok(output);
     }
     let settings = Settings::load(cli, &Environment::of_process()?)?;

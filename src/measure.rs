@@ -21,8 +21,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use crate::clock::Clock;
-use crate::core::model::Timestamp;
-use crate::core::probe::{Endpoint, Latency, Measurement, Probe};
+use crate::core::world::probe::{Endpoint, Latency, Measurement, Probe};
+use crate::core::world::time::Timestamp;
 use crate::stop::Stop;
 
 mod command;

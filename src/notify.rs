@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use self::outbound::Outbound;
 use crate::clock::Clock;
-use crate::core::model::Timestamp;
-use crate::core::outbox::{Happened, Outgoing};
+use crate::core::record::outbox::{Happened, Outgoing};
+use crate::core::world::time::Timestamp;
 use crate::report::{Event, Reporter};
 use crate::settings::WebhookSetting;
 use crate::store::records::Change;
@@ -196,7 +196,7 @@ mod tests {
         let now = Timestamp::from_secs(1_700_000_000);
         let fresh = |id: &str, attempts| event(id, attempts, Duration::ZERO);
         let mut waiting = vec![fresh("b2", 2), fresh("c0", 0), fresh("a1", 1), fresh("a0", 0)];
-        waiting.push(event("old", 0, crate::core::outbox::EVENT_LIFE));
+        waiting.push(event("old", 0, crate::core::record::outbox::EVENT_LIFE));
         waiting.extend((0..100).map(|n| fresh(&format!("z{n:02}"), 9)));
         let slow = Slow { time: Duration::from_secs(4), heard: RefCell::default() };
         let begun = Instant::now();

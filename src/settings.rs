@@ -21,11 +21,11 @@ use layers::{Given, Layers, Source, check_names, quoted, word};
 pub use origins::Origins;
 
 use crate::cli::{Cli, Command, Global};
-use crate::core::model::Timestamp;
-use crate::core::policy::{Eligibility, Halves, Policy, RecreateOrder, Scope, Selector};
-use crate::core::rollout::Course;
-use crate::core::safety::BlastRadius;
-use crate::core::savings::Terms;
+use crate::core::pass::safety::BlastRadius;
+use crate::core::rollout::analysis::Terms;
+use crate::core::rollout::course::Course;
+use crate::core::world::policy::{Eligibility, Halves, Policy, RecreateOrder, Scope, Selector};
+use crate::core::world::time::Timestamp;
 
 /// A setting: its name in the environment, its default and what it means. In the file the name is in lower case.
 #[derive(Clone, Copy, Debug)]

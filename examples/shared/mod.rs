@@ -8,7 +8,7 @@ use novita_sim::{Options, Server, World};
 use respot::cli::Cli;
 use respot::clock::Clock;
 use respot::commands::{Output, Presentation, dispatch};
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use respot::report::bars::Bars;
 use respot::report::human::Screen;
 use respot::report::{Console, print};

@@ -1,10 +1,10 @@
 //! The state of the service from what is stored: the one place where its figures are put together.
 
-use crate::core::advice::{Facts, advice};
-use crate::core::health::{self, RECENT};
-use crate::core::indicators::{Indicators, LOOK_BACK, hours};
-use crate::core::model::{Timestamp, millis};
-use crate::core::summary::Execution;
+use crate::core::record::advice::{Facts, advice};
+use crate::core::record::execution::Execution;
+use crate::core::record::health::{self, RECENT};
+use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
+use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
 use crate::report::json;
 use crate::settings::Settings;

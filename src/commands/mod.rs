@@ -1,12 +1,12 @@
 //! The commands: from settings to an exit code.
 
+pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod figures;
-pub mod generated;
+pub mod man;
 pub mod pass;
 pub mod rollout;
-pub mod savings;
 pub mod start;
 mod survey;
 pub mod views;
@@ -17,15 +17,15 @@ use self::pass::{NoPass, Ran};
 use self::rollout::{Begun, Drive, Prospect, Stepped};
 use crate::cli::{Cli, Command, OutputFormat, RolloutArgs, RolloutVerb};
 use crate::clock::Clock;
-use crate::core::model::Timestamp;
-use crate::core::safety::Unsafe;
-use crate::core::savings::Analysis;
-use crate::core::summary::ErrorKind;
+use crate::cloud::novita::client::Client;
+use crate::cloud::novita::http::HttpTransport;
+use crate::cloud::novita::{CloudError, Rehearsal};
+use crate::core::pass::safety::Unsafe;
+use crate::core::rollout::analysis::Analysis;
+use crate::core::world::error::ErrorKind;
+use crate::core::world::time::Timestamp;
 use crate::measure::NetProber;
 use crate::notify::{Closing, EventsOnly, Notify, Outlets};
-use crate::novita::client::Client;
-use crate::novita::http::HttpTransport;
-use crate::novita::{CloudError, Rehearsal};
 use crate::report::human::Screen;
 use crate::report::{self, Event, Reporter, SummaryLast, complain, human, json, prometheus};
 use crate::settings::{Settings, SettingsError, StoreSetting};
@@ -249,8 +249,8 @@ pub async fn dispatch(
         Command::Analyze(_) => {
             let (store, cloud) = (open_to_read(settings).await?, client(settings)?);
             let (prober, terms) = (NetProber::new(settings.probe_timeout), &settings.terms);
-            let analyzing = savings::analyze(&cloud, &store, &prober, terms, clock, reporter);
-            Ok(savings::show(&savings::within(stop, settings.job_timeout, analyzing).await?, show))
+            let analyzing = analyze::analyze(&cloud, &store, &prober, terms, clock, reporter);
+            Ok(analyze::show(&analyze::within(stop, settings.job_timeout, analyzing).await?, show))
         }
         Command::Rollout(arguments) => {
             let reporter = SummaryLast::new(reporter);
@@ -261,8 +261,8 @@ pub async fn dispatch(
             output
         }
         Command::Doctor { send_test_event } => Ok(doctor::examine(settings, *send_test_event, show).await),
-        Command::Completions { shell } => Ok(generated::completions(*shell)),
-        Command::Man => Ok(generated::man()),
+        Command::Completions { shell } => Ok(man::completions(*shell)),
+        Command::Man => Ok(man::man()),
     }
 }
 

@@ -14,13 +14,13 @@ use super::pass::{NoPass, Ran, Rules, stopped};
 use super::{Exit, Failure};
 use crate::cli::RolloutVerb;
 use crate::clock::Clock;
-use crate::core::model::Timestamp;
-use crate::core::rollout::{Course, End, Fleet, State, label};
-use crate::core::savings::Terms;
-use crate::core::summary::{Attempt, Outcome, ROLLOUT_STEP};
+use crate::cloud::novita::CloudWrite;
+use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
+use crate::core::rollout::analysis::Terms;
+use crate::core::rollout::course::{Course, End, Fleet, State, label};
+use crate::core::world::time::Timestamp;
 use crate::measure::Prober;
 use crate::notify::Notify;
-use crate::novita::CloudWrite;
 use crate::report::Reporter;
 use crate::settings::SettingsError;
 use crate::stop::Stop;
@@ -201,11 +201,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
 
     async fn under_lease(
         &self,
-        work: impl AsyncFnOnce(
-            &crate::apply::Pass<'_, C, S>,
-            &mut super::pass::record::Open,
-            Instant,
-        ) -> Result<(), Failure>,
+        work: impl AsyncFnOnce(&crate::act::Pass<'_, C, S>, &mut super::pass::record::Open, Instant) -> Result<(), Failure>,
     ) -> Result<Ran, Failure> {
         let Self { cloud, store, notify, clock, stop, reporter, rules, .. } = self;
         let stage = Stage { cloud: *cloud, store: *store, notify: *notify, clock: *clock, stop, reporter: *reporter };
@@ -221,7 +217,7 @@ fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
         return Some("the rollout is paused: respot rollout resume goes on".into());
     }
     let end = rollout.state.end()?;
-    let ago = crate::core::verdict::in_words(now.since(rollout.state.since()));
+    let ago = crate::core::world::time::in_words(now.since(rollout.state.since()));
     let new = "respot rollout --new begins another";
     Some(format!("the last rollout is over since {ago}: {}; {new}", end.as_str().replace('_', " ")))
 }

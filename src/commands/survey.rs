@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::core::journal::Next;
-use crate::core::model::{Job, JobId};
-use crate::core::recreate::{self, Cluster, Market, Obstacle, Offer, OfferQuery, Prepared, RecreateSpec};
-use crate::core::verdict::Recreating;
-use crate::novita::{CloudError, CloudRead};
+use crate::cloud::novita::{CloudError, CloudRead};
+use crate::core::pass::verdict::Recreating;
+use crate::core::recreation::blueprint::{self, Cluster, Market, Obstacle, Offer, OfferQuery, Prepared, RecreateSpec};
+use crate::core::recreation::journal::Next;
+use crate::core::world::instance::{Job, JobId};
 
 /// Asks for everything that the creations among these need, and adds it to them. What cannot be read is an obstacle
 /// for that one instance; a market that cannot be read leaves the own product.
@@ -28,7 +28,7 @@ pub(super) async fn survey<'a, C: CloudRead>(
                 let prepared = match specification(cloud, finished, work).await {
                     Ok(spec) => {
                         let market = market.of(&spec).await;
-                        let prepared = recreate::prepare(spec, &market);
+                        let prepared = blueprint::prepare(spec, &market);
                         prepared.and_then(|it| like_before(work, it)).and_then(|it| may_begin(work, it))
                     }
                     Err(obstacle) => Err(obstacle),

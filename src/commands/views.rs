@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{Exit, Failure, Output, Presentation, figures};
 use crate::cli::{DEFAULT_LIMIT, HistoryArgs, OutputFormat};
-use crate::core::health::Health;
-use crate::core::life::{self, Life};
-use crate::core::model::Timestamp;
-use crate::core::summary::Recorded;
+use crate::core::record::execution::Recorded;
+use crate::core::record::health::Health;
+use crate::core::record::life::{self, Life};
+use crate::core::world::time::Timestamp;
 use crate::report::{csv, human, json, prometheus};
 use crate::settings::Settings;
 use crate::store::records::{self, Mode, Overview, Selection};

@@ -1,32 +1,13 @@
 //! The decisions, and the values they are made from.
 //!
 //! Everything here is a pure function over values: no async, no clock, no environment, no printing, no HTTP and no
-//! store. Whoever wants to know why respot did something reads this folder and nothing else.
+//! store. To learn why respot did something, read this folder and nothing else.
+//!
+//! The rooms stand in one order, and each uses only those before it: [`world`], [`recreation`], [`pass`], [`rollout`],
+//! [`record`].
 
-pub mod advice;
-pub mod audit;
-pub mod explain;
-pub mod exposure;
-pub mod failures;
-pub mod gate;
-pub mod health;
-pub mod indicators;
-pub mod journal;
-pub mod ledger;
-pub mod life;
-pub mod marker;
-pub mod metrics;
-pub mod model;
-pub mod money;
-pub mod outbox;
-pub mod plan;
-pub mod policy;
-pub mod probe;
-pub mod recreate;
+pub mod pass;
+pub mod record;
+pub mod recreation;
 pub mod rollout;
-pub mod safety;
-pub mod savings;
-pub mod settle;
-pub mod summary;
-pub mod tidings;
-pub mod verdict;
+pub mod world;

@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use super::command::Shell;
 use super::{Outcome, Prober, Sample, Target};
-use crate::core::probe::{Endpoint, Probe};
+use crate::core::world::probe::{Endpoint, Probe};
 use crate::tls;
 
 /// Of an answer so much is read: an answer that is longer, or has no end, is as good as its beginning.

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::outbound::{Message, Outbound};
 use super::{CLOSING_TIME, Notify, files, webhook};
-use crate::core::outbox::Outgoing;
+use crate::core::record::outbox::Outgoing;
 use crate::report::{Event, Reporter};
 use crate::settings::{Address, NotifySettings};
 

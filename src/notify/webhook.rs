@@ -6,7 +6,7 @@ use ring::hmac;
 
 use super::outbound::{Message, Outbound};
 use crate::clock::Clock;
-use crate::core::outbox::Outgoing;
+use crate::core::record::outbox::Outgoing;
 use crate::settings::WebhookSetting;
 
 /// Sends one event, signed.

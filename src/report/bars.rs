@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::Event;
-use crate::core::summary::Outcome;
+use crate::core::record::execution::Outcome;
 
 /// Work that is done by then shows no bars.
 const PATIENCE: Duration = Duration::from_millis(400);

@@ -2,9 +2,10 @@
 //! contract: they are added to at the end, never changed.
 
 use super::text::visible;
-use crate::core::life::LifeEvent;
-use crate::core::model::{InstanceId, Timestamp};
-use crate::core::summary::{Execution, Recorded, Summary};
+use crate::core::record::execution::{Execution, Recorded, Summary};
+use crate::core::record::life::LifeEvent;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 
 const PASSES: [&str; 14] = [
     "jobId",

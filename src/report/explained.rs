@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::json::ErrorPart;
-use crate::core::explain::Checked;
-use crate::core::journal::{Recreation, Step};
-use crate::core::ledger::{Call, InFlight, Observation, Stamp};
-use crate::core::life::LifeEvent;
-use crate::core::model::{InstanceId, Timestamp};
+use crate::core::pass::explain::Checked;
+use crate::core::pass::ledger::{Call, InFlight, Observation, Stamp};
+use crate::core::record::life::LifeEvent;
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 
 /// What is to be said of one instance.
 #[derive(Debug, Serialize)]

@@ -1,12 +1,13 @@
 //! The state of the service as one value: what `status` shows to people, to scripts and to Prometheus.
 
-use crate::core::advice::Advice;
-use crate::core::health::Diagnosis;
-use crate::core::indicators::{HOURS, Hour, Indicators};
-use crate::core::journal::{Recreation, Step};
-use crate::core::model::{InstanceId, Timestamp};
-use crate::core::outbox::Outgoing;
-use crate::core::summary::{Recorded, Totals};
+use crate::core::record::advice::Advice;
+use crate::core::record::execution::{Recorded, Totals};
+use crate::core::record::health::Diagnosis;
+use crate::core::record::indicators::{HOURS, Hour, Indicators};
+use crate::core::record::outbox::Outgoing;
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 
 use super::json::StatusDocument;
 

@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use super::text;
-use crate::core::health::{Diagnosis, Health};
-use crate::core::life::LifeEvent;
-use crate::core::model::{Instance, InstanceId, Timestamp};
-use crate::core::policy::Policy;
-use crate::core::rollout::Member;
+use crate::core::pass::verdict::Decision;
+use crate::core::record::execution::{Attempt, Execution, Recorded, Statistics};
+use crate::core::record::health::{Diagnosis, Health};
+use crate::core::record::life::LifeEvent;
+use crate::core::rollout::course::Member;
 use crate::core::rollout::report::Report;
-use crate::core::summary::{Attempt, Execution, Recorded, Statistics};
-use crate::core::verdict::Decision;
+use crate::core::world::instance::{Instance, InstanceId};
+use crate::core::world::policy::Policy;
+use crate::core::world::time::Timestamp;
 
 /// One row of a plan.
 #[derive(Debug, Serialize)]

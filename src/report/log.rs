@@ -16,14 +16,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Event, text};
 use crate::clock::Clock;
-use crate::core::audit::ProviderWrite;
-use crate::core::journal::Rest;
-use crate::core::model::{Instance, InstanceId, Status, Timestamp};
-use crate::core::policy::Policy;
-use crate::core::rollout::{Fleet, MemberState, Rollout};
-use crate::core::settle::End;
-use crate::core::summary::{Action, ErrorKind, ExecutionStatus, Outcome, Summary, is_pass};
-use crate::core::verdict::{Decision, Eligible, Skip};
+use crate::core::pass::settle::End;
+use crate::core::pass::verdict::{Decision, Eligible, Skip};
+use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, is_pass};
+use crate::core::record::trail::ProviderWrite;
+use crate::core::recreation::journal::Rest;
+use crate::core::rollout::course::{Fleet, MemberState, Rollout};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Instance, InstanceId, Status};
+use crate::core::world::policy::Policy;
+use crate::core::world::time::Timestamp;
 
 /// The target of the audit trail: one line for every write to the provider.
 pub const AUDIT: &str = "respot::audit";
@@ -249,7 +251,7 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
 }
 
 /// The last line of a pass.
-fn summary(execution: &crate::core::summary::Execution) {
+fn summary(execution: &crate::core::record::execution::Execution) {
     let Summary {
         total_instances: total,
         exited_instances: exited,

@@ -18,15 +18,16 @@ use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 
 use crate::clock::Clock;
-use crate::core::audit::ProviderWrite;
-use crate::core::journal::Recreation;
-use crate::core::model::{Instance, InstanceId, Snapshot};
-use crate::core::outbox::Outgoing;
-use crate::core::policy::Policy;
-use crate::core::rollout::Fleet;
-use crate::core::settle::Settlement;
-use crate::core::summary::{Attempt, Execution};
-use crate::core::verdict::Decision;
+use crate::core::pass::settle::Settlement;
+use crate::core::pass::verdict::Decision;
+use crate::core::record::execution::{Attempt, Execution};
+use crate::core::record::outbox::Outgoing;
+use crate::core::record::trail::ProviderWrite;
+use crate::core::recreation::journal::Recreation;
+use crate::core::rollout::course::Fleet;
+use crate::core::world::instance::{Instance, InstanceId};
+use crate::core::world::policy::Policy;
+use crate::core::world::snapshot::Snapshot;
 
 /// Something that happened in a pass.
 #[derive(Clone, Copy, Debug)]

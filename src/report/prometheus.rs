@@ -5,10 +5,10 @@
 use std::fmt::{self, Write as _};
 
 use super::figures::Figures;
-use crate::core::health::Health;
-use crate::core::indicators::Share;
-use crate::core::model::Timestamp;
-use crate::core::summary::{Execution, ExecutionStatus, Summary};
+use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
+use crate::core::record::health::Health;
+use crate::core::record::indicators::Share;
+use crate::core::world::time::Timestamp;
 
 /// A metric.
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::core::exposure::Exposure;
-use crate::core::metrics::Workload;
-use crate::core::model::{InstanceId, Place};
-use crate::core::money::{HOURS_PER_MONTH, HOURS_PER_YEAR, decimal, usd};
-use crate::core::savings::{Analysis, Gate, Gates, Opportunity, Risk, Sum};
+use crate::core::pass::exposure::Exposure;
+use crate::core::rollout::analysis::{Analysis, Gate, Gates, Opportunity, Risk, Sum};
+use crate::core::rollout::metrics::Workload;
+use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::money::{HOURS_PER_MONTH, HOURS_PER_YEAR, decimal, usd};
 
 /// `analyze`.
 #[derive(Debug, Serialize)]

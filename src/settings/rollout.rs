@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::layers::{Layers, word};
 use super::{Result, SettingsError, selectors};
 use crate::cli::{Command, GateArgs, RolloutArgs};
-use crate::core::policy::Selector;
-use crate::core::probe::Probe;
-use crate::core::rollout::{Course, RollbackScope};
-use crate::core::savings::Terms;
+use crate::core::rollout::analysis::Terms;
+use crate::core::rollout::course::{Course, RollbackScope};
+use crate::core::world::policy::Selector;
+use crate::core::world::probe::Probe;
 
 /// More stages than a rollout needs.
 const MOST_STAGES: usize = 20;

@@ -16,14 +16,15 @@ use self::format::{
     Sorted, all, decode, decode_leniently, encode, entries, fields, record_of, records, sorted, values,
 };
 use super::{Answer, Query, StoreError, StoreRead, Write};
-use crate::core::audit::ProviderWrite;
-use crate::core::exposure::Exposure;
-use crate::core::journal::{Recreation, Step};
-use crate::core::ledger::{InFlight, Ledger, Observation, Stamp};
-use crate::core::model::{InstanceId, Place, Timestamp};
-use crate::core::outbox::{EVENTS_KEPT, Outgoing};
-use crate::core::rollout::{Fleet, Member, Rollout};
-use crate::core::summary::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
+use crate::core::pass::exposure::Exposure;
+use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
+use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
+use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
+use crate::core::record::trail::ProviderWrite;
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::rollout::course::{Fleet, Member, Rollout};
+use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::time::Timestamp;
 
 /// The keys, behind the prefix. Those of a rehearsal are its own, so that it never delays a real pass.
 pub(super) mod keys {

@@ -11,14 +11,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError};
-use ::redis::{ConnectionAddr, ConnectionInfo, ServerError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
+use {
+    ::redis::aio::MultiplexedConnection,
+    ::redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError},
+    ::redis::{ConnectionAddr, ConnectionInfo, ServerError, ServerErrorKind, Value},
+};
 
 use super::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
-use crate::core::model::millis;
+use crate::core::world::time::millis;
 
 /// How patient a pass is.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use super::{Acquired, Answer, LEASE_LIFE, LEASE_RENEWAL, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use crate::clock::Clock;
-use crate::core::model::Timestamp;
+use crate::core::world::time::Timestamp;
 
 /// Marks a SQLite file as ours: "rspt".
 const APPLICATION_ID: i64 = 0x7273_7074;

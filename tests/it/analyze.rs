@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use novita_sim::{DAWN_MS, InProcess, Op, Options, Server, Spec, World};
 use respot::clock::Clock;
-use respot::commands::savings::{self, READS_AT_ONCE};
+use respot::cloud::novita::client::Client;
+use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::commands::analyze::{self, READS_AT_ONCE};
 use respot::commands::{Exit, Failure};
-use respot::core::metrics::Workload;
-use respot::core::model::Timestamp;
-use respot::core::policy::Selector;
-use respot::core::probe::Probe;
-use respot::core::savings::{Analysis, Terms, Verdict};
+use respot::core::rollout::analysis::{Analysis, Terms, Verdict};
+use respot::core::rollout::metrics::Workload;
+use respot::core::world::policy::Selector;
+use respot::core::world::probe::Probe;
+use respot::core::world::time::Timestamp;
 use respot::measure::{Outcome, Prober, Sample, Target};
-use respot::novita::client::Client;
-use respot::novita::transport::{Request, Response, Transport, TransportError};
 use respot::report::Silent;
 use respot::store::sqlite::SqliteStore;
 use rustix::process::Signal;
@@ -347,7 +347,7 @@ async fn analyzed<T: Transport>(transport: T, terms: &Terms) -> (Result<Analysis
     let store = SqliteStore::in_memory(clock).unwrap();
     let cloud = Client::new(transport);
     let begun = Instant::now();
-    let analysis = savings::analyze(&cloud, &store, &Fake, terms, clock, &Silent).await;
+    let analysis = analyze::analyze(&cloud, &store, &Fake, terms, clock, &Silent).await;
     (analysis, begun.elapsed())
 }
 

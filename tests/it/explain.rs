@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use novita_sim::{Fate, JobRow, Spec, World};
-use respot::core::journal::{Cause, Recreation, Step};
-use respot::core::model::{JobId, Timestamp};
-use respot::core::recreate::{Configuration, RecreateSpec, Variable};
+use respot::core::recreation::blueprint::{Configuration, RecreateSpec, Variable};
+use respot::core::recreation::journal::{Cause, Recreation, Step};
+use respot::core::world::instance::JobId;
+use respot::core::world::time::Timestamp;
 use serde_json::Value;
 
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, each, keys, side_by_side};

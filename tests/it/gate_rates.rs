@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::thread;
 
-use respot::core::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
-use respot::core::model::Timestamp;
-use respot::core::probe::{Latency, Measurement};
+use respot::core::rollout::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
+use respot::core::world::probe::{Latency, Measurement};
+use respot::core::world::time::Timestamp;
 
 const TRIALS: usize = 10_000;
 

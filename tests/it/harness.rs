@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use novita_sim::{Op, Options, Server, World};
 use redis::from_redis_value;
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tempfile::TempDir;

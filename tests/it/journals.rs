@@ -2,9 +2,10 @@
 //! is lost, and what is doubled all the same is seen and retired.
 
 use novita_sim::{DAWN_MS, Fate as SimFate, Fault, Op, Spec, World};
-use respot::core::journal::{Cause, Recreation, Step};
-use respot::core::marker::replacement_name;
-use respot::core::model::{InstanceId, JobId, Timestamp};
+use respot::core::recreation::journal::{Cause, Recreation, Step};
+use respot::core::recreation::marker::replacement_name;
+use respot::core::world::instance::{InstanceId, JobId};
+use respot::core::world::time::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

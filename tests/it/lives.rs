@@ -105,7 +105,7 @@ fn a_life_is_what_the_provider_saw() {
                     texts(of(life, &["reclaim_notice"]).filter(|it| it["instanceId"] == id.as_str()), "reason");
                 assert!(matches!(&notices[..], [_] | [_, _]) && notices.first() != notices.get(1), "{notices:?}");
                 let called = log.iter().find(|it| it.op == Op::Migrate && it.instance == *id).expect("a call").at_ms;
-                let at: respot::core::model::Timestamp = own[order[1]]["at"].as_str().unwrap().parse().unwrap();
+                let at: respot::core::world::time::Timestamp = own[order[1]]["at"].as_str().unwrap().parse().unwrap();
                 assert!((at.as_millis() - called).abs() < 60_000, "{at} is not {called}");
             }
             assert!(texts(life.iter(), "at").is_sorted(), "oldest first");

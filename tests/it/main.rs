@@ -11,6 +11,7 @@ mod faults;
 mod gate_rates;
 mod generated;
 mod harness;
+mod house;
 mod journals;
 mod kills;
 mod leases;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use novita_sim::World;
 use respot::clock::Clock;
-use respot::core::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
-use respot::core::model::Timestamp;
-use respot::core::probe::{Endpoint, Latency, Measurement, Probe};
+use respot::core::rollout::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
+use respot::core::world::probe::{Endpoint, Latency, Measurement, Probe};
+use respot::core::world::time::Timestamp;
 use respot::measure::{AT_ONCE, NetProber, Outcome, Prober, Sample, Target, measure, measure_all};
 use respot::stop::{Cause, Stop};
 use tempfile::TempDir;

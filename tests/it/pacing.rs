@@ -2,12 +2,12 @@
 
 use novita_sim::{DAWN_MS, Fate, InProcess, Op, Outcome, Spec, World};
 use respot::clock::Clock;
+use respot::cloud::novita::client::Client;
 use respot::commands::pass::{self, Ran, Rules};
-use respot::core::model::Timestamp;
-use respot::core::policy::Policy;
-use respot::core::summary::ExecutionStatus;
+use respot::core::record::execution::ExecutionStatus;
+use respot::core::world::policy::Policy;
+use respot::core::world::time::Timestamp;
 use respot::notify::Nobody;
-use respot::novita::client::Client;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::Mode;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use novita_sim::{AfterReclaim, JobRow, MigrateAnswer, Op, PageBase, Rules, Spec, Total, World, quirk};
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use serde_json::Value;
 
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, each};

@@ -189,7 +189,7 @@ fn metrics_of_real_passes_are_complete_and_counters_never_go_down() {
             assert!((values[metric] - expected).abs() < f64::EPSILON, "{metric} is {} in\n{text}", values[metric]);
         }
         let started = status["lastExecution"]["startedAt"].as_str().unwrap();
-        let began: respot::core::model::Timestamp = started.parse().unwrap();
+        let began: respot::core::world::time::Timestamp = started.parse().unwrap();
         let told = values["respot_last_pass_start_timestamp_seconds"];
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
         let expected = began.as_millis() as f64 / 1000.0;

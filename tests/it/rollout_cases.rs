@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use novita_sim::{Fault, Op, What};
 use respot::cli::RolloutVerb;
-use respot::core::rollout::{Course, End, MemberState};
+use respot::core::rollout::course::{Course, End, MemberState};
 use respot::store::records;
 use tokio::time::sleep;
 

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use novita_sim::{Op, Outcome, World};
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;

@@ -21,14 +21,15 @@ use futures_util::future::join;
 use judge::{Evidence, judge};
 use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
 use respot::clock::Clock;
+use respot::cloud::novita::client::Client;
+use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
 use respot::commands::Failure;
 use respot::commands::pass::{self, Ran, Rules};
-use respot::core::journal::Recreation;
-use respot::core::model::{InstanceId, Timestamp};
-use respot::core::policy::{Halves, Policy, RecreateOrder};
-use respot::core::safety::BlastRadius;
-use respot::novita::client::Client;
-use respot::novita::transport::{Request, Response, Transport, TransportError};
+use respot::core::pass::safety::BlastRadius;
+use respot::core::recreation::journal::Recreation;
+use respot::core::world::instance::InstanceId;
+use respot::core::world::policy::{Halves, Policy, RecreateOrder};
+use respot::core::world::time::Timestamp;
 use respot::report::{Event, Reporter, Silent};
 use respot::stop::Stop;
 use respot::store::records::{self, Mode, Selection};
@@ -467,7 +468,7 @@ impl History {
     }
 
     /// What was counted is what happened, where nothing was forgotten or taken away.
-    fn check_statistics(&self, world: &World, totals: &respot::core::summary::Totals) -> Result<(), String> {
+    fn check_statistics(&self, world: &World, totals: &respot::core::record::execution::Totals) -> Result<(), String> {
         if self.flushed || !self.vanished.is_empty() || self.broken != Broken::No {
             return Ok(());
         }

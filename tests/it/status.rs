@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use novita_sim::{Fate, Op, Spec, World};
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use respot::cli::{Cli, EXIT_CODES};
-use respot::core::outbox::EVENTS;
+use respot::core::record::outbox::EVENTS;
 use respot::settings::SETTINGS;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = all_files(folder);
     found.retain(|path| path.extension().is_some_and(|it| it == extension));
     found
@@ -33,7 +33,7 @@ fn all_files(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
@@ -45,16 +45,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("settings", &["core", "cli"]),
     ("tls", &[]),
-    ("novita", &["core", "stop", "tls"]),
+    ("cloud", &["core", "stop", "tls"]),
     ("measure", &["core", "clock", "stop", "tls"]),
     ("notify", &["core", "clock", "settings", "report", "store", "tls"]),
     ("store", &["core", "clock"]),
     ("report", &["core", "clock"]),
-    ("apply", &["core", "clock", "stop", "novita", "store", "report"]),
-    (
-        "commands",
-        &["core", "clock", "stop", "cli", "settings", "novita", "store", "report", "apply", "measure", "notify"],
-    ),
+    ("act", &["core", "clock", "stop", "cloud", "store", "report"]),
+    ("commands", &["core", "clock", "stop", "cli", "settings", "cloud", "store", "report", "act", "measure", "notify"]),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use novita_sim::{Fate, JobRow, Spec, World};
-use respot::core::outbox::EVENTS;
+use respot::core::record::outbox::EVENTS;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::time::Instant;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::join;
 
 use super::{Exit, Output, Presentation};
-use crate::core::model::millis;
+use crate::core::world::time::millis;
 use crate::report::human;
 use crate::report::json::{self, CheckPart, CheckStatus, DoctorDocument};
 use crate::settings::{Origins, Settings};

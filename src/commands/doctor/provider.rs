@@ -7,11 +7,10 @@ use tokio::time::Instant;
 
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
+use crate::cloud::novita::{CloudError, CloudRead, Look};
 use crate::commands::{Exit, Failure, client};
-use crate::core::model::Timestamp;
-use crate::core::summary::ErrorKind;
-use crate::core::verdict::in_words;
-use crate::novita::{CloudError, CloudRead, Look};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::time::{Timestamp, in_words};
 use crate::settings::Settings;
 
 /// A clock that is wrong by more is pointed out: receivers of events refuse signatures that are minutes old, and the

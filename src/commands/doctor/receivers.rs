@@ -12,7 +12,7 @@ use url::Url;
 
 use super::files::{file_unwritable, folder_of, unwritable};
 use super::{Finding, LIMIT};
-use crate::apply::new_event_id;
+use crate::act::new_event_id;
 use crate::clock::Clock;
 use crate::commands::Exit;
 use crate::notify;

@@ -5,12 +5,14 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::cli::Cli;
-use crate::core::audit::ProviderCalls;
-use crate::core::health::Health;
-use crate::core::journal::{Cause, MOST_FAILURES, Recreation, Step};
-use crate::core::model::InstanceId;
-use crate::core::outbox::Outgoing;
-use crate::core::summary::{Action, Attempt, EndedMigrations, ExecutionStatus, Outcome, Recorded, Summary, Totals};
+use crate::core::record::execution::{
+    Action, Attempt, EndedMigrations, ExecutionStatus, Outcome, Recorded, Summary, Totals,
+};
+use crate::core::record::health::Health;
+use crate::core::record::outbox::Outgoing;
+use crate::core::record::trail::ProviderCalls;
+use crate::core::recreation::journal::{Cause, MOST_FAILURES, Recreation, Step};
+use crate::core::world::instance::InstanceId;
 use crate::report::human::{self, Screen};
 use crate::report::prometheus::{self, METRICS};
 use crate::settings::Environment;

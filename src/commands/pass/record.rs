@@ -1,21 +1,22 @@
 //! What a pass writes down: that it began, what its look brought to light, how it ended. All but its actions, which
 //! `apply` records one by one.
 
-use crate::apply::Pass;
-use crate::core::audit::Sighting;
-use crate::core::exposure;
-use crate::core::journal::{Recreation, Step};
-use crate::core::ledger::{Call, InFlight, Ledger};
-use crate::core::life::sightings;
-use crate::core::model::{InstanceId, Snapshot};
-use crate::core::outbox::{Happened, announcement_id};
-use crate::core::plan::Plan;
-use crate::core::settle::End;
-use crate::core::summary::{
+use crate::act::Pass;
+use crate::cloud::novita::CloudRead;
+use crate::core::pass::exposure;
+use crate::core::pass::ledger::{Call, InFlight, Ledger};
+use crate::core::pass::plan::Plan;
+use crate::core::pass::settle::End;
+use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
 };
-use crate::core::tidings::{Tiding, forgotten_failures, tidings};
-use crate::novita::CloudRead;
+use crate::core::record::life::sightings;
+use crate::core::record::news::{Tiding, forgotten_failures, tidings};
+use crate::core::record::outbox::{Happened, announcement_id};
+use crate::core::record::trail::Sighting;
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::snapshot::Snapshot;
 use crate::report::Event;
 use crate::store::records::{self, Change, Mode, Opening};
 use crate::store::{StoreError, StoreWrite};

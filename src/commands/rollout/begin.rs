@@ -2,16 +2,16 @@
 
 use super::step::{close_ups, loads};
 use super::{Drive, Stepped};
-use crate::apply::{Pass, new_event_id};
-use crate::commands::{Exit, Failure, savings};
-use crate::core::gate::LEAST_SAMPLES;
-use crate::core::model::InstanceId;
-use crate::core::outbox::Happened;
-use crate::core::rollout::{Candidate, Costs, Fleet};
-use crate::core::savings::{Analysis, Opportunity};
+use crate::act::{Pass, new_event_id};
+use crate::cloud::novita::CloudWrite;
+use crate::commands::{Exit, Failure, analyze};
+use crate::core::record::outbox::Happened;
+use crate::core::rollout::analysis::{Analysis, Opportunity};
+use crate::core::rollout::course::{Candidate, Costs, Fleet};
+use crate::core::rollout::gate::LEAST_SAMPLES;
+use crate::core::world::instance::InstanceId;
 use crate::measure::{Prober, Target, measure_all};
 use crate::notify::Notify;
-use crate::novita::CloudWrite;
 use crate::report::Event;
 use crate::settings::SettingsError;
 use crate::store::StoreWrite;
@@ -56,7 +56,7 @@ pub async fn prospect<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
         .into());
     }
     let Drive { cloud, store, prober, terms, clock, reporter, .. } = drive;
-    let analysis = savings::analyze(*cloud, *store, *prober, terms, *clock, *reporter).await?;
+    let analysis = analyze::analyze(*cloud, *store, *prober, terms, *clock, *reporter).await?;
     if let Some(shortfall) = &analysis.shortfall {
         return Err(Failure {
             exit: Exit::Unsafe,

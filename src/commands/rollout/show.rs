@@ -2,7 +2,7 @@
 
 use super::Stepped;
 use crate::commands::{Exit, Output, Presentation};
-use crate::core::model::Timestamp;
+use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 use crate::report::{human, json};
 

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::{Fleet, Member, MemberState, Rollout, State};
-use crate::core::failures::Failures;
-use crate::core::journal::moves::{Wish, next_move};
-use crate::core::journal::{Cause, MOST_FAILURES, Next, Old, Recreation, Sight, Step, Successor};
-use crate::core::ledger::Ledger;
-use crate::core::marker::replacement_name;
-use crate::core::model::{Billing, InstanceId, JobIndex, Snapshot, Status, Timestamp, find};
-use crate::core::verdict::Recreating;
+use crate::core::pass::failures::Failures;
+use crate::core::pass::ledger::Ledger;
+use crate::core::pass::verdict::Recreating;
+use crate::core::recreation::journal::moves::{Wish, next_move};
+use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Old, Recreation, Sight, Step, Successor};
+use crate::core::recreation::marker::replacement_name;
+use crate::core::rollout::course::{Fleet, Member, MemberState, Rollout, State};
+use crate::core::world::instance::{Billing, InstanceId, Status};
+use crate::core::world::snapshot::{JobIndex, Snapshot, find};
+use crate::core::world::time::Timestamp;
 
 /// A look at the world. While rows are missing, nothing is concluded from it.
 pub struct Sights<'a> {

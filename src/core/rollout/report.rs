@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Costs, Fleet, Member, MemberState, State};
-use crate::core::gate::{Effect, Verdict};
-use crate::core::model::{Timestamp, millis};
-use crate::core::money::{HOURS_PER_MONTH, HOURS_PER_YEAR};
+use crate::core::rollout::course::{Costs, Fleet, Member, MemberState, State};
+use crate::core::rollout::gate::{Effect, Verdict};
+use crate::core::world::money::{HOURS_PER_MONTH, HOURS_PER_YEAR};
+use crate::core::world::time::{Timestamp, millis};
 
 /// A rollout as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -217,7 +217,7 @@ impl Fleet {
     pub fn next(&self, now: Timestamp) -> String {
         let Self { rollout, .. } = self;
         let stage = |stage: usize| rollout.stages.get(stage).map_or(0, |stage| stage.percent);
-        let until = |at: Timestamp| crate::core::verdict::in_words(at.since(now));
+        let until = |at: Timestamp| crate::core::world::time::in_words(at.since(now));
         if rollout.paused_at.is_some() {
             return "nothing until respot rollout resume".into();
         }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{End, Fleet, Member, MemberState, RollbackScope, State};
-use crate::core::gate::{self, Judgement, LEAST_SAMPLES, Moves, Pair, Verdict};
-use crate::core::journal::{Recreation, Step};
-use crate::core::model::{InstanceId, Timestamp};
-use crate::core::probe::Measurement;
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::rollout::course::{End, Fleet, Member, MemberState, RollbackScope, State};
+use crate::core::rollout::gate::{self, Judgement, LEAST_SAMPLES, Moves, Pair, Verdict};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::probe::Measurement;
+use crate::core::world::time::Timestamp;
 
 /// While a stage soaks it is measured at most so often: a measurement costs the application its samples.
 pub const BETWEEN_CHECKS: Duration = Duration::from_secs(60);
@@ -277,10 +278,10 @@ fn severity(verdict: Verdict) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::journal::Cause;
-    use crate::core::model::Billing;
-    use crate::core::probe::{Latency, Probe};
-    use crate::core::rollout::{Candidate, Costs, Course};
+    use crate::core::recreation::journal::Cause;
+    use crate::core::rollout::course::{Candidate, Costs, Course};
+    use crate::core::world::instance::Billing;
+    use crate::core::world::probe::{Latency, Probe};
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_secs(1_700_000_000 + 60 * minutes)

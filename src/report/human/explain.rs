@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, prose};
 use super::{Color, Screen, ago, folded, life, to_the_second};
-use crate::core::explain::{Answer, Checked};
-use crate::core::life::LifeEvent;
-use crate::core::model::{InstanceId, Timestamp};
+use crate::core::pass::explain::{Answer, Checked};
+use crate::core::record::life::LifeEvent;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 use crate::report::explained::{CallPart, ExplainDocument, JournalPart, ObservationPart};
 use crate::report::text::{together, visible};
 
@@ -62,7 +63,7 @@ pub fn explain(screen: Screen, document: &ExplainDocument<'_>, events: &[LifeEve
     }
     if let Some(CallPart { called_at, job_id, call }) = *in_flight {
         let known = match call {
-            crate::core::ledger::Call::Accepted => "was accepted, its end is not seen yet",
+            crate::core::pass::ledger::Call::Accepted => "was accepted, its end is not seen yet",
             _ => "is in doubt: no clear answer came",
         };
         fact("open call", &format!("migrate, {}, {known} [{job_id}]", when(called_at)));

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, columns};
 use super::{Screen, ago, color_of, counted, life, short, to_the_minute, to_the_second};
-use crate::core::audit::{Seen, Sighting};
-use crate::core::model::{InstanceId, Timestamp};
-use crate::core::summary::{Attempt, Outcome, Recorded, Summary};
+use crate::core::record::execution::{Attempt, Outcome, Recorded, Summary};
+use crate::core::record::trail::{Seen, Sighting};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 
 /// From this many columns on a table of passes has room for everything.
@@ -158,7 +159,7 @@ fn bar(duration: Option<i64>, longest: i64, room: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::summary::{Action, Execution, ExecutionStatus};
+    use crate::core::record::execution::{Action, Execution, ExecutionStatus};
 
     #[test]
     fn bars_compare_with_the_longest() {

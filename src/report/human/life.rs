@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::history::Page;
 use super::{Color, Screen, ago, counted, folded, short, to_the_minute, to_the_second};
-use crate::core::life::{EventKind, Life, LifeEvent};
-use crate::core::model::{InstanceId, Timestamp};
-use crate::core::summary::ROLLOUT_STEP;
+use crate::core::record::execution::ROLLOUT_STEP;
+use crate::core::record::life::{EventKind, Life, LifeEvent};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 
 /// With less room behind its time an event stands below it.

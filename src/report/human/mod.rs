@@ -16,9 +16,8 @@ use std::time::Duration;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::text::{shorten, visible, wrap};
-use crate::core::model::Timestamp;
-use crate::core::summary::ExecutionStatus;
-use crate::core::verdict::in_words;
+use crate::core::record::execution::ExecutionStatus;
+use crate::core::world::time::{Timestamp, in_words};
 
 pub use doctor::doctor;
 pub use explain::explain;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, prose};
 use super::{Color, Screen, color_of, counted, short};
-use crate::core::model::Instance;
-use crate::core::plan::Plan;
-use crate::core::policy::Policy;
-use crate::core::summary::{Attempt, Execution, Outcome, Summary};
-use crate::core::verdict::Decision;
+use crate::core::pass::plan::Plan;
+use crate::core::pass::verdict::Decision;
+use crate::core::record::execution::{Attempt, Execution, Outcome, Summary};
+use crate::core::world::instance::Instance;
+use crate::core::world::policy::Policy;
 use crate::report::text::visible;
 
 /// From this many columns on a table of actions has room for everything.

@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, columns};
 use super::{Color, Screen, ago, attempts, counted, to_the_second};
-use crate::core::gate::Verdict;
-use crate::core::model::Timestamp;
-use crate::core::money::{HOURS_PER_MONTH, to_the_cent};
+use crate::core::record::execution::Attempt;
+use crate::core::rollout::analysis::Analysis;
+use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, cumulative};
+use crate::core::rollout::gate::Verdict;
 use crate::core::rollout::report::{Load, Report, StageReport};
-use crate::core::rollout::{Course, Fleet, Member, MemberState, RollbackScope, cumulative};
-use crate::core::savings::Analysis;
-use crate::core::summary::Attempt;
-use crate::core::verdict::in_words;
+use crate::core::world::money::{HOURS_PER_MONTH, to_the_cent};
+use crate::core::world::time::{Timestamp, in_words};
 use crate::report::text::visible;
 
 /// So many instances with something to say are listed.

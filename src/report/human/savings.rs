@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, columns};
 use super::{Color, Screen, counted};
-use crate::core::money::{HOURS_PER_MONTH, decimal, to_the_cent, usd};
-use crate::core::savings::{Analysis, Opportunity, Risk, Verdict};
+use crate::core::rollout::analysis::{Analysis, Opportunity, Risk, Verdict};
+use crate::core::world::money::{HOURS_PER_MONTH, decimal, to_the_cent, usd};
 use crate::report::text::visible;
 
 /// What goes first where it does not fit.
@@ -103,9 +103,10 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::core::metrics::Workload;
-    use crate::core::model::{InstanceId, Place, Shortfall};
-    use crate::core::savings::{Evidence, Gate, Gates, Weight};
+    use crate::core::rollout::analysis::{Evidence, Gate, Gates, Weight};
+    use crate::core::rollout::metrics::Workload;
+    use crate::core::world::instance::{InstanceId, Place};
+    use crate::core::world::snapshot::Shortfall;
 
     fn opportunity(name: &str, spot_cost: Option<u64>, risk: Risk, approved: bool) -> Opportunity {
         let evidence = |weight, text: &str| Evidence { weight, text: text.into() };

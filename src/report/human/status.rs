@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Color, Screen, counted, short, to_the_second};
-use crate::core::health::Health;
-use crate::core::indicators::{
+use crate::core::record::execution::{Execution, Statistics, Summary, Totals};
+use crate::core::record::health::Health;
+use crate::core::record::indicators::{
     HOURS, Hour, Indicators, MIGRATION_TARGET, PASS_TIME_TARGET, PROVIDER_TARGET, RECREATION_TARGET, SCHEDULE_TARGET,
     Share, Standing, Target,
 };
-use crate::core::journal::{MOST_FAILURES, Recreation, Step};
-use crate::core::life::step_in_words;
-use crate::core::model::{InstanceId, Timestamp};
+use crate::core::record::life::step_in_words;
+use crate::core::recreation::journal::{MOST_FAILURES, Recreation, Step};
 use crate::core::rollout::report::Report;
-use crate::core::summary::{Execution, Statistics, Summary, Totals};
-use crate::core::verdict::in_words;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::{Timestamp, in_words};
 use crate::report::figures::Figures;
 use crate::report::json::{ConfigPart, InFlightPart, StatusDocument};
 use crate::report::text::{shorten, together, visible, wrap};

@@ -2,8 +2,8 @@
 
 use super::super::{Answer, Query, StoreError, StoreRead};
 use super::{Sorted, keys, sorted};
-use crate::core::exposure::{Exposure, Exposures};
-use crate::core::model::Place;
+use crate::core::pass::exposure::{Exposure, Exposures};
+use crate::core::world::instance::Place;
 
 /// What was seen of every place, and why there may be more that this version must not touch. A damaged record is one of a
 /// place that was seen last when time began, so that the next look begins it anew, or forgets it.

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::core::model::InstanceId;
+use crate::core::world::instance::InstanceId;
 use crate::store::{Answer, StoreError, StoreRead};
 
 /// The format this version writes.

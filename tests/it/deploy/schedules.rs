@@ -125,7 +125,7 @@ fn the_lines_of_the_crontab_work() {
         assert_eq!(every_minutes(schedule), loaded.interval, "status would be wrong");
         assert!(!command.contains('%'), "cron makes a line end of it");
         let now = stage.provider.with(|world| world.now_ms());
-        let now = respot::core::model::Timestamp::from_millis(now);
+        let now = respot::core::world::time::Timestamp::from_millis(now);
         let command = command.replace("respot run", &format!("respot run --now={now}"));
         let command = command.replace("/usr/local/bin/respot", env!("CARGO_BIN_EXE_respot"));
         let command = command.replace("/var/log/respot.log", log.to_str().unwrap());

@@ -38,7 +38,7 @@ fn run(stage: &Stage, url: &str) -> Ran {
     let bin = stage.path("bin");
     fs::create_dir_all(&bin).unwrap();
     // On the real PATH it is the program; here it also gets the world's time.
-    let now = respot::core::model::Timestamp::from_millis(stage.provider.with(|world| world.now_ms()));
+    let now = respot::core::world::time::Timestamp::from_millis(stage.provider.with(|world| world.now_ms()));
     let program = format!("#!/bin/sh\nexec '{}' \"$@\" --now={now}\n", env!("CARGO_BIN_EXE_respot"));
     let program = stage.file("bin/respot", program);
     fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

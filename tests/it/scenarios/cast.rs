@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use novita_sim::{Entry, Fate, JobRow, Machine, Op, Outcome, Product, Spec, Volume, World, quirk};
-use respot::core::marker::Origin;
-use respot::core::model::InstanceId;
+use respot::core::recreation::marker::Origin;
+use respot::core::world::instance::InstanceId;
 
 /// The names that stand for drawn ids, and the other way round.
 pub(super) struct Cast {

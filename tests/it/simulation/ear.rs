@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use respot::core::outbox::{EVENT_LIFE, Outgoing};
-use respot::core::summary::Totals;
+use respot::core::record::execution::Totals;
+use respot::core::record::outbox::{EVENT_LIFE, Outgoing};
 use respot::notify::Notify;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};

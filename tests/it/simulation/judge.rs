@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use novita_sim::{Entry, Machine, Op, Outcome, World};
-use respot::core::marker::Origin;
-use respot::core::model::InstanceId;
+use respot::core::recreation::marker::Origin;
+use respot::core::world::instance::InstanceId;
 
 use super::store::Intent;
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use novita_sim::DAWN_MS;
-use respot::core::rollout::{Member, Rollout};
+use respot::core::rollout::course::{Member, Rollout};
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use tokio::task::yield_now;
 use tokio::time::Instant;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use novita_sim::{DAWN_MS, InProcess, Op, Spec, World};
 use respot::clock::Clock;
+use respot::cloud::novita::client::Client;
 use respot::commands::pass::{self, Rules};
-use respot::core::model::Timestamp;
-use respot::core::policy::{Policy, RecreateOrder};
+use respot::core::world::policy::{Policy, RecreateOrder};
+use respot::core::world::time::Timestamp;
 use respot::notify::Nobody;
-use respot::novita::client::Client;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::{Mode, overview};

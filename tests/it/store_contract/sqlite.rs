@@ -1,6 +1,5 @@
 //! The contract on the embedded store, and what can happen to a file.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,10 +7,10 @@ use std::pin::pin;
 use std::process::Command;
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::{fs, thread};
 
 use respot::clock::Clock;
-use respot::core::model::Timestamp;
+use respot::core::world::time::Timestamp;
 use respot::store::sqlite::SqliteStore;
 use rusqlite::Connection;
 use tempfile::TempDir;

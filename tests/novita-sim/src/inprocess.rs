@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use respot::core::probe::{Endpoint, Probe};
+use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::core::world::probe::{Endpoint, Probe};
 use respot::measure::{Outcome, Prober, Sample, Target};
-use respot::novita::transport::{Request, Response, Transport, TransportError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{Answer, Call, Delivery};

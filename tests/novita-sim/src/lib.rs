@@ -10,7 +10,7 @@
 //! ```
 //! use std::time::Duration;
 //! use novita_sim::{Fate, InProcess, Spec, World};
-//! use respot::novita::transport::{Method, Request, Transport as _};
+//! use respot::cloud::novita::transport::{Method, Request, Transport as _};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
@@ -48,7 +48,7 @@
 //!
 //! ```
 //! use novita_sim::{App, Change, Condition, InProcess, Spec, World};
-//! use respot::core::probe::{Endpoint, Probe};
+//! use respot::core::world::probe::{Endpoint, Probe};
 //! use respot::measure::{Outcome, Prober as _, Target};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use novita_sim::{App, Change, Condition, DAWN_MS, Fate, PageBase, Spec, Total, World};
-use respot::core::policy::{Policy, Scope, Selector};
-use respot::core::probe::Probe;
-use respot::core::rollout::{Course, RollbackScope};
-use respot::core::savings::Terms;
+use respot::core::rollout::analysis::Terms;
+use respot::core::rollout::course::{Course, RollbackScope};
+use respot::core::world::policy::{Policy, Scope, Selector};
+use respot::core::world::probe::Probe;
 use serde_json::Value;
 
 use crate::rollouts::{app, web};

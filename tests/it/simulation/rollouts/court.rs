@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use novita_sim::{Machine, Op, Outcome, World};
-use respot::core::gate::Verdict;
-use respot::core::journal::Recreation;
-use respot::core::model::InstanceId;
-use respot::core::policy::{Policy, Scope};
-use respot::core::rollout::{End, Fleet, Member, MemberState, Rollout, State};
+use respot::core::recreation::journal::Recreation;
+use respot::core::rollout::course::{End, Fleet, Member, MemberState, Rollout, State};
+use respot::core::rollout::gate::Verdict;
+use respot::core::world::instance::InstanceId;
+use respot::core::world::policy::{Policy, Scope};
 
 use super::Tally;
 use super::cast::Taste;

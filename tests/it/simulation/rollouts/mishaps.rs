@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novita_sim::{Fault, Machine, Op, What, World};
-use respot::core::rollout::State;
+use respot::core::rollout::course::State;
 
 use super::{History, Tally};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use novita_sim::InProcess;
-use respot::core::probe::Probe;
+use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::core::world::probe::Probe;
 use respot::measure::{Outcome, Prober, Sample, Target};
-use respot::novita::transport::{Request, Response, Transport, TransportError};
 use tokio::time::sleep;
 
 use super::{Broken, History, cast};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use respot::core::probe::{Endpoint, Probe};
+use respot::cloud::novita::transport::Method;
+use respot::core::world::probe::{Endpoint, Probe};
 use respot::measure::{Outcome, Prober as _, Sample, Target};
-use respot::novita::transport::Method;
 use serde_json::{Value, json};
 
 use super::{act, call, get};

@@ -1,0 +1,176 @@
+//! Recreations: each step of the journal is stored before the call that it allows is sent.
+//!
+//! A pass has two turns at them. [`begin`] sends what can be sent at once; [`finish`], after the migrations, waits a
+//! bounded time for the replacements to run and deletes what they replace. What is not finished by then is left to the
+//! next pass, which finds it in the journal.
+
+mod turn;
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use self::turn::Turn;
+use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
+use crate::cloud::novita::CloudWrite;
+use crate::core::pass::verdict::Recreating;
+use crate::core::record::execution::{Action, Attempt, Outcome};
+use crate::core::recreation::journal::Recreation;
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Instance, InstanceId};
+use crate::core::world::time::Timestamp;
+use crate::report::Event;
+use crate::store::records::Mode;
+use crate::store::{StoreError, StoreWrite};
+
+/// The time between two looks at a replacement that comes up.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The recreations of a pass, between its two turns.
+#[derive(Debug, Default)]
+pub struct Underway<'a> {
+    tasks: Vec<Task<'a>>,
+    store_error: FirstStoreError,
+}
+
+impl Underway<'_> {
+    /// Why the store could not be written to, if so.
+    #[must_use]
+    pub fn store_error(&self) -> Option<StoreError> {
+        self.store_error.borrow().clone()
+    }
+}
+
+/// One recreation and how far this pass brought it.
+#[derive(Debug)]
+struct Task<'a> {
+    work: &'a Recreating,
+    recreation: Recreation,
+    attempt: Attempt,
+    awaits: Awaits,
+    /// Where this pass created the replacement, in words.
+    place: String,
+}
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// Nothing more in this pass.
+    Nothing,
+    /// That the replacement runs.
+    Running,
+    /// A sign of the replacement, since the answer to its creation said nothing.
+    Sign,
+}
+
+/// An instance that is one too many.
+#[derive(Clone, Copy, Debug)]
+pub struct Extra<'a> {
+    /// It.
+    pub instance: &'a Instance,
+    /// The one that stays.
+    pub keep: &'a InstanceId,
+}
+
+/// Sends what can be sent at once, with at most `workers` recreations at a time. What was begun by earlier passes comes
+/// first, in the order of `works`.
+pub async fn begin<'a, C: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    works: &[&'a Recreating],
+    workers: usize,
+    wait: Duration,
+) -> Underway<'a> {
+    let store_error = FirstStoreError::default();
+    let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.clock.now())).collect();
+    stream::iter(tasks.iter_mut())
+        .for_each_concurrent(workers, |task| {
+            let turn = Turn { pass, store_error: &store_error, wait };
+            async move { turn.begin(task).await }
+        })
+        .await;
+    Underway { tasks, store_error }
+}
+
+/// Waits for replacements to run, for `wait` at most, and deletes what they replace.
+pub async fn finish<C: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, S>,
+    underway: Underway<'_>,
+    workers: usize,
+    wait: Duration,
+) -> Applied {
+    let Underway { mut tasks, store_error } = underway;
+    let until = Instant::now() + wait;
+    let turn = Turn { pass, store_error: &store_error, wait };
+    if tasks.iter().any(|task| task.awaits == Awaits::Sign) && pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+        for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Sign) {
+            turn.look_for(task).await;
+        }
+    }
+    loop {
+        let awaited = tasks.iter().filter(|task| task.awaits == Awaits::Running).count();
+        if awaited == 0 || !pass.may_send(&store_error) {
+            break;
+        }
+        pass.reporter.event(Event::Awaiting { count: awaited });
+        stream::iter(tasks.iter_mut().filter(|task| task.awaits == Awaits::Running))
+            .for_each_concurrent(workers, |task| {
+                let turn = &turn;
+                async move { turn.watch(task).await }
+            })
+            .await;
+        let is_over = tasks.iter().all(|task| task.awaits != Awaits::Running);
+        let left = until.saturating_duration_since(Instant::now());
+        if is_over || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
+            break;
+        }
+    }
+    let attempts: Vec<Attempt> = tasks.into_iter().map(|task| task.attempt).collect();
+    for attempt in &attempts {
+        pass.reporter.event(Event::ActionEnded(attempt));
+    }
+    Applied { attempts, store_error: store_error.into_inner() }
+}
+
+/// Deletes instances that are one too many, each only while the one that stays is seen running.
+pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras: &[Extra<'_>]) -> Applied {
+    let store_error = FirstStoreError::default();
+    let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
+    let mut attempts = Vec::with_capacity(extras.len());
+    for Extra { instance, keep } in extras {
+        let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.clock.now());
+        attempt.reason = pass.why_not_begun(&store_error).into();
+        if pass.mode == Mode::Rehearsal {
+            attempt.reason = format!("rehearsal, not deleted: one too many beside {keep}");
+        } else if pass.may_send(&store_error) {
+            match turn.runs(keep).await {
+                Some(true) => turn.retire(instance, keep, &mut attempt).await,
+                Some(false) | None => attempt.reason = format!("{keep} was not seen running, left for a later pass"),
+            }
+        }
+        pass.reporter.event(Event::ActionEnded(&attempt));
+        attempts.push(attempt);
+    }
+    Applied { attempts, store_error: store_error.into_inner() }
+}
+
+impl<'a> Task<'a> {
+    fn new(work: &'a Recreating, now: Timestamp) -> Self {
+        let action = if work.begins() { Action::Recreate } else { Action::Resume };
+        let mut attempt = attempt(&work.instance, &work.recreation.instance_name, action, now);
+        attempt.new_instance_id = work.recreation.step.replacement().cloned();
+        Self { work, recreation: work.recreation.clone(), attempt, awaits: Awaits::Nothing, place: String::new() }
+    }
+
+    fn end(&mut self, outcome: Outcome, reason: impl Into<String>) {
+        self.attempt.outcome = outcome;
+        self.attempt.reason = reason.into();
+        self.attempt.error_kind = None;
+        self.awaits = Awaits::Nothing;
+    }
+
+    fn fail(&mut self, outcome: Outcome, kind: ErrorKind, reason: impl Into<String>) {
+        self.end(outcome, reason);
+        self.attempt.error_kind = Some(kind);
+    }
+}

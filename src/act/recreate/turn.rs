@@ -1,0 +1,487 @@
+//! The steps of one recreation, each stored before the call that it allows is sent.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Awaits, POLL, Task};
+use crate::act::audit::Ticket;
+use crate::act::{FirstStoreError, LOOK_DELAY, Pass};
+use crate::cloud::novita::{CloudError, CloudWrite, Effect, Guard, Order};
+use crate::core::pass::verdict::Recreating;
+use crate::core::record::execution::{Attempt, Outcome};
+use crate::core::record::news::closes;
+use crate::core::record::outbox::Happened;
+use crate::core::record::trail::WriteCall;
+use crate::core::recreation::blueprint::{Obstacle, Prepared, placed};
+use crate::core::recreation::journal::{Deed, Next, Old, Recreation, Sight, Step, Successor, Unfit};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::time::millis;
+use crate::report::Event;
+use crate::store::StoreWrite;
+use crate::store::records::{Change, Mode};
+
+/// What a look at one instance told.
+enum Seen {
+    There(Box<Instance>),
+    Gone,
+}
+
+impl Seen {
+    /// Whether there is not even a trace of it on its way out.
+    fn is_removed(&self) -> bool {
+        match self {
+            Self::There(seen) => seen.status == Status::Removed,
+            Self::Gone => true,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::There(seen) => seen.status.is_going(),
+            Self::Gone => true,
+        }
+    }
+}
+
+/// What became of a deletion.
+enum Deletion {
+    /// It is seen gone, or going.
+    Gone,
+    /// Accepted, and not seen yet.
+    Accepted,
+    /// Nobody knows; deleting again does no harm.
+    Unknown,
+    /// It was refused, or not sent.
+    Failed,
+}
+
+/// What every step of a recreation needs.
+pub(super) struct Turn<'a, C, S> {
+    pub(super) pass: &'a Pass<'a, C, S>,
+    pub(super) store_error: &'a FirstStoreError,
+    /// How long a delete-first recreation waits for the old instance to go.
+    pub(super) wait: Duration,
+}
+
+impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
+    pub(super) async fn begin(&self, task: &mut Task<'_>) {
+        let work = task.work;
+        if self.pass.mode == Mode::Rehearsal {
+            let outcome = if work.creates() && matches!(work.prepared, Some(Ok(_))) {
+                Outcome::Accepted
+            } else {
+                Outcome::Skipped
+            };
+            return task.end(outcome, format!("rehearsal, not sent: {}", work.detail()));
+        }
+        if work.next != Next::Nothing && !self.pass.may_send(self.store_error) {
+            return task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error));
+        }
+        match (&work.next, &work.prepared) {
+            (Next::Create, Some(Ok(prepared))) => self.create(task, prepared).await,
+            (Next::DeleteOldFirst, Some(Ok(prepared))) => self.delete_first(task, prepared).await,
+            (Next::Create | Next::DeleteOldFirst, Some(Err(obstacle))) => self.obstructed(task, obstacle).await,
+            (Next::Create | Next::DeleteOldFirst, None) => task.end(Outcome::Skipped, "not prepared"),
+            (Next::Watch, _) => self.await_running(task),
+            (Next::DeleteOld, _) => self.delete_old(task).await,
+            (Next::Abandon(why), _) => self.abandon(task, why).await,
+            (Next::CallOff, _) => self.close_with(task, Deed::CallOff).await,
+            (Next::LeaveBoth(why), _) => self.close_with(task, Deed::LeaveBoth(why.clone())).await,
+            (Next::Rest(_), _) => task.end(Outcome::Skipped, work.detail()),
+            (Next::Nothing, _) => match &task.recreation.step {
+                Step::Closed { replacement: Some(_) } => task.end(Outcome::Done, work.detail()),
+                Step::Ended => task.fail(Outcome::Failed, ErrorKind::State, work.detail()),
+                _ => task.end(Outcome::Skipped, work.detail()),
+            },
+        }
+    }
+
+    /// A write about the old instance.
+    fn about_to(&self, call: WriteCall, task: &Task<'_>) -> Ticket {
+        self.pass.about_to(call, &task.work.instance, &task.recreation.instance_name)
+    }
+
+    fn await_running(&self, task: &mut Task<'_>) {
+        let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
+        let reason = format!("replacement {replacement}{} is coming up; a later pass finishes", task.place);
+        task.end(Outcome::Accepted, reason);
+        task.awaits = Awaits::Running;
+    }
+
+    /// What speaks against it is told; what counts as a failed attempt is counted.
+    async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
+        let kind = match obstacle {
+            Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
+            Obstacle::NoPlace { .. } | Obstacle::NoRoom { .. } => ErrorKind::Capacity,
+            Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
+            Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
+        };
+        if self.did(task, Deed::CreateRefused(obstacle.to_string())).await {
+            let Recreating { instance, .. } = task.work;
+            let reason = format!("{} ({instance}): {obstacle}", task.recreation.instance_name);
+            task.fail(Outcome::Failed, kind, reason);
+        }
+    }
+
+    /// Goes through the places until one is taken. Only a lack of capacity leads to the next.
+    async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
+        let Prepared { spec, placements, own_price, has_room: _ } = prepared;
+        let (mut refused, mut last) = (Vec::new(), String::new());
+        for placement in placements {
+            let ticket = self.about_to(WriteCall::Create, task);
+            if !self.did(task, Deed::Create).await {
+                return;
+            }
+            task.attempt.at = task.recreation.since;
+            let marker = task.recreation.marker.clone();
+            let order = Order { name: &marker, spec, placement };
+            let may_send = || self.pass.may_send(self.store_error);
+            let begun = Instant::now();
+            let answer = self.pass.cloud.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+            let response_time = millis(begun.elapsed());
+            self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
+            task.attempt.response_time = Some(response_time);
+            let error = match answer {
+                Ok(replacement) => {
+                    if self.did(task, Deed::Found(replacement.clone())).await {
+                        task.attempt.new_instance_id = Some(replacement);
+                        task.place = format!(" {}", placed(spec, placement, *own_price));
+                        self.await_running(task);
+                    }
+                    return;
+                }
+                Err(error) => error,
+            };
+            match (error.effect, error.kind) {
+                (Effect::NotSent, kind) => {
+                    task.attempt.response_time = None;
+                    if self.did(task, Deed::CreateUnsent).await {
+                        match self.pass.stop.cause() {
+                            Some(_) => task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error)),
+                            None => task.fail(Outcome::Failed, kind, error.to_string()),
+                        }
+                    }
+                    return;
+                }
+                (Effect::Possible, kind) => {
+                    task.fail(Outcome::Unknown, kind, error.to_string());
+                    task.awaits = Awaits::Sign;
+                    return;
+                }
+                (Effect::Refused, ErrorKind::Capacity) => {
+                    refused.push(format!("{} in {}", placement.product_id, placement.cluster_id));
+                    last = error.to_string();
+                }
+                (Effect::Refused, kind) => {
+                    let reason = error.to_string();
+                    if self.did(task, Deed::CreateRefused(reason.clone())).await {
+                        task.fail(Outcome::Failed, kind, reason);
+                    }
+                    return;
+                }
+            }
+        }
+        let reason = format!("no room for {}: {last}", refused.join(", nor "));
+        if self.did(task, Deed::CreateRefused(reason.clone())).await {
+            task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
+        }
+    }
+
+    /// The order delete-first: the specification is safe in the journal before the old instance goes.
+    async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
+        let ticket = self.about_to(WriteCall::Delete, task);
+        if !self.did(task, Deed::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
+            return;
+        }
+        match self.delete(ticket, &task.work.instance, &mut task.attempt).await {
+            Deletion::Failed | Deletion::Unknown => return,
+            Deletion::Gone | Deletion::Accepted => {}
+        }
+        let until = Instant::now() + self.wait;
+        loop {
+            if self.sight(&task.work.instance).await.is_some_and(|seen| seen.is_removed()) {
+                break;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.pass.stop.sleep(POLL.min(left)).await.is_err() {
+                return task.end(Outcome::Accepted, "the old instance is being deleted; a later pass creates it anew");
+            }
+        }
+        if self.saw(task, Old::Gone, Successor::None).await {
+            self.create(task, prepared).await;
+        }
+    }
+
+    /// Deletes the old instance, if the replacement runs right now and the old one still does not.
+    async fn delete_old(&self, task: &mut Task<'_>) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        match self.sight(&replacement).await {
+            Some(Seen::There(seen)) if seen.status == Status::Running => {
+                // Nothing goes for the sake of one that is not what it was to be.
+                if task.recreation.moves_to().is_some_and(|to| *to != seen.billing) {
+                    let reason = format!("replacement {replacement} is not billed as it should be; it is undone");
+                    return task.end(Outcome::Accepted, reason);
+                }
+            }
+            Some(Seen::There(seen)) => {
+                let reason = format!("replacement {replacement} is {}; a later pass goes on", seen.status);
+                return task.end(Outcome::Accepted, reason);
+            }
+            Some(Seen::Gone) | None => {
+                let reason = format!("replacement {replacement} was not seen; a later pass goes on");
+                return task.end(Outcome::Accepted, reason);
+            }
+        }
+        let old = &task.work.instance;
+        match self.sight(old).await {
+            Some(seen) if seen.is_gone() => {
+                if self.did(task, Deed::DeleteOld).await {
+                    self.close(task).await;
+                }
+                return;
+            }
+            // One that was never told to go is kept, unless a rollout tells it now.
+            Some(Seen::There(seen))
+                if seen.status == Status::Running
+                    && matches!(task.recreation.step, Step::Created { kept: None, .. })
+                    && !task.recreation.is_move() =>
+            {
+                return task.end(Outcome::Accepted, "the old instance runs again; a later pass decides");
+            }
+            Some(_) => {}
+            None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
+        }
+        let ticket = self.about_to(WriteCall::Delete, task);
+        if !self.did(task, Deed::DeleteOld).await {
+            return;
+        }
+        match self.delete(ticket, old, &mut task.attempt).await {
+            Deletion::Gone => {
+                if self.did(task, Deed::DeletionAccepted).await {
+                    self.close(task).await;
+                }
+            }
+            Deletion::Accepted => {
+                if self.did(task, Deed::DeletionAccepted).await {
+                    let reason = format!("replacement {replacement} runs, the old one is being deleted");
+                    task.end(Outcome::Accepted, reason);
+                }
+            }
+            Deletion::Unknown | Deletion::Failed => {}
+        }
+    }
+
+    /// Records that nothing more is done.
+    async fn close_with(&self, task: &mut Task<'_>, deed: Deed) {
+        if self.did(task, deed).await {
+            task.end(Outcome::Skipped, task.work.detail());
+        }
+    }
+
+    async fn close(&self, task: &mut Task<'_>) {
+        if self.saw(task, Old::Gone, Successor::Running).await {
+            let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
+            let reason = format!("replaced by {replacement}{}, which runs", task.place);
+            task.end(Outcome::Done, reason);
+        }
+    }
+
+    /// Deletes a replacement that will not do, if that is still so.
+    async fn abandon(&self, task: &mut Task<'_>, why: &Unfit) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        let was_given_up = matches!(task.recreation.step, Step::Abandoned { .. });
+        let is_fit_now = match why {
+            _ if was_given_up => false,
+            Unfit::NotNeeded => self.runs(&task.work.instance).await != Some(true),
+            Unfit::Undone(_) => false,
+            Unfit::NotComingUp | Unfit::Failed(_) | Unfit::Down | Unfit::GivenUp(_) => {
+                self.runs(&replacement).await != Some(false)
+            }
+        };
+        // Without the old one a new one would be all there is.
+        let old = &task.work.instance;
+        let is_all_there_is = match task.recreation.moves_to() {
+            Some(Billing::Spot) => self.runs(old).await != Some(true),
+            Some(_) => self.sight(old).await.is_none_or(|seen| seen.is_gone()),
+            None => false,
+        };
+        if is_fit_now || is_all_there_is {
+            return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
+        }
+        let ticket = self.pass.about_to(WriteCall::Delete, &replacement, &task.recreation.marker);
+        if !self.did(task, Deed::Abandon(why.to_string())).await {
+            return;
+        }
+        if let Deletion::Gone | Deletion::Accepted = self.delete(ticket, &replacement, &mut task.attempt).await {
+            task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
+            task.attempt.new_instance_id = None;
+        }
+    }
+
+    /// Deletes an instance that is one too many.
+    pub(super) async fn retire(&self, extra: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
+        let ticket = self.pass.about_to(WriteCall::Delete, &extra.id, &extra.name);
+        if let Err(error) = self.pass.commit(Vec::new()).await {
+            self.store_error.borrow_mut().get_or_insert(error);
+            attempt.reason = self.pass.why_not_begun(self.store_error).into();
+            return;
+        }
+        let deletion = self.delete(ticket, &extra.id, attempt).await;
+        if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
+            attempt.outcome = Outcome::Done;
+            attempt.reason = format!("deleted: one too many beside {keep}, which runs");
+        }
+    }
+
+    /// Looks at a replacement that comes up, and goes on when it runs.
+    pub(super) async fn watch(&self, task: &mut Task<'_>) {
+        let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
+        match self.sight(&replacement).await {
+            Some(Seen::There(seen)) if seen.status == Status::Running && task.recreation.is_move() => {
+                let mode = seen.billing;
+                task.end(Outcome::Accepted, format!("{replacement} runs as {mode}, beside the old one for now"));
+            }
+            Some(Seen::There(seen)) if seen.status == Status::Running => {
+                task.awaits = Awaits::Nothing;
+                if self.pass.may_send(self.store_error) {
+                    self.delete_old(task).await;
+                }
+            }
+            Some(Seen::There(seen)) if seen.status.is_coming_up() => {}
+            Some(Seen::There(seen)) => {
+                let reason = format!("replacement {replacement} is {}; a later pass goes on", seen.status);
+                task.end(Outcome::Accepted, reason);
+            }
+            // A new instance may not be visible everywhere yet.
+            Some(Seen::Gone) | None => {
+                task.attempt.reason = format!("replacement {replacement} is not to be seen; a later pass finds out");
+            }
+        }
+    }
+
+    /// Looks for a replacement whose creation was not answered.
+    pub(super) async fn look_for(&self, task: &mut Task<'_>) {
+        task.awaits = Awaits::Nothing;
+        let reading = self.pass.cloud.named(&task.recreation.marker);
+        let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
+        let Some(found) = found.into_iter().find(|instance| !instance.status.is_going()) else { return };
+        if self.did(task, Deed::Found(found.id.clone())).await {
+            task.attempt.new_instance_id = Some(found.id);
+            self.await_running(task);
+        }
+    }
+
+    /// Deletes an instance. An answer that says nothing, and a refusal for its state, are looked at after a moment: it
+    /// may be going already.
+    async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
+        let may_send = || self.pass.may_send(self.store_error);
+        let begun = Instant::now();
+        let answer = self.pass.cloud.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+        let response_time = millis(begun.elapsed());
+        self.pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
+        attempt.response_time = Some(response_time);
+        let error = match answer {
+            Ok(()) => {
+                return match self.sight(id).await {
+                    Some(seen) if seen.is_gone() => Deletion::Gone,
+                    _ => Deletion::Accepted,
+                };
+            }
+            Err(error) => error,
+        };
+        if error.effect == Effect::NotSent {
+            attempt.response_time = None;
+        }
+        let is_open = error.effect == Effect::Possible || error.kind == ErrorKind::State;
+        if is_open && self.pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+            match self.sight(id).await {
+                Some(seen) if seen.is_gone() => return Deletion::Gone,
+                _ => {}
+            }
+        }
+        attempt.reason = error.to_string();
+        attempt.error_kind = Some(error.kind);
+        match (error.effect, self.pass.stop.cause()) {
+            (Effect::Possible, _) => {
+                attempt.outcome = Outcome::Unknown;
+                Deletion::Unknown
+            }
+            (Effect::NotSent, Some(_)) => {
+                attempt.outcome = Outcome::Skipped;
+                attempt.error_kind = None;
+                Deletion::Failed
+            }
+            (Effect::NotSent | Effect::Refused, _) => {
+                attempt.outcome = Outcome::Failed;
+                Deletion::Failed
+            }
+        }
+    }
+
+    /// Whether it runs; `None` when it could not be told.
+    pub(super) async fn runs(&self, id: &InstanceId) -> Option<bool> {
+        Some(match self.sight(id).await? {
+            Seen::There(seen) => seen.status == Status::Running,
+            Seen::Gone => false,
+        })
+    }
+
+    /// `None` when it could not be told.
+    async fn sight(&self, id: &InstanceId) -> Option<Seen> {
+        let seen: Result<Option<Instance>, CloudError> = self.pass.unless_stopped(self.pass.cloud.instance(id)).await?;
+        match seen {
+            Ok(Some(instance)) => Some(Seen::There(Box::new(instance))),
+            Ok(None) => Some(Seen::Gone),
+            Err(_) => None,
+        }
+    }
+
+    /// Stores the journal after a deed. `false` ends the task: what is not stored is not done.
+    async fn did(&self, task: &mut Task<'_>, deed: Deed) -> bool {
+        let now = self.pass.clock.now();
+        match task.recreation.clone().apply(deed, now) {
+            Ok(recreation) => self.store(task, recreation).await,
+            Err(illegal) => {
+                task.fail(Outcome::Failed, ErrorKind::State, illegal.to_string());
+                false
+            }
+        }
+    }
+
+    /// Stores the journal after a look.
+    async fn saw(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
+        let sight = Sight { old, successor, bearer: None, now: self.pass.clock.now() };
+        let recreation = task.recreation.clone().see(&sight);
+        self.store(task, recreation).await
+    }
+
+    async fn store(&self, task: &mut Task<'_>, recreation: Recreation) -> bool {
+        let recreation = Recreation { pass: self.pass.job_id.to_owned(), ..recreation };
+        let old = &task.work.instance;
+        let mut changes = vec![Change::Journal(old.clone(), Some(recreation.clone()))];
+        if let Some(new) = closes(Some(&task.recreation.step), &recreation) {
+            let reachable = self.pass.connections(&[new], 1).await.remove(new).unwrap_or_default();
+            changes.extend(self.pass.tell(&Happened::recreated(old, new, &recreation, reachable, recreation.since)));
+        }
+        if let Err(error) = self.pass.commit(changes).await {
+            self.store_error.borrow_mut().get_or_insert(error);
+            task.fail_unrecorded();
+            return false;
+        }
+        self.pass.reporter.event(Event::Journaled { instance: &task.work.instance, recreation: &recreation });
+        task.recreation = recreation;
+        true
+    }
+}
+
+impl Task<'_> {
+    /// A step could not be stored. What was sent before it stands in the journal.
+    fn fail_unrecorded(&mut self) {
+        self.awaits = Awaits::Nothing;
+        let sent = self.attempt.response_time.is_some();
+        self.attempt.outcome = if sent { Outcome::Unknown } else { Outcome::Skipped };
+        self.attempt.reason = "the store failed; the next pass goes on from what it holds".into();
+    }
+}

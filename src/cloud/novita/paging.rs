@@ -1,0 +1,294 @@
+//! Lists that come in pages, whatever their traps (`novita-api.md` section 3): read whole, or searched for a few rows.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::client::{Client, READ_TIMEOUT, nonsense};
+use super::transport::{Method, Request, Transport};
+use super::wire::{Page, Row};
+use super::{CloudError, Progress};
+use crate::core::world::snapshot::{Listing, Shortfall};
+
+/// The greatest page that clients are known to ask for (`novita-api.md` section 3).
+const PAGE_SIZE: usize = 100;
+
+/// Pages in flight once the first has told how many there are.
+const PAGES_AT_ONCE: usize = 10;
+
+/// Without a total, a list that is longer than this does not end.
+const MOST_PAGES: usize = 5000;
+
+/// Pages read past the announced end before the list counts as endless.
+const PAGES_PAST_THE_END: usize = 20;
+
+/// How often a list is read before it counts as incomplete: a fleet that changes while it is read may show gaps.
+const LISTING_ATTEMPTS: u32 = 3;
+const LISTING_PAUSE: Duration = Duration::from_millis(300);
+
+/// The filter whose results are not to be relied on: fuzzy, and perhaps ignored (`novita-api.md` section 2.1).
+pub(super) const NAME: &str = "name";
+
+/// Some rows of a list.
+pub(super) struct Search<'a, R> {
+    /// Whether a row is one of them.
+    pub(super) is_wanted: &'a dyn Fn(&R) -> bool,
+    /// After so many nothing more is read.
+    pub(super) enough: usize,
+}
+
+impl<T: Transport> Client<T> {
+    /// Reads a whole list, several times if it changes under the reader.
+    pub(super) async fn list<R: Row>(
+        &self,
+        path: &'static str,
+        filter: &[(&'static str, String)],
+        progress: Progress<'_>,
+    ) -> Result<Listing<R>, CloudError> {
+        let everything = Search { is_wanted: &|_| true, enough: usize::MAX };
+        self.read_list(path, filter, &everything, progress).await
+    }
+
+    /// Reads a list as far as it takes and keeps the wanted rows alone: where the filter is ignored, all the others
+    /// come as well.
+    pub(super) async fn search<R: Row>(
+        &self,
+        path: &'static str,
+        filter: &[(&'static str, String)],
+        search: Search<'_, R>,
+    ) -> Result<Vec<R>, CloudError> {
+        Ok(self.read_list(path, filter, &search, &|_, _| ()).await?.items)
+    }
+
+    async fn read_list<R: Row>(
+        &self,
+        path: &'static str,
+        filter: &[(&'static str, String)],
+        search: &Search<'_, R>,
+        progress: Progress<'_>,
+    ) -> Result<Listing<R>, CloudError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut rows = Rows::new(search);
+            self.read_pages(path, filter, &mut rows, progress).await?;
+            let has_enough = rows.are_enough();
+            let listing = rows.into_listing();
+            if listing.is_complete() || has_enough || attempts == LISTING_ATTEMPTS {
+                return Ok(listing);
+            }
+            tokio::time::sleep(LISTING_PAUSE).await;
+        }
+    }
+
+    async fn page<R: Row>(
+        &self,
+        path: &'static str,
+        filter: &[(&'static str, String)],
+        number: usize,
+    ) -> Result<Page<R>, CloudError> {
+        let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
+        query.extend_from_slice(filter);
+        let may_be_empty = number != 1 || is_by_name(filter);
+        self.read(path, query, |body| match R::page(body) {
+            // What an empty page looks like where empty things are left out. The first of a whole list must say more.
+            Err(_) if may_be_empty && is_empty_object(body) => Ok(Page { rows: Vec::new(), received: 0, total: None }),
+            page => page,
+        })
+        .await
+    }
+
+    /// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
+    /// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
+    async fn read_pages<R: Row>(
+        &self,
+        path: &'static str,
+        filter: &[(&'static str, String)],
+        rows: &mut Rows<'_, R>,
+        progress: Progress<'_>,
+    ) -> Result<(), CloudError> {
+        let first = self.page::<R>(path, filter, 1).await?;
+        let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
+        // Where no total comes, only a page without news ends the list: the page size may be clamped.
+        let goes_on = |received: usize, announced: Option<u64>| match announced {
+            Some(_) => received >= page_size,
+            None => received > 0,
+        };
+        let mut last_full = first.received >= PAGE_SIZE || (first.received > 0 && first.total.is_none());
+        let is_short = first.received < PAGE_SIZE;
+        rows.add(first);
+        progress(rows.received(), rows.announced);
+        if rows.are_enough() {
+            return Ok(());
+        }
+        if is_by_name(filter) && is_short && rows.falls_short() {
+            // Either the page size is clamped, or the total counts rows that the filter keeps out: hundreds of pages
+            // would be looked for in vain.
+            let second = self.page::<R>(path, filter, 2).await?;
+            if !rows.add(second) {
+                let page = self.page::<R>(path, filter, 0).await?;
+                rows.add(page);
+                return Ok(());
+            }
+        }
+
+        let announced = rows.announced.and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
+        let mut last_page = announced.div_ceil(page_size).clamp(1, MOST_PAGES);
+        if last_full && announced.is_multiple_of(page_size) && announced > 0 {
+            // The announced last page is full: look behind it in the same breath, the total may be too low.
+            last_page += 1;
+        }
+        let mut pages = stream::iter(2..=last_page)
+            .map(|number| async move { Ok::<_, CloudError>((number, self.page(path, filter, number).await?)) })
+            .buffer_unordered(PAGES_AT_ONCE);
+        while let Some((number, page)) = pages.try_next().await? {
+            if number == last_page {
+                last_full = goes_on(page.received, rows.announced);
+            }
+            rows.add(page);
+            progress(rows.received(), rows.announced);
+            if rows.are_enough() {
+                return Ok(());
+            }
+        }
+        drop(pages);
+
+        let end = if announced == 0 { MOST_PAGES } else { last_page + PAGES_PAST_THE_END };
+        while last_full {
+            last_page += 1;
+            if last_page > end {
+                let request = Request { method: Method::Get, path, query: vec![], body: None, timeout: READ_TIMEOUT };
+                return Err(nonsense(&request, 200, &format!("the list does not end after {end} pages")));
+            }
+            let page = self.page::<R>(path, filter, last_page).await?;
+            let received = page.received;
+            let brought_new = rows.add(page);
+            last_full = brought_new && goes_on(received, rows.announced) && !rows.are_enough();
+            progress(rows.received(), rows.announced);
+        }
+        if !rows.are_enough() && (rows.falls_short() || rows.announced.is_none()) {
+            // Where pages count from 0, the first one is still missing.
+            let page = self.page::<R>(path, filter, 0).await?;
+            rows.add(page);
+        }
+        Ok(())
+    }
+}
+
+fn is_by_name(filter: &[(&'static str, String)]) -> bool {
+    filter.iter().any(|(key, _)| *key == NAME)
+}
+
+/// Rows of one reading, each id once.
+struct Rows<'a, R> {
+    rows: Vec<R>,
+    seen: HashSet<u64>,
+    /// Rows that are not wanted.
+    passed_over: u64,
+    /// Rows without an id: there, but of no use.
+    unusable: u64,
+    announced: Option<u64>,
+    hasher: std::hash::RandomState,
+    search: &'a Search<'a, R>,
+}
+
+impl<'a, R: Row> Rows<'a, R> {
+    fn new(search: &'a Search<'a, R>) -> Self {
+        Self {
+            rows: Vec::new(),
+            seen: HashSet::new(),
+            passed_over: 0,
+            unusable: 0,
+            announced: None,
+            hasher: Default::default(),
+            search,
+        }
+    }
+
+    /// Adds a page; says whether it brought an id not seen before.
+    fn add(&mut self, page: Page<R>) -> bool {
+        use std::hash::BuildHasher;
+        let Page { rows, received, total } = page;
+        if let Some(total) = total {
+            // It may change while the list is read; the latest word counts.
+            self.announced = Some(total);
+        }
+        self.unusable += u64::try_from(received - rows.len()).unwrap_or(0);
+        let before = self.seen.len();
+        for row in rows {
+            // Hashes in place of ids halve the memory; a collision is decided by `into_listing`, which compares ids.
+            let is_new = self.seen.insert(self.hasher.hash_one(row.id()));
+            if (self.search.is_wanted)(&row) {
+                self.rows.push(row);
+            } else {
+                self.passed_over += u64::from(is_new);
+            }
+        }
+        if before == 0 && self.passed_over == 0 {
+            // Once, to the announced size: growing by doubling would double the memory's peak.
+            let expected = usize::try_from(self.announced.unwrap_or(0)).unwrap_or(0).min(MOST_PAGES * PAGE_SIZE);
+            self.rows.reserve_exact(expected.saturating_sub(self.rows.len()));
+        }
+        self.seen.len() > before
+    }
+
+    fn are_enough(&self) -> bool {
+        self.rows.len() >= self.search.enough
+    }
+
+    fn received(&self) -> u64 {
+        u64::try_from(self.seen.len()).unwrap_or(u64::MAX) + self.unusable
+    }
+
+    fn falls_short(&self) -> bool {
+        self.announced.is_some_and(|total| self.received() < total)
+    }
+
+    fn into_listing(self) -> Listing<R> {
+        let Self { mut rows, passed_over, unusable, announced, .. } = self;
+        rows.sort_unstable_by(|a, b| a.id().cmp(b.id()).then(b.caution().cmp(&a.caution())));
+        rows.dedup_by(|later, first| later.id() == first.id());
+        let received = u64::try_from(rows.len()).unwrap_or(u64::MAX) + passed_over + unusable;
+        let shortfall =
+            announced.filter(|&announced| received < announced).map(|announced| Shortfall { announced, received });
+        Listing { items: rows, shortfall }
+    }
+}
+
+fn is_empty_object(body: &[u8]) -> bool {
+    let object = serde_json::from_slice::<serde_json::Map<_, _>>(body);
+    object.is_ok_and(|object| object.values().all(serde_json::Value::is_null))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+
+    #[test]
+    fn of_two_rows_of_one_instance_the_one_that_forbids_more_is_kept() {
+        let row = |status: &Status| Instance {
+            id: InstanceId::new("a"),
+            name: "a".into(),
+            status: status.clone(),
+            billing: Billing::Spot,
+            reclaim: None,
+            place: None,
+            created_at: None,
+            started_at: None,
+            stopped_at: None,
+        };
+        let (exited, migrating) = (Status::Exited, Status::Migrating);
+        for statuses in [[&exited, &migrating], [&migrating, &exited]] {
+            let everything = Search { is_wanted: &|_| true, enough: usize::MAX };
+            let mut rows = Rows::new(&everything);
+            for status in statuses {
+                rows.add(Page { rows: vec![row(status)], received: 1, total: Some(1) });
+            }
+            let listing = rows.into_listing();
+            assert_eq!(listing.items, [row(&migrating)]);
+            assert!(listing.is_complete());
+        }
+    }
+}

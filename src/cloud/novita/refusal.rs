@@ -1,0 +1,250 @@
+//! What the provider says when it says no (`novita-api.md` section 1.3): bodies of many shapes become a machine name, a
+//! text that is fit to be shown, and a class.
+
+use super::hidden::Hidden;
+use crate::core::world::error::ErrorKind;
+
+/// What an error's body says (`novita-api.md` section 1.3), as it came. Not `Debug`: it may quote the request.
+pub(super) struct Refusal {
+    /// The machine name.
+    reason: Option<String>,
+    /// The text for people.
+    message: String,
+    /// Whether it is a page for people, which does not come from the API.
+    is_page: bool,
+}
+
+impl Refusal {
+    /// Reads an error's body, whatever its shape.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let string = |pointer: &str| json.pointer(pointer).and_then(|it| it.as_str()).filter(|it| !it.is_empty());
+        let reason = ["/reason", "/code", "/error/reason", "/error/code"]
+            .into_iter()
+            .find_map(string)
+            .or_else(|| string("/message").and_then(machine_name))
+            .or_else(|| machine_name(&text));
+        let message = ["/message", "/error/message", "/error", "/title", "/msg"].into_iter().find_map(string);
+        let is_page = is_page(body);
+        let fallback = || if is_page { "an HTML page" } else { text.trim() };
+        Self { reason: reason.map(Into::into), message: message.unwrap_or_else(fallback).into(), is_page }
+    }
+
+    /// Machine name and text as they may be shown, without what the request holds.
+    pub(super) fn shown(&self, hidden: &Hidden) -> (Option<String>, String) {
+        let Self { reason, message, is_page: _ } = self;
+        let scrub = |text: &str| {
+            let end = text.char_indices().nth(LONGEST_SEARCH).map_or(text.len(), |(end, _)| end);
+            hidden.scrub(&text[..end])
+        };
+        // A name that is hidden in part says nothing; it may be the first word of a quotation that looked like one.
+        let reason = reason.as_deref().filter(|reason| scrub(reason) == **reason).map(shorten);
+        (reason, shorten(&scrub(message)))
+    }
+}
+
+/// Whether a body is a page for people. The API writes none, so something in between answered.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
+}
+
+/// The first word that looks like one of the provider's machine names.
+fn machine_name(text: &str) -> Option<&str> {
+    text.split(|c: char| !(c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit()))
+        .find(|word| word.len() >= 6 && (word.contains('_') || KNOWN_SINGLE_WORDS.contains(word)))
+}
+
+const KNOWN_SINGLE_WORDS: &[&str] = &["CONFLICT", "FORBIDDEN", "REQUEST", "UNAUTHORIZED", "UNKNOWN"];
+
+/// The class of a refusal, and whether it says that the thing does not exist.
+pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
+    let reason = refusal.reason.as_deref().unwrap_or("");
+    let message = refusal.message.to_ascii_lowercase();
+    // "not fount" is the provider's own spelling in places (section 1.3).
+    let says_not_found = || message.contains("not found") || message.contains("not fount");
+    let not_found = (status == 404 && !refusal.is_page)
+        || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
+    let kind = match (status, reason) {
+        _ if not_found => ErrorKind::State,
+        (
+            _,
+            "BALANCE_NOT_ENOUGH"
+            | "EXPIRED_OR_BALANCE_NOT_ENOUGH"
+            | "NOT_ENOUGH_BALANCE"
+            | "DE_BALANCE_NOT_ENOUGH"
+            | "UNSUPPORTED_BILLING_MODE"
+            | "CREATE_INSTANCE_LIMIT"
+            | "CREATE_GPU_NUM_LIMIT"
+            | "WALLET_NOT_FOUND"
+            | "PREPAID_INSTANCE_NOT_SUPPORT_RELEASE",
+        ) => ErrorKind::Billing,
+        (_, "INSUFFICIENT_RESOURCE" | "MIGRATE_INSUFFICIENT_RESOURCE" | "CUDA_VERSION_INCOMPATIBLE") => {
+            ErrorKind::Capacity
+        }
+        (429, _) | (_, "RATE_LIMIT_EXCEEDED") => ErrorKind::RateLimit,
+        (401 | 403, _)
+        | (_, "UNAUTHORIZED" | "FORBIDDEN" | "INVALID_API_KEY" | "PERMISSION_DENIED" | "BANNED_USER") => {
+            ErrorKind::Auth
+        }
+        (408, _) => ErrorKind::Timeout,
+        (
+            _,
+            "CONFLICT"
+            | "OPERATION_LIMIT"
+            | "CLUSTER_STATUS"
+            | "NODE_STATUS"
+            | "DEPENDENT_RESOURCE_STATE"
+            | "GPU_SPEC_USED"
+            | "MIGRATION_JOB_NOT_BREAKABLE",
+        ) => ErrorKind::State,
+        _ if status < 500 && message.contains("invalid state change") => ErrorKind::State,
+        (
+            _,
+            "VALIDATOR_PARAM"
+            | "REQUEST"
+            | "INVALID_COMMAND_PARAM"
+            | "IMAGE_NOT_FOUND"
+            | "NETWORK_NOT_FOUND"
+            | "GET_TOKEN_FAILED",
+        ) => ErrorKind::Configuration,
+        (_, reason) if reason.starts_with("NETWORK_STORAGE_") => ErrorKind::Configuration,
+        _ => ErrorKind::Api,
+    };
+    (kind, not_found)
+}
+
+/// So much of a text is looked through for what must be hidden; the rest is not shown in any case.
+const LONGEST_SEARCH: usize = 10_000;
+
+/// Longest text of the provider's that an error repeats, in characters.
+const LONGEST_TEXT: usize = 200;
+
+/// Shortens a text of the provider's for a message, and takes out what may be a secret: keys (`sk_…`) and what follows
+/// a word such as "password". Control characters become spaces.
+pub(super) fn shorten(text: &str) -> String {
+    let mut out = String::new();
+    let mut announced = false;
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        let lower = word.to_ascii_lowercase();
+        let names_secret = SECRET_NAMES.iter().any(|name| lower.contains(name));
+        let assigned = names_secret && lower.split_once(['=', ':']).is_some_and(|(_, value)| !value.is_empty());
+        out.push_str(if announced || assigned || lower.contains("sk_") { "[hidden]" } else { word });
+        announced = lower == "bearer" || lower == "password" || (names_secret && lower.ends_with([':', '=']));
+    }
+    match out.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &out[..end]),
+        None => out,
+    }
+}
+
+const SECRET_NAMES: &[&str] =
+    &["password", "passwd", "secret", "token", "bearer", "authorization", "api_key", "apikey"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_class() {
+        use ErrorKind::{Api, Auth, Billing, Capacity, Configuration, RateLimit, State, Timeout};
+        let stock = Some("INSUFFICIENT_RESOURCE");
+        let rows: &[(u16, &[u8], Option<&str>, ErrorKind, bool)] = &[
+            (400, fixture!("error-reason.json"), stock, Capacity, false),
+            (400, fixture!("error-code-text.json"), stock, Capacity, false),
+            (400, fixture!("error-message.json"), stock, Capacity, false),
+            (400, fixture!("error-nested.json"), stock, Capacity, false),
+            (400, fixture!("error-text-field.json"), stock, Capacity, false),
+            (400, fixture!("error-title.json"), stock, Capacity, false),
+            (400, fixture!("error-migrate-no-stock.json"), Some("MIGRATE_INSUFFICIENT_RESOURCE"), Capacity, false),
+            (400, fixture!("error-not-found.json"), Some("RESOURCE_NOT_FOUND"), State, true),
+            (404, fixture!("error-404.txt"), None, State, true),
+            (404, b"", None, State, true),
+            (400, br#"{"message":"instance not found"}"#, None, State, true),
+            (400, fixture!("error-invalid-state.json"), Some("CONFLICT"), State, false),
+            (400, br#"{"message":"invalid state change"}"#, None, State, false),
+            (401, fixture!("error-unauthorized.json"), Some("UNAUTHORIZED"), Auth, false),
+            (403, b"", None, Auth, false),
+            (429, fixture!("error-rate-limit.json"), Some("RATE_LIMIT_EXCEEDED"), RateLimit, false),
+            (429, b"slow down", None, RateLimit, false),
+            (400, fixture!("error-quota.json"), Some("CREATE_GPU_NUM_LIMIT"), Billing, false),
+            (400, fixture!("error-monthly-delete.json"), Some("PREPAID_INSTANCE_NOT_SUPPORT_RELEASE"), Billing, false),
+            (400, br#"{"reason":"BALANCE_NOT_ENOUGH"}"#, Some("BALANCE_NOT_ENOUGH"), Billing, false),
+            (400, br#"{"code":"CREATE_INSTANCE_LIMIT"}"#, Some("CREATE_INSTANCE_LIMIT"), Billing, false),
+            (
+                400,
+                br#"{"reason":"IMAGE_NOT_FOUND","message":"not found"}"#,
+                Some("IMAGE_NOT_FOUND"),
+                Configuration,
+                false,
+            ),
+            (400, br#"{"reason":"NETWORK_NOT_FOUND"}"#, Some("NETWORK_NOT_FOUND"), Configuration, false),
+            (400, br#"{"reason":"INVALID_COMMAND_PARAM"}"#, Some("INVALID_COMMAND_PARAM"), Configuration, false),
+            // A page does not come from the API, so it does not know what exists.
+            (404, b" <html>404</html>", None, Api, false),
+            (400, fixture!("error-echoes-secrets.json"), Some("VALIDATOR_PARAM"), Configuration, false),
+            (
+                400,
+                br#"{"reason":"NETWORK_STORAGE_TOO_LARGE"}"#,
+                Some("NETWORK_STORAGE_TOO_LARGE"),
+                Configuration,
+                false,
+            ),
+            (400, fixture!("error-message-only.json"), None, Api, false),
+            (408, b"", None, Timeout, false),
+            (500, fixture!("error-server.json"), Some("UNKNOWN"), Api, false),
+            (504, fixture!("error-gateway.html"), None, Api, false),
+            (418, b"\x1b[31mteapot", None, Api, false),
+        ];
+        for (at, (status, body, reason, kind, not_found)) in rows.iter().enumerate() {
+            let refusal = Refusal::read(body);
+            let (shown_reason, message) = refusal.shown(&Hidden::default());
+            assert_eq!(shown_reason.as_deref(), *reason, "row {at}");
+            assert_eq!(classify(*status, &refusal), (*kind, *not_found), "row {at}");
+            assert!(!message.contains('\u{1b}'), "row {at}");
+        }
+    }
+
+    #[test]
+    fn what_the_request_holds_is_hidden_and_counts_all_the_same() {
+        let body = r#"{"envs":[{"value":"RESOURCE"},{"value":"MY_OWN_SECRET"}]}"#;
+        let hidden = Hidden::in_body(Some(body));
+        for (answer, kind, reason, message) in [
+            // The class does not hang on a word of the user's.
+            (r#"{"reason":"INSUFFICIENT_RESOURCE","message":"no node"}"#, ErrorKind::Capacity, None, "no node"),
+            (r#"{"reason":"CONFLICT","message":"RESOURCE"}"#, ErrorKind::State, Some("CONFLICT"), "[hidden]"),
+            // What looks like a machine name may be a value.
+            (r#"{"message":"bad value MY_OWN_SECRET"}"#, ErrorKind::Api, None, "bad value [hidden]"),
+            ("bad value MY_OWN_SECRET", ErrorKind::Api, None, "bad value [hidden]"),
+        ] {
+            let refusal = Refusal::read(answer.as_bytes());
+            assert_eq!(classify(400, &refusal), (kind, false));
+            assert_eq!(refusal.shown(&hidden), (reason.map(Into::into), message.into()), "{answer}");
+        }
+        // Hidden before it is shortened: what is left of a long one would tell.
+        let long = "s".repeat(150) + "-tail";
+        let hidden = Hidden::in_body(Some(&serde_json::json!({"command": long}).to_string()));
+        let refusal = Refusal::read(format!("{} {long} {long}", "word ".repeat(15)).as_bytes());
+        assert!(!refusal.shown(&hidden).1.contains("sss"));
+    }
+
+    #[test]
+    fn what_may_be_secret_is_taken_out_of_messages() {
+        for (text, shown) in [
+            ("no node can host this spec", "no node can host this spec"),
+            ("key sk_live_1 is wrong", "key [hidden] is wrong"),
+            ("Authorization: Bearer abc", "Authorization: [hidden] [hidden]"),
+            ("password hunter2 is weak", "password [hidden] is weak"),
+            ("invalid token", "invalid token"),
+            ("a\u{7}b\nc", "a b c"),
+        ] {
+            assert_eq!(shorten(text), shown);
+        }
+        let (_, echoed) = Refusal::read(fixture!("error-echoes-secrets.json")).shown(&Hidden::default());
+        assert!(!echoed.contains("secret"), "{echoed}");
+        assert_eq!(shorten(&"x".repeat(300)).chars().count(), LONGEST_TEXT + 1);
+    }
+}

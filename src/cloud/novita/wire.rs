@@ -1,0 +1,473 @@
+//! The shapes of bodies as they are on the wire (`novita-api.md` section 2), and the way from there into
+//! `core::model`.
+//!
+//! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
+//! has seen yet; unknown fields are passed over. A row is refused only when it has no id.
+
+mod closeup;
+mod connections;
+mod fleet;
+mod market;
+mod metrics;
+mod order;
+mod record;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+pub(super) use self::closeup::close_up;
+pub(super) use self::connections::connections;
+pub(super) use self::market::{clusters, offers};
+pub(super) use self::metrics::metrics;
+pub(super) use self::order::{create, created};
+pub(super) use self::record::{Record, configuration};
+use super::refusal::{is_page, shorten};
+use crate::core::world::instance::{
+    Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, Places, ReclaimNotice, Status,
+};
+use crate::core::world::time::{Seconds, Timestamp};
+
+/// A page of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page<T> {
+    /// Rows that can be used.
+    pub(super) rows: Vec<T>,
+    /// Rows on the wire, also those that cannot be used.
+    pub(super) received: usize,
+    /// The provider's count of all rows.
+    pub(super) total: Option<u64>,
+}
+
+/// Something that is listed in pages.
+pub(super) trait Row: Sized {
+    /// Reads a page. `Err` is a description without any of the body's content, which may hold secrets.
+    fn page(body: &[u8]) -> Result<Page<Self>, String>;
+    /// What tells rows apart.
+    fn id(&self) -> &str;
+    /// Of two rows with one id, read while the list was changing, the greater is kept.
+    fn caution(&self) -> u8;
+}
+
+/// A scalar taken as text; `None` for null, lists and objects.
+#[derive(Debug, Default)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+impl<'a> Text<'a> {
+    /// Of a value that was read without knowing its shape.
+    fn of(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        Self(match value {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        })
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or("")
+    }
+
+    /// A whole number, written as a number or as a string.
+    fn number(&self) -> Option<i64> {
+        let text = self.as_str().trim();
+        text.parse().ok().or_else(|| {
+            let (whole, fraction) = text.split_once('.')?;
+            fraction.bytes().all(|digit| digit.is_ascii_digit()).then(|| whole.parse().ok())?
+        })
+    }
+
+    /// The same, for times of which every row has several.
+    fn seconds(&self) -> Option<Seconds> {
+        self.number().and_then(Seconds::new)
+    }
+
+    /// Unix seconds; "0", "-1" and anything that is no number mean that there is none.
+    fn moment(&self) -> Option<Timestamp> {
+        self.number().filter(|&secs| secs > 0).map(Timestamp::from_secs)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+
+        impl<'de> Visitor<'de> for Scalar {
+            type Value = Option<Cow<'de, str>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Owned(text.into())))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Owned(number.to_string())))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Owned(number.to_string())))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Owned(number.to_string())))
+            }
+            fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+                Ok(Some(Cow::Borrowed(if truth { "true" } else { "false" })))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(None)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(None)
+            }
+        }
+        deserializer.deserialize_any(Scalar).map(Text)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceRow<'a> {
+    #[serde(borrow, default, alias = "Id")]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    status: Text<'a>,
+    #[serde(borrow, default)]
+    billing_mode: Text<'a>,
+    #[serde(borrow, default)]
+    spot_status: Text<'a>,
+    #[serde(borrow, default)]
+    spot_reclaim_time: Text<'a>,
+    #[serde(borrow, default)]
+    created_at: Text<'a>,
+    #[serde(borrow, default)]
+    last_started_at: Text<'a>,
+    #[serde(borrow, default)]
+    last_stopped_at: Text<'a>,
+    #[serde(borrow, default)]
+    stopped_at: Text<'a>,
+    #[serde(borrow, default)]
+    product_id: Text<'a>,
+    #[serde(borrow, default)]
+    cluster_id: Text<'a>,
+}
+
+impl InstanceRow<'_> {
+    fn into_instance(self, places: &RefCell<Places>) -> Option<Instance> {
+        let Self {
+            id,
+            name,
+            status,
+            billing_mode,
+            spot_status,
+            spot_reclaim_time,
+            created_at,
+            last_started_at,
+            last_stopped_at,
+            stopped_at,
+            product_id,
+            cluster_id,
+        } = self;
+        let reclaim = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
+        (!id.as_str().is_empty()).then(|| Instance {
+            id: InstanceId::new(id.as_str()),
+            name: name.as_str().into(),
+            status: Status::from_word(status.as_str()),
+            billing: Billing::from_word(billing_mode.as_str()),
+            reclaim: reclaim.map(|reclaim_at| {
+                Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
+            }),
+            place: places.borrow_mut().place(product_id.as_str().trim(), cluster_id.as_str().trim()),
+            created_at: created_at.seconds(),
+            started_at: last_started_at.seconds(),
+            stopped_at: last_stopped_at.seconds().or_else(|| stopped_at.seconds()),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct InstancePage<'a> {
+    #[serde(borrow)]
+    instances: Option<Vec<Option<InstanceRow<'a>>>>,
+    #[serde(borrow)]
+    total: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobRow<'a> {
+    /// `Id` on v1, `id` on v2, `jobId` in other answers.
+    #[serde(borrow, default, rename = "Id", alias = "id", alias = "jobId")]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    instance_id: Text<'a>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    state: Option<JobStateField<'a>>,
+    #[serde(borrow, default)]
+    created_at: Text<'a>,
+}
+
+/// An object on v1; a bare word would say as much.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JobStateField<'a> {
+    Object(#[serde(borrow)] JobStateRow<'a>),
+    Word(#[serde(borrow)] Text<'a>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobStateRow<'a> {
+    #[serde(borrow, default)]
+    state: Text<'a>,
+    #[serde(borrow, default)]
+    error_message: Text<'a>,
+    #[serde(borrow, default)]
+    message: Text<'a>,
+    #[serde(borrow, default)]
+    error: Text<'a>,
+}
+
+impl JobRow<'_> {
+    fn into_job(self) -> Option<Job> {
+        let Self { id, instance_id, kind, state, created_at } = self;
+        let (word, error) = match &state {
+            Some(JobStateField::Object(JobStateRow { state, error_message, message, error })) => {
+                let first = [error_message, message, error].into_iter().map(Text::as_str).find(|it| !it.is_empty());
+                (state.as_str(), first.map(|text| shorten(text).into_boxed_str()))
+            }
+            Some(JobStateField::Word(word)) => (word.as_str(), None),
+            // No state: nobody can say that it is finished.
+            None => ("", None),
+        };
+        (!id.as_str().is_empty()).then(|| Job {
+            id: JobId::new(id.as_str()),
+            instance: InstanceId::new(instance_id.as_str()),
+            kind: JobKind::from_word(kind.as_str()),
+            state: JobState::from_word(word),
+            created_at: created_at.moment(),
+            error,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct JobPage<'a> {
+    #[serde(borrow)]
+    jobs: Option<Vec<Option<JobRow<'a>>>>,
+    #[serde(borrow)]
+    total: Option<Text<'a>>,
+}
+
+impl Row for Instance {
+    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+        let InstancePage { instances, total } = decode(body)?;
+        let places = RefCell::default();
+        page_of(instances, total.as_ref(), |row| InstanceRow::into_instance(row, &places))
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn caution(&self) -> u8 {
+        u8::from(self.status != Status::Exited)
+    }
+}
+
+impl Row for Job {
+    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+        let JobPage { jobs, total } = decode(body)?;
+        page_of(jobs, total.as_ref(), JobRow::into_job)
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn caution(&self) -> u8 {
+        u8::from(self.state.is_unfinished())
+    }
+}
+
+fn page_of<W, T>(
+    rows: Option<Vec<Option<W>>>,
+    total: Option<&Text<'_>>,
+    convert: impl Fn(W) -> Option<T>,
+) -> Result<Page<T>, String> {
+    if rows.is_none() && total.is_none() {
+        return Err("an object without the list and without a total".into());
+    }
+    let rows = rows.unwrap_or_default();
+    let received = rows.len();
+    let total = total.and_then(Text::number).and_then(|total| u64::try_from(total).ok()).filter(|&total| total > 0);
+    Ok(Page { rows: rows.into_iter().flatten().filter_map(convert).collect(), received, total })
+}
+
+/// Reads the answer to "get one instance": the bare object, or wrapped in `instance`.
+pub(super) fn instance(body: &[u8]) -> Result<Instance, String> {
+    #[derive(Deserialize)]
+    struct Wrapped<'a> {
+        #[serde(borrow)]
+        instance: Option<InstanceRow<'a>>,
+    }
+    let row = match decode::<Wrapped<'_>>(body)?.instance {
+        Some(row) => row,
+        None => decode(body)?,
+    };
+    row.into_instance(&RefCell::default()).ok_or_else(|| "an object without an id".into())
+}
+
+/// Reads JSON. The error names the place and never quotes the body: serde's own words may repeat a value.
+fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        _ if body.is_empty() => "an empty body".into(),
+        _ if is_page(body) => "an HTML page".into(),
+        serde_json::error::Category::Eof => format!("JSON that is cut off after {} bytes", body.len()),
+        serde_json::error::Category::Data => {
+            format!("JSON of an unknown shape, at line {} column {}", error.line(), error.column())
+        }
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            format!("no valid JSON, at line {} column {}", error.line(), error.column())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_survive_every_looseness() {
+        // Body, total, then id, name, status, billing, reclaim and stop time (Unix seconds) of the first row.
+        type First = (&'static str, &'static str, &'static str, &'static str, Option<i64>, Option<i64>);
+        let rows: &[(&[u8], Option<u64>, usize, First)] = &[
+            (
+                fixture!("list-instances.json"),
+                Some(4),
+                4,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "spot", None, Some(1_768_390_000)),
+            ),
+            (
+                fixture!("list-instances-loose-types.json"),
+                Some(2),
+                2,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "spot", None, Some(1_768_390_000)),
+            ),
+            (
+                fixture!("list-instances-nulls.json"),
+                Some(3),
+                3,
+                ("a1b2c3d4e5f60718", "train-7", "exited", "", None, None),
+            ),
+            (
+                br#"{"instances":[{"Id":7,"name":true,"status":{"status":"x"},"billingMode":["spot"],
+                    "spotStatus":"notified","spotReclaimTime":1768090000.0,"lastStoppedAt":"0","new":{"a":[1]}}]}"#,
+                None,
+                1,
+                ("7", "true", "", "", Some(1_768_090_000), None),
+            ),
+            (
+                br#"{"instances":[{"id":"a","spotStatus":"","spotReclaimTime":"1768090000","stoppedAt":"5"}],"total":"1"}"#,
+                Some(1),
+                1,
+                ("a", "", "", "", None, Some(5)),
+            ),
+            // A row without an id is of no use, and counted all the same.
+            (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),
+        ];
+        for (at, (body, total, received, first)) in rows.iter().enumerate() {
+            let page = <Instance as Row>::page(body).unwrap_or_else(|error| panic!("row {at}: {error}"));
+            assert_eq!((page.total, page.received), (*total, *received), "row {at}");
+            let it = &page.rows[0];
+            let secs = |moment: Option<Timestamp>| moment.map(Timestamp::as_secs);
+            let reclaim = secs(it.reclaim.as_ref().map(|notice| notice.reclaim_at));
+            let got = (
+                it.id.as_str(),
+                &*it.name,
+                it.status.as_str(),
+                it.billing.as_str(),
+                reclaim,
+                secs(it.stopped_at.map(Timestamp::from)),
+            );
+            assert_eq!(got, *first, "row {at}");
+        }
+    }
+
+    #[test]
+    fn pages_past_the_end_are_empty_and_nonsense_is_named_without_being_quoted() {
+        for body in [
+            fixture!("list-past-the-end.json"),
+            fixture!("list-past-the-end-null.json"),
+            fixture!("list-past-the-end-without-array.json"),
+        ] {
+            let page = <Instance as Row>::page(body).expect("an empty page");
+            assert_eq!((page.received, page.rows.len()), (0, 0));
+        }
+        let secret = br#"{"instances": "sk_secret"}"#.as_slice();
+        for (body, part) in [
+            (b"".as_slice(), "an empty body"),
+            (fixture!("error-gateway.html"), "an HTML page"),
+            (fixture!("list-truncated.txt"), "cut off after"),
+            (secret, "unknown shape"),
+            (br#"{"message": "sk_secret"}"#, "without the list"),
+            (b"sk_secret", "no valid JSON"),
+            (b"[1, 2]", "unknown shape"),
+        ] {
+            let error = <Instance as Row>::page(body).expect_err(part);
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn jobs_survive_every_looseness() {
+        let page = <Job as Row>::page(fixture!("list-jobs-odd.json")).expect("odd jobs");
+        let seen: Vec<(&str, &str, &str, Option<&str>)> = page
+            .rows
+            .iter()
+            .map(|job| (job.id.as_str(), job.kind.as_str(), job.state.as_str(), job.error.as_deref()))
+            .collect();
+        assert_eq!(
+            seen[..3],
+            [
+                ("y4u3i2o1p0a9s8d7", "instanceMigrate", "fail", Some("text under message")),
+                ("u3i2o1p0a9s8d7f6", "instanceMigrate", "fail", Some("CODE_ONLY")),
+                ("i2o1p0a9s8d7f6g5", "newKindOfJob", "paused", None),
+            ]
+        );
+        let body = br#"{"jobs":[{"Id":"a","state":"fail"},{"Id":"b"},{"Id":"c","state":{}},{"Id":"d","state":null}]}"#;
+        let states: Vec<bool> =
+            <Job as Row>::page(body).expect("jobs").rows.iter().map(|job| job.state.is_unfinished()).collect();
+        assert_eq!(states, [false, true, true, true], "what says nothing counts as unfinished");
+        assert!(<Job as Row>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
+    }
+
+    #[test]
+    fn one_instance_comes_bare_or_wrapped() {
+        for body in [
+            fixture!("get-instance.json"),
+            fixture!("get-instance-wrapped.json"),
+            fixture!("get-instance-migrating.json"),
+        ] {
+            assert_eq!(instance(body).expect("an instance").id.as_str(), "a1b2c3d4e5f60718");
+        }
+        assert!(instance(b"{}").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! One instance at close range: how it is, where its ports can be reached, what it costs (`novita-api.md` section 2.2).
+
+use serde_json::Value;
+use url::Url;
+
+use super::record::{Record, first_text};
+use super::{Text, instance};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::probe::{CloseUp, Endpoint};
+
+/// Reads a detail answer. What is missing or of an unknown shape is left out, but for the instance itself.
+pub(in crate::cloud::novita) fn close_up(body: &[u8], asked: &InstanceId) -> Result<CloseUp, String> {
+    let record = Record::detail(body, asked)?;
+    Ok(CloseUp { instance: instance(body)?, endpoints: endpoints(&record), gpu_price: record.amount("instancePrice") })
+}
+
+/// Where the ports of an instance can be reached.
+pub(super) fn endpoints(record: &Record) -> Vec<Endpoint> {
+    let mappings = record.list("portMappings").iter().filter_map(Value::as_object);
+    let endpoints = mappings.filter_map(|mapping| {
+        let port = Text::of(mapping.get("port")?).number().and_then(|port| u16::try_from(port).ok())?;
+        let kind = first_text(mapping, &["type"]).unwrap_or_default().trim().to_ascii_lowercase();
+        let address = first_text(mapping, &["endpoint"])?.trim().to_owned();
+        is_address(&address).then_some(Endpoint { port, kind, address })
+    });
+    endpoints.filter(|endpoint| endpoint.port > 0).collect()
+}
+
+/// Whether something can be reached there: `host:port`, `host` or an address of HTTP, with nobody's password in it.
+fn is_address(address: &str) -> bool {
+    let whole = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    Url::parse(&whole).is_ok_and(|url| {
+        let is_http = matches!(url.scheme(), "http" | "https");
+        is_http && url.host_str().is_some_and(|host| !host.is_empty()) && url.username().is_empty()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_strict_and_loose() {
+        let rows: [(&str, &[(u16, &str, &str)]); 6] = [
+            ("", &[]),
+            (r#","portMappings":null"#, &[]),
+            (
+                r#","portMappings":[{"port":8080,"endpoint":"host.example:30123","type":"http"}]"#,
+                &[(8080, "http", "host.example:30123")],
+            ),
+            (
+                r#","portMappings":[{"port":"22","endpoint":" h:1 ","type":"TCP"},{"port":80,"endpoint":"https://a-80.example"}]"#,
+                &[(22, "tcp", "h:1"), (80, "", "https://a-80.example")],
+            ),
+            (r#","portMappings":[{"port":80},{"port":0,"endpoint":"h:1"},{"port":81,"endpoint":""},7]"#, &[]),
+            (r#","portMappings":[{"port":80,"endpoint":"http://u:p@h"},{"port":80,"endpoint":"ftp://h"}]"#, &[]),
+        ];
+        for (more, expected) in rows {
+            let body = format!(r#"{{"id":"a","status":"running","billingMode":"spot","instancePrice":"33500"{more}}}"#);
+            let seen = close_up(body.as_bytes(), &InstanceId::new("a")).expect("an instance");
+            let endpoints: Vec<_> =
+                seen.endpoints.iter().map(|it| (it.port, it.kind.as_str(), it.address.as_str())).collect();
+            assert_eq!(endpoints, expected, "{more}");
+            assert_eq!(seen.gpu_price, Some(33_500));
+        }
+        for (price, expected) in [("0", None), ("\"\"", None), ("null", None), ("\"67000.0\"", Some(67_000))] {
+            let body = format!(r#"{{"instance":{{"Id":"a","status":"running","instancePrice":{price}}}}}"#);
+            let seen = close_up(body.as_bytes(), &InstanceId::new("a")).expect("an instance");
+            assert_eq!(seen.gpu_price, expected, "{price}");
+        }
+        assert!(close_up(br#"{"id":"b"}"#, &InstanceId::new("a")).is_err(), "another one");
+    }
+}

@@ -1,0 +1,525 @@
+//! Everything the provider says about one instance, from its list row and its detail answer (`novita-api.md` sections
+//! 2.1 and 2.2): neither has every field, so both are asked, field by field.
+//!
+//! What is missing stays missing. What is there and cannot be read is refused by its name where leaving it out would
+//! make the replacement another instance, above all its command, environment, ports and volumes. No message holds a
+//! value: most of them may be secrets.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Page, Row, Text, decode, page_of};
+use crate::core::recreation::blueprint::{Configuration, NetworkVolume, Port, Variable};
+use crate::core::rollout::analysis::Fittings;
+use crate::core::world::instance::{Billing, InstanceId, JobId};
+
+/// An instance as it came. Not `Debug`: it holds its environment.
+pub(in crate::cloud::novita) struct Record {
+    id: String,
+    fields: Map<String, Value>,
+}
+
+impl Record {
+    fn new(value: Value) -> Option<Self> {
+        let Value::Object(fields) = value else { return None };
+        let id = first_text(&fields, &["id", "Id"])?;
+        Some(Self { id, fields })
+    }
+
+    /// Reads the answer to "get one instance": the bare object, or wrapped in `instance`.
+    pub(in crate::cloud::novita) fn detail(body: &[u8], asked: &InstanceId) -> Result<Self, String> {
+        let Value::Object(mut fields) = decode(body)? else { return Err("JSON of an unknown shape".into()) };
+        let detail = match fields.remove("instance") {
+            Some(wrapped @ Value::Object(_)) => wrapped,
+            _ => Value::Object(fields),
+        };
+        let detail = Self::new(detail).ok_or("an object without an id")?;
+        // Its replacement would be made of somebody else's image and environment.
+        if detail.id == asked.as_str() { Ok(detail) } else { Err("another instance than the one asked for".into()) }
+    }
+}
+
+/// Reads a page of the instance list as it came, and converts each row that has an id; `None` is a row of no use.
+pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> Result<Page<T>, String> {
+    #[derive(Deserialize)]
+    struct RecordPage<'a> {
+        instances: Option<Vec<Option<Value>>>,
+        #[serde(borrow)]
+        total: Option<Text<'a>>,
+    }
+    let RecordPage { instances, total } = decode(body)?;
+    page_of(instances, total.as_ref(), |row| Record::new(row).and_then(&convert))
+}
+
+impl Row for Record {
+    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+        records(body, Some)
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn caution(&self) -> u8 {
+        0
+    }
+}
+
+/// Merges detail answer and list row: a field of the detail counts when it is there and not empty, else the row's.
+///
+/// # Errors
+/// A field that neither gives in a shape anybody knows, by its name.
+pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Record>) -> Result<Configuration, String> {
+    let merged = Merged { detail: &detail.fields, row: row.map(|row| &row.fields) };
+    let billing = merged.word("billingMode")?;
+    let (network_volumes, local_volumes) = merged.volumes()?;
+    Ok(Configuration {
+        name: merged.text("name")?,
+        kind: merged.word("kind")?,
+        billing: (!billing.is_empty()).then(|| Billing::from_word(&billing)),
+        image_url: merged.word("imageUrl")?,
+        image_auth_id: merged.word("imageAuthId")?,
+        product_id: merged.word("productId")?,
+        product_name: merged.word("productName")?,
+        cluster_id: merged.word("clusterId")?,
+        network_id: merged.network_id()?,
+        gpu_num: merged.number("gpuNum"),
+        rootfs_size: merged.number("rootfsSize"),
+        ports: merged.first("portMappings", ports)?,
+        envs: merged.first("envs", variables)?,
+        command: merged.text("command")?,
+        entrypoint: merged.text("entrypoint")?,
+        network_volumes,
+        local_volumes,
+        jobs: merged.first("jobs", jobs)?,
+    })
+}
+
+impl Record {
+    /// A field that holds an object.
+    pub(super) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
+        self.fields.get(key)?.as_object()
+    }
+
+    /// An amount of money; zero is "not said".
+    pub(super) fn amount(&self, key: &str) -> Option<u64> {
+        let amount = Text::of(self.fields.get(key)?).number()?;
+        u64::try_from(amount).ok().filter(|&amount| amount > 0)
+    }
+
+    /// A field that holds a word or a number.
+    pub(super) fn word(&self, key: &str) -> String {
+        first_text(&self.fields, &[key]).map(|text| text.trim().to_owned()).unwrap_or_default()
+    }
+
+    /// A count or a size; zero is "not said".
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        self.alone().number(key)
+    }
+
+    /// What is attached to it.
+    ///
+    /// # Errors
+    /// A field of a shape that nobody knows, by its name.
+    pub(super) fn fittings(&self) -> Result<Fittings, String> {
+        let alone = self.alone();
+        let (network_volumes, local_volumes) = alone.volumes()?;
+        Ok(Fittings { ports: alone.first("portMappings", ports)?, network_volumes, local_volumes })
+    }
+
+    /// All its fields.
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    fn alone(&self) -> Merged<'_> {
+        Merged { detail: &self.fields, row: None }
+    }
+
+    /// A field that holds a list.
+    pub(super) fn list(&self, key: &str) -> &[Value] {
+        self.fields.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+}
+
+struct Merged<'a> {
+    detail: &'a Map<String, Value>,
+    row: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Merged<'a> {
+    /// The values of a field that say something, the detail's first.
+    fn values(&self, key: &str) -> impl Iterator<Item = &'a Value> {
+        let row = self.row.and_then(|row| row.get(key));
+        self.detail.get(key).into_iter().chain(row).filter(|value| !is_blank(value))
+    }
+
+    /// The first value that can be read; empty when there is none at all.
+    fn first<T: Default>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T, String> {
+        let mut is_there = false;
+        let found = self.values(key).inspect(|_| is_there = true).find_map(read);
+        match found {
+            Some(value) => Ok(value),
+            None if is_there => Err(unreadable(key)),
+            None => Ok(T::default()),
+        }
+    }
+
+    /// As it came, with its spaces.
+    fn text(&self, key: &str) -> Result<String, String> {
+        self.first(key, scalar)
+    }
+
+    /// An id or a word, to which spaces do not belong.
+    fn word(&self, key: &str) -> Result<String, String> {
+        Ok(self.text(key)?.trim().to_owned())
+    }
+
+    /// Zero is "not said" here: no instance has a disk of 0 GB (`novita-api.md` section 2.3).
+    fn number(&self, key: &str) -> Option<u32> {
+        let number = |value| u32::try_from(Text::of(value).number()?).ok().filter(|&number| number > 0);
+        self.values(key).find_map(number)
+    }
+
+    /// An object with an empty id is what an instance without a network has (section 2.2).
+    fn network_id(&self) -> Result<String, String> {
+        let id = |value: &'a Value| match value {
+            Value::Object(network) => Some(first_text(network, &["id", "Id"]).unwrap_or_default()),
+            value => scalar(value),
+        };
+        let ids: Option<Vec<String>> = self.values("network").map(id).collect();
+        let ids = ids.ok_or_else(|| unreadable("network"))?;
+        Ok(ids.into_iter().find(|id| !id.is_empty()).unwrap_or_default())
+    }
+
+    /// The network volumes of the first source that names any; and what either mounts besides, which is only told of.
+    fn volumes(&self) -> Result<(Vec<NetworkVolume>, Vec<String>), String> {
+        const KEY: &str = "volumeMounts";
+        self.first(KEY, |value| volumes(value).map(|_| ()))?;
+        let (mut network, mut local) = (Vec::new(), Vec::new());
+        for (asked_for, told_of) in self.values(KEY).filter_map(volumes) {
+            if network.is_empty() {
+                network = asked_for;
+            }
+            local.extend(told_of);
+        }
+        let mut seen: HashSet<String> =
+            network.iter().map(|volume: &NetworkVolume| volume.mount_point.clone()).collect();
+        local.retain(|mount: &String| seen.insert(mount.clone()));
+        Ok((network, local))
+    }
+}
+
+fn items(value: &Value) -> Option<impl Iterator<Item = &Value>> {
+    Some(value.as_array()?.iter().filter(|item| !is_blank(item)))
+}
+
+fn ports(value: &Value) -> Option<Vec<Port>> {
+    let mut ports = Vec::new();
+    for item in items(value)? {
+        let (number, kind) = match item {
+            Value::Object(port) => {
+                (first_text(port, &["port"]).unwrap_or("0".into()), first_text(port, &["type"]).unwrap_or_default())
+            }
+            // "80/http" as a creation writes it (section 2.3).
+            item => {
+                let text = scalar(item)?;
+                let (number, kind) = text.split_once('/').unwrap_or((&text, ""));
+                (number.to_owned(), kind.to_owned())
+            }
+        };
+        // 0 is no port, and neither is what does not fit: nobody could have asked for it.
+        let number = Text(Some(number.into())).number()?;
+        if let Some(number) = u16::try_from(number).ok().filter(|&number| number > 0) {
+            ports.push(Port { number, kind: kind.trim().to_ascii_lowercase() });
+        }
+    }
+    Some(ports)
+}
+
+fn variables(value: &Value) -> Option<Vec<Variable>> {
+    let text = |value: &Value| if value.is_null() { Some(String::new()) } else { scalar(value) };
+    if let Value::Object(pairs) = value {
+        return pairs.iter().map(|(key, value)| Some(Variable { key: key.clone(), value: text(value)? })).collect();
+    }
+    let variable = |item: &Value| match item {
+        Value::Object(pair) => {
+            let value = pair.get("value").map_or(Some(String::new()), text)?;
+            Some(Variable { key: first_text(pair, &["key"])?, value })
+        }
+        // As the provider's own twin writes the environment of a job (section 2.6).
+        Value::String(pair) => {
+            let (key, value) = pair.split_once('=').filter(|(key, _)| !key.is_empty())?;
+            Some(Variable { key: key.into(), value: value.into() })
+        }
+        _ => None,
+    };
+    items(value)?.map(variable).collect()
+}
+
+/// What `mountPoint` is when a creation leaves it out (section 2.3).
+const DEFAULT_MOUNT: &str = "/network";
+
+/// The network volumes, and where everything else was mounted.
+fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
+    let (mut network, mut local) = (Vec::new(), Vec::new());
+    for item in items(value)? {
+        let volume = item.as_object()?;
+        let text = |keys: &[&str]| first_text(volume, keys).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let (id, mount) = (text(&["id", "Id"]), text(&["mountPath", "mountPoint"]));
+        // Volumes on the node have no id of their own, so what has one and no type is taken for the other kind.
+        let is_network = match text(&["type"]).to_ascii_lowercase().as_str() {
+            "" => !id.is_empty(),
+            kind => kind == "network",
+        };
+        match (is_network, id.is_empty(), mount.is_empty()) {
+            (true, false, false) => network.push(NetworkVolume { id, mount_point: mount }),
+            (true, false, true) => network.push(NetworkVolume { id, mount_point: DEFAULT_MOUNT.into() }),
+            // Without its id it cannot be asked for; the plan names its mount among what is not had again.
+            (true, true, true) => local.push(DEFAULT_MOUNT.into()),
+            (_, _, false) => local.push(mount),
+            (false, _, true) => {}
+        }
+    }
+    Some((network, local))
+}
+
+/// Jobs at work. One without an id is there all the same, so its type stands for it.
+fn jobs(value: &Value) -> Option<Vec<JobId>> {
+    let id = |item: &Value| match item {
+        Value::Object(job) => first_text(job, &["id", "Id", "jobId", "type"]),
+        item => scalar(item),
+    };
+    Some(items(value)?.map(|item| JobId::new(id(item).as_deref().unwrap_or("unknown"))).collect())
+}
+
+fn unreadable(key: &str) -> String {
+    format!("its {key} in a shape that cannot be read")
+}
+
+/// Null, empty or made of nothing else: what the provider writes where there is nothing (section 2).
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(is_blank),
+        Value::Object(fields) => fields.values().all(is_blank),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    Text::of(value).0.map(Into::into)
+}
+
+/// The first of these fields that is a text, or a number, and not empty.
+pub(super) fn first_text(fields: &Map<String, Value>, keys: &[&str]) -> Option<String> {
+    keys.iter().filter_map(|key| fields.get(*key)).filter(|value| !is_blank(value)).find_map(scalar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(detail: &[u8], list: &[u8]) -> Result<Configuration, String> {
+        let id = InstanceId::new("a1b2c3d4e5f60718");
+        let detail = Record::detail(detail, &id).expect("a detail answer");
+        let rows = <Record as Row>::page(list).expect("a page").rows;
+        configuration(&detail, rows.iter().find(|row| row.id() == id.as_str()))
+    }
+
+    /// From the inner parts of two objects.
+    fn merged(detail: &str, row: &str) -> Result<Configuration, String> {
+        let detail = format!("{{\"id\":\"a1b2c3d4e5f60718\",{detail}}}").replace(",}", "}");
+        let row =
+            format!("{{\"instances\":[{{\"Id\":\"a1b2c3d4e5f60718\",{row}}}],\"total\":\"1\"}}").replace(",}", "}");
+        read(detail.as_bytes(), row.as_bytes())
+    }
+
+    fn port(number: u16, kind: &str) -> Port {
+        Port { number, kind: kind.into() }
+    }
+
+    fn variable(key: &str, value: &str) -> Variable {
+        Variable { key: key.into(), value: value.into() }
+    }
+
+    fn volume(id: &str, mount_point: &str) -> NetworkVolume {
+        NetworkVolume { id: id.into(), mount_point: mount_point.into() }
+    }
+
+    #[test]
+    fn each_source_gives_what_the_other_leaves_out() {
+        let expected = Configuration {
+            name: "train-7".into(),
+            kind: "gpu".into(),
+            billing: Some(Billing::Spot),
+            image_url: "registry.example/team/app:1.4".into(),
+            image_auth_id: "auth-1".into(),
+            product_id: "4090.16c62g".into(),
+            product_name: "RTX 4090 24GB".into(),
+            cluster_id: "us-xx-1".into(),
+            network_id: "net-1".into(),
+            gpu_num: Some(2),
+            rootfs_size: Some(60),
+            ports: vec![port(8080, "http"), port(22, "tcp")],
+            envs: vec![variable("MODE", "batch"), variable("API_TOKEN", "env-secret-1")],
+            command: "python train.py --password env-secret-1".into(),
+            entrypoint: "/bin/sh -c".into(),
+            network_volumes: vec![volume("vol-1", "/data")],
+            local_volumes: vec!["/workspace".into()],
+            jobs: vec![JobId::new("q9w8e7r6t5y4u3i2")],
+        };
+        assert_eq!(read(fixture!("recreate-detail.json"), fixture!("recreate-row.json")), Ok(expected.clone()));
+        let alone =
+            read(fixture!("recreate-detail.json"), br#"{"instances":null,"total":0}"#).expect("the detail alone");
+        let expected = Configuration {
+            billing: None,
+            image_auth_id: String::new(),
+            product_name: String::new(),
+            rootfs_size: None,
+            command: String::new(),
+            entrypoint: String::new(),
+            local_volumes: vec![],
+            ..expected
+        };
+        assert_eq!(alone, expected);
+    }
+
+    #[test]
+    fn fields_survive_every_looseness() {
+        type Set = fn(&mut Configuration);
+        let rows: &[(&str, &str, Set)] = &[
+            ("", "", |_| ()),
+            (r#""gpuNum":"4","rootfsSize":"80""#, "", |it| (it.gpu_num, it.rootfs_size) = (Some(4), Some(80))),
+            (r#""gpuNum":4.0,"rootfsSize":null"#, r#""rootfsSize":90"#, |it| {
+                (it.gpu_num, it.rootfs_size) = (Some(4), Some(90));
+            }),
+            (r#""gpuNum":"0","rootfsSize":-1"#, r#""gpuNum":"","rootfsSize":{}"#, |_| ()),
+            (r#""gpuNum":"many","rootfsSize":[60]"#, r#""gpuNum":8"#, |it| it.gpu_num = Some(8)),
+            (r#""clusterId":5,"imageAuthId":17,"productId":" p ""#, "", |it| {
+                (it.cluster_id, it.image_auth_id, it.product_id) = ("5".into(), "17".into(), "p".into());
+            }),
+            // A shape nobody knows, and the other source to mend it.
+            (r#""command":["a"],"imageUrl":{"name":"x"}"#, r#""command":" b  c ","imageUrl":"i""#, |it| {
+                (it.command, it.image_url) = (" b  c ".into(), "i".into());
+            }),
+            (r#""command":[],"entrypoint":{},"envs":{},"portMappings":"","volumeMounts":null,"jobs":"""#, "", |_| ()),
+            (r#""billingMode":"onDemand""#, r#""billingMode":"spot""#, |it| it.billing = Some(Billing::OnDemand)),
+            (r#""billingMode":null"#, r#""billingMode":"monthly""#, |it| it.billing = Some(Billing::Monthly)),
+            (r#""network":null"#, "", |_| ()),
+            (r#""network":{"id":"","ip":"10.0.0.1"}"#, r#""network":{"Id":"n"}"#, |it| it.network_id = "n".into()),
+            (r#""network":"n""#, "", |it| it.network_id = "n".into()),
+            (
+                r#""portMappings":[{"port":80},{"port":"443","type":" HTTP "},{"port":0},{"port":70000,"type":"tcp"}]"#,
+                "",
+                |it| it.ports = vec![port(80, ""), port(443, "http")],
+            ),
+            (r#""portMappings":[null,{},8080,"22/tcp",{"port":-1},{"port":"","type":"tcp"}]"#, "", |it| {
+                it.ports = vec![port(8080, ""), port(22, "tcp")];
+            }),
+            (r#""portMappings":[]"#, r#""portMappings":[{"port":1,"type":"tcp"}]"#, |it| {
+                it.ports = vec![port(1, "tcp")];
+            }),
+            (
+                r#""envs":[{"key":"A","value":null},{"key":"B"},{"key":"C","value":7},{"key":"D","value":true}]"#,
+                "",
+                |it| it.envs = vec![variable("A", ""), variable("B", ""), variable("C", "7"), variable("D", "true")],
+            ),
+            (r#""envs":[null,{"key":"","value":""},"E=a=b",{"key":"F","value":" f "}]"#, "", |it| {
+                it.envs = vec![variable("E", "a=b"), variable("F", " f ")];
+            }),
+            (r#""envs":{"A":"a","B":2}"#, "", |it| it.envs = vec![variable("A", "a"), variable("B", "2")]),
+            (
+                r#""envs":[{"key":"A","value":"1"}]"#,
+                r#""envs":[{"key":"A","value":"2"},{"key":"B","value":"3"}]"#,
+                |it| it.envs = vec![variable("A", "1")],
+            ),
+            (r#""volumeMounts":[{"type":"Network","id":"v"},{"id":"w","mountPath":"/w"}]"#, "", |it| {
+                it.network_volumes = vec![volume("v", "/network"), volume("w", "/w")];
+            }),
+            (r#""volumeMounts":[{"type":"network","mountPath":"/lost"},{"type":"network"}]"#, "", |it| {
+                it.local_volumes = vec!["/lost".into(), "/network".into()];
+            }),
+            (
+                r#""volumeMounts":[{"type":"local","id":"l","mountPath":"/l"},{"type":"local"},{"type":"new","mountPath":"/n"}]"#,
+                "",
+                |it| it.local_volumes = vec!["/l".into(), "/n".into()],
+            ),
+            (
+                r#""volumeMounts":[{"mountPath":"/m"}]"#,
+                r#""volumeMounts":[{"type":"network","id":"v","mountPath":"/n"}]"#,
+                |it| {
+                    it.network_volumes = vec![volume("v", "/n")];
+                    it.local_volumes = vec!["/m".into()];
+                },
+            ),
+            (
+                r#""volumeMounts":[{"type":"network","mountPath":"/n"}]"#,
+                r#""volumeMounts":[{"type":"network","id":"v","mountPath":"/n"}]"#,
+                |it| it.network_volumes = vec![volume("v", "/n")],
+            ),
+            // One source in a shape nobody knows, and the other to mend it.
+            (
+                r#""envs":["x"],"portMappings":[[1]],"volumeMounts":7"#,
+                r#""envs":["A=a"],"portMappings":[1],"volumeMounts":[{"id":"v"}]"#,
+                |it| {
+                    it.envs = vec![variable("A", "a")];
+                    it.ports = vec![port(1, "")];
+                    it.network_volumes = vec![volume("v", "/network")];
+                },
+            ),
+            (r#""jobs":[{"Id":"a"},{"jobId":7},{"type":"saveImage"},"b",[1],null,{}]"#, "", |it| {
+                it.jobs = ["a", "7", "saveImage", "b", "unknown"].map(JobId::new).into();
+            }),
+        ];
+        for (detail, row, set) in rows {
+            let mut expected = Configuration::default();
+            set(&mut expected);
+            assert_eq!(merged(detail, row), Ok(expected), "{detail} and {row}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_lost_is_refused_by_its_name_and_not_quoted() {
+        for (detail, name) in [
+            (r#""command":["sh","secret"]"#, "command"),
+            (r#""entrypoint":{"secret":1}"#, "entrypoint"),
+            (r#""imageAuthId":["secret"]"#, "imageAuthId"),
+            (r#""billingMode":{"mode":"secret"}"#, "billingMode"),
+            (r#""network":[{"id":"secret"}]"#, "network"),
+            (r#""envs":"A=secret""#, "envs"),
+            (r#""envs":[{"key":"A","value":["secret"]}]"#, "envs"),
+            (r#""envs":[{"secret":"b"}]"#, "envs"),
+            (r#""envs":["secret"]"#, "envs"),
+            (r#""portMappings":[{"port":"secret"}]"#, "portMappings"),
+            (r#""portMappings":[["secret"]]"#, "portMappings"),
+            (r#""portMappings":{"secret":80}"#, "portMappings"),
+            (r#""volumeMounts":["secret"]"#, "volumeMounts"),
+            (r#""jobs":"secret""#, "jobs"),
+        ] {
+            let error = merged(detail, "").expect_err(detail);
+            assert!(error.contains(name) && !error.contains("secret"), "{detail}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_detail_is_of_the_instance_that_was_asked_for() {
+        let id = InstanceId::new("a1b2c3d4e5f60718");
+        for (body, error) in [
+            (fixture!("get-instance.json"), None),
+            (fixture!("get-instance-wrapped.json"), None),
+            (br#"{"instance":null,"id":"a1b2c3d4e5f60718"}"#.as_slice(), None),
+            (br#"{"id":"b2c3d4e5f6071829"}"#.as_slice(), Some("another instance")),
+            (br#"{"name":"x"}"#.as_slice(), Some("without an id")),
+            (b"[]".as_slice(), Some("unknown shape")),
+            (b"".as_slice(), Some("an empty body")),
+        ] {
+            let got = Record::detail(body, &id).err();
+            assert_eq!(got.is_some(), error.is_some(), "{got:?}");
+            assert!(got.unwrap_or_default().contains(error.unwrap_or_default()));
+        }
+    }
+}

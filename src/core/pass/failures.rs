@@ -1,0 +1,322 @@
+//! Which instances need a replacement, which have one, and what is seen of both.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::ledger::{Call, Ledger};
+use super::settle::is_new;
+use crate::core::recreation::journal::{Cause, Old, Recreation, Sight, Step, Successor};
+use crate::core::recreation::marker::Origin;
+use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::snapshot::{JobIndex, Snapshot, find};
+use crate::core::world::time::Timestamp;
+use crate::core::world::times::{FOLLOW_TIME, PATIENCE, SETTLE_TIME};
+
+/// Two instances that bear one marker come from one decision only if they were made within this time of each other: a
+/// request cannot live longer. Somebody who copies a replacement by hand later does not lose the copy.
+const TWIN_TIME: Duration = Duration::from_secs(3600);
+
+/// The same where the journal knows the decision.
+const KNOWN_TWIN_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// So far back jobs are asked for. Wider than any gap between the passes of a schedule (`novita-api.md`, checklist 4).
+pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// So far back at most, when the usual window leaves a question open.
+const WIDEST_WINDOW: Duration = FOLLOW_TIME;
+
+/// The time from which on the jobs must be asked for once more, if the usual window did not reach far enough: nobody
+/// called for days, and a call or a migration from before is still open.
+#[must_use]
+pub fn jobs_needed_since(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
+    let window = snapshot.taken_at - JOBS_WINDOW;
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let is_unexplained =
+        |instance: &Instance| instance.status == Status::Migrating && jobs.newest_migration(&instance.id).is_none();
+    if snapshot.instances.items.iter().any(is_unexplained) {
+        return Some(snapshot.taken_at - WIDEST_WINDOW);
+    }
+    // The provider's clock is not ours: with a margin.
+    let called = ledger.in_flight.values().map(|call| call.called_at - Duration::from_secs(3600)).min()?;
+    (called < window).then(|| called.max(snapshot.taken_at - WIDEST_WINDOW))
+}
+
+/// What is known about failed migrations and their replacements, put together once for all verdicts.
+pub(in crate::core) struct Failures<'a> {
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+    jobs: &'a JobIndex<'a>,
+    now: Timestamp,
+    /// Living instances that bear a marker, those furthest on first.
+    bearers: HashMap<Origin, Vec<&'a Instance>>,
+    /// The old instance of each replacement that an open recreation names, or whose old instance is still there.
+    replaces: HashMap<&'a InstanceId, &'a InstanceId>,
+    /// Instances to retire, each with the one that stays.
+    extras: HashMap<&'a InstanceId, &'a InstanceId>,
+}
+
+impl<'a> Failures<'a> {
+    pub(in crate::core) fn new(
+        snapshot: &'a Snapshot,
+        ledger: &'a Ledger,
+        jobs: &'a JobIndex<'a>,
+        now: Timestamp,
+    ) -> Self {
+        let mut bearers: HashMap<Origin, Vec<&Instance>> = HashMap::new();
+        for instance in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
+            if let Some(origin) = Origin::in_name(&instance.name) {
+                bearers.entry(origin).or_default().push(instance);
+            }
+        }
+        let mut replaces: HashMap<&InstanceId, &InstanceId> = HashMap::new();
+        if !bearers.is_empty() {
+            // Also without a journal: two recreations must not care for one replacement.
+            for old in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
+                let group = bearers.get(&Origin::of(&old.id)).into_iter().flatten();
+                replaces.extend(group.map(|replacement| (&replacement.id, &old.id)));
+            }
+        }
+        let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
+        replaces.extend(open.filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
+        let mut this = Self { snapshot, ledger, jobs, now, bearers, replaces, extras: HashMap::new() };
+        for group in this.bearers.values_mut() {
+            group.sort_by_key(|instance| (progress(&instance.status), instance.created_at, &instance.id));
+        }
+        this.extras = this.find_extras();
+        this
+    }
+
+    /// The one that stays, if this instance is one too many.
+    pub(in crate::core) fn extra(&self, id: &InstanceId) -> Option<&'a InstanceId> {
+        self.extras.get(id).copied()
+    }
+
+    /// The old instance, if this one replaces it in an open recreation.
+    pub(in crate::core) fn replaces(&self, id: &InstanceId) -> Option<&'a InstanceId> {
+        self.replaces.get(id).copied()
+    }
+
+    /// The instance that an open rollout moves, and the billing mode it moves it to, if this is that instance or one in
+    /// its place.
+    pub(in crate::core) fn moving(&self, id: &InstanceId) -> Option<(&'a InstanceId, &'a Billing)> {
+        let ledger = &self.ledger.recreations;
+        let own = ledger.get_key_value(id);
+        let (old, recreation) = own
+            .into_iter()
+            .chain(self.replaces(id).and_then(|old| ledger.get_key_value(old)))
+            .find(|(_, recreation)| recreation.is_move() && !recreation.step.is_over())?;
+        Some((old, recreation.moves_to()?))
+    }
+
+    /// Of those that bear one marker all but the best are one too many, once the best one runs.
+    fn find_extras(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
+        let mut extras = HashMap::new();
+        let called_off = self.called_off();
+        for (old, recreation, bearer) in &called_off {
+            if are_twins(bearer, bearer, Some(recreation)) {
+                extras.insert(&bearer.id, *old);
+            }
+        }
+        if self.bearers.values().all(|group| group.len() < 2) {
+            return extras;
+        }
+        let journal: HashMap<Origin, &Recreation> =
+            self.ledger.recreations.iter().map(|(old, recreation)| (Origin::of(old), recreation)).collect();
+        for (origin, group) in self.bearers.iter().filter(|(_, group)| group.len() > 1) {
+            let recreation = journal.get(origin).copied();
+            if called_off.iter().any(|(old, ..)| Origin::of(old) == *origin) {
+                continue;
+            }
+            let named = recreation.and_then(|recreation| recreation.step.replacement());
+            // One that was given up goes by itself: nobody else may go for its sake.
+            let given_up = matches!(recreation.map(|it| &it.step), Some(Step::Abandoned { .. }));
+            let group = || group.iter().filter(|it| !(given_up && Some(&it.id) == named));
+            let is_named = |instance: &&&Instance| Some(&instance.id) == named && instance.status == Status::Running;
+            let Some(&keep) = group().find(is_named).or_else(|| group().next()) else { continue };
+            if keep.status != Status::Running {
+                continue;
+            }
+            let others = group().filter(|other| other.id != keep.id);
+            extras.extend(others.filter(|other| are_twins(keep, other, recreation)).map(|other| (&other.id, &keep.id)));
+        }
+        extras
+    }
+
+    /// Instances that bear the marker of a move that was called off, with the instance that was to be moved and runs: a
+    /// request that arrived late made them.
+    fn called_off(&self) -> Vec<(&'a InstanceId, &'a Recreation, &'a Instance)> {
+        let is_called_off = |it: &Recreation| it.is_move() && matches!(it.step, Step::Closed { replacement: None });
+        let moves = self.ledger.recreations.iter().filter(|(_, recreation)| is_called_off(recreation));
+        let stayed = moves.filter(|(old, _)| {
+            find(&self.snapshot.instances.items, old).is_some_and(|old| old.status == Status::Running)
+        });
+        stayed
+            .flat_map(|(old, recreation)| {
+                let bearers = self.bearers.get(&Origin::of(old)).into_iter().flatten();
+                bearers.filter(|bearer| bearer.id != *old).map(move |bearer| (old, recreation, *bearer))
+            })
+            .collect()
+    }
+
+    /// The furthest on of the living instances that bear the marker of `old`, but for the one that is known already.
+    fn bearer(&self, old: &InstanceId, known: Option<&InstanceId>) -> Option<&'a Instance> {
+        if self.bearers.is_empty() {
+            return None;
+        }
+        let group = self.bearers.get(&Origin::of(old))?;
+        group.iter().copied().find(|instance| Some(&instance.id) != known && instance.id != *old)
+    }
+
+    /// The recreation of a listed instance: the open one, or one that must have been begun since a replacement exists.
+    pub(in crate::core) fn recreation(&self, instance: &Instance) -> Option<Recreation> {
+        let stored = self.ledger.recreations.get(&instance.id);
+        if let Some(stored) = stored {
+            let lingers = || stored.step.replacement().is_some_and(|it| self.find_living(it).is_some());
+            if !stored.step.is_over() || lingers() {
+                return Some(stored.clone());
+            }
+            // A rollout left both as they are: what to keep is for a person to say.
+            if stored.is_move() && stored.step == Step::Ended {
+                return None;
+            }
+        }
+        if instance.status.is_going() {
+            return None;
+        }
+        let bearer = self.bearer(&instance.id, None)?;
+        let cause = self.failure(instance).unwrap_or(Cause::Found);
+        Some(Recreation::planned(&instance.name, cause, bearer.name.to_string(), self.now))
+    }
+
+    /// What is seen of a recreation. `None` while listings have gaps: nothing is concluded from those.
+    pub(in crate::core) fn sight(&self, old: &InstanceId, recreation: &Recreation) -> Option<Sight> {
+        if !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete() {
+            return None;
+        }
+        let named = recreation.step.replacement();
+        Some(Sight {
+            old: self.old(find(&self.snapshot.instances.items, old), recreation),
+            successor: named.map_or(Successor::None, |id| self.successor(id)),
+            bearer: self.bearer(old, named).map(|bearer| (bearer.id.clone(), bearer.status == Status::Running)),
+            now: self.now,
+        })
+    }
+
+    fn old(&self, instance: Option<&Instance>, recreation: &Recreation) -> Old {
+        let Some(instance) = instance else { return Old::Gone };
+        if instance.status.is_going() {
+            return Old::Going;
+        }
+        if self.jobs.unfinished(&instance.id).is_some() {
+            return Old::Busy;
+        }
+        let ran_since = instance.started_at.is_some_and(|started| Timestamp::from(started) > recreation.opened_at);
+        match &instance.status {
+            Status::Running => Old::Runs,
+            Status::Migrating => Old::Failed,
+            Status::Exited if ran_since => Old::Down,
+            Status::Exited => match self.jobs.newest_migration(&instance.id) {
+                Some(job) if !job.state.has_failed() => Old::Down,
+                Some(_) | None => Old::Failed,
+            },
+            _ => Old::Busy,
+        }
+    }
+
+    fn successor(&self, id: &InstanceId) -> Successor {
+        let Some(instance) = self.find_living(id) else { return Successor::Gone };
+        match &instance.status {
+            Status::Running => Successor::Running,
+            status if status.is_coming_up() => Successor::ComingUp,
+            _ => match self.failure(instance) {
+                Some(cause) => Successor::Failed(cause.in_words()),
+                None => Successor::Down,
+            },
+        }
+    }
+
+    fn find_living(&self, id: &InstanceId) -> Option<&'a Instance> {
+        find(&self.snapshot.instances.items, id).filter(|instance| !instance.status.is_going())
+    }
+
+    /// Why an instance needs a replacement, if it does (contract, section 8).
+    pub(in crate::core) fn failure(&self, instance: &Instance) -> Option<Cause> {
+        let is_migrating = instance.status == Status::Migrating;
+        if !is_migrating && instance.status != Status::Exited || self.jobs.unfinished(&instance.id).is_some() {
+            return None;
+        }
+        let newest = self.jobs.newest_migration(&instance.id);
+        if let Some(job) = newest.filter(|job| job.state.has_failed()) {
+            // A call of ours may be on its way, of which no job is to be seen yet.
+            let call = self.ledger.in_flight.get(&instance.id);
+            let is_answered = call.is_none_or(|call| {
+                is_new(job, call.job_before.as_ref()) || self.now.since(call.called_at) >= SETTLE_TIME
+            });
+            // It has been running since: it was stopped for another reason.
+            let started = instance.started_at.map(Timestamp::from);
+            let ran_since = !is_migrating && job.created_at.is_some() && started > job.created_at;
+            return (is_answered && !ran_since)
+                .then(|| Cause::JobFailed { job: job.id.clone(), error: job.error.clone() });
+        }
+        let since = self.stalled_since(instance)?;
+        (self.now.since(since) >= PATIENCE).then_some(Cause::Stalled { since })
+    }
+
+    /// Since when an instance is known to be `migrating` without a job that is at work on it or failed.
+    pub(in crate::core) fn stalled_since(&self, instance: &Instance) -> Option<Timestamp> {
+        let newest = self.jobs.newest_migration(&instance.id);
+        let has_failed = newest.is_some_and(|job| job.state.has_failed());
+        if instance.status != Status::Migrating || has_failed || self.jobs.unfinished(&instance.id).is_some() {
+            return None;
+        }
+        let seen = self.ledger.stalls.get(&instance.id).copied();
+        // An accepted call of which there is no job: it has been like this since then.
+        let call = self.ledger.in_flight.get(&instance.id).filter(|call| call.call == Call::Accepted);
+        let called = call.filter(|call| newest.is_none_or(|job| !is_new(job, call.job_before.as_ref())));
+        let since = [seen, called.map(|call| call.called_at)].into_iter().flatten().min();
+        // One ahead of the clock was written before it was set back.
+        Some(since.map_or(self.now, |since| since.min(self.now)))
+    }
+
+    /// What to remember, and to forget, about instances that are `migrating` without a job.
+    pub(in crate::core) fn stalls(&self) -> Vec<(InstanceId, Option<Timestamp>)> {
+        let mut changes: Vec<(InstanceId, Option<Timestamp>)> = Vec::new();
+        for instance in self.snapshot.instances.items.iter().filter(|it| it.status == Status::Migrating) {
+            let known = self.ledger.stalls.get(&instance.id).copied();
+            let since = self.stalled_since(instance);
+            if since != known {
+                changes.push((instance.id.clone(), since));
+            }
+        }
+        let still = |id: &InstanceId| {
+            find(&self.snapshot.instances.items, id)
+                .map_or(!self.snapshot.instances.is_complete(), |instance| instance.status == Status::Migrating)
+        };
+        changes.extend(self.ledger.stalls.keys().filter(|id| !still(id)).map(|id| (id.clone(), None)));
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        changes
+    }
+}
+
+/// How far on an instance is; less is further.
+fn progress(status: &Status) -> u8 {
+    match status {
+        Status::Running => 0,
+        Status::Starting | Status::Pulling => 1,
+        status if status.is_coming_up() => 2,
+        _ => 3,
+    }
+}
+
+/// Whether two that bear one marker come from one decision.
+fn are_twins(keep: &Instance, other: &Instance, recreation: Option<&Recreation>) -> bool {
+    let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
+    match (other.created_at.map(Timestamp::from), keep.created_at.map(Timestamp::from), recreation) {
+        (Some(other), _, Some(recreation)) if apart(other, recreation.opened_at) <= KNOWN_TWIN_TIME => true,
+        (Some(other), Some(keep), _) => apart(other, keep) <= TWIN_TIME,
+        (_, _, recreation) => recreation.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

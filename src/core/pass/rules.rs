@@ -1,0 +1,268 @@
+//! The rules that a verdict follows, in their order: the first that has an answer decides.
+//!
+//! Each rule answers for itself, whatever the others say, so that the verdict and an explanation that goes through
+//! all of them cannot disagree.
+
+use std::collections::HashMap;
+
+use crate::core::pass::failures::Failures;
+use crate::core::pass::ledger::{Call, InFlight, Ledger, Stamp};
+use crate::core::pass::settle::{End, Settlement};
+use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
+use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
+use crate::core::recreation::marker::replacement_name;
+use crate::core::world::instance::{Instance, InstanceId, Status};
+use crate::core::world::policy::{Eligibility, Halves, Policy};
+use crate::core::world::snapshot::{JobIndex, Snapshot};
+use crate::core::world::time::Timestamp;
+use crate::core::world::times::{EVIDENCE_LIFE, PATIENCE, SETTLE_TIME};
+
+/// One question about an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Does `--only` name it?
+    Selected,
+    /// Does no `--exclude` name it?
+    NotExcluded,
+    /// Does the scope cover its billing?
+    InScope,
+    /// Does no other instance bear the same marker and is further on?
+    OneOfItsMarker,
+    /// Does no rollout move it?
+    NotMoving,
+    /// Is no recreation of it open?
+    NoRecreation,
+    /// Is its status one that a pass acts on?
+    Stopped,
+    /// Is none of the provider's jobs at work on it?
+    NoUnfinishedJob,
+    /// Is the end of the last call known?
+    CallSettled,
+    /// Is there evidence of a reclaim, if that is wanted?
+    ReclaimEvidence,
+    /// Did no migration of it fail?
+    MigrationNotFailed,
+    /// Is it not in the middle of a migration?
+    NotMigrating,
+    /// Is it no replacement that is about to be given up?
+    NotGivenUp,
+    /// Is this a pass that migrates?
+    PassMigrates,
+    /// Is the last attempt long enough ago?
+    CooledDown,
+}
+
+/// The rules, in the order of the contract's section 3.
+pub const RULES: [Rule; 15] = [
+    Rule::Selected,
+    Rule::NotExcluded,
+    Rule::InScope,
+    Rule::OneOfItsMarker,
+    Rule::NotMoving,
+    Rule::NoRecreation,
+    Rule::Stopped,
+    Rule::NoUnfinishedJob,
+    Rule::CallSettled,
+    Rule::ReclaimEvidence,
+    Rule::MigrationNotFailed,
+    Rule::NotMigrating,
+    Rule::NotGivenUp,
+    Rule::PassMigrates,
+    Rule::CooledDown,
+];
+
+/// Everything a verdict on one instance depends on.
+pub(in crate::core) struct View<'a> {
+    pub(in crate::core) ledger: &'a Ledger,
+    pub(in crate::core) policy: &'a Policy,
+    pub(in crate::core) jobs: &'a JobIndex<'a>,
+    pub(in crate::core) failures: Failures<'a>,
+    /// Calls that were proved to have had no effect, each with the attempt before it.
+    no_effect: HashMap<&'a InstanceId, Option<Timestamp>>,
+    pub(in crate::core) now: Timestamp,
+}
+
+impl<'a> View<'a> {
+    pub(in crate::core) fn new(
+        snapshot: &'a Snapshot,
+        ledger: &'a Ledger,
+        policy: &'a Policy,
+        jobs: &'a JobIndex<'a>,
+        settlements: &'a [Settlement],
+        now: Timestamp,
+    ) -> Self {
+        let without_effect = settlements.iter().filter(|settlement| settlement.end == End::NoEffect);
+        let no_effect = without_effect.map(|it| (&it.instance, it.call.previous_attempt)).collect();
+        Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, now), no_effect, now }
+    }
+
+    /// The verdict: what the first rule that has an answer says.
+    pub(in crate::core) fn decide(&self, instance: &Instance) -> Decision {
+        let answer = RULES.into_iter().find_map(|rule| self.answer(rule, instance));
+        answer.unwrap_or_else(|| match self.cooldown(instance) {
+            Ok(eligible) => Decision::Migrate(eligible),
+            Err(skip) => Decision::Skip(skip),
+        })
+    }
+
+    /// What one rule says about an instance; `None` if it leaves the verdict to those behind it.
+    pub(in crate::core) fn answer(&self, rule: Rule, instance: &Instance) -> Option<Decision> {
+        let Policy { only, exclude, scope, eligibility, halves, .. } = self.policy;
+        let Instance { id, name, status, billing, .. } = instance;
+        let recreates = self.recreates();
+        match rule {
+            Rule::Selected => {
+                let is_selected = only.is_empty() || only.iter().any(|selector| selector.matches(id, name));
+                (!is_selected).then_some(Decision::Skip(Skip::NotSelected))
+            }
+            Rule::NotExcluded => {
+                let selector = exclude.iter().position(|selector| selector.matches(id, name))?;
+                Some(Decision::Skip(Skip::Excluded { selector }))
+            }
+            Rule::InScope => (!scope.covers(billing)).then_some(Decision::Skip(Skip::OutOfScope)),
+            Rule::OneOfItsMarker => {
+                let keep = self.failures.extra(id).filter(|_| recreates)?;
+                Some(Decision::Retire { keep: keep.clone() })
+            }
+            Rule::NotMoving => self.failures.moving(id).map(|(old, to)| {
+                let (old, to) = (old.clone(), Box::new(to.clone()));
+                Decision::Skip(Skip::Moving { old, to })
+            }),
+            // What a rollout does with it is answered above, and no matter of a pass.
+            Rule::NoRecreation if self.failures.moving(id).is_some() => None,
+            Rule::NoRecreation => {
+                let recreation = self.failures.recreation(instance)?;
+                if !recreates {
+                    return Some(Decision::Skip(Skip::RecreationOpen));
+                }
+                Some(self.go_on(id, recreation))
+            }
+            Rule::Stopped => {
+                let may_act = matches!(status, Status::Exited | Status::Migrating);
+                (!may_act).then(|| Decision::Skip(self.not_exited(instance)))
+            }
+            Rule::NoUnfinishedJob => {
+                let job = self.jobs.unfinished(id)?;
+                // That of a migration is what `migrating` means.
+                let says_nothing_new = *status == Status::Migrating && job.kind.is_migration();
+                Some(Decision::Skip(if says_nothing_new {
+                    self.not_exited(instance)
+                } else {
+                    Skip::JobUnfinished { job: job.id.clone(), kind: job.kind.clone() }
+                }))
+            }
+            Rule::CallSettled => {
+                let InFlight { called_at, .. } = *self.unsettled(id).filter(|_| *status == Status::Exited)?;
+                Some(Decision::Skip(Skip::Unsettled { called_at, until: called_at + SETTLE_TIME }))
+            }
+            Rule::ReclaimEvidence => {
+                let is_wanted = *eligibility == Eligibility::Reclaimed && *status == Status::Exited;
+                (is_wanted && !self.has_evidence(instance)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
+            }
+            Rule::MigrationNotFailed => {
+                let cause = self.failures.failure(instance).filter(|_| recreates)?;
+                if let Some(of) = self.failures.replaces(id) {
+                    return Some(Decision::Skip(Skip::ReplacementFailed { of: of.clone() }));
+                }
+                let marker = replacement_name(id, name, cause.decided_by());
+                Some(self.go_on(id, Recreation::planned(name, cause, marker, self.now)))
+            }
+            Rule::NotMigrating => (*status == Status::Migrating).then(|| Decision::Skip(self.not_exited(instance))),
+            Rule::NotGivenUp => {
+                let of = self.given_up(id).filter(|_| recreates)?;
+                Some(Decision::Skip(Skip::ReplacementFailed { of: of.clone() }))
+            }
+            Rule::PassMigrates => (*halves == Halves::RecreateOnly).then_some(Decision::Skip(Skip::NotFailed)),
+            Rule::CooledDown => self.cooldown(instance).err().map(Decision::Skip),
+        }
+    }
+
+    /// Whether failed migrations are looked after.
+    pub(in crate::core) fn recreates(&self) -> bool {
+        self.policy.halves != Halves::MigrateOnly
+    }
+
+    /// The old instance, if this is its replacement and about to be deleted.
+    fn given_up(&self, id: &InstanceId) -> Option<&InstanceId> {
+        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
+        let old = self.failures.replaces(id)?;
+        let recreation = self.ledger.recreations.get(old)?;
+        let sight = self.failures.sight(old, recreation)?;
+        let seen = recreation.clone().see(&sight);
+        let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+        (matches!(next, Next::Abandon(_)) && seen.step.replacement() == Some(id)).then_some(old)
+    }
+
+    /// What comes next in a recreation.
+    fn go_on(&self, id: &InstanceId, recreation: Recreation) -> Decision {
+        let Policy { recreate_order, retry_quarantined, .. } = self.policy;
+        let (recreation, next) = match self.failures.sight(id, &recreation) {
+            Some(sight) => {
+                let seen = recreation.see(&sight);
+                let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+                (seen, next)
+            }
+            None => (recreation, Next::Rest(Rest::Unseen)),
+        };
+        let stored = self.ledger.recreations.get(id);
+        match next {
+            Next::Rest(rest) => {
+                Decision::Skip(Skip::Waiting { instance: id.clone(), recreation: Box::new(recreation), rest })
+            }
+            Next::Nothing if stored.is_some_and(|stored| stored.step == recreation.step) => {
+                Decision::Skip(match recreation.step {
+                    Step::Closed { replacement: Some(by) } => Skip::Replaced { by },
+                    _ => Skip::NotFailed,
+                })
+            }
+            next => {
+                let work = Box::new(Recreating { instance: id.clone(), recreation, next, prepared: None });
+                if work.begins() { Decision::Recreate(work) } else { Decision::Resume(work) }
+            }
+        }
+    }
+
+    fn not_exited(&self, instance: &Instance) -> Skip {
+        // Soon after it began a migration has no job that could be seen.
+        let stalled = self.failures.stalled_since(instance).filter(|since| self.now.since(*since) >= SETTLE_TIME);
+        if let Some(since) = stalled {
+            return Skip::Stalled { since, until: since + PATIENCE };
+        }
+        // The failure of an earlier job says nothing about a call of which no job is to be seen yet.
+        let failed_job = match self.failures.failure(instance) {
+            Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
+            Some(Cause::Stalled { .. } | Cause::Found | Cause::Moved { .. }) | None => None,
+        };
+        Skip::NotExited { failed_job }
+    }
+
+    /// Whether the last attempt is long enough ago, and how long that is; or why not.
+    pub(in crate::core) fn cooldown(&self, instance: &Instance) -> Result<Eligible, Skip> {
+        let last = match (self.no_effect.get(&instance.id), self.ledger.last_attempt.get(&instance.id)) {
+            (Some(previous), _) => *previous,
+            (None, Some(Stamp::Unreadable(value))) => {
+                return Err(Skip::UnreadableRecord { value: value.as_str().into() });
+            }
+            (None, Some(Stamp::At(last))) => Some(*last),
+            (None, None) => None,
+        };
+        let Some(last) = last else { return Ok(Eligible::NoPreviousMigration) };
+        let until = last + self.policy.cooldown;
+        if self.now < until {
+            return Err(Skip::CoolingDown { last, until });
+        }
+        Ok(Eligible::CooledDown { last, elapsed: self.now.since(last) })
+    }
+
+    /// A call that may still have an effect, and was neither proved nor disproved.
+    fn unsettled(&self, id: &InstanceId) -> Option<&InFlight> {
+        let call = self.ledger.in_flight.get(id)?;
+        (call.call != Call::Accepted && !self.no_effect.contains_key(id)).then_some(call)
+    }
+
+    fn has_evidence(&self, instance: &Instance) -> bool {
+        let seen_earlier = || self.ledger.observations.get(&instance.id);
+        instance.reclaim.is_some()
+            || seen_earlier().is_some_and(|seen| self.now.since(seen.last_seen_at) <= EVIDENCE_LIFE)
+    }
+}

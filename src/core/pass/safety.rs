@@ -1,0 +1,113 @@
+//! Whether a plan may be carried out at all.
+
+use super::plan::Plan;
+use crate::core::world::snapshot::{Shortfall, Snapshot};
+
+/// How much a pass may recreate before it is taken for a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlastRadius {
+    /// More than this share of the managed instances is too much, in percent.
+    pub percent: u64,
+    /// The operator says that it is no mistake.
+    pub force: bool,
+}
+
+impl Default for BlastRadius {
+    /// That of the contract's section 2.
+    fn default() -> Self {
+        Self { percent: 30, force: false }
+    }
+}
+
+/// So many are never too many.
+const ALWAYS_ALLOWED: usize = 3;
+
+/// Why a plan is refused as a whole (exit code 5).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsafe {
+    /// Rows are known to be missing: what is not seen may be at work.
+    #[error("the list of {what} is incomplete: {shortfall}")]
+    IncompleteListing {
+        /// Which listing.
+        what: &'static str,
+        /// By how much.
+        shortfall: Shortfall,
+    },
+    /// So many failures at once are more likely a wrong look at the world than a right one.
+    #[error(
+        "this pass would recreate {recreations} of {managed} managed instances, allowed are {allowed} (the larger of \
+         {ALWAYS_ALLOWED} and {percent} %)"
+    )]
+    BlastRadius {
+        /// How many it would recreate.
+        recreations: usize,
+        /// How many instances are managed.
+        managed: usize,
+        /// How many it may.
+        allowed: usize,
+        /// The setting.
+        percent: u64,
+    },
+}
+
+/// Refuses to act on a listing that is known to be incomplete, and on a plan that recreates suspiciously many. Without
+/// all jobs an instance that is being migrated may look idle; without all instances a limit or a share would be computed
+/// from the wrong number.
+///
+/// # Errors
+/// The first reason found.
+pub fn check(snapshot: &Snapshot, plan: &Plan, radius: BlastRadius) -> Result<(), Unsafe> {
+    complete(snapshot)?;
+    let BlastRadius { percent, force } = radius;
+    let (recreations, managed) = (plan.creations(), plan.managed);
+    let share = managed.saturating_mul(usize::try_from(percent).unwrap_or(100)) / 100;
+    let allowed = share.max(ALWAYS_ALLOWED);
+    if recreations > allowed && !force {
+        return Err(Unsafe::BlastRadius { recreations, managed, allowed, percent });
+    }
+    Ok(())
+}
+
+/// Whether every row came.
+///
+/// # Errors
+/// [`Unsafe::IncompleteListing`].
+pub fn complete(snapshot: &Snapshot) -> Result<(), Unsafe> {
+    let Snapshot { taken_at: _, instances, jobs } = snapshot;
+    for (what, shortfall) in [("instances", &instances.shortfall), ("jobs", &jobs.shortfall)] {
+        if let Some(shortfall) = shortfall {
+            return Err(Unsafe::IncompleteListing { what, shortfall: shortfall.clone() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::world::snapshot::Listing;
+    use crate::core::world::time::Timestamp;
+
+    #[test]
+    fn a_gap_in_either_listing_is_refused() {
+        let gap = || Some(Shortfall { announced: 45, received: 40 });
+        for (instances, jobs, expected) in [
+            (None, None, None),
+            (gap(), None, Some("the list of instances is incomplete: the provider announced 45 rows and delivered 40")),
+            (None, gap(), Some("the list of jobs is incomplete: the provider announced 45 rows and delivered 40")),
+        ] {
+            let snapshot = Snapshot {
+                taken_at: Timestamp::default(),
+                instances: Listing { items: vec![], shortfall: instances },
+                jobs: Listing { items: vec![], shortfall: jobs },
+            };
+            assert_eq!(
+                check(&snapshot, &Plan::default(), BlastRadius::default())
+                    .err()
+                    .map(|error| error.to_string())
+                    .as_deref(),
+                expected
+            );
+        }
+    }
+}

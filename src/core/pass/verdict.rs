@@ -1,0 +1,427 @@
+//! The verdicts: what is to be done about an instance, or why nothing is, each with its facts and its words.
+
+use crate::core::world::time::in_words;
+use std::time::Duration;
+
+use crate::core::recreation::blueprint::{Obstacle, Prepared};
+use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step};
+use crate::core::recreation::marker::Origin;
+use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, JobKind, Status};
+use crate::core::world::policy::Policy;
+use crate::core::world::time::Timestamp;
+
+/// The verdict on one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Migrate it.
+    Migrate(Eligible),
+    /// Create it anew: a recreation is begun.
+    Recreate(Box<Recreating>),
+    /// Go on with a recreation that an earlier pass began.
+    Resume(Box<Recreating>),
+    /// Delete it: another instance bears the same marker, and that one is further on.
+    Retire {
+        /// The one that stays.
+        keep: InstanceId,
+    },
+    /// Leave it alone.
+    Skip(Skip),
+}
+
+/// A recreation with something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recreating {
+    /// The old instance.
+    pub instance: InstanceId,
+    /// The journal, as seen now.
+    pub recreation: Recreation,
+    /// What comes next.
+    pub next: Next,
+    /// What is to be created and where, once it was asked for; only before a creation.
+    pub prepared: Option<Result<Prepared, Obstacle>>,
+}
+
+impl Recreating {
+    /// Whether an instance would be created, or deleted to be created.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        matches!(self.next, Next::Create | Next::DeleteOldFirst)
+    }
+
+    /// Whether nobody has begun it yet.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        self.recreation.pass.is_empty() && matches!(self.recreation.step, Step::Pending { .. })
+    }
+
+    fn obstacle(&self) -> Option<&Obstacle> {
+        self.prepared.as_ref().and_then(|prepared| prepared.as_ref().err())
+    }
+}
+
+/// Why an instance is to be migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligible {
+    /// No attempt is known.
+    NoPreviousMigration,
+    /// The last attempt is long enough ago.
+    CooledDown {
+        /// The last attempt.
+        last: Timestamp,
+        /// How long ago that was.
+        elapsed: Duration,
+    },
+}
+
+/// Why an instance is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// `--only` names others.
+    NotSelected,
+    /// `--exclude` names it.
+    Excluded {
+        /// The pattern that matched, by its position.
+        selector: usize,
+    },
+    /// The scope leaves out its billing.
+    OutOfScope,
+    /// It is doing something else than being exited.
+    NotExited {
+        /// Its newest migration job, if that failed: the migration will not come to an end by itself.
+        failed_job: Option<Box<FailedJob>>,
+    },
+    /// One of the provider's jobs is at work on it.
+    JobUnfinished {
+        /// The job.
+        job: JobId,
+        /// What it does.
+        kind: JobKind,
+    },
+    /// A call of an earlier pass has no clear answer yet.
+    Unsettled {
+        /// When the call was made.
+        called_at: Timestamp,
+        /// When it counts as without effect, should nothing be seen until then.
+        until: Timestamp,
+    },
+    /// The `reclaimed` policy wants evidence, and there is none.
+    NoReclaimEvidence,
+    /// What is stored as its migration time is no time.
+    UnreadableRecord {
+        /// What is stored.
+        value: Box<str>,
+    },
+    /// The last attempt is too recent.
+    CoolingDown {
+        /// The last attempt.
+        last: Timestamp,
+        /// When the cooldown ends.
+        until: Timestamp,
+    },
+    /// It is `migrating` and no job is at work on it, but not for long enough.
+    Stalled {
+        /// Since then, as far as is known.
+        since: Timestamp,
+        /// When it counts as stuck.
+        until: Timestamp,
+    },
+    /// Its recreation waits.
+    Waiting {
+        /// The old instance.
+        instance: InstanceId,
+        /// The journal.
+        recreation: Box<Recreation>,
+        /// Why.
+        rest: Rest,
+    },
+    /// A rollout moves it, or it is the instance in the place of the one that is moved.
+    Moving {
+        /// The instance that is moved.
+        old: InstanceId,
+        /// The billing mode it is moved to.
+        to: Box<Billing>,
+    },
+    /// Its recreation is over, and its row lingers.
+    Replaced {
+        /// The successor.
+        by: InstanceId,
+    },
+    /// Its recreation is open, and this pass is told to migrate only.
+    RecreationOpen,
+    /// It is the replacement of another instance and failed itself, or is given up; the recreation it belongs to decides.
+    ReplacementFailed {
+        /// The old instance.
+        of: InstanceId,
+    },
+    /// Exited, and no migration of it failed: nothing for `check-failed`.
+    NotFailed,
+    /// Eligible, but the pass may not do more.
+    OverLimit {
+        /// How many it may.
+        limit: usize,
+    },
+}
+
+/// A migration job that ended without doing its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedJob {
+    /// Its id.
+    pub id: JobId,
+    /// Why, in the provider's words.
+    pub error: Option<Box<str>>,
+}
+
+impl Decision {
+    /// Whether an instance would be created, or deleted to be created.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        match self {
+            Self::Recreate(work) | Self::Resume(work) => work.creates(),
+            Self::Migrate(_) | Self::Retire { .. } | Self::Skip(_) => false,
+        }
+    }
+
+    /// Whether the rules of selection cover the instance.
+    #[must_use]
+    pub fn is_on_managed(&self) -> bool {
+        !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope))
+    }
+
+    /// The recreation it is about, with its old instance, if it says more of it than that it is open.
+    #[must_use]
+    pub fn recreation(&self) -> Option<(&InstanceId, &Recreation)> {
+        match self {
+            Self::Recreate(work) | Self::Resume(work) => Some((&work.instance, &work.recreation)),
+            Self::Skip(Skip::Waiting { instance, recreation, .. }) => Some((instance, recreation)),
+            Self::Migrate(_) | Self::Retire { .. } | Self::Skip(_) => None,
+        }
+    }
+
+    /// The verdict's machine name (contract, section 5).
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Migrate(_) => "migrate",
+            Self::Recreate(work) | Self::Resume(work) if work.obstacle().is_some() => "skip",
+            Self::Recreate(_) => "recreate",
+            Self::Resume(_) | Self::Retire { .. } => "resume",
+            Self::Skip(_) => "skip",
+        }
+    }
+
+    /// The reason's machine name. Names are part of the contract: they are added to, never changed.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Migrate(Eligible::NoPreviousMigration) => "no_previous_migration",
+            Self::Migrate(Eligible::CooledDown { .. }) => "cooled_down",
+            Self::Recreate(work) | Self::Resume(work) => work.reason(),
+            Self::Retire { .. } => "extra_replacement",
+            Self::Skip(skip) => match skip {
+                Skip::NotSelected => "not_selected",
+                Skip::Excluded { .. } => "excluded",
+                Skip::OutOfScope => "out_of_scope",
+                Skip::NotExited { failed_job: None } => "not_exited",
+                Skip::NotExited { failed_job: Some(_) } => "migration_failed",
+                Skip::JobUnfinished { .. } => "job_unfinished",
+                Skip::Unsettled { .. } => "call_unsettled",
+                Skip::NoReclaimEvidence => "no_reclaim_evidence",
+                Skip::UnreadableRecord { .. } => "unreadable_record",
+                Skip::CoolingDown { .. } => "cooling_down",
+                Skip::Stalled { .. } => "migration_stalled",
+                Skip::Waiting { rest, .. } => match rest {
+                    Rest::Unsettled { .. } => "recreation_unsettled",
+                    Rest::Quarantined { .. } => "quarantined",
+                    Rest::OldBusy | Rest::Unseen => "recreation_waits",
+                    Rest::ReplacementDown => "replacement_down",
+                    Rest::Soaking => "rollout",
+                },
+                Skip::Moving { .. } => "rollout",
+                Skip::Replaced { .. } => "replaced",
+                Skip::RecreationOpen => "recreation_open",
+                Skip::ReplacementFailed { .. } => "replacement_failed",
+                Skip::NotFailed => "not_failed",
+                Skip::OverLimit { .. } => "over_limit",
+            },
+        }
+    }
+
+    /// When the verdict may change by time alone.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Skip(
+                Skip::CoolingDown { until, .. }
+                | Skip::Unsettled { until, .. }
+                | Skip::Stalled { until, .. }
+                | Skip::Waiting { rest: Rest::Unsettled { until } | Rest::Quarantined { until }, .. },
+            ) => Some(*until),
+            Self::Skip(_) | Self::Migrate(_) | Self::Recreate(_) | Self::Resume(_) | Self::Retire { .. } => None,
+        }
+    }
+
+    /// The reason in one sentence, with its facts.
+    #[must_use]
+    pub fn detail(&self, instance: &Instance, policy: &Policy) -> String {
+        match self {
+            Self::Migrate(Eligible::NoPreviousMigration) => "no previous migration".into(),
+            Self::Migrate(Eligible::CooledDown { last, elapsed }) => {
+                format!("{} since the last one at {last}", in_words(*elapsed))
+            }
+            Self::Recreate(work) | Self::Resume(work) => work.detail(),
+            Self::Retire { keep } if Origin::in_name(&instance.name) == Some(Origin::of(keep)) => {
+                format!("{keep}, which was to be moved, runs and stays: a request that arrived late made this one")
+            }
+            Self::Retire { keep } => {
+                format!("it bears the same marker as {keep}, which is further on: a request that arrived late made it")
+            }
+            Self::Skip(skip) => skip.detail(instance, policy),
+        }
+    }
+}
+
+impl Recreating {
+    fn reason(&self) -> &'static str {
+        match (self.obstacle(), &self.next, &self.recreation.cause) {
+            (Some(Obstacle::JobAtWork(_)), _, _) => "job_unfinished",
+            (Some(Obstacle::Unread { .. }), _, _) => "unread",
+            (Some(Obstacle::Gone), _, _) => "gone",
+            (Some(Obstacle::CannotRecreate(_) | Obstacle::NoPlace { .. } | Obstacle::NoRoom { .. }), _, _) => {
+                "cannot_recreate"
+            }
+            (None, Next::Create | Next::DeleteOldFirst, Cause::JobFailed { .. }) => "migration_failed",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Stalled { .. }) => "migration_stuck",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Found) => "recreation_open",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Moved { .. }) => "rollout",
+            (None, Next::Watch, _) => "replacement_coming_up",
+            (None, Next::DeleteOld, _) => "replacement_running",
+            (None, Next::Abandon(_), _) => "replacement_abandoned",
+            (None, Next::Rest(_), _) => "recreation_waits",
+            (None, Next::Nothing | Next::CallOff | Next::LeaveBoth(_), _) => match self.recreation.step {
+                Step::Ended => "recreation_ended",
+                _ => "recreation_closed",
+            },
+        }
+    }
+
+    /// The reason in one sentence, with its facts.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let Self { instance: _, recreation, next, prepared } = self;
+        let why = recreation.cause.in_words();
+        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+        let again = match (recreation.failures, &recreation.last_error) {
+            (0, _) | (_, None) => String::new(),
+            (failures @ ..MOST_FAILURES, Some(error)) => {
+                format!("; attempt {}, the last one failed: {error}", failures + 1)
+            }
+            (failures, Some(error)) => format!("; tried again after {failures} failures, the last one: {error}"),
+        };
+        match (next, prepared) {
+            (_, Some(Err(obstacle))) => format!("{why}; {obstacle}"),
+            (Next::Create, Some(Ok(prepared))) => format!("{why}; created anew {}{again}", prepared.in_words()),
+            (Next::Create, None) => format!("{why}; created anew{again}"),
+            (Next::DeleteOldFirst, Some(Ok(prepared))) => {
+                format!("{why}; deleted first, then created anew {}{again}", prepared.in_words())
+            }
+            (Next::DeleteOldFirst, None) => format!("{why}; deleted first, then created anew{again}"),
+            (Next::Watch, _) => format!("{why}; its replacement {replacement} is awaited, then the old one is deleted"),
+            (Next::DeleteOld, _) => format!("{why}; its replacement {replacement} runs, the old one is deleted"),
+            (Next::Abandon(unfit), _) => format!("its replacement {replacement} is deleted: {unfit}"),
+            (Next::Rest(_), _) => format!("{why}; nothing to do yet"),
+            (Next::CallOff, _) => "it stays as it is".into(),
+            (Next::LeaveBoth(why), _) => why.clone(),
+            (Next::Nothing, _) => match (&recreation.step, &recreation.last_error) {
+                (Step::Closed { replacement: Some(replacement) }, _) => format!("{why}; replaced by {replacement}"),
+                (Step::Ended, Some(error)) => error.clone(),
+                (_, _) => "no replacement is needed any more".into(),
+            },
+        }
+    }
+}
+
+impl Skip {
+    fn detail(&self, instance: &Instance, policy: &Policy) -> String {
+        match self {
+            Self::NotSelected => "not selected by --only".into(),
+            Self::Excluded { selector } => {
+                let pattern = policy.exclude.get(*selector).map_or("?", |selector| selector.as_str());
+                format!("excluded by --exclude {pattern}")
+            }
+            Self::OutOfScope => {
+                format!("billing is {}, scope is {}", instance.billing, policy.scope.as_str())
+            }
+            Self::NotExited { failed_job: None } => match &instance.status {
+                Status::Other(word) if word.is_empty() => "the provider gave no status; left alone".into(),
+                Status::Other(word) => format!("status {word} is unknown to this version; left alone"),
+                status => format!("status is {status}"),
+            },
+            Self::NotExited { failed_job: Some(job) } => {
+                let FailedJob { id, error } = &**job;
+                let why = error.as_deref().unwrap_or("the provider gave no reason");
+                format!("its migration failed: {why} (job {id})")
+            }
+            Self::JobUnfinished { job, kind } => format!("job {job} ({kind}) is unfinished on it"),
+            Self::Unsettled { called_at, until } => {
+                format!("the migrate call at {called_at} has no visible result yet; tried again after {until}")
+            }
+            Self::NoReclaimEvidence => "no evidence of a reclaim, now or seen by an earlier pass".into(),
+            Self::UnreadableRecord { value } => {
+                format!("its stored migration time is not a time: {value:?}; delete or mend the record")
+            }
+            Self::CoolingDown { last, until } => format!("migrated at {last}, cooling down until {until}"),
+            Self::Stalled { since, until } => {
+                format!("migrating since {since} without a job at work on it, counts as stuck after {until}")
+            }
+            Self::Waiting { instance: _, recreation, rest } => {
+                let error = recreation.last_error.as_deref().unwrap_or("no reason is known");
+                match rest {
+                    Rest::Unsettled { until } => {
+                        let sent = |call: &str| {
+                            let since = recreation.since;
+                            format!(
+                                "the {call} call at {since} has no visible result yet; looked at again after {until}"
+                            )
+                        };
+                        match &recreation.step {
+                            Step::Intent { .. } => sent("create"),
+                            Step::Created { replacement, .. } => {
+                                format!(
+                                    "it runs again; whether its replacement {replacement} goes is decided after {until}"
+                                )
+                            }
+                            _ => sent("delete"),
+                        }
+                    }
+                    Rest::Quarantined { until } => format!(
+                        "left alone until {until} after {} failed recreations in a row: {error}",
+                        recreation.failures
+                    ),
+                    Rest::OldBusy if matches!(instance.status, Status::Migrating | Status::Exited) => {
+                        "its recreation waits: a job is at work on it".into()
+                    }
+                    Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
+                    Rest::Unseen => {
+                        "its recreation waits: rows are missing from what the provider listed, and may tell more of it"
+                            .into()
+                    }
+                    Rest::Soaking => {
+                        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+                        format!("{replacement} runs beside it until the rollout decides")
+                    }
+                    Rest::ReplacementDown => {
+                        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+                        format!("its replacement {replacement} does not run; it is deleted once that one does")
+                    }
+                }
+            }
+            Self::Moving { old, to } if *old == instance.id => format!("a rollout moves it to {to}"),
+            Self::Moving { old, to } => format!("a rollout moves {old} to {to}, and this is the instance in its place"),
+            Self::Replaced { by } => format!("replaced by {by}; its row lingers"),
+            Self::RecreationOpen => "its recreation is open, and MIGRATION_RETRY_FAILED is false".into(),
+            Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
+            Self::NotFailed => "no migration of it failed".into(),
+            Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What to do next about the state of the service.
+
+use std::time::Duration;
+
+use super::health::{Diagnosis, Health, RECENT};
+use super::outbox::Outgoing;
+use crate::core::record::execution::{Attempt, ExecutionStatus, Outcome, Recorded};
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
+
+/// A step for a person to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// What is the matter, or what is wanted, in a few words.
+    pub what: String,
+    /// What to call, in this order.
+    pub commands: Vec<String>,
+}
+
+/// What advice follows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The health.
+    pub diagnosis: &'a Diagnosis,
+    /// How often the schedule calls.
+    pub interval: Duration,
+    /// The last passes, newest first.
+    pub passes: &'a [Recorded],
+    /// Recreations that are open, or ended without a successor.
+    pub recreations: &'a [(InstanceId, Recreation)],
+    /// Events that no receiver took yet, oldest first.
+    pub outbox: &'a [Outgoing],
+}
+
+/// What to do next, the most urgent first; nothing when all is well, or when nothing is wanted.
+#[must_use]
+pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
+    let Facts { diagnosis, interval, passes, recreations, outbox } = *facts;
+    match diagnosis.health {
+        Health::Disabled => return Vec::new(),
+        Health::NeverExecuted => return vec![to("see what a pass would do", ["respot dry-run"])],
+        Health::Healthy | Health::Degraded | Health::Unhealthy => {}
+    }
+    let mut steps = Vec::new();
+    if diagnosis.next_execution.is_some_and(|due| now.since(due) > interval) {
+        let schedulers = ["crontab -l", "systemctl list-timers", "kubectl get cronjob"];
+        steps.push(to("check the scheduler, no pass began at its time", schedulers));
+    }
+    steps.extend(passes.first().and_then(after));
+
+    let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some());
+    let quarantined: Vec<&str> = quarantined.map(|(id, _)| id.as_str()).collect();
+    if let [first, others @ ..] = quarantined.as_slice() {
+        let what = format!("find out what keeps {first}{} from being recreated", and_more(others.len()));
+        let release = "respot run --retry-quarantined".into();
+        steps.push(Advice { what, commands: vec![format!("respot explain {first}"), release] });
+    }
+    let ended = recreations.iter().filter(|(_, it)| matches!(it.step, Step::Ended));
+    let ended: Vec<&str> = ended.map(|(id, _)| id.as_str()).collect();
+    if let [first, others @ ..] = ended.as_slice() {
+        let what = format!("see why {first}{} ended without a successor", and_more(others.len()));
+        steps.push(Advice { what, commands: vec![format!("respot explain {first}")] });
+    }
+    // One that was not sent yet waits for the end of its pass only.
+    if outbox.iter().any(|waiting| waiting.attempts > 0) {
+        steps.push(to("test the receiver, it takes no events", ["respot doctor --send-test-event"]));
+    }
+    let failed = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Failed | Outcome::Unknown);
+    let mut recent = passes.iter().take(RECENT).flat_map(|pass| &pass.attempts).filter(failed);
+    if diagnosis.recent_errors > 0 {
+        let mut commands = vec![format!("respot history --limit {RECENT}")];
+        let known = |attempt: &&Attempt| !quarantined.contains(&attempt.instance_id.as_str());
+        commands.extend(recent.find(known).map(|attempt| format!("respot explain {}", callable(attempt))));
+        steps.push(Advice { what: "see which actions failed, and why".into(), commands });
+    }
+    steps
+}
+
+fn to<const N: usize>(what: &str, commands: [&str; N]) -> Advice {
+    Advice { what: what.into(), commands: commands.map(String::from).into() }
+}
+
+/// What the end of the last pass asks for.
+fn after(last: &Recorded) -> Option<Advice> {
+    match last.execution.status {
+        ExecutionStatus::Failed if was_refused(last) => {
+            Some(to("check NOVITA_API_KEY, the provider refuses it", ["respot doctor"]))
+        }
+        ExecutionStatus::Failed => Some(to("find out why the last pass failed", ["respot doctor"])),
+        ExecutionStatus::Timeout => {
+            let what = "raise MIGRATION_JOB_TIMEOUT_MS or find what is slow, the last pass ran out of time";
+            Some(to(what, ["respot history --limit 5", "respot doctor"]))
+        }
+        ExecutionStatus::Interrupted => Some(to("go on where the last pass was stopped", ["respot run"])),
+        ExecutionStatus::Running | ExecutionStatus::Completed | ExecutionStatus::Partial => None,
+    }
+}
+
+/// Whether a pass failed for its key. Its record has the error in words only, which name the HTTP status.
+fn was_refused(last: &Recorded) -> bool {
+    let words = last.execution.error.as_deref().unwrap_or_default();
+    let told = [": 401", ": 403", "UNAUTHORIZED", "FORBIDDEN", "INVALID_API_KEY"].iter().any(|it| words.contains(it));
+    told || last.attempts.iter().any(|attempt| attempt.error_kind == Some(ErrorKind::Auth))
+}
+
+/// The name, where a shell takes it as it is; else the id.
+fn callable(attempt: &Attempt) -> &str {
+    let name = &attempt.instance_name;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain);
+    if fits { name } else { attempt.instance_id.as_str() }
+}
+
+fn and_more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" and {count} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::execution::{Action, Execution, Summary};
+    use crate::core::record::health::diagnose;
+    use crate::core::recreation::journal::{Cause, MOST_FAILURES, QUARANTINE};
+
+    const QUARTER: Duration = Duration::from_secs(900);
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000 + 60 * minutes)
+    }
+
+    fn pass(status: ExecutionStatus, error: &str, failed: &[(&str, &str)]) -> Recorded {
+        let attempts: Vec<Attempt> = failed
+            .iter()
+            .map(|(id, name)| Attempt {
+                instance_id: InstanceId::new(id),
+                instance_name: (*name).into(),
+                action: Action::Migrate,
+                outcome: Outcome::Failed,
+                reason: "no".into(),
+                error_kind: None,
+                new_instance_id: None,
+                response_time: None,
+                at: at(0),
+            })
+            .collect();
+        let summary = Summary::default().with_attempts(&attempts);
+        let error = (!error.is_empty()).then(|| error.to_owned());
+        let execution = Execution::begun("a".into(), at(0), false).closed(status, at(1), summary, error);
+        Recorded { attempts, ..Recorded::of(execution) }
+    }
+
+    fn recreation(id: &str, failures: u32, step: Step) -> (InstanceId, Recreation) {
+        let planned = Recreation::planned("name", Cause::Found, "marker".into(), at(0));
+        (InstanceId::new(id), Recreation { failures, step, ..planned })
+    }
+
+    fn waiting(attempts: u32) -> Outgoing {
+        Outgoing {
+            id: "evt".into(),
+            event: "pass.failed".into(),
+            at: at(0),
+            body: String::new(),
+            attempts,
+            last_error: None,
+        }
+    }
+
+    struct Row {
+        enabled: bool,
+        passes: Vec<Recorded>,
+        recreations: Vec<(InstanceId, Recreation)>,
+        outbox: Vec<Outgoing>,
+        now: Timestamp,
+        expected: &'static [&'static str],
+    }
+
+    impl Row {
+        fn new(passes: &[Recorded], expected: &'static [&'static str]) -> Self {
+            Self { enabled: true, passes: passes.into(), recreations: vec![], outbox: vec![], now: at(2), expected }
+        }
+
+        /// Each step as one line must hold the text expected of it.
+        fn check(&self) {
+            let Self { enabled, passes, recreations, outbox, now, expected } = self;
+            let executions: Vec<Execution> = passes.iter().map(|it| it.execution.clone()).collect();
+            let diagnosis = diagnose(*enabled, QUARTER, &executions, *now);
+            let facts = Facts { diagnosis: &diagnosis, interval: QUARTER, passes, recreations, outbox };
+            let steps: Vec<String> =
+                advice(&facts, *now).iter().map(|it| format!("{}: {}", it.what, it.commands.join(", "))).collect();
+            assert_eq!(steps.len(), expected.len(), "{steps:?} for {expected:?}");
+            for (step, part) in steps.iter().zip(*expected) {
+                assert!(step.contains(part), "{step:?} lacks {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_next_step() {
+        use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Running, Timeout};
+        let well = pass(Completed, "", &[]);
+        let stuck = || recreation("stuck", MOST_FAILURES, Step::Pending { kept: None });
+        let other = || recreation("other", MOST_FAILURES, Step::Pending { kept: None });
+        let scheduler: &[&str] = &["crontab -l, systemctl list-timers, kubectl get cronjob"];
+        let rows = [
+            Row::new(&[], &["respot dry-run"]),
+            Row::new(std::slice::from_ref(&well), &[]),
+            Row { enabled: false, ..Row::new(&[pass(Failed, "x", &[("a", "a")])], &[]) },
+            Row { enabled: false, ..Row::new(&[], &[]) },
+            Row { now: at(30), ..Row::new(std::slice::from_ref(&well), &[]) },
+            Row {
+                now: Timestamp::from_millis(at(30).as_millis() + 1),
+                ..Row::new(std::slice::from_ref(&well), scheduler)
+            },
+            Row {
+                now: at(40),
+                ..Row::new(
+                    &[pass(Failed, "GET /gpu/instances: 401 UNAUTHORIZED", &[])],
+                    &["scheduler", "NOVITA_API_KEY, the provider refuses it: respot doctor"],
+                )
+            },
+            Row::new(
+                &[pass(Failed, "GET /gpu/instances: 403: banned", &[])],
+                &["NOVITA_API_KEY, the provider refuses it: respot doctor"],
+            ),
+            Row::new(&[pass(Failed, "GET /gpu/instances: connection refused", &[])], &["failed: respot doctor"]),
+            Row::new(&[pass(Timeout, "the pass ran into its deadline", &[])], &["MIGRATION_JOB_TIMEOUT_MS"]),
+            Row::new(&[pass(Interrupted, "", &[])], &["respot run"]),
+            Row::new(&[pass(Running, "", &[])], &[]),
+            Row::new(
+                &[pass(Partial, "", &[("i1", "train-7")])],
+                &["why: respot history --limit 5, respot explain train-7"],
+            ),
+            Row::new(&[pass(Partial, "", &[("i1", "a b")])], &["respot explain i1"]),
+            Row::new(&[pass(Partial, "", &[("i1", "--all")])], &["respot explain i1"]),
+            Row::new(&[well.clone(), pass(Partial, "", &[("i1", "b")])], &["respot explain b"]),
+            Row {
+                recreations: vec![stuck()],
+                ..Row::new(
+                    std::slice::from_ref(&well),
+                    &["recreated: respot explain stuck, respot run --retry-quarantined"],
+                )
+            },
+            Row {
+                recreations: vec![stuck(), other()],
+                ..Row::new(
+                    &[pass(Partial, "", &[("stuck", "stuck"), ("i1", "train-7")])],
+                    &["stuck and 1 more", "respot history --limit 5, respot explain train-7"],
+                )
+            },
+            Row {
+                recreations: vec![stuck()],
+                passes: vec![Recorded {
+                    execution: Execution { started_at: at(24 * 60), ..well.execution.clone() },
+                    ..well.clone()
+                }],
+                now: at(0) + QUARANTINE,
+                ..Row::new(&[], &[])
+            },
+            Row {
+                recreations: vec![recreation("gone", 0, Step::Ended), recreation("b", 1, Step::Pending { kept: None })],
+                ..Row::new(std::slice::from_ref(&well), &["gone ended without a successor: respot explain gone"])
+            },
+            Row { outbox: vec![waiting(0)], ..Row::new(std::slice::from_ref(&well), &[]) },
+            Row {
+                outbox: vec![waiting(0), waiting(1)],
+                ..Row::new(std::slice::from_ref(&well), &["respot doctor --send-test-event"])
+            },
+        ];
+        for row in &rows {
+            row.check();
+        }
+        let refused = Recorded {
+            attempts: vec![Attempt {
+                error_kind: Some(ErrorKind::Auth),
+                outcome: Outcome::Skipped,
+                ..pass(Failed, "", &[("a", "a")]).attempts.remove(0)
+            }],
+            ..pass(Failed, "stopped", &[])
+        };
+        assert_eq!(refused.execution.summary, Summary::default());
+        Row::new(&[refused], &["NOVITA_API_KEY"]).check();
+    }
+}

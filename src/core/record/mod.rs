@@ -1,0 +1,10 @@
+//! What passes did: executions, the trail of one instance, events to deliver, health and advice.
+
+pub mod advice;
+pub mod execution;
+pub mod health;
+pub mod indicators;
+pub mod life;
+pub mod news;
+pub mod outbox;
+pub mod trail;

@@ -1,0 +1,253 @@
+//! What a look at the world brought to light that somebody wants to be told. Each thing is told once: it goes with the
+//! change of the records that makes it old news.
+
+use std::collections::HashMap;
+
+use crate::core::pass::ledger::Ledger;
+use crate::core::pass::plan::Plan;
+use crate::core::pass::settle::End;
+use crate::core::pass::verdict::{Decision, FailedJob, Skip};
+use crate::core::recreation::journal::{Cause, Recreation, Step};
+use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
+use crate::core::world::snapshot::{JobIndex, Snapshot, find};
+use crate::core::world::time::Timestamp;
+
+/// Something that came to light.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tiding<'a> {
+    /// A migration that an earlier pass asked for is over, and the instance runs.
+    Migrated {
+        /// The instance.
+        instance: &'a Instance,
+        /// When the provider was asked.
+        called_at: Timestamp,
+        /// Whether the provider had announced the reclaim.
+        announced: bool,
+    },
+    /// A recreation is over, and its replacement runs.
+    Recreated {
+        /// The old instance.
+        old: &'a InstanceId,
+        /// The replacement.
+        new: &'a InstanceId,
+        /// The journal.
+        recreation: &'a Recreation,
+    },
+    /// A migration failed, or hangs.
+    MigrationFailed {
+        /// The instance.
+        instance: &'a Instance,
+        /// What tells this failure from the next one of the same instance.
+        failure: String,
+        /// Why, in the provider's words.
+        error: Option<&'a str>,
+    },
+    /// A reclaim was announced.
+    Announced {
+        /// The instance.
+        instance: &'a Instance,
+        /// What the provider said.
+        notice: &'a ReclaimNotice,
+    },
+}
+
+/// Everything that a plan brought to light, in the order of the instances' ids within each kind.
+#[must_use]
+pub fn tidings<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
+    let listed = |id: &InstanceId| find(&snapshot.instances.items, id);
+    let migrated = plan.settlements.iter().filter(|it| it.end == End::Migrated).filter_map(|settlement| {
+        let instance = listed(&settlement.instance)?;
+        let announced = instance.reclaim.is_some() || ledger.observations.contains_key(&instance.id);
+        Some(Tiding::Migrated { instance, called_at: settlement.call.called_at, announced })
+    });
+    let recreated = plan.journal.iter().filter_map(|(old, recreation)| {
+        let recreation = recreation.as_ref()?;
+        let was = ledger.recreations.get(old).map(|stored| &stored.step);
+        closes(was, recreation).map(|new| Tiding::Recreated { old, new, recreation })
+    });
+    let announced = plan.observations.iter().filter_map(|(id, seen)| {
+        let notice = &seen.as_ref()?.notice;
+        let is_known = ledger.observations.get(id).is_some_and(|known| known.notice == *notice);
+        listed(id).filter(|_| !is_known).map(|instance| Tiding::Announced { instance, notice })
+    });
+    migrated.chain(recreated).chain(failed(snapshot, plan, ledger)).chain(announced).collect()
+}
+
+/// The replacement, if this step of the journal is the one that ends the recreation.
+#[must_use]
+pub fn closes<'a>(was: Option<&Step>, recreation: &'a Recreation) -> Option<&'a InstanceId> {
+    match (was, &recreation.step) {
+        (Some(Step::Closed { .. }), _) => None,
+        (_, Step::Closed { replacement }) => replacement.as_ref(),
+        _ => None,
+    }
+}
+
+/// Migrations that failed and were not told of before: those that a call of ours led to, and those that a verdict names.
+fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let mut failures: HashMap<&InstanceId, (&Instance, String, Option<&str>)> = HashMap::new();
+    for settlement in &plan.settlements {
+        let End::Failed { error } = &settlement.end else { continue };
+        let Some(instance) = find(&snapshot.instances.items, &settlement.instance) else { continue };
+        let job = jobs.newest_migration(&instance.id).filter(|job| job.state.has_failed());
+        let failure = job.map_or_else(|| settlement.call.called_at.to_string(), |job| job.id.to_string());
+        failures.insert(&instance.id, (instance, failure, error.as_deref()));
+    }
+    for (instance, decision) in plan.rows(&snapshot.instances.items) {
+        let (failure, error) = match decision {
+            Decision::Skip(Skip::NotExited { failed_job: Some(job) }) => {
+                let FailedJob { id, error } = &**job;
+                (id.to_string(), error.as_deref())
+            }
+            decision => match decision.recreation().map(|(_, recreation)| &recreation.cause) {
+                Some(Cause::JobFailed { job, error }) => (job.to_string(), error.as_deref()),
+                Some(Cause::Stalled { since }) => (format!("stalled {since}"), Some("no job is at work on it")),
+                Some(Cause::Found | Cause::Moved { .. }) | None => continue,
+            },
+        };
+        failures.entry(&instance.id).or_insert((instance, failure, error));
+    }
+    let is_news = |id: &InstanceId, failure: &str| ledger.told_failures.get(id).is_none_or(|told| told != failure);
+    let mut failed: Vec<Tiding<'a>> = failures
+        .into_iter()
+        .filter(|(id, (_, failure, _))| is_news(id, failure))
+        .map(|(_, (instance, failure, error))| Tiding::MigrationFailed { instance, failure, error })
+        .collect();
+    failed.sort_by(|a, b| a.instance_id().cmp(b.instance_id()));
+    failed
+}
+
+impl Tiding<'_> {
+    fn instance_id(&self) -> &InstanceId {
+        match self {
+            Self::Migrated { instance, .. }
+            | Self::MigrationFailed { instance, .. }
+            | Self::Announced { instance, .. } => &instance.id,
+            Self::Recreated { new, .. } => new,
+        }
+    }
+}
+
+/// Failures that need not be remembered any more: their instance is gone.
+#[must_use]
+pub fn forgotten_failures(snapshot: &Snapshot, ledger: &Ledger) -> Vec<InstanceId> {
+    if !snapshot.instances.is_complete() {
+        return Vec::new();
+    }
+    let is_gone = |id: &&InstanceId| find(&snapshot.instances.items, id).is_none();
+    ledger.told_failures.keys().filter(is_gone).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pass::ledger::{Call, InFlight, Observation};
+    use crate::core::pass::plan;
+    use crate::core::world::instance::{Billing, Job, JobId, JobKind, JobState, Status};
+    use crate::core::world::policy::Policy;
+    use crate::core::world::snapshot::{Listing, Shortfall};
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000 + secs)
+    }
+
+    fn notice(spot_status: &str, reclaim_at: i64) -> ReclaimNotice {
+        ReclaimNotice { spot_status: spot_status.into(), reclaim_at: at(reclaim_at) }
+    }
+
+    fn snapshot(status: Status, reclaim: Option<ReclaimNotice>, job: Option<JobState>) -> Snapshot {
+        let id = InstanceId::new("a");
+        let job = job.map(|state| Job {
+            id: JobId::new("j"),
+            instance: id.clone(),
+            kind: JobKind::InstanceMigrate,
+            state,
+            created_at: Some(at(-100)),
+            error: Some("no node".into()),
+        });
+        let instance = Instance {
+            id,
+            name: "a".into(),
+            status,
+            billing: Billing::Spot,
+            reclaim: reclaim.map(Box::new),
+            place: None,
+            created_at: None,
+            started_at: None,
+            stopped_at: None,
+        };
+        let jobs = Listing::complete(job.into_iter().collect());
+        Snapshot { taken_at: at(0), instances: Listing::complete(vec![instance]), jobs }
+    }
+
+    fn told(snapshot: &Snapshot, ledger: &Ledger) -> Vec<&'static str> {
+        let plan = plan::plan(snapshot, ledger, &Policy::default(), at(0));
+        let kinds = tidings(snapshot, &plan, ledger).into_iter().map(|tiding| match tiding {
+            Tiding::Migrated { .. } => "migrated",
+            Tiding::Recreated { .. } => "recreated",
+            Tiding::MigrationFailed { .. } => "failed",
+            Tiding::Announced { .. } => "announced",
+        });
+        kinds.collect()
+    }
+
+    #[test]
+    fn a_notice_is_told_once_and_again_when_it_changes() {
+        let seen = |notice| Observation { notice, first_seen_at: at(-60), last_seen_at: at(-60) };
+        let rows: [(Option<ReclaimNotice>, &[&str]); 4] = [
+            (None, &["announced"]),
+            (Some(notice("notified", 600)), &[]),
+            (Some(notice("notified", 900)), &["announced"]),
+            (Some(notice("reclaiming", 600)), &["announced"]),
+        ];
+        let snapshot = snapshot(Status::Running, Some(notice("notified", 600)), None);
+        for (known, expected) in rows {
+            let observations = known.clone().map(|known| (InstanceId::new("a"), seen(known))).into_iter().collect();
+            let ledger = Ledger { observations, ..Ledger::default() };
+            assert_eq!(told(&snapshot, &ledger), expected, "{known:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_call_is_told_when_it_is_one() {
+        let call = |call| InFlight {
+            instance_name: "a".into(),
+            called_at: at(-200),
+            pass: "p".into(),
+            job_before: None,
+            previous_attempt: None,
+            call,
+        };
+        // The status, the job of the call, what is known of the call, the failure told last, and what is told.
+        let rows: [(Status, JobState, Call, Option<&str>, &[&str]); 7] = [
+            (Status::Running, JobState::Success, Call::Accepted, None, &["migrated"]),
+            (Status::Running, JobState::Success, Call::Unknown, None, &["migrated"]),
+            // It had an effect after all, and is not over.
+            (Status::Migrating, JobState::Running, Call::Unknown, None, &[]),
+            (Status::Migrating, JobState::Running, Call::Accepted, None, &[]),
+            (Status::Migrating, JobState::Fail, Call::Accepted, None, &["failed"]),
+            (Status::Migrating, JobState::Fail, Call::Accepted, Some("j"), &[]),
+            // It failed, and somebody started the instance by hand: no verdict names the failure.
+            (Status::Running, JobState::Fail, Call::Accepted, Some("earlier"), &["failed"]),
+        ];
+        for (status, job, known, failure, expected) in rows {
+            let id = || InstanceId::new("a");
+            let in_flight = [(id(), call(known))].into_iter().collect();
+            let told_failures = failure.map(|failure| (id(), failure.into())).into_iter().collect();
+            let ledger = Ledger { in_flight, told_failures, ..Ledger::default() };
+            let what = format!("{status:?} {job:?} {known:?} {failure:?}");
+            assert_eq!(told(&snapshot(status, None, Some(job)), &ledger), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_forgotten_only_with_its_instance() {
+        let told_failures = ["a", "gone"].map(|id| (InstanceId::new(id), "j".to_owned())).into_iter().collect();
+        let ledger = Ledger { told_failures, ..Ledger::default() };
+        let mut snapshot = snapshot(Status::Running, None, None);
+        assert_eq!(forgotten_failures(&snapshot, &ledger), [InstanceId::new("gone")]);
+        snapshot.instances.shortfall = Some(Shortfall { announced: 2, received: 1 });
+        assert_eq!(forgotten_failures(&snapshot, &ledger), []);
+    }
+}

@@ -1,0 +1,294 @@
+//! Events: what is told to the receiver of webhooks (contract, section 7), and those on their way to it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::record::execution::{Execution, Summary};
+use crate::core::recreation::journal::{Cause, Recreation};
+use crate::core::recreation::marker::hash;
+use crate::core::rollout::report::Report;
+use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
+use crate::core::world::policy::Scope;
+use crate::core::world::time::{Timestamp, millis};
+
+/// An event that no receiver took by then is given up (contract, section 7).
+pub const EVENT_LIFE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// How many events wait at most; of more, the oldest are given up.
+pub const EVENTS_KEPT: usize = 5000;
+
+/// Every event with its meaning, in the order of the README.
+pub const EVENTS: &[(&str, &str)] = &[
+    ("instance.migrated", "an instance that respot had migrated is seen running again"),
+    ("instance.recreated", "a replacement runs, and the old instance is gone"),
+    ("instance.migration_failed", "a migration failed or hangs, whoever asked for it; each failure once"),
+    ("instance.reclaim_notified", "the provider announces that it takes an instance back"),
+    ("rollout.advanced", "a rollout began, came to the next stage, is held, or begins to go back"),
+    ("rollout.rolled_back", "a rollout is over, and what it moved is back; or what could not be put back is named"),
+    ("rollout.completed", "a rollout is over, and every stage passed"),
+    ("pass.failed", "a pass failed, ran into its deadline, was stopped or was killed"),
+    ("test", "nothing happened: `respot doctor --send-test-event`"),
+];
+
+/// An event that waits for a receiver to take it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outgoing {
+    /// The same for every delivery of it, so that a receiver knows it again. Sorts by time.
+    pub id: String,
+    /// What happened: `instance.migrated` and so on.
+    pub event: String,
+    /// When.
+    pub at: Timestamp,
+    /// What is sent, as it is signed.
+    pub body: String,
+    /// How often it was sent in vain.
+    pub attempts: u32,
+    /// Why the last delivery failed.
+    pub last_error: Option<String>,
+}
+
+impl Outgoing {
+    /// Whether it is too old to be of use.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now.since(self.at) >= EVENT_LIFE
+    }
+}
+
+/// Where an instance can be reached: addresses, never a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// `user@host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// The address of Jupyter, without its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jupyter: Option<String>,
+}
+
+/// Something that happened and is told. Its JSON is the contract's.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Happened<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_id: Option<&'a InstanceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_instance_id: Option<&'a InstanceId>,
+    status: &'a str,
+    timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migration: Option<MigrationPart<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reclaim: Option<&'a ReclaimNotice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<InstancePart<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<PassPart<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<&'a Report<'a>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MigrationPart<'a> {
+    reason: &'static str,
+    triggered_by: &'static str,
+    migration_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reclaim_announced: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+impl MigrationPart<'_> {
+    /// Spot instances are taken back; what is not one ended in some other way.
+    fn of(instance: &Instance) -> Self {
+        let reason = if Scope::Spot.covers(&instance.billing) { "spot_reclaim" } else { "exited" };
+        Self { reason, triggered_by: TRIGGER, migration_time: None, reclaim_announced: None, error: None }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstancePart<'a> {
+    id: &'a InstanceId,
+    name: &'a str,
+    connection_details: Connections,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PassPart<'a> {
+    job_id: &'a str,
+    started_at: Timestamp,
+    duration: Option<i64>,
+    dry_run: bool,
+    error: Option<&'a str>,
+    summary: &'a Summary,
+}
+
+impl<'a> Happened<'a> {
+    /// A migration that respot asked for at `called_at` is over: the instance runs again.
+    #[must_use]
+    pub fn migrated(
+        instance: &'a Instance,
+        called_at: Timestamp,
+        announced: bool,
+        reachable: Connections,
+        now: Timestamp,
+    ) -> Self {
+        let migration = MigrationPart {
+            migration_time: Some(millis(now.since(called_at))),
+            reclaim_announced: Some(announced),
+            ..MigrationPart::of(instance)
+        };
+        let part = InstancePart { id: &instance.id, name: &instance.name, connection_details: reachable };
+        Self { instance: Some(part), migration: Some(migration), ..Self::about("instance.migrated", instance, now) }
+    }
+
+    /// An instance was created anew.
+    #[must_use]
+    pub fn recreated(
+        old: &'a InstanceId,
+        new: &'a InstanceId,
+        recreation: &'a Recreation,
+        reachable: Connections,
+        now: Timestamp,
+    ) -> Self {
+        let reason = match recreation.cause {
+            Cause::JobFailed { .. } | Cause::Found => "migration_failed",
+            Cause::Stalled { .. } => "migration_stuck",
+            Cause::Moved { .. } => "rollout",
+        };
+        let migration = MigrationPart {
+            reason,
+            triggered_by: TRIGGER,
+            migration_time: Some(millis(now.since(recreation.opened_at))),
+            reclaim_announced: None,
+            error: None,
+        };
+        let part = InstancePart { id: new, name: &recreation.marker, connection_details: reachable };
+        Self {
+            instance_id: Some(new),
+            original_instance_id: Some(old),
+            migration: Some(migration),
+            instance: Some(part),
+            ..Self::of("instance.recreated", "running", now)
+        }
+    }
+
+    /// A migration failed, or hangs; whoever asked for it.
+    #[must_use]
+    pub fn migration_failed(instance: &'a Instance, error: Option<&'a str>, now: Timestamp) -> Self {
+        let migration = MigrationPart { error, ..MigrationPart::of(instance) };
+        Self { migration: Some(migration), ..Self::about("instance.migration_failed", instance, now) }
+    }
+
+    /// The provider announces that it takes an instance back.
+    #[must_use]
+    pub fn reclaim_notified(instance: &'a Instance, notice: &'a ReclaimNotice, now: Timestamp) -> Self {
+        Self { reclaim: Some(notice), ..Self::about("instance.reclaim_notified", instance, now) }
+    }
+
+    /// A pass could not do its work, or not all of it.
+    #[must_use]
+    pub fn pass_failed(execution: &'a Execution, now: Timestamp) -> Self {
+        let Execution { job_id, status, started_at, completed_at: _, duration, dry_run, summary, error } = execution;
+        let pass = PassPart {
+            job_id,
+            started_at: *started_at,
+            duration: *duration,
+            dry_run: *dry_run,
+            error: error.as_deref(),
+            summary,
+        };
+        Self { pass: Some(pass), ..Self::of("pass.failed", status.as_str(), now) }
+    }
+
+    /// A rollout is somewhere else than before.
+    #[must_use]
+    pub fn rollout(event: &'static str, report: &'a Report<'a>, now: Timestamp) -> Self {
+        Self { rollout: Some(report), ..Self::of(event, report.state, now) }
+    }
+
+    /// Nothing happened: the operator wants to see an event arrive.
+    #[must_use]
+    pub fn test(now: Timestamp) -> Self {
+        Self::of("test", "ok", now)
+    }
+
+    fn about(event: &'static str, instance: &'a Instance, now: Timestamp) -> Self {
+        let part = InstancePart { id: &instance.id, name: &instance.name, connection_details: Connections::default() };
+        Self {
+            instance_id: Some(&instance.id),
+            original_instance_id: Some(&instance.id),
+            instance: Some(part),
+            ..Self::of(event, instance.status.as_str(), now)
+        }
+    }
+
+    fn of(event: &'static str, status: &'a str, timestamp: Timestamp) -> Self {
+        Self {
+            event,
+            instance_id: None,
+            original_instance_id: None,
+            status,
+            timestamp,
+            migration: None,
+            reclaim: None,
+            instance: None,
+            pass: None,
+            rollout: None,
+        }
+    }
+
+    /// Ready to be sent under an id that nothing else has.
+    #[must_use]
+    pub fn outgoing(&self, id: String) -> Outgoing {
+        #[expect(clippy::expect_used, reason = "a plain struct with string keys, which always serialises")]
+        let body = serde_json::to_string(self).expect("events serialise");
+        Outgoing { id, event: self.event.into(), at: self.timestamp, body, attempts: 0, last_error: None }
+    }
+}
+
+/// The id of the event that tells of a reclaim notice. It follows from the notice, so that a pass and a rehearsal beside
+/// it, each with a lease of its own, tell what both see as one event.
+#[must_use]
+pub fn announcement_id(instance: &InstanceId, notice: &ReclaimNotice) -> String {
+    let ReclaimNotice { spot_status, reclaim_at } = notice;
+    let millis = u64::try_from(reclaim_at.as_millis()).unwrap_or(0);
+    let chance = hash(&["announced", instance.as_str(), spot_status]);
+    format!("evt_{}", ulid::Ulid::from_parts(millis, chance.into()))
+}
+
+/// What sets a migration off.
+const TRIGGER: &str = "automatic_migration";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recreation_says_what_it_was_for() {
+        let then = Timestamp::from_secs(1_700_000_000);
+        let failed = Cause::JobFailed { job: crate::core::world::instance::JobId::new("j"), error: None };
+        for (cause, reason) in [
+            (failed, "migration_failed"),
+            (Cause::Stalled { since: then }, "migration_stuck"),
+            (Cause::Found, "migration_failed"),
+        ] {
+            let recreation = Recreation::planned("old", cause, "old-recreated-x".into(), then);
+            let (old, new) = (InstanceId::new("old"), InstanceId::new("new"));
+            let now = then + Duration::from_secs(45);
+            let body =
+                Happened::recreated(&old, &new, &recreation, Connections::default(), now).outgoing("e".into()).body;
+            let wanted = format!(
+                r#""migration":{{"reason":"{reason}","triggeredBy":"automatic_migration","migrationTime":45000}}"#
+            );
+            assert!(body.contains(&wanted), "{body}");
+        }
+    }
+}

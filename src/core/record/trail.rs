@@ -1,0 +1,131 @@
+//! What was written to the provider: every call that changes something there, with its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
+
+/// One call that changes the provider's world. Stored as `unknown` before it is sent, so that one that a crash cut off is
+/// on record, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderWrite {
+    /// When it was sent.
+    pub at: Timestamp,
+    /// What was asked for.
+    pub call: WriteCall,
+    /// The instance it is about; for a creation, the one to be replaced.
+    pub instance_id: InstanceId,
+    /// That instance's name.
+    pub instance_name: String,
+    /// How it ended.
+    pub outcome: WriteOutcome,
+    /// The class of the error, if there was one.
+    pub error_kind: Option<ErrorKind>,
+    /// What the provider said no with, or what broke.
+    pub error: Option<String>,
+    /// The instance that was created.
+    pub new_instance_id: Option<InstanceId>,
+    /// Time to the answer in milliseconds, as far as there was one.
+    pub response_time: Option<i64>,
+}
+
+/// The calls that change the provider's world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteCall {
+    /// Migrate an instance.
+    Migrate,
+    /// Create an instance.
+    Create,
+    /// Delete an instance.
+    Delete,
+}
+
+impl WriteCall {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+            Self::Create => "create",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOutcome {
+    /// The provider accepted it.
+    Accepted,
+    /// The provider said no.
+    Refused,
+    /// It never left.
+    NotSent,
+    /// No clear answer came: it may have had an effect.
+    Unknown,
+}
+
+impl WriteOutcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Something that a pass saw happen to an instance without doing it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sighting {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Its name at that time.
+    pub instance_name: String,
+    /// What was seen.
+    pub seen: Seen,
+    /// Its facts in one sentence.
+    pub detail: String,
+}
+
+/// What a pass can see happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// The provider announced a reclaim.
+    ReclaimNotice,
+    /// A migrate call without a clear answer had an effect after all.
+    MigrationConfirmed,
+    /// A migrate call without a clear answer had no effect.
+    CallWithoutEffect,
+    /// The instance runs again after its migration.
+    RunningAgain,
+    /// Its migration failed.
+    MigrationFailed,
+    /// It is `migrating` for long, and no job is at work on it.
+    MigrationStuck,
+    /// Its migration ended, and it does not run.
+    NotRunning,
+    /// It is in no complete listing any more.
+    Vanished,
+}
+
+/// How many calls a pass made to the provider, retries included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderCalls {
+    /// All of them.
+    pub total: u64,
+    /// Those that the provider or the network failed: no connection, no answer in time, too many requests, a refused
+    /// key, a 5xx, nonsense. A plain no to one instance ("no stock") is an answer and no failure.
+    pub failed: u64,
+}

@@ -1,0 +1,575 @@
+//! The journal of one recreation: how far it is, what is seen of it, and what comes next.
+//!
+//! Three functions, each one exhaustive match over [`Step`]: [`Recreation::apply`] is what the program itself did,
+//! [`Recreation::see`] is what a look at the world tells about it, [`next`] is what to do now. Recovery after a crash is
+//! nothing else than `see` and `next` on what was stored.
+//!
+//! ```text
+//! create-first:  pending -> intent -> created -> running -> deleted -> closed
+//! delete-first:  pending -> deleting -> pending (with the specification) -> intent -> created -> closed
+//! setbacks:      intent, created, running -> pending, one failure more;  created -> abandoned -> pending
+//! dead ends:     ended, with its reason
+//! ```
+
+mod cause;
+pub mod moves;
+
+use crate::core::world::times::PATIENCE;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::cause::Cause;
+use crate::core::recreation::blueprint::RecreateSpec;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::policy::RecreateOrder;
+use crate::core::world::time::Timestamp;
+use crate::core::world::times::SETTLE_TIME;
+
+/// An instance is left alone after so many failed recreations in a row.
+pub const MOST_FAILURES: u32 = 3;
+
+/// For so long it is left alone then.
+pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
+
+/// A closed recreation is remembered for so long: rows of deleted instances linger, and requests arrive late.
+pub const CLOSED_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// One that ended without a successor is shown for so long.
+pub const ENDED_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The recreation of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recreation {
+    /// The old instance's name.
+    pub instance_name: String,
+    /// Why it is recreated.
+    pub cause: Cause,
+    /// The replacement's name.
+    pub marker: String,
+    /// When it was begun.
+    pub opened_at: Timestamp,
+    /// The pass that last wrote it.
+    pub pass: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last of them.
+    pub last_error: Option<String>,
+    /// How far it is.
+    #[serde(flatten)]
+    pub step: Step,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// How far a recreation is. Each step is stored before the call that it allows is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Nothing is under way; the next thing is to create, or to delete if that comes first.
+    Pending {
+        /// Kept since the old instance is gone, in the order delete-first.
+        kept: Option<Box<RecreateSpec>>,
+    },
+    /// Delete-first: the specification is safe, the old instance may be deleted.
+    Deleting {
+        /// All that will be left of it.
+        kept: Box<RecreateSpec>,
+    },
+    /// The call that creates the replacement may have been sent.
+    Intent {
+        /// As in `Pending`.
+        kept: Option<Box<RecreateSpec>>,
+    },
+    /// The replacement exists.
+    Created {
+        /// Its id.
+        replacement: InstanceId,
+        /// As in `Pending`.
+        kept: Option<Box<RecreateSpec>>,
+    },
+    /// The replacement was seen running, the old instance may be deleted.
+    Running {
+        /// The replacement.
+        replacement: InstanceId,
+    },
+    /// The deletion of the old instance was accepted.
+    Deleted {
+        /// The replacement.
+        replacement: InstanceId,
+    },
+    /// The replacement will not do, and may be deleted.
+    Abandoned {
+        /// It.
+        replacement: InstanceId,
+        /// As in `Pending`.
+        kept: Option<Box<RecreateSpec>>,
+    },
+    /// Over.
+    Closed {
+        /// The successor; `None` if none was needed any more.
+        replacement: Option<InstanceId>,
+    },
+    /// Over without a successor; `last_error` says why.
+    Ended,
+}
+
+impl Step {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Deleting { .. } => "deleting",
+            Self::Intent { .. } => "intent",
+            Self::Created { .. } => "created",
+            Self::Running { .. } => "running",
+            Self::Deleted { .. } => "deleted",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Closed { .. } => "closed",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// The replacement, once there is one.
+    #[must_use]
+    pub fn replacement(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Created { replacement, .. }
+            | Self::Running { replacement }
+            | Self::Deleted { replacement }
+            | Self::Abandoned { replacement, .. } => Some(replacement),
+            Self::Closed { replacement } => replacement.as_ref(),
+            Self::Pending { .. } | Self::Deleting { .. } | Self::Intent { .. } | Self::Ended => None,
+        }
+    }
+
+    /// The specification, where it is kept because the old instance is gone, or about to go.
+    #[must_use]
+    pub fn kept(&self) -> Option<&RecreateSpec> {
+        match self {
+            Self::Pending { kept }
+            | Self::Intent { kept }
+            | Self::Created { kept, .. }
+            | Self::Abandoned { kept, .. } => kept.as_deref(),
+            Self::Deleting { kept } => Some(kept),
+            Self::Running { .. } | Self::Deleted { .. } | Self::Closed { .. } | Self::Ended => None,
+        }
+    }
+
+    /// Whether nothing more is to be done.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Ended)
+    }
+}
+
+/// Something the program did, or is about to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Delete-first: the old instance is about to be deleted.
+    DeleteOldFirst(Box<RecreateSpec>),
+    /// The call that creates is about to be sent.
+    Create,
+    /// The provider plainly refused to create, or there is nothing that could be asked of it.
+    CreateRefused(String),
+    /// The call that creates was not sent after all. That is no failure of the recreation.
+    CreateUnsent,
+    /// The replacement is known.
+    Found(InstanceId),
+    /// The old instance is about to be deleted.
+    DeleteOld,
+    /// Its deletion was accepted.
+    DeletionAccepted,
+    /// The replacement is about to be deleted.
+    Abandon(String),
+    /// There will be no replacement, since none is wanted any more.
+    CallOff,
+    /// Both are left as they are, for this reason.
+    LeaveBoth(String),
+}
+
+/// A deed that does not fit the step: an error of the program's, never of the world's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a recreation at step {step} cannot take {deed}")]
+pub struct Illegal {
+    step: &'static str,
+    deed: String,
+}
+
+impl Recreation {
+    /// One that nobody has begun yet.
+    #[must_use]
+    pub fn planned(name: &str, cause: Cause, marker: String, now: Timestamp) -> Self {
+        Self {
+            instance_name: name.into(),
+            cause,
+            marker,
+            opened_at: now,
+            pass: String::new(),
+            failures: 0,
+            last_error: None,
+            step: Step::Pending { kept: None },
+            since: now,
+        }
+    }
+
+    /// The journal after a deed.
+    ///
+    /// # Errors
+    /// [`Illegal`] when the deed does not fit the step.
+    pub fn apply(self, deed: Deed, now: Timestamp) -> Result<Self, Illegal> {
+        // Whoever served a quarantine begins to count anew.
+        let is_served = matches!(self.step, Step::Pending { .. })
+            && self.failures >= MOST_FAILURES
+            && self.quarantined_until(now).is_none();
+        let failures = if is_served { 0 } else { self.failures };
+        let this = Self { failures, ..self };
+        let step = match (this.step, deed) {
+            (Step::Pending { kept: None }, Deed::DeleteOldFirst(spec)) => Step::Deleting { kept: spec },
+            (Step::Deleting { kept }, Deed::DeleteOldFirst(_)) => Step::Deleting { kept },
+            // Again from the intent: the place before was refused.
+            (Step::Pending { kept } | Step::Intent { kept }, Deed::Create) => Step::Intent { kept },
+            (Step::Pending { kept } | Step::Intent { kept }, Deed::CreateRefused(why)) => {
+                let failed = Self { step: Step::Pending { kept: None }, ..this };
+                return Ok(failed.failed(kept, why, now));
+            }
+            (Step::Intent { kept }, Deed::CreateUnsent) => Step::Pending { kept },
+            (Step::Pending { kept: None }, Deed::CallOff) => Step::Closed { replacement: None },
+            (Step::Created { kept: None, .. } | Step::Abandoned { kept: None, .. }, Deed::LeaveBoth(why)) => {
+                return Ok(Self { step: Step::Ended, since: now, last_error: Some(why), ..this });
+            }
+            (Step::Pending { kept } | Step::Intent { kept } | Step::Created { kept, .. }, Deed::Found(replacement)) => {
+                Step::Created { replacement, kept }
+            }
+            // What was kept is not needed any more: the replacement runs.
+            (
+                Step::Created { replacement, .. } | Step::Running { replacement } | Step::Deleted { replacement },
+                Deed::DeleteOld,
+            ) => Step::Running { replacement },
+            (Step::Running { replacement }, Deed::DeletionAccepted) => Step::Deleted { replacement },
+            // The specification stays: the old instance is not gone for sure.
+            (Step::Deleting { kept }, Deed::DeletionAccepted) => Step::Deleting { kept },
+            (Step::Abandoned { replacement, kept }, Deed::Abandon(_)) => Step::Abandoned { replacement, kept },
+            (Step::Created { replacement, kept }, Deed::Abandon(why)) => {
+                let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
+                return Ok(Self { step: Step::Abandoned { replacement, kept }, ..failed });
+            }
+            // A rollout that goes back, when the deletion that it began had no effect.
+            (Step::Running { replacement } | Step::Deleted { replacement }, Deed::Abandon(why))
+                if matches!(this.cause, Cause::Moved { .. }) =>
+            {
+                let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
+                return Ok(Self { step: Step::Abandoned { replacement, kept: None }, ..failed });
+            }
+            (
+                step @ (Step::Pending { .. }
+                | Step::Deleting { .. }
+                | Step::Intent { .. }
+                | Step::Created { .. }
+                | Step::Running { .. }
+                | Step::Deleted { .. }
+                | Step::Abandoned { .. }
+                | Step::Closed { .. }
+                | Step::Ended),
+                deed,
+            ) => return Err(Illegal { step: step.as_str(), deed: format!("{deed:?}") }),
+        };
+        Ok(Self { step, since: now, ..this })
+    }
+
+    /// One failure more, and the next attempt from the start.
+    fn failed(self, kept: Option<Box<RecreateSpec>>, why: String, now: Timestamp) -> Self {
+        let failures = self.failures + 1;
+        Self { failures, last_error: Some(why), step: Step::Pending { kept }, since: now, ..self }
+    }
+
+    /// Until when it is left alone after repeated failures; `None` if it is not.
+    #[must_use]
+    pub fn quarantined_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.since + QUARANTINE;
+        let waits = matches!(self.step, Step::Pending { .. });
+        (waits && self.failures >= MOST_FAILURES && now < until).then_some(until)
+    }
+}
+
+/// What is seen of the old instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It needs a replacement.
+    Failed,
+    /// It runs again.
+    Runs,
+    /// It is exited, and no migration of it failed any more.
+    Down,
+    /// Something is under way with it, or nobody knows.
+    Busy,
+    /// It is being removed.
+    Going,
+    /// A complete listing does not have it.
+    Gone,
+}
+
+/// What is seen of the replacement that the journal names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// The journal names none.
+    None,
+    /// It runs.
+    Running,
+    /// It is on its way to run.
+    ComingUp,
+    /// It is there and does not run: the rules for any other instance apply to it.
+    Down,
+    /// It needs a replacement itself.
+    Failed(String),
+    /// A complete listing does not have it, or it is being removed.
+    Gone,
+}
+
+/// A look at everything that belongs to one recreation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The old instance.
+    pub old: Old,
+    /// The replacement that the journal names.
+    pub successor: Successor,
+    /// The furthest on of those that bear the marker and that the journal does not name, and whether it runs.
+    pub bearer: Option<(InstanceId, bool)>,
+    /// The clock of decisions.
+    pub now: Timestamp,
+}
+
+impl Recreation {
+    /// The journal after a look at the world. Absence proves something only after [`SETTLE_TIME`], and the caller
+    /// reports it from complete listings only.
+    #[must_use]
+    pub fn see(mut self, sight: &Sight) -> Self {
+        let Sight { old, successor, bearer, now } = sight;
+        let (old, now) = (*old, *now);
+        // Times ahead of the clock were written before it was set back. Nobody knows how long ago: they count from now.
+        (self.since, self.opened_at) = (self.since.min(now), self.opened_at.min(now));
+        let is_settled = now.since(self.since) >= SETTLE_TIME;
+        let is_gone = matches!(old, Old::Gone | Old::Going);
+        let to = |this: Self, step: Step| Self { step, since: now, ..this };
+        let vanished = || "the replacement vanished before it was seen running";
+        match self.step.clone() {
+            Step::Pending { kept } | Step::Intent { kept } if bearer.is_some() => match bearer.clone() {
+                Some((replacement, _)) => to(self, Step::Created { replacement, kept }),
+                None => self,
+            },
+            Step::Pending { kept: None } if is_gone => self.ended(now),
+            Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down) && !self.is_move() => {
+                to(self, Step::Closed { replacement: None })
+            }
+            // It was not gone after all, and what is kept says that it is to go.
+            Step::Pending { kept: Some(kept) } if matches!(old, Old::Failed | Old::Runs | Old::Down) => {
+                to(self, Step::Deleting { kept })
+            }
+            Step::Pending { .. } => self,
+            Step::Deleting { kept } if old == Old::Gone => to(self, Step::Pending { kept: Some(kept) }).see(sight),
+            Step::Deleting { .. } if old == Old::Runs && is_settled => to(self, Step::Closed { replacement: None }),
+            Step::Deleting { .. } => self,
+            Step::Intent { kept } if is_settled => {
+                let this = self.failed(kept, "the call to create it had no effect".into(), now);
+                this.see(sight)
+            }
+            Step::Intent { .. } => self,
+            Step::Created { replacement, kept } => match (successor, bearer) {
+                (Successor::Gone, Some((bearer, _)))
+                | (Successor::ComingUp | Successor::Down | Successor::Failed(_), Some((bearer, true))) => {
+                    to(self, Step::Created { replacement: bearer.clone(), kept })
+                }
+                (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).see(sight),
+                (Successor::Running, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
+                // Nothing can be created from the old one any more; this one is an instance like any other now.
+                (Successor::Down | Successor::Failed(_), _) if is_gone && kept.is_none() => {
+                    to(self, Step::Closed { replacement: Some(replacement) })
+                }
+                _ => self,
+            },
+            Step::Running { replacement } | Step::Deleted { replacement } => match (successor, bearer) {
+                (Successor::Gone | Successor::None, Some((bearer, _))) => {
+                    to(self, Step::Created { replacement: bearer.clone(), kept: None })
+                }
+                (Successor::Gone | Successor::None, None) if is_settled => {
+                    self.failed(None, vanished().into(), now).see(sight)
+                }
+                (Successor::Gone | Successor::None, None) => self,
+                (_, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
+                // No deletion can be under way any more, and the replacement is not fit to stand alone.
+                (Successor::ComingUp | Successor::Down | Successor::Failed(_), _) if is_settled => {
+                    to(self, Step::Created { replacement, kept: None }).see(sight)
+                }
+                (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Failed(_), _) => self,
+            },
+            Step::Abandoned { kept, .. } if matches!(successor, Successor::Gone | Successor::None) => {
+                // Its failure was counted when it was given up.
+                to(self, Step::Pending { kept }).see(sight)
+            }
+            Step::Abandoned { .. } => self,
+            // The row of a deleted instance may linger, but not for ever.
+            Step::Closed { replacement: Some(replacement) }
+                if !is_gone && is_settled && *successor == Successor::Running =>
+            {
+                to(self, Step::Deleted { replacement })
+            }
+            Step::Closed { .. } | Step::Ended => self,
+        }
+    }
+
+    fn ended(self, now: Timestamp) -> Self {
+        let why = "the old instance vanished before a replacement existed, and no specification was kept".to_owned();
+        let last_error = match self.last_error {
+            Some(before) => Some(format!("{why}; before that: {before}")),
+            None => Some(why),
+        };
+        Self { step: Step::Ended, since: now, last_error, ..self }
+    }
+}
+
+/// What to do about a recreation now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Create the replacement.
+    Create,
+    /// Delete-first: keep the specification, delete the old instance, then create.
+    DeleteOldFirst,
+    /// Wait for the replacement to run, then go on.
+    Watch,
+    /// The replacement runs: delete the old instance.
+    DeleteOld,
+    /// Delete the replacement.
+    Abandon(Unfit),
+    /// Record that none is wanted any more.
+    CallOff,
+    /// Leave both as they are, and record why.
+    LeaveBoth(String),
+    /// Nothing in this pass.
+    Rest(Rest),
+    /// It is over.
+    Nothing,
+}
+
+/// Why a replacement is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The old instance runs again, and was never told to go.
+    NotNeeded,
+    /// It does not come up.
+    NotComingUp,
+    /// It needs a replacement itself.
+    Failed(String),
+    /// It does not run any more.
+    Down,
+    /// A rollout does not want it any more, for this reason.
+    Undone(String),
+    /// An earlier pass gave it up, for this reason.
+    GivenUp(String),
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotNeeded => f.write_str("the old instance runs again"),
+            Self::NotComingUp => {
+                write!(f, "the replacement did not come up within {} min", PATIENCE.as_secs() / 60)
+            }
+            Self::Failed(why) => write!(f, "the replacement failed itself: {why}"),
+            Self::Down => f.write_str("it does not run any more"),
+            Self::Undone(why) | Self::GivenUp(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Why nothing is done about a recreation in this pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// A call has no visible result yet.
+    Unsettled {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// Left alone after repeated failures.
+    Quarantined {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// Something is under way with the old instance.
+    OldBusy,
+    /// The listings have gaps, and nothing is concluded from those.
+    Unseen,
+    /// The replacement is there and does not run; it is looked after like any other instance.
+    ReplacementDown,
+    /// Old and new run side by side until the rollout decides.
+    Soaking,
+}
+
+/// Decides what to do about a recreation as it was seen.
+#[must_use]
+pub fn next(recreation: &Recreation, sight: &Sight, order: RecreateOrder, retry_quarantined: bool) -> Next {
+    let Sight { old, successor, bearer: _, now } = sight;
+    let unsettled = || Next::Rest(Rest::Unsettled { until: recreation.since + SETTLE_TIME });
+    let is_settled = now.since(recreation.since) >= SETTLE_TIME;
+    match &recreation.step {
+        Step::Pending { kept } => match (recreation.quarantined_until(*now), kept, old) {
+            (Some(until), _, _) if !retry_quarantined => Next::Rest(Rest::Quarantined { until }),
+            (_, _, Old::Busy) => Next::Rest(Rest::OldBusy),
+            (_, Some(_), _) => Next::Create,
+            (_, None, Old::Failed) => match order {
+                RecreateOrder::CreateFirst => Next::Create,
+                RecreateOrder::DeleteFirst => Next::DeleteOldFirst,
+            },
+            (_, None, Old::Runs | Old::Down | Old::Going | Old::Gone) => Next::Nothing,
+        },
+        Step::Deleting { .. } => match old {
+            Old::Failed | Old::Down => Next::DeleteOldFirst,
+            Old::Runs | Old::Busy | Old::Going | Old::Gone => Next::Rest(Rest::OldBusy),
+        },
+        Step::Intent { .. } => unsettled(),
+        Step::Created { kept, .. } => match (successor, old) {
+            // Both run: the old one was never told to go, so it is the one to keep.
+            (Successor::Running | Successor::ComingUp | Successor::Down, Old::Runs) if kept.is_none() => {
+                if is_settled {
+                    Next::Abandon(Unfit::NotNeeded)
+                } else {
+                    unsettled()
+                }
+            }
+            // Where a specification is kept the old one was told to go, so it goes also when it runs again.
+            (Successor::Running, Old::Failed | Old::Down | Old::Runs) => Next::DeleteOld,
+            (Successor::Running, _) => Next::Rest(Rest::OldBusy),
+            (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => {
+                if matches!(old, Old::Gone | Old::Going) && kept.is_none() {
+                    Next::Watch
+                } else {
+                    Next::Abandon(Unfit::NotComingUp)
+                }
+            }
+            (Successor::ComingUp | Successor::Gone | Successor::None, _) => Next::Watch,
+            (Successor::Failed(why), _) => Next::Abandon(Unfit::Failed(why.clone())),
+            (Successor::Down, _) => Next::Rest(Rest::ReplacementDown),
+        },
+        Step::Running { .. } => match successor {
+            Successor::Running => Next::DeleteOld,
+            Successor::None | Successor::ComingUp | Successor::Down | Successor::Failed(_) | Successor::Gone => {
+                unsettled()
+            }
+        },
+        Step::Deleted { .. } => match successor {
+            Successor::Running if is_settled => Next::DeleteOld,
+            Successor::Running
+            | Successor::None
+            | Successor::ComingUp
+            | Successor::Down
+            | Successor::Failed(_)
+            | Successor::Gone => unsettled(),
+        },
+        Step::Abandoned { .. } => Next::Abandon(Unfit::GivenUp(recreation.last_error.clone().unwrap_or_default())),
+        Step::Closed { .. } | Step::Ended => Next::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Why a recreation was begun.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::world::instance::{Billing, JobId};
+use crate::core::world::time::Timestamp;
+
+/// Why an instance is recreated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// Its migration failed.
+    JobFailed {
+        /// The job.
+        job: JobId,
+        /// Why, in the provider's words.
+        error: Option<Box<str>>,
+    },
+    /// It is `migrating`, and no job is at work on it.
+    Stalled {
+        /// Since then, as far as is known.
+        since: Timestamp,
+    },
+    /// Its replacement was found by its marker; why it was begun is forgotten.
+    Found,
+    /// Nothing is wrong with it: a rollout moves it to another billing mode.
+    Moved {
+        /// The rollout.
+        rollout: String,
+        /// The mode.
+        to: Billing,
+    },
+}
+
+impl Cause {
+    /// The failed job, if there is one.
+    #[must_use]
+    pub fn job(&self) -> Option<&JobId> {
+        match self {
+            Self::JobFailed { job, .. } => Some(job),
+            Self::Stalled { .. } | Self::Found | Self::Moved { .. } => None,
+        }
+    }
+
+    /// What the second part of the marker is derived from.
+    #[must_use]
+    pub fn decided_by(&self) -> &str {
+        match self {
+            Self::JobFailed { job, .. } => job.as_str(),
+            Self::Moved { rollout, .. } => rollout,
+            Self::Stalled { .. } | Self::Found => "",
+        }
+    }
+
+    /// In one sentence.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::JobFailed { job, error } => {
+                let why = error.as_deref().unwrap_or("the provider gave no reason");
+                format!("its migration failed: {why} (job {job})")
+            }
+            Self::Stalled { since } => format!("it has been migrating since {since} and no job is at work on it"),
+            Self::Found => "a replacement of it was found by its marker".into(),
+            Self::Moved { rollout: _, to } => format!("a rollout moves it to {to}"),
+        }
+    }
+}

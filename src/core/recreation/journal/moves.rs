@@ -1,0 +1,178 @@
+//! What comes next in the recreation of an instance that runs: a rollout moves it to another billing mode. The journal
+//! is the same; what differs is that the old instance is well, so that it stays until the rollout wants it gone, and
+//! that the new one goes when the rollout wants that.
+
+use super::{Cause, Next, Old, Recreation, Rest, Sight, Step, Successor, Unfit, next};
+use crate::core::world::instance::Billing;
+use crate::core::world::policy::RecreateOrder;
+use crate::core::world::times::{PATIENCE, SETTLE_TIME};
+
+/// What a rollout wants of one move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The new instance runs, and the old one stays.
+    Advance,
+    /// The new one runs, and the old one is deleted.
+    Retire,
+    /// The old one stays, and the new one is deleted, for this reason.
+    Undo(String),
+}
+
+impl Recreation {
+    /// Whether a rollout began it, and goes on with it.
+    #[must_use]
+    pub fn is_move(&self) -> bool {
+        matches!(self.cause, Cause::Moved { .. })
+    }
+
+    /// The billing mode it is to have then, if it is a move.
+    #[must_use]
+    pub fn moves_to(&self) -> Option<&Billing> {
+        match &self.cause {
+            Cause::Moved { to, .. } => Some(to),
+            Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Found => None,
+        }
+    }
+}
+
+/// Decides what to do about a move as it was seen.
+#[must_use]
+pub fn next_move(recreation: &Recreation, sight: &Sight, wish: &Wish) -> Next {
+    let Sight { old, successor, bearer: _, now } = sight;
+    let unfit = |why: Unfit| match (recreation.moves_to(), old) {
+        (Some(Billing::Spot), Old::Runs) => Next::Abandon(why),
+        (Some(Billing::OnDemand), Old::Runs | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
+        (_, Old::Busy) => Next::Rest(Rest::OldBusy),
+        // Without the old one the new one is all there is, and whoever stopped that may know why.
+        (_, Old::Runs | Old::Failed | Old::Down | Old::Going | Old::Gone) => {
+            Next::LeaveBoth(format!("the old instance does not run any more, so the new one stays: {why}"))
+        }
+    };
+    match (&recreation.step, wish) {
+        (Step::Pending { .. }, Wish::Undo(_)) => Next::CallOff,
+        // What was to take the place of the old one is gone. Another one would have to show first that it does well.
+        (Step::Pending { .. }, Wish::Retire) if recreation.moves_to() == Some(&Billing::Spot) => Next::CallOff,
+        (Step::Pending { .. }, Wish::Advance | Wish::Retire) => {
+            match (recreation.quarantined_until(*now), recreation.moves_to(), old) {
+                (Some(until), _, _) => Next::Rest(Rest::Quarantined { until }),
+                (None, _, Old::Busy) => Next::Rest(Rest::OldBusy),
+                (None, _, Old::Runs) => Next::Create,
+                // Back to on-demand: that it does not run is one more reason.
+                (None, Some(Billing::OnDemand), Old::Down | Old::Failed) => Next::Create,
+                // Whoever stopped it wants it stopped.
+                (None, _, Old::Down | Old::Failed | Old::Going | Old::Gone) => Next::CallOff,
+            }
+        }
+        (Step::Created { .. }, wish) => match (successor, wish) {
+            (Successor::Gone, _) => Next::Watch,
+            (_, Wish::Undo(why)) => unfit(Unfit::Undone(why.clone())),
+            (Successor::None, _) => Next::Watch,
+            (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => unfit(Unfit::NotComingUp),
+            (Successor::ComingUp, _) => Next::Watch,
+            (Successor::Failed(why), _) => unfit(Unfit::Failed(why.clone())),
+            (Successor::Down, _) => unfit(Unfit::Down),
+            (Successor::Running, Wish::Advance) => Next::Rest(Rest::Soaking),
+            (Successor::Running, Wish::Retire) if *old == Old::Busy => Next::Rest(Rest::OldBusy),
+            (Successor::Running, Wish::Retire) => Next::DeleteOld,
+        },
+        // A deletion that was begun and shows no effect had none: the old one is still the one to keep.
+        (Step::Running { .. } | Step::Deleted { .. }, Wish::Undo(why))
+            if *old == Old::Runs && *successor != Successor::Gone =>
+        {
+            if now.since(recreation.since) >= SETTLE_TIME {
+                unfit(Unfit::Undone(why.clone()))
+            } else {
+                Next::Rest(Rest::Unsettled { until: recreation.since + SETTLE_TIME })
+            }
+        }
+        // It was to go while the old one ran, and is still there. Days may have passed since.
+        (Step::Abandoned { .. }, _) if !matches!(successor, Successor::Gone | Successor::None) => {
+            unfit(Unfit::GivenUp(recreation.last_error.clone().unwrap_or_default()))
+        }
+        // A call is under way, or over: what a rollout wants comes too late.
+        (
+            Step::Deleting { .. }
+            | Step::Intent { .. }
+            | Step::Running { .. }
+            | Step::Deleted { .. }
+            | Step::Abandoned { .. }
+            | Step::Closed { .. }
+            | Step::Ended,
+            _,
+        ) => next(recreation, sight, RecreateOrder::CreateFirst, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::world::time::Timestamp;
+
+    #[test]
+    fn a_deletion_that_shows_no_effect_is_not_sent_again_once_it_is_undone() {
+        let (now, ago) = (Timestamp::from_secs(1_700_000_000), Timestamp::from_secs(1_699_999_000));
+        let undone = Next::Abandon(Unfit::Undone("why".into()));
+        let unsettled = Next::Rest(Rest::Unsettled { until: now + SETTLE_TIME });
+        for (since, old, wish, wanted) in [
+            (ago, Old::Runs, Wish::Undo("why".into()), undone),
+            (now, Old::Runs, Wish::Undo("why".into()), unsettled),
+            (ago, Old::Runs, Wish::Retire, Next::DeleteOld),
+        ] {
+            let cause = Cause::Moved { rollout: "rollout-1".into(), to: Billing::Spot };
+            let step = Step::Running { replacement: crate::core::world::instance::InstanceId::new("b") };
+            let planned = Recreation::planned("web", cause, "web-recreated-1".into(), now);
+            let recreation = Recreation { step, since, ..planned };
+            let sight = Sight { old, successor: Successor::Running, bearer: None, now };
+            let next = next_move(&recreation, &sight, &wish);
+            assert_eq!(next, wanted, "{wish:?}");
+            if let Next::Abandon(_) = next {
+                let given_up = recreation.apply(super::super::Deed::Abandon("why".into()), now).unwrap();
+                assert!(matches!(given_up.step, Step::Abandoned { .. }));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_all_there_is_stays() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        for (to, old, stays) in [
+            (Billing::Spot, Old::Runs, false),
+            (Billing::Spot, Old::Down, true),
+            (Billing::OnDemand, Old::Down, false),
+            (Billing::OnDemand, Old::Gone, true),
+            (Billing::OnDemand, Old::Going, true),
+        ] {
+            let cause = Cause::Moved { rollout: "rollout-1".into(), to: to.clone() };
+            let replacement = crate::core::world::instance::InstanceId::new("b");
+            for step in [
+                Step::Created { replacement: replacement.clone(), kept: None },
+                Step::Abandoned { replacement: replacement.clone(), kept: None },
+            ] {
+                let planned = Recreation::planned("web", cause.clone(), "web-recreated-1".into(), now);
+                let recreation = Recreation { step, ..planned };
+                let sight = Sight { old, successor: Successor::Running, bearer: None, now };
+                let next = next_move(&recreation, &sight, &Wish::Undo("why".into()));
+                assert_eq!(matches!(next, Next::LeaveBoth(_)), stays, "{to:?} {old:?}: {next:?}");
+                if let Next::LeaveBoth(why) = next {
+                    let left = recreation.apply(super::super::Deed::LeaveBoth(why), now).unwrap();
+                    assert_eq!(left.step, Step::Ended);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_retired_for_a_successor_that_is_still_to_be_made() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        for (to, wish, wanted) in [
+            (Billing::Spot, Wish::Advance, Next::Create),
+            (Billing::Spot, Wish::Retire, Next::CallOff),
+            (Billing::OnDemand, Wish::Retire, Next::Create),
+        ] {
+            let cause = Cause::Moved { rollout: "rollout-1".into(), to: to.clone() };
+            let recreation = Recreation::planned("web", cause, "web-recreated-1".into(), now);
+            let sight = Sight { old: Old::Runs, successor: Successor::None, bearer: None, now };
+            assert_eq!(next_move(&recreation, &sight, &wish), wanted, "{to:?} {wish:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Markers: the name of a replacement says what it replaces, so that it is recognised without the store.
+
+use std::fmt;
+
+use crate::core::world::instance::InstanceId;
+
+/// What stands between the base of a name and the short id.
+const MARK: &str = "-recreated-";
+
+/// The greatest length of a name in characters (`novita-api.md` section 2.3).
+const LONGEST_NAME: usize = 255;
+
+/// Characters of a marker's first part, which the old instance alone decides.
+const ORIGIN_LENGTH: usize = 8;
+/// Characters of its second part, which the failed job decides.
+const CAUSE_LENGTH: usize = 4;
+
+/// The part of a marker that tells which instance it replaces: 40 bits of the id's hash. Can be derived anew from the
+/// id alone, so that a replacement is recognised by a store that has forgotten everything, even when the failed job is
+/// no more in the list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin([u8; ORIGIN_LENGTH]);
+
+impl Origin {
+    /// Of an instance that is, or might be, replaced.
+    #[must_use]
+    pub fn of(id: &InstanceId) -> Self {
+        Self(letters(hash(&[id.as_str()])))
+    }
+
+    /// Reads it from the name of a replacement; `None` if the name bears no marker.
+    #[must_use]
+    pub fn in_name(name: &str) -> Option<Self> {
+        let (_, id) = name.rsplit_once(MARK)?;
+        if id.len() != ORIGIN_LENGTH + CAUSE_LENGTH || !id.bytes().all(|byte| LETTERS.contains(&byte)) {
+            return None;
+        }
+        id.as_bytes().first_chunk().copied().map(Self)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// The name of the replacement: `<base>-recreated-<short id>`, the short id from the old instance and what decided that
+/// there is to be one: its failed job, or a rollout.
+#[must_use]
+pub fn replacement_name(old: &InstanceId, old_name: &str, decided_by: &str) -> String {
+    let Origin(origin) = Origin::of(old);
+    let cause: [u8; CAUSE_LENGTH] = letters(hash(&[old.as_str(), decided_by]));
+    let base = base_of(old_name);
+    let base = if base.is_empty() { old.as_str() } else { base };
+    let room = LONGEST_NAME - MARK.len() - ORIGIN_LENGTH - CAUSE_LENGTH;
+    let base: String = base.chars().take(room).collect();
+    format!("{base}{MARK}{}{}", String::from_utf8_lossy(&origin), String::from_utf8_lossy(&cause))
+}
+
+/// The name without the suffixes of earlier recreations, ours or those of scripts that write a time there.
+fn base_of(name: &str) -> &str {
+    let mut base = name;
+    while let Some((before, id)) = base.rsplit_once(MARK) {
+        let is_id =
+            (6..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if !is_id || before.is_empty() {
+            break;
+        }
+        base = before;
+    }
+    base
+}
+
+/// Digits and lower-case letters that cannot be taken for each other.
+const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// FNV-1a with a final mix (that of SplitMix64). Its values are part of the names in the provider's world, so they must
+/// never change, which the hashers of libraries do not promise.
+pub(in crate::core) fn hash(parts: &[&str]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        // The byte between two parts is in no text, so that ("ab", "c") differs from ("a", "bc").
+        for byte in part.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+fn letters<const N: usize>(hash: u64) -> [u8; N] {
+    let mut rest = hash;
+    std::array::from_fn(|_| {
+        let letter = LETTERS[usize::from((rest & 31) as u8)];
+        rest >>= 5;
+        letter
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(id: &str, name: &str, job: Option<&str>) -> String {
+        replacement_name(&InstanceId::new(id), name, job.unwrap_or_default())
+    }
+
+    /// Names are kept by the provider: whoever changes the derivation loses sight of replacements in the world.
+    #[test]
+    fn the_derivation_never_changes() {
+        assert_eq!(named("a1b2c3d4e5f60718", "train-7", Some("q9w8e7r6t5y4u3i2")), "train-7-recreated-66t881xrxh4k");
+        assert_eq!(named("a1b2c3d4e5f60718", "train-7", None), "train-7-recreated-66t881xr1b39");
+    }
+
+    #[test]
+    fn a_replacement_is_recognised_by_the_old_id_alone() {
+        let old = InstanceId::new("a1b2c3d4e5f60718");
+        for job in [None, Some("j1"), Some("j2")] {
+            assert_eq!(Origin::in_name(&named("a1b2c3d4e5f60718", "train", job)), Some(Origin::of(&old)));
+        }
+        assert_ne!(named("a", "n", Some("j1")), named("a", "n", Some("j2")), "the failed job is part of it");
+        for name in ["train", "train-recreated-", "train-recreated-v2", "train-recreated-0123456789AB", "recreated"] {
+            assert_eq!(Origin::in_name(name), None, "{name}");
+        }
+        assert_ne!(Origin::of(&InstanceId::new("ab")), Origin::of(&InstanceId::new("ba")));
+    }
+
+    #[test]
+    fn suffixes_are_replaced_and_names_stay_short() {
+        let base = |name: &str| named("a", name, None).rsplit_once(MARK).unwrap().0.to_owned();
+        let once = named("x", "train", Some("j"));
+        let twice = named("y", &once, Some("k"));
+        for (name, expected) in [
+            ("train", "train"),
+            (once.as_str(), "train"),
+            (twice.as_str(), "train"),
+            ("train-recreated-1758000000000", "train"),
+            ("train-recreated-v2", "train-recreated-v2"),
+            ("train-recreated-UPPERCASE", "train-recreated-UPPERCASE"),
+            ("-recreated-0123456789ab", "-recreated-0123456789ab"),
+            ("", "a"),
+        ] {
+            assert_eq!(base(name), expected, "{name:?}");
+        }
+        for name in ["x".repeat(300), "ü".repeat(300), "x".repeat(255)] {
+            let name = named("a", &name, None);
+            assert_eq!(name.chars().count(), LONGEST_NAME);
+            assert!(Origin::in_name(&name).is_some());
+        }
+    }
+}

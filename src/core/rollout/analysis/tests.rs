@@ -1,0 +1,546 @@
+use super::*;
+use crate::core::rollout::metrics::Point;
+use crate::core::world::time::Seconds;
+
+const NOW: i64 = 1_768_478_400;
+
+/// An instance that every gate approves, and everything that is known about it.
+#[derive(Clone)]
+struct Case {
+    member: Member,
+    offered: Offered,
+    metrics: Option<Metrics>,
+    probed: Probed,
+    usage: Usage,
+    exposures: Exposures,
+    terms: Terms,
+}
+
+fn pattern(text: &str) -> Selector {
+    Selector::parse(text).expect("a pattern")
+}
+
+fn place() -> Place {
+    Place { product: "p".into(), cluster: "c".into() }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_secs(NOW)
+}
+
+/// One point a quarter of an hour, the last one a minute ago; in percent.
+fn series(values: &[u32]) -> Vec<Point> {
+    let count = i64::try_from(values.len()).expect("few");
+    let at = |n: i64| Timestamp::from_secs(NOW - 60 - 900 * (count - 1 - n));
+    values.iter().zip(0..).map(|(value, n)| Point { at: at(n), value: value * 100 }).collect()
+}
+
+fn offer() -> Offer {
+    Offer {
+        product_id: "p".into(),
+        price: Some(40_000),
+        on_demand_price: Some(100_000),
+        cpu_per_gpu: Some(8),
+        memory_per_gpu: Some(32),
+        max_rootfs: Some(200),
+        available: true,
+        stock: Stock::High,
+        ..Offer::default()
+    }
+}
+
+fn well() -> Metrics {
+    Metrics { cpu: series(&[400]), memory: series(&[30]), disk: series(&[20]), gpu: series(&[70; 30]) }
+}
+
+fn member(id: &str) -> Member {
+    let instance = Instance {
+        id: InstanceId::new(id),
+        name: format!("train-{id}").as_str().into(),
+        status: Status::Running,
+        billing: Billing::OnDemand,
+        reclaim: None,
+        place: Some(std::sync::Arc::new(place())),
+        created_at: None,
+        started_at: Seconds::new(NOW - 86_400),
+        stopped_at: None,
+    };
+    Member {
+        instance,
+        product_name: "P".into(),
+        gpu_num: Some(2),
+        cpu_num: Some(16),
+        memory_gb: Some(64),
+        rootfs_size: Some(60),
+        fittings: Ok(Fittings { ports: vec![Port { number: 8080, kind: "http".into() }], ..Fittings::default() }),
+        endpoints: Vec::new(),
+    }
+}
+
+fn case() -> Case {
+    Case {
+        member: member("a"),
+        offered: Offered::Offer(offer()),
+        metrics: Some(well()),
+        probed: Probed::Passed(Duration::from_millis(12)),
+        usage: Usage { instances: 3, gpus: 6, is_complete: true },
+        exposures: Exposures::new(),
+        terms: Terms {
+            may_lose: vec![pattern("train-*")],
+            probe: Some(Probe::Http { port: 8080, path: "/health?token=secret".into() }),
+            gpu_quota: Some(8),
+            instance_quota: Some(4),
+            tells: true,
+            ..Terms::default()
+        },
+    }
+}
+
+impl Case {
+    fn judge(&self) -> Opportunity {
+        let Self { member, offered, metrics, probed, usage, exposures, terms } = self.clone();
+        judge(&member, &Facts { offered, metrics, probed, usage, exposures: &exposures }, &terms, now())
+    }
+
+    fn offer(&mut self) -> &mut Offer {
+        match &mut self.offered {
+            Offered::Offer(offer) => offer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fittings(&mut self) -> &mut Fittings {
+        self.member.fittings.as_mut().expect("fittings")
+    }
+
+    fn metrics(&mut self) -> &mut Metrics {
+        self.metrics.as_mut().expect("metrics")
+    }
+}
+
+/// What is changed, the verdict of one gate with its confidence, and what it says. The other two gates stand as they were
+/// unless the row says that they refuse, too.
+type Row = (&'static str, fn(&mut Case), (Verdict, u8), &'static [&'static str], &'static [&'static str]);
+
+fn check(gate: &str, rows: &[Row]) {
+    for (what, change, expected, says, others) in rows {
+        let mut case = case();
+        change(&mut case);
+        let judged = case.judge();
+        for (name, found) in judged.gates.all() {
+            if name == gate {
+                let texts: Vec<&str> = found.evidence.iter().map(|it| it.text.as_str()).collect();
+                assert_eq!((found.verdict(), found.confidence()), *expected, "{what}: {texts:?}");
+                for part in *says {
+                    assert!(texts.iter().any(|text| text.contains(part)), "{what}: {part:?} is not in {texts:?}");
+                }
+                assert!(!texts.iter().any(|text| text.contains("secret")), "{what}: {texts:?}");
+                assert_eq!(found.verdict() == Verdict::Refuse, found.against().count() > 0);
+            } else {
+                assert_eq!(found.verdict() == Verdict::Refuse, others.contains(&name), "{what}: {name} {found:?}");
+            }
+        }
+        assert_eq!(judged.approved, expected.0 == Verdict::Approve && others.is_empty(), "{what}");
+    }
+}
+
+use Verdict::{Approve, Refuse};
+
+#[test]
+fn performance_wants_no_less_and_good_health() {
+    let rows: &[Row] = &[
+        ("as good and well", |_| (), (Approve, 95), &["2 x p, 16 CPUs, 64 GB", "healthy now: memory 30.0 %"], &[]),
+        ("better", |it| it.offer().cpu_per_gpu = Some(9), (Approve, 95), &["18 CPUs"], &[]),
+        ("fewer CPUs", |it| it.offer().cpu_per_gpu = Some(7), (Refuse, 95), &["14 CPUs in place of 16"], &[]),
+        (
+            "less memory",
+            |it| it.offer().memory_per_gpu = Some(31),
+            (Refuse, 95),
+            &["62 GB of memory in place of 64"],
+            &[],
+        ),
+        (
+            "less disk",
+            |it| it.offer().max_rootfs = Some(59),
+            (Refuse, 95),
+            &["59 GB of disk at most in place of 60"],
+            &[],
+        ),
+        ("as much disk", |it| it.offer().max_rootfs = Some(60), (Approve, 95), &["60 GB of disk"], &[]),
+        ("CPUs not said", |it| it.offer().cpu_per_gpu = None, (Approve, 85), &["CPUs cannot be compared"], &[]),
+        ("nor its own", |it| it.member.memory_gb = None, (Approve, 85), &["GB of memory cannot be compared"], &[]),
+        (
+            "nothing said",
+            |it| (it.member.rootfs_size, it.member.memory_gb, it.member.cpu_num) = (None, None, None),
+            (Approve, 55),
+            &["its CPU was not measured"],
+            &[],
+        ),
+        ("GPUs not known", |it| it.member.gpu_num = None, (Refuse, 30), &["how many GPUs"], &[]),
+        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 30), &["not known"], &["resource"]),
+        ("offers unread", |it| it.offered = Offered::Unknown("503".into()), (Refuse, 30), &[], &["resource"]),
+        (
+            "disk full",
+            |it| it.metrics().disk = series(&[95]),
+            (Refuse, 80),
+            &["near its limits now: memory", "95.0 %"],
+            &[],
+        ),
+        ("memory full", |it| it.metrics().memory = series(&[99]), (Refuse, 80), &["memory 99.0 %"], &[]),
+        ("CPU at its end", |it| it.metrics().cpu = series(&[1520]), (Refuse, 80), &["CPU 95.0 %"], &[]),
+        ("CPU nearly", |it| it.metrics().cpu = series(&[1519]), (Approve, 95), &["CPU 94.9 %"], &[]),
+        ("metrics unread", |it| it.metrics = None, (Refuse, 30), &["no fresh metrics"], &[]),
+        ("metrics empty", |it| it.metrics = Some(Metrics::default()), (Refuse, 30), &["no fresh metrics"], &[]),
+        ("no disk measured", |it| it.metrics().disk.clear(), (Approve, 85), &["its disk was not measured"], &[]),
+        (
+            "unknown and less: the surer reason counts",
+            |it| (it.metrics, it.offer().cpu_per_gpu) = (None, Some(1)),
+            (Refuse, 95),
+            &["no fresh metrics", "2 CPUs"],
+            &[],
+        ),
+    ];
+    check("performance", rows);
+}
+
+#[test]
+fn resource_wants_stock_and_room_for_two() {
+    let rows: &[Row] = &[
+        (
+            "plenty",
+            |_| (),
+            (Approve, 95),
+            &["p as spot in c many are left", "6 GPUs in use and 2 more, 8 allowed"],
+            &[],
+        ),
+        ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 95), &["enough are left"], &[]),
+        ("few", |it| it.offer().stock = Stock::Low, (Approve, 70), &["few are left"], &[]),
+        ("not said", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not said how many"], &[]),
+        ("none", |it| it.offer().stock = Stock::None, (Refuse, 80), &["none is left"], &[]),
+        ("not deployable", |it| it.offer().available = false, (Refuse, 80), &["none is left"], &[]),
+        ("not sold as spot", |it| it.offer().price = None, (Refuse, 95), &["p is not sold as spot in c"], &[]),
+        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 95), &["not sold as spot"], &["performance"]),
+        (
+            "offers unread",
+            |it| it.offered = Offered::Unknown("GET /v1/products: 503".into()),
+            (Refuse, 30),
+            &["not known: GET /v1/products: 503"],
+            &["performance"],
+        ),
+        ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 95), &["no room for both at once: 7 GPUs"], &[]),
+        ("one instance too many", |it| it.usage.instances = 4, (Refuse, 95), &["4 instances in use and 1 more"], &[]),
+        ("GPUs: nobody says", |it| it.terms.gpu_quota = None, (Approve, 80), &["set RESPOT_GPU_QUOTA"], &[]),
+        ("instances: nobody says", |it| it.terms.instance_quota = None, (Approve, 80), &["RESPOT_INSTANCE_QUOTA"], &[]),
+        (
+            "neither",
+            |it| (it.terms.gpu_quota, it.terms.instance_quota) = (None, None),
+            (Approve, 65),
+            &["the quota of GPUs", "the quota of instances"],
+            &[],
+        ),
+        (
+            "not all is listed",
+            |it| it.usage.is_complete = false,
+            (Approve, 65),
+            &["more GPUs than the list shows"],
+            &[],
+        ),
+        (
+            "a network volume",
+            |it| it.fittings().network_volumes.push(NetworkVolume { id: "v".into(), mount_point: "/n".into() }),
+            (Approve, 95),
+            &["its network volume v is in c"],
+            &[],
+        ),
+        ("fittings unread", |it| it.member.fittings = Err("x".into()), (Approve, 95), &[], &["application"]),
+        (
+            "every doubt there is",
+            |it| {
+                (it.terms.gpu_quota, it.terms.instance_quota) = (None, None);
+                it.offer().stock = Stock::Low;
+            },
+            (Approve, 40),
+            &[],
+            &[],
+        ),
+    ];
+    check("resource", rows);
+}
+
+#[test]
+fn application_wants_consent_and_a_sign_of_life() {
+    let rows: &[Row] = &[
+        (
+            "consented, told, up",
+            |_| (),
+            (Approve, 95),
+            &["(60 GB) may be lost: it matches train-*", "http:8080 passed within 12 ms", "the webhook is told"],
+            &[],
+        ),
+        ("by id", |it| it.terms.may_lose = vec![pattern("a")], (Approve, 95), &["it matches a"], &[]),
+        (
+            "no consent",
+            |it| it.terms.may_lose = vec![pattern("x*")],
+            (Refuse, 95),
+            &["would be lost: allow that with --may-lose"],
+            &[],
+        ),
+        ("size not said", |it| it.member.rootfs_size = None, (Approve, 95), &["its container disk may be lost"], &[]),
+        (
+            "local volumes",
+            |it| {
+                it.fittings().local_volumes = vec!["/scratch".into()];
+                it.terms.may_lose.clear();
+            },
+            (Refuse, 95),
+            &["(60 GB) and what is at /scratch would be lost"],
+            &[],
+        ),
+        (
+            "nobody is told, but it may be lost",
+            |it| it.terms.tells = false,
+            (Approve, 95),
+            &["ports 8080 may change"],
+            &[],
+        ),
+        (
+            "nobody is told",
+            |it| (it.terms.tells, it.terms.may_lose) = (false, vec![]),
+            (Refuse, 95),
+            &["nobody is told of new addresses of its ports 8080: set WEBHOOK_URL"],
+            &[],
+        ),
+        ("no ports", |it| it.fittings().ports.clear(), (Approve, 95), &["it has no ports"], &[]),
+        (
+            "the provider's own ports",
+            |it| it.fittings().ports[0].number = 2222,
+            (Approve, 95),
+            &["it has no ports"],
+            &[],
+        ),
+        ("no probe", |it| it.terms.probe = None, (Refuse, 95), &["set RESPOT_PROBE or --probe"], &[]),
+        (
+            "probe failed",
+            |it| it.probed = Probed::Failed("refused".into()),
+            (Refuse, 80),
+            &["http:8080 failed: refused"],
+            &[],
+        ),
+        ("not asked", |it| it.probed = Probed::Unasked, (Refuse, 30), &["was not asked"], &[]),
+        ("another probe", |it| it.terms.probe = Some(Probe::Tcp { port: 22 }), (Approve, 95), &["tcp:22 passed"], &[]),
+        (
+            "a command",
+            |it| it.terms.probe = Some(Probe::Command("check --key secret".into())),
+            (Approve, 95),
+            &["the probe's command passed"],
+            &[],
+        ),
+        (
+            "fittings unread",
+            |it| it.member.fittings = Err("its volumeMounts".into()),
+            (Refuse, 30),
+            &["is not known: its volumeMounts"],
+            &[],
+        ),
+    ];
+    check("application", rows);
+}
+
+/// Without consent only a failed probe may be what refuses: nothing else is said against it.
+#[test]
+fn what_is_refused_says_why_and_nothing_else() {
+    let mut case = case();
+    case.probed = Probed::Failed("no".into());
+    let judged = case.judge();
+    assert_eq!(judged.gates.application.against().collect::<Vec<_>>(), ["the probe http:8080 failed: no"]);
+    assert!(judged.gates.performance.against().next().is_none());
+    let doubts = (0..20).map(|_| Evidence { weight: Weight::Doubt(20), text: String::new() }).collect();
+    assert_eq!(Gate { evidence: doubts }.confidence(), 5, "no approval is worth nothing");
+    assert_eq!((Approve.as_str(), Refuse.as_str()), ("approve", "refuse"));
+}
+
+#[test]
+fn costs_are_those_of_all_gpus_in_whole_units() {
+    // Prices per GPU, GPUs; costs, saving, hundredths of a percent.
+    type Money = Option<u64>;
+    let rows: &[(Money, Money, Option<u32>, [Money; 2], Money, Money)] = &[
+        (Some(67_000), Some(33_500), Some(1), [Some(67_000), Some(33_500)], Some(33_500), Some(5_000)),
+        (Some(67_000), Some(33_500), Some(8), [Some(536_000), Some(268_000)], Some(268_000), Some(5_000)),
+        (Some(3), Some(2), Some(1), [Some(3), Some(2)], Some(1), Some(3_333)),
+        (Some(3), Some(1), Some(1), [Some(3), Some(1)], Some(2), Some(6_667)),
+        (Some(50_000), Some(50_000), Some(2), [Some(100_000), Some(100_000)], None, None),
+        (Some(50_000), Some(50_001), Some(1), [Some(50_000), Some(50_001)], None, None),
+        (Some(50_000), None, Some(1), [Some(50_000), None], None, None),
+        (None, Some(50_000), Some(1), [None, Some(50_000)], None, None),
+        (Some(67_000), Some(33_500), None, [None, None], None, None),
+        (Some(u64::MAX), Some(1), Some(2), [Some(u64::MAX), Some(2)], Some(u64::MAX - 2), Some(10_000)),
+    ];
+    for row @ (on_demand, spot, gpus, costs, saving, share) in rows {
+        let mut case = case();
+        (case.offer().on_demand_price, case.offer().price, case.member.gpu_num) = (*on_demand, *spot, *gpus);
+        let judged = case.judge();
+        assert_eq!([judged.current_cost, judged.spot_cost], *costs, "{row:?}");
+        assert_eq!((judged.saving(), judged.saving_share()), (*saving, *share), "{row:?}");
+        assert!(!judged.approved || saving.is_some(), "{row:?}");
+        let why = judged.why_none();
+        let expected = match (costs, saving) {
+            ([_, None], _) => "not sold as spot",
+            ([None, _], _) => "its price is not known",
+            (_, _) => "spot is not cheaper",
+        };
+        assert_eq!(why, expected, "{row:?}");
+    }
+}
+
+#[test]
+fn risk_is_measured_or_medium() {
+    use Risk::{High, Low, Medium};
+    // Instance-hours seen, reclaims, stock.
+    let rows: &[(Option<(u64, u64)>, Stock, Risk, Option<u64>)] = &[
+        (None, Stock::High, Medium, None),
+        (Some((0, 0)), Stock::High, Medium, None),
+        (Some((99, 0)), Stock::High, Medium, None),
+        (Some((99, 50)), Stock::High, Medium, None),
+        // No reclaim in a hundred hours does not prove that there are few.
+        (Some((100, 0)), Stock::High, Medium, Some(0)),
+        (Some((729, 0)), Stock::High, Medium, Some(0)),
+        (Some((730, 0)), Stock::High, Low, Some(0)),
+        (Some((730, 1)), Stock::Normal, Low, Some(1_369)),
+        (Some((1_459, 2)), Stock::High, Medium, Some(1_370)),
+        (Some((1_460, 2)), Stock::High, Low, Some(1_369)),
+        (Some((336, 2)), Stock::High, Medium, Some(5_952)),
+        (Some((335, 2)), Stock::High, High, Some(5_970)),
+        (Some((100, 1)), Stock::High, High, Some(10_000)),
+        (Some((730, 0)), Stock::Unstated, Low, Some(0)),
+        (Some((730, 0)), Stock::Low, Medium, Some(0)),
+        (Some((100, 1)), Stock::Low, High, Some(10_000)),
+        (Some((730, 0)), Stock::None, High, Some(0)),
+        (None, Stock::None, High, None),
+    ];
+    for row @ (seen, stock, risk, rate) in rows {
+        let mut case = case();
+        case.offer().stock = *stock;
+        if let Some((hours, reclaims)) = *seen {
+            let exposure = Exposure { instance_seconds: hours * 3600, reclaims, ..Exposure::default() };
+            case.exposures.insert(place(), exposure);
+        }
+        let judged = case.judge();
+        assert_eq!((judged.risk, judged.exposure.and_then(|it| it.rate())), (*risk, *rate), "{row:?}");
+        // What is not deployable has no stock, whatever the word for it.
+        case.offer().available = false;
+        assert_eq!(case.judge().risk, High, "{row:?}");
+    }
+    // What was seen elsewhere says nothing here.
+    let mut case = case();
+    for (product, cluster) in [("p", "other"), ("other", "c")] {
+        let place = Place { product: product.into(), cluster: cluster.into() };
+        case.exposures.insert(place, Exposure { instance_seconds: 1 << 30, ..Exposure::default() });
+    }
+    assert_eq!((case.judge().risk, case.judge().exposure), (Medium, None));
+    case.offered = Offered::Nothing;
+    assert_eq!(case.judge().risk, Medium);
+}
+
+#[test]
+fn the_workload_is_that_of_the_metrics() {
+    let mut case = case();
+    assert_eq!(case.judge().workload, Workload::Stable);
+    case.metrics().gpu = series(&[0, 90].repeat(20));
+    assert_eq!(case.judge().workload, Workload::Burst);
+    case.metrics().gpu.clear();
+    case.metrics().cpu = series(&[16 * 10, 16 * 80].repeat(20));
+    assert_eq!(case.judge().workload, Workload::Burst, "by all its CPUs");
+    case.metrics = None;
+    assert_eq!(case.judge().workload, Workload::Unknown);
+}
+
+#[test]
+fn the_safest_come_first_then_what_saves_most() {
+    // Id, risk, saving; in the order in which they are found.
+    let rows = [
+        ("e", Risk::High, Some(9)),
+        ("d", Risk::Medium, Some(5)),
+        ("c", Risk::Medium, Some(5)),
+        ("g", Risk::Low, None),
+        ("b", Risk::Medium, Some(7)),
+        ("f", Risk::Low, None),
+        ("a", Risk::Low, Some(1)),
+    ];
+    let opportunity = |(id, risk, saving): &(&str, Risk, Option<u64>)| Opportunity {
+        instance: InstanceId::new(id),
+        risk: *risk,
+        current_cost: Some(100_000),
+        spot_cost: saving.map(|saving| 100_000 - saving),
+        approved: *id == "b" || *id == "e",
+        ..case().judge()
+    };
+    let analysis = Analysis::new(rows.iter().map(opportunity).collect(), None, vec![]);
+    let ids: Vec<&str> = analysis.opportunities.iter().map(|it| it.instance.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "c", "d", "e", "f", "g"]);
+    assert_eq!(analysis.total(), Sum { count: 5, hourly: 27 });
+    assert_eq!(analysis.approved(), Sum { count: 2, hourly: 16 });
+    assert_eq!((analysis.total().monthly(), analysis.total().annual()), (27 * 730, 27 * 8_760));
+    assert_eq!(Analysis::default().total(), Sum::default());
+}
+
+#[test]
+fn usage_counts_what_is_not_going() {
+    let with = |status: Status, gpus: Option<u32>| {
+        let mut member = member("x");
+        (member.instance.status, member.gpu_num) = (status, gpus);
+        member
+    };
+    let members = [
+        with(Status::Running, Some(2)),
+        with(Status::Exited, Some(4)),
+        with(Status::Removing, Some(8)),
+        with(Status::Removed, None),
+        with(Status::Migrating, Some(1)),
+    ];
+    assert_eq!(Usage::of(&members, true), Usage { instances: 3, gpus: 7, is_complete: true });
+    assert!(!Usage::of(&members, false).is_complete);
+    let unknown = [with(Status::Running, None), with(Status::Running, Some(1))];
+    assert_eq!(Usage::of(&unknown, true), Usage { instances: 2, gpus: 1, is_complete: false });
+}
+
+#[test]
+fn terms_choose_by_name_or_id() {
+    // Only, exclude, whether it is looked at.
+    for (only, exclude, expected) in [
+        (&[][..], &[][..], true),
+        (&["train-*"], &[], true),
+        (&["a"], &[], true),
+        (&["b", "train-?"], &[], true),
+        (&["infer-*"], &[], false),
+        (&[], &["train-*"], false),
+        (&["train-*"], &["a"], false),
+    ] {
+        let list = |patterns: &[&str]| patterns.iter().map(|it| pattern(it)).collect();
+        let terms = Terms { only: list(only), exclude: list(exclude), ..Terms::default() };
+        assert_eq!(terms.cover(&member("a").instance), expected, "{only:?} {exclude:?}");
+    }
+}
+
+#[test]
+fn only_what_is_known_to_be_on_demand_and_runs_is_a_candidate() {
+    for (billing, status, expected) in [
+        (Billing::OnDemand, Status::Running, true),
+        (Billing::OnDemand, Status::Exited, false),
+        (Billing::Spot, Status::Running, false),
+        (Billing::Monthly, Status::Running, false),
+        (Billing::Unstated, Status::Running, false),
+    ] {
+        let mut member = member("a");
+        (member.instance.billing, member.instance.status) = (billing, status);
+        assert_eq!(member.is_on_demand(), expected, "{member:?}");
+    }
+    assert!(member("a").query().is_some());
+    for change in [|it: &mut Member| it.gpu_num = None, |it: &mut Member| it.instance.place = None] {
+        let mut member = member("a");
+        change(&mut member);
+        assert_eq!(member.query(), None, "a question with a part made up");
+    }
+    let elsewhere = Offer { product_id: "q".into(), ..offer() };
+    assert_eq!(Offered::among(std::slice::from_ref(&elsewhere), "p"), Offered::Nothing);
+    assert_eq!(Offered::among(&[elsewhere, offer()], "p"), Offered::Offer(offer()));
+}

@@ -1,0 +1,236 @@
+//! What the provider measured of an instance (`novita-api.md` section 2.8): is it well now, and how does it work?
+//!
+//! One series of the last days, a point every quarter of an hour, answers both, so that one call an instance is enough.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::world::money::decimal;
+use crate::core::world::time::Timestamp;
+
+/// How far back is looked.
+pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The time between two points.
+pub const INTERVAL: Duration = Duration::from_secs(900);
+
+/// The last point must not be older: one interval may just have begun, and the provider lags about a minute.
+const FRESH: Duration = Duration::from_secs(2 * 900 + 120);
+
+/// In hundredths of a percent, as all that follow. What is used to this extent may run out any moment.
+const HEALTHY_BELOW: u32 = 95_00;
+
+/// Fewer points make no class: six hours of quarters.
+const ENOUGH: usize = 24;
+
+/// The middle four fifths of a stable load lie within so much.
+const STABLE_WITHIN: u32 = 20_00;
+
+/// A load in bursts is below this half of the time, and above the other in its busiest twentieth.
+const IDLE_BELOW: u32 = 20_00;
+const BURST_ABOVE: u32 = 50_00;
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// When.
+    pub at: Timestamp,
+    /// In hundredths of a percent; of a CPU the sum over its cores.
+    pub value: u32,
+}
+
+/// The series of one instance, each in the order of time. What the provider leaves out is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// CPU, the sum over all cores.
+    pub cpu: Vec<Point>,
+    /// Memory.
+    pub memory: Vec<Point>,
+    /// Container disk.
+    pub disk: Vec<Point>,
+    /// GPUs, on average.
+    pub gpu: Vec<Point>,
+}
+
+/// How an instance is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is near its end.
+    Healthy {
+        /// What is used, in words.
+        used: String,
+        /// What was not measured.
+        unmeasured: Vec<&'static str>,
+    },
+    /// Something is.
+    Unhealthy {
+        /// What is used, in words.
+        used: String,
+    },
+    /// There are no fresh points.
+    Unknown,
+}
+
+impl Metrics {
+    /// How the instance is now. The provider sums a CPU's load over its cores, so `cpu_num` takes part.
+    #[must_use]
+    pub fn health(&self, cpu_num: Option<u32>, now: Timestamp) -> Health {
+        let fresh = |series: &[Point]| series.last().filter(|it| now.since(it.at) <= FRESH).map(|it| it.value);
+        let cpu = fresh(&self.cpu).and_then(|value| value.checked_div(cpu_num?));
+        let all = [("memory", fresh(&self.memory)), ("disk", fresh(&self.disk)), ("CPU", cpu)];
+        let measured: Vec<_> = all.iter().filter_map(|(what, value)| value.map(|value| (*what, value))).collect();
+        if measured.is_empty() {
+            return Health::Unknown;
+        }
+        let used: Vec<String> = measured.iter().map(|(what, value)| format!("{what} {}", percent(*value))).collect();
+        let used = used.join(", ");
+        if measured.iter().any(|(_, value)| *value >= HEALTHY_BELOW) {
+            return Health::Unhealthy { used };
+        }
+        let unmeasured = all.iter().filter(|(_, value)| value.is_none()).map(|(what, _)| *what).collect();
+        Health::Healthy { used, unmeasured }
+    }
+
+    /// How busy its GPUs were on average, in hundredths of a percent; `None` if nothing is known of that.
+    #[must_use]
+    pub fn load(&self) -> Option<u32> {
+        let sum: u64 = self.gpu.iter().map(|point| u64::from(point.value)).sum();
+        sum.checked_div(u64::try_from(self.gpu.len()).ok()?).and_then(|mean| u32::try_from(mean).ok())
+    }
+
+    /// How the instance works: by its GPUs, or by its CPU where their series is missing.
+    #[must_use]
+    pub fn workload(&self, cpu_num: Option<u32>) -> Workload {
+        let values = |series: &[Point]| series.iter().map(|point| point.value).collect::<Vec<u32>>();
+        let mut values = match (self.gpu.is_empty(), cpu_num) {
+            (false, _) => values(&self.gpu),
+            (true, Some(cpus @ 1..)) => values(&self.cpu).into_iter().map(|value| value / cpus).collect(),
+            (true, Some(0) | None) => return Workload::Unknown,
+        };
+        if values.len() < ENOUGH {
+            return Workload::Unknown;
+        }
+        values.sort_unstable();
+        let at = |percent: usize| values[(values.len() - 1) * percent / 100];
+        match () {
+            // Before "stable": what is idle but for a twentieth of the time is as even as can be the rest of it.
+            () if at(50) < IDLE_BELOW && at(95) >= BURST_ABOVE => Workload::Burst,
+            () if at(90) - at(10) <= STABLE_WITHIN => Workload::Stable,
+            () => Workload::Variable,
+        }
+    }
+}
+
+/// A share in hundredths of a percent, in words.
+#[must_use]
+pub fn percent(value: u32) -> String {
+    format!("{} %", decimal(u64::from(value.saturating_add(5) / 10), 1))
+}
+
+/// How an instance works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// About the same load all the time.
+    Stable,
+    /// Now more, now less.
+    Variable,
+    /// Idle most of the time, and then busy.
+    Burst,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Workload {
+    /// The word of the JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Variable => "variable",
+            Self::Burst => "burst",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(values: &[u32], ago_secs: i64) -> Vec<Point> {
+        let points = values.iter().rev().zip(0..);
+        let at = |n: i64| Timestamp::from_secs(1_000_000 - ago_secs - 900 * n);
+        let mut points: Vec<Point> = points.map(|(value, n)| Point { at: at(n), value: value * 100 }).collect();
+        points.reverse();
+        points
+    }
+
+    #[test]
+    fn an_instance_is_well_if_nothing_fresh_is_near_its_end() {
+        let now = Timestamp::from_secs(1_000_000);
+        let (cpus, none): (Option<u32>, &[&str]) = (Some(4), &[]);
+        // CPU, memory, disk; how old; the CPUs.
+        type Row<'a> = ([Option<u32>; 3], i64, Option<u32>, Result<Option<&'a [&'a str]>, &'a str>);
+        let rows: &[Row<'_>] = &[
+            ([Some(200), Some(30), Some(20)], 60, cpus, Ok(Some(none))),
+            ([Some(379), Some(94), Some(94)], 60, cpus, Ok(Some(none))),
+            ([Some(380), Some(30), Some(20)], 60, cpus, Err("CPU 95.0 %")),
+            ([Some(100), Some(95), Some(20)], 60, cpus, Err("memory 95.0 %")),
+            ([Some(100), Some(30), Some(100)], 60, cpus, Err("disk 100.0 %")),
+            ([Some(100), Some(30), Some(20)], 1920, cpus, Ok(Some(none))),
+            ([Some(100), Some(30), Some(20)], 1921, cpus, Ok(None)),
+            // A clock that lags behind the provider's.
+            ([Some(100), Some(30), Some(20)], -600, cpus, Ok(Some(none))),
+            ([None, None, None], 60, cpus, Ok(None)),
+            ([None, Some(30), None], 60, cpus, Ok(Some(&["disk", "CPU"]))),
+            ([Some(3_000), Some(30), Some(20)], 60, None, Ok(Some(&["CPU"]))),
+            ([Some(3_000), None, None], 60, None, Ok(None)),
+            ([Some(3_000), Some(30), Some(20)], 60, Some(0), Ok(Some(&["CPU"]))),
+        ];
+        for row @ ([cpu, memory, disk], ago, cpus, expected) in rows {
+            // Only the last point counts.
+            let of = |value: &Option<u32>| value.map_or(vec![], |value| series(&[9_999, value], *ago));
+            let metrics = Metrics { cpu: of(cpu), memory: of(memory), disk: of(disk), gpu: vec![] };
+            match (metrics.health(*cpus, now), expected) {
+                (Health::Healthy { unmeasured, .. }, Ok(Some(expected))) => {
+                    assert_eq!(unmeasured, *expected, "{row:?}");
+                }
+                (Health::Unhealthy { used }, Err(expected)) => assert!(used.contains(expected), "{used}, {row:?}"),
+                (Health::Unknown, Ok(None)) => {}
+                (other, _) => panic!("{other:?} of {row:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_load_has_a_name() {
+        let many = |value: u32, count: usize| vec![value; count];
+        let mixed = |parts: &[(u32, usize)]| parts.iter().flat_map(|(value, count)| many(*value, *count)).collect();
+        let rows: &[(&str, Vec<u32>, Workload)] = &[
+            ("always the same", many(70, 288), Workload::Stable),
+            ("always idle", many(0, 288), Workload::Stable),
+            ("enough points", many(70, 24), Workload::Stable),
+            ("one too few", many(70, 23), Workload::Unknown),
+            ("nothing", vec![], Workload::Unknown),
+            ("within the spread", mixed(&[(50, 50), (70, 50)]), Workload::Stable),
+            ("over the spread", mixed(&[(50, 50), (71, 50)]), Workload::Variable),
+            ("idle and busy in turn", mixed(&[(0, 50), (90, 50)]), Workload::Burst),
+            ("rarely busy", mixed(&[(2, 93), (90, 7)]), Workload::Burst),
+            ("too rarely to tell", mixed(&[(2, 97), (90, 3)]), Workload::Stable),
+            ("peaks that are none", mixed(&[(2, 80), (49, 20)]), Workload::Variable),
+            ("mostly busy", mixed(&[(20, 60), (100, 40)]), Workload::Variable),
+        ];
+        for (what, values, expected) in rows {
+            let by_gpu = Metrics { gpu: series(values, 60), cpu: series(&[1], 60), ..Metrics::default() };
+            assert_eq!(by_gpu.workload(None), *expected, "{what}");
+            let sums: Vec<u32> = values.iter().map(|value| value * 8).collect();
+            let by_cpu = Metrics { cpu: series(&sums, 60), ..Metrics::default() };
+            assert_eq!(by_cpu.workload(Some(8)), *expected, "{what}, by its CPU");
+            for cpus in [None, Some(0)] {
+                assert_eq!(by_cpu.workload(cpus), Workload::Unknown, "{what}");
+            }
+        }
+    }
+}

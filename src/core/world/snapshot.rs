@@ -1,0 +1,98 @@
+//! The provider's world at one moment, and what is known to be missing from it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::instance::{Instance, InstanceId, Job};
+use super::time::Timestamp;
+
+/// Rows as they were listed, and whether all of them came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// Each row once, ordered by id.
+    pub items: Vec<T>,
+    /// What is known to be missing. Absence is proved only by a listing without a shortfall.
+    pub shortfall: Option<Shortfall>,
+}
+
+impl<T> Listing<T> {
+    /// A listing of which nothing is missing.
+    #[must_use]
+    pub fn complete(items: Vec<T>) -> Self {
+        Self { items, shortfall: None }
+    }
+
+    /// Whether every row came.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.shortfall.is_none()
+    }
+}
+
+/// How far a listing fell short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// Rows the provider says there are.
+    pub announced: u64,
+    /// Different rows that came.
+    pub received: u64,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { announced, received } = self;
+        write!(f, "the provider announced {announced} rows and delivered {received}")
+    }
+}
+
+/// The provider's world at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When the look began, by the clock of decisions.
+    pub taken_at: Timestamp,
+    /// Every instance, ordered by id.
+    pub instances: Listing<Instance>,
+    /// The jobs of the last day.
+    pub jobs: Listing<Job>,
+}
+
+/// Finds an instance in a listing ordered by id.
+#[must_use]
+pub fn find<'a>(instances: &'a [Instance], id: &InstanceId) -> Option<&'a Instance> {
+    instances.binary_search_by(|instance| instance.id.cmp(id)).ok().map(|at| &instances[at])
+}
+
+/// The jobs of each instance. The order of the provider's list is not trusted.
+pub struct JobIndex<'a> {
+    by_instance: HashMap<&'a InstanceId, Vec<&'a Job>>,
+}
+
+impl<'a> JobIndex<'a> {
+    /// Sorts the jobs by instance.
+    #[must_use]
+    pub fn new(jobs: &'a [Job]) -> Self {
+        let mut by_instance: HashMap<&InstanceId, Vec<&Job>> = HashMap::new();
+        for job in jobs {
+            by_instance.entry(&job.instance).or_default().push(job);
+        }
+        Self { by_instance }
+    }
+
+    fn of(&self, id: &InstanceId) -> impl Iterator<Item = &'a Job> {
+        self.by_instance.get(id).into_iter().flatten().copied()
+    }
+
+    /// The newest migration job of an instance. Of two made in the same second an unfinished one counts as newer.
+    #[must_use]
+    pub fn newest_migration(&self, id: &InstanceId) -> Option<&'a Job> {
+        self.of(id)
+            .filter(|job| job.kind.is_migration())
+            .max_by_key(|job| (job.created_at, job.state.is_unfinished(), &job.id))
+    }
+
+    /// A job of any kind that may still change the instance.
+    #[must_use]
+    pub fn unfinished(&self, id: &InstanceId) -> Option<&'a Job> {
+        self.of(id).filter(|job| job.state.is_unfinished()).max_by_key(|job| (job.created_at, &job.id))
+    }
+}

@@ -1,0 +1,160 @@
+//! Moments, as the provider and the records write them, and durations in words.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment in UTC, in milliseconds since the Unix epoch. Written as RFC 3339 with three decimals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The last moment that RFC 3339 can write, 9999-12-30: later values are clamped to it.
+    const LAST_MILLIS: i64 = 253_402_207_200_000;
+    /// Year 0, the first moment that RFC 3339 can write.
+    const FIRST_MILLIS: i64 = -62_167_219_200_000;
+
+    /// From milliseconds since the Unix epoch; clamped to what RFC 3339 can express.
+    #[must_use]
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.clamp(Self::FIRST_MILLIS, Self::LAST_MILLIS))
+    }
+
+    /// From seconds since the Unix epoch, the provider's unit (`novita-api.md` section 2.1).
+    #[must_use]
+    pub fn from_secs(secs: i64) -> Self {
+        Self::from_millis(secs.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub fn as_secs(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// A time of the provider's: whole seconds, in a quarter of the room, since every row has three of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(NonZeroU32);
+
+impl From<Seconds> for Timestamp {
+    fn from(Seconds(secs): Seconds) -> Self {
+        Self::from_secs(i64::from(secs.get()))
+    }
+}
+
+impl Seconds {
+    /// From seconds since the Unix epoch; `None` before 1970 and after 2106, which the provider means as "never".
+    #[must_use]
+    pub fn new(secs: i64) -> Option<Self> {
+        u32::try_from(secs).ok().and_then(NonZeroU32::new).map(Self)
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self::from_millis(self.0.saturating_add(millis(rhs)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+    fn sub(self, rhs: Duration) -> Self {
+        Self::from_millis(self.0.saturating_sub(millis(rhs)))
+    }
+}
+
+/// A duration in whole milliseconds, the unit of the JSON contract.
+#[must_use]
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();
+        f.pad(&format!("{moment:.3}"))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = jiff::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::from_millis(text.trim().parse::<jiff::Timestamp>()?.as_millisecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A duration as a person says it: the two greatest units.
+#[must_use]
+pub fn in_words(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{secs} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, 0, _) => format!("{days} d"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_read_any_offset_and_write_utc_milliseconds() {
+        for (text, written) in [
+            ("2024-01-15T10:45:00Z", "2024-01-15T10:45:00.000Z"),
+            ("2024-01-15T10:45:00.1239+02:00", "2024-01-15T08:45:00.123Z"),
+            (" 1969-12-31T23:59:59.999Z\n", "1969-12-31T23:59:59.999Z"),
+        ] {
+            let moment: Timestamp = text.parse().expect(text);
+            assert_eq!(moment.to_string(), written);
+            assert_eq!(written.parse::<Timestamp>().expect(written), moment);
+        }
+        for bad in ["", "yesterday", "2024-01-15", "2024-01-15T10:45:00", "1700000000"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad:?} is no moment");
+        }
+    }
+
+    #[test]
+    fn timestamps_survive_the_ends_of_time() {
+        let last = Timestamp::from_millis(i64::MAX);
+        assert_eq!(last + Duration::from_secs(1), last);
+        assert_eq!(last.to_string().parse::<Timestamp>().ok(), Some(last));
+        let first = Timestamp::from_secs(i64::MIN);
+        assert_eq!(first.to_string().parse::<Timestamp>().ok(), Some(first));
+        assert_eq!(first.since(last), Duration::ZERO);
+    }
+}

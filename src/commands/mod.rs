@@ -11,23 +11,19 @@ pub mod start;
 mod survey;
 pub mod views;
 
-use std::time::Duration;
-
 use self::pass::{NoPass, Ran};
-use self::rollout::{Begun, Drive, Prospect, Stepped};
-use crate::cli::{Cli, Command, OutputFormat, RolloutArgs, RolloutVerb};
+use crate::cli::{Cli, Command, OutputFormat};
 use crate::clock::Clock;
 use crate::cloud::novita::client::Client;
 use crate::cloud::novita::http::HttpTransport;
 use crate::cloud::novita::{CloudError, Rehearsal};
 use crate::core::pass::safety::Unsafe;
-use crate::core::rollout::analysis::Analysis;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::Timestamp;
 use crate::measure::NetProber;
-use crate::notify::{Closing, EventsOnly, Notify, Outlets};
+use crate::notify::{Closing, EventsOnly, Outlets};
 use crate::report::human::Screen;
-use crate::report::{self, Event, Reporter, SummaryLast, complain, human, json, prometheus};
+use crate::report::{Event, Reporter, SummaryLast, complain, json, prometheus};
 use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::stop::Stop;
 use crate::store::StoreError;
@@ -255,8 +251,8 @@ pub async fn dispatch(
         Command::Rollout(arguments) => {
             let reporter = SummaryLast::new(reporter);
             let outlets = Outlets::new(&settings.notify, &reporter).map_err(unusable)?;
-            let context = Context { settings, clock, stop, reporter: &reporter, show };
-            let output = rollout(arguments, &context, &EventsOnly(&outlets)).await;
+            let session = Session { settings, clock, stop, reporter: &reporter, show };
+            let output = rollout::command(arguments, &session, &EventsOnly(&outlets)).await;
             reporter.finish();
             output
         }
@@ -266,106 +262,19 @@ pub async fn dispatch(
     }
 }
 
-/// What every way to call `rollout` needs.
-struct Context<'a> {
-    settings: &'a Settings,
-    clock: Clock,
-    stop: &'a Stop,
-    reporter: &'a dyn Reporter,
-    show: Presentation,
-}
-
-/// The rollout: its next step, or what a person says to it.
-async fn rollout<N: Notify>(arguments: &RolloutArgs, context: &Context<'_>, notify: &N) -> Result<Output, Failure> {
-    let Context { settings, clock, stop, reporter, show } = *context;
-    let RolloutArgs { verb, yes, wait, new, .. } = arguments;
-    let shown = |stepped: &Stepped, exit: Exit| rollout::show(stepped, exit, clock.now(), show, verb.is_none());
-    if let Some(RolloutVerb::Status) = verb {
-        return Ok(shown(&rollout::status(&open_to_read(settings).await?).await?, Exit::Done));
-    }
-    if !settings.enabled && verb.is_none() {
-        let message = "rollouts are switched off (MIGRATION_ENABLED is false), nothing was done".into();
-        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
-    }
-    if settings.rehearsal && matches!(verb, Some(RolloutVerb::Abort { .. })) {
-        // A word that is not heard must not look like one that is.
-        let message = "MIGRATION_DRY_RUN is set, so nothing was aborted".into();
-        let hint = Some("unset it for this call".into());
-        return Err(SettingsError { message, hint }.into());
-    }
-    if settings.rehearsal && verb.is_none() {
-        let message = "MIGRATION_DRY_RUN is set, so nothing is moved; respot analyze shows what could be".into();
-        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
-    }
-    let store = open_to_write(settings).await?;
-    let (cloud, prober) = (client(settings)?, NetProber::new(settings.probe_timeout));
-    let drive = Drive {
-        cloud: &cloud,
-        store: &store,
-        notify,
-        prober: &prober,
-        clock,
-        stop,
-        reporter,
-        rules: pass::Rules::new(settings, Mode::Real),
-        terms: &settings.terms,
-        course: &settings.course,
-    };
-    let progress = |stepped: &Stepped| reporter.event(Event::RolloutStepped { message: &stepped.message });
-    if let Some(verb) = verb {
-        let stepped = drive.tell(*verb).await?;
-        return Ok(match verb {
-            RolloutVerb::Abort { wait: true } if !stepped.was_over => {
-                progress(&stepped);
-                let done = drive.wait(progress).await?;
-                shown(&done, rollout::exit(&done, true))
-            }
-            RolloutVerb::Abort { .. } => shown(&stepped, rollout::exit(&stepped, false)),
-            // It was heard, whatever else goes wrong.
-            RolloutVerb::Status | RolloutVerb::Pause | RolloutVerb::Resume => shown(&stepped, Exit::Done),
-        });
-    }
-    let mut first = match rollout::prospect(&drive, *new).await? {
-        Prospect::Known => drive.step().await?,
-        Prospect::Candidates(analysis) => {
-            let count = analysis.found().filter(|it| it.approved).count();
-            if count > 0 && !yes && !consents(&analysis, settings, show) {
-                return Err(rollout::no_consent());
-            }
-            loop {
-                match drive.begin(&analysis).await? {
-                    // Another pass is at work, and whoever waits wants it begun.
-                    Begun::Yes(stepped) if *wait && stepped.fleet.is_none() => {
-                        progress(&stepped);
-                        stop.sleep(Duration::from_secs(5)).await.map_err(pass::stopped)?;
-                    }
-                    Begun::Yes(stepped) => break *stepped,
-                    Begun::Nothing(message) => {
-                        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
-                    }
-                }
-            }
-        }
-    };
-    let is_open = first.fleet.as_ref().is_some_and(|it| it.rollout.state.end().is_none());
-    if *wait && is_open {
-        progress(&first);
-        let mut attempts = std::mem::take(&mut first.attempts);
-        let mut done = drive.wait(progress).await?;
-        attempts.append(&mut done.attempts);
-        done.attempts = attempts;
-        return Ok(shown(&done, rollout::exit(&done, true)));
-    }
-    Ok(shown(&first, rollout::exit(&first, false)))
-}
-
-/// Whether somebody at a terminal types that it may begin. Nobody else is asked.
-fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> bool {
-    if show.json() || !report::is_watched() {
-        return false;
-    }
-    let plan = human::prospect(show.screen, analysis, &settings.course);
-    report::ask(&format!("{plan}Type yes to begin: ")).is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
+/// What the command line, the settings and the process give to every command.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The clock of decisions and records.
+    pub clock: Clock,
+    /// Triggered by SIGINT and SIGTERM.
+    pub stop: &'a Stop,
+    /// Receives what happens, for the log and the progress.
+    pub reporter: &'a dyn Reporter,
+    /// Where and how the result is shown.
+    pub show: Presentation,
 }
 
 /// Tells whoever is to be told how the command ended.

@@ -1,6 +1,7 @@
 //! `rollout`: one step of a rollout under the lease; what a person says to it; and the loop of `--wait`.
 
 mod begin;
+mod command;
 mod show;
 mod step;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::command::command;
 pub use self::show::show;
 use super::pass::frame::{Frame, Stage, under_lease};
 use super::pass::{NoPass, Ran, Rules, stopped};

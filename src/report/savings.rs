@@ -5,10 +5,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::core::pass::exposure::Exposure;
-use crate::core::rollout::analysis::{Analysis, Gate, Gates, Opportunity, Risk, Sum};
+use crate::core::rollout::analysis::{Analysis, Gate, Gates, Opportunity, Risk};
 use crate::core::rollout::metrics::Workload;
 use crate::core::world::instance::{InstanceId, Place};
-use crate::core::world::money::{HOURS_PER_MONTH, HOURS_PER_YEAR, decimal, usd};
+use crate::core::world::money::{Usd, decimal};
 
 /// `analyze`.
 #[derive(Debug, Serialize)]
@@ -96,16 +96,16 @@ impl<'a> SavingsDocument<'a> {
     /// Of an analysis.
     #[must_use]
     pub fn new(analysis: &'a Analysis) -> Self {
-        let (total, approved): (Sum, Sum) = (analysis.total(), analysis.approved());
+        let (total, approved) = (analysis.total(), analysis.approved());
         Self {
             instances_analyzed: analysis.opportunities.len(),
             opportunities_found: total.count,
-            total_monthly_savings: money(total.monthly()),
-            total_annual_savings: money(total.annual()),
+            total_monthly_savings: money(total.hourly.monthly()),
+            total_annual_savings: money(total.hourly.annual()),
             approved: ApprovedPart {
                 count: approved.count,
-                monthly_savings: money(approved.monthly()),
-                annual_savings: money(approved.annual()),
+                monthly_savings: money(approved.hourly.monthly()),
+                annual_savings: money(approved.hourly.annual()),
             },
             complete: analysis.shortfall.is_none(),
             notes: analysis.notes.iter().map(String::as_str).collect(),
@@ -128,8 +128,8 @@ fn opportunity(it: &Opportunity) -> Option<OpportunityPart<'_>> {
         spot_cost: it.spot_cost.map(money),
         savings_amount: money(saving),
         savings_percentage: it.saving_share().map(|share| number(&decimal(share, 2))),
-        monthly_savings: money(saving.saturating_mul(HOURS_PER_MONTH)),
-        annual_savings: money(saving.saturating_mul(HOURS_PER_YEAR)),
+        monthly_savings: money(saving.monthly()),
+        annual_savings: money(saving.annual()),
         risk_level: it.risk,
         interruption_rate: it.exposure.and_then(|it| it.rate()).map(|rate| number(&decimal(rate, 6))),
         interruption_evidence: it.exposure.map_or(EvidencePart::default(), |exposure: Exposure| EvidencePart {
@@ -171,8 +171,8 @@ fn gate(gate: &Gate) -> GatePart<'_> {
     }
 }
 
-fn money(amount: u64) -> Box<RawValue> {
-    number(&usd(amount))
+fn money(amount: Usd) -> Box<RawValue> {
+    number(&amount.to_string())
 }
 
 fn number(text: &str) -> Box<RawValue> {

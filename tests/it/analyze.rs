@@ -11,6 +11,7 @@ use respot::commands::analyze::{self, READS_AT_ONCE};
 use respot::commands::{Exit, Failure};
 use respot::core::rollout::analysis::{Analysis, Terms, Verdict};
 use respot::core::rollout::metrics::Workload;
+use respot::core::world::money::Usd;
 use respot::core::world::policy::Selector;
 use respot::core::world::probe::Probe;
 use respot::core::world::time::Timestamp;
@@ -389,7 +390,8 @@ async fn what_all_gates_approve_is_approved() {
             ("sick", false, "application", Workload::Unknown),
         ]
     );
-    assert_eq!((analysis.approved().count, analysis.approved().monthly()), (2, 2 * 24_455_000));
+    let approved = analysis.approved();
+    assert_eq!((approved.count, approved.hourly.monthly()), (2, Usd::from_micros(2 * 244_550_000)));
     assert_eq!(analysis.notes, Vec::<String>::new());
 }
 

@@ -7,6 +7,7 @@ use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::*;
 use crate::core::recreation::blueprint::Variable;
 use crate::core::world::instance::Billing;
+use crate::core::world::money::Usd;
 
 type Answer = Result<(u16, Vec<u8>), TransportError>;
 
@@ -180,10 +181,10 @@ async fn offers_are_asked_for_with_the_values_of_the_instance() {
         gpu_num: 2,
         billing: "onDemand".into(),
     };
-    assert_eq!(client.offers(&question).await.expect("offers")[0].price, Some(67_000));
+    assert_eq!(client.offers(&question).await.expect("offers")[0].price, Some(Usd::from_micros(670_000)));
     let anywhere =
         OfferQuery { cluster_id: None, product_name: String::new(), billing: "spot".into(), ..question.clone() };
-    assert_eq!(client.offers(&anywhere).await.expect("offers")[0].price, Some(33_500));
+    assert_eq!(client.offers(&anywhere).await.expect("offers")[0].price, Some(Usd::from_micros(335_000)));
     client.offers(&OfferQuery { cluster_id: Some(String::new()), ..anywhere.clone() }).await.expect("offers");
     assert_eq!(client.clusters().await.expect("clusters").len(), 2);
     let sent: Vec<String> = world

@@ -143,7 +143,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
                 name: it.name.clone(),
                 gpu_num: it.gpu_num,
                 estimate: Costs { on_demand: it.current_cost, spot: it.spot_cost },
-                on_demand_cost: seen.gpu_price.map(|price| price * u64::from(it.gpu_num)),
+                on_demand_cost: seen.gpu_price.map(|price| price.times(it.gpu_num)),
                 baseline,
                 load: loads.get(&it.instance).copied(),
             });

@@ -175,7 +175,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
             stream::iter(&awaited)
                 .for_each_concurrent(AT_ONCE, async |(at, id)| {
                     if let Some(close_up) = self.answers(pass, probe, id, &members[*at].name).await {
-                        let cost = close_up.gpu_price.map(|price| price * u64::from(members[*at].gpu_num));
+                        let cost = close_up.gpu_price.map(|price| price.times(members[*at].gpu_num));
                         met.borrow_mut().push((*at, cost));
                     }
                 })

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, JobId};
-use crate::core::world::money::usd;
+use crate::core::world::money::Usd;
 
 /// Everything the provider says about an instance that its replacement needs: list row and detail answer, merged.
 /// Empty texts are what the provider leaves out or empty.
@@ -249,10 +249,10 @@ pub struct Offer {
     pub product_id: String,
     /// Its name.
     pub name: String,
-    /// 1/100000 USD per GPU and hour in the billing mode that was asked for; `None` if it is not sold so.
-    pub price: Option<u64>,
-    /// The same on demand, whatever was asked for.
-    pub on_demand_price: Option<u64>,
+    /// The price of one GPU for one hour in the requested billing mode; `None` if it is not sold that way.
+    pub price: Option<Usd>,
+    /// The on-demand price of one GPU for one hour, whatever billing mode was requested.
+    pub on_demand_price: Option<Usd>,
     /// CPUs per GPU, if the provider says.
     pub cpu_per_gpu: Option<u32>,
     /// Memory per GPU in GB, if the provider says.
@@ -343,8 +343,8 @@ pub struct Placement {
     pub product_id: String,
     /// The cluster, by id; empty lets the provider choose.
     pub cluster_id: String,
-    /// 1/100000 USD per GPU and hour, if known.
-    pub price: Option<u64>,
+    /// The price of one GPU for one hour, if known.
+    pub price: Option<Usd>,
 }
 
 /// Where to create the replacement, the best place first: the own product, then the cheapest available one of the same
@@ -432,7 +432,7 @@ pub struct Prepared {
     /// Where; never empty.
     pub placements: Vec<Placement>,
     /// The price of the own product, if it is known, to compare with.
-    pub own_price: Option<u64>,
+    pub own_price: Option<Usd>,
     /// Whether the provider says of one of the places that it could be had now.
     pub has_room: bool,
 }
@@ -515,7 +515,7 @@ impl Prepared {
 
 /// A placement in words, seen from where the instance was.
 #[must_use]
-pub fn placed(spec: &RecreateSpec, placement: &Placement, own_price: Option<u64>) -> String {
+pub fn placed(spec: &RecreateSpec, placement: &Placement, own_price: Option<Usd>) -> String {
     let Placement { product_id, cluster_id, price } = placement;
     let cluster = if cluster_id.is_empty() { "any cluster" } else { cluster_id };
     let is_own = *product_id == spec.product_id && *cluster_id == spec.cluster_id;
@@ -527,9 +527,9 @@ pub fn placed(spec: &RecreateSpec, placement: &Placement, own_price: Option<u64>
         format!("on {product_id} in {cluster} in place of {product} in {cluster_before}")
     };
     if let Some(price) = price {
-        words.push_str(&format!(", {} USD/h", usd(price.saturating_mul(u64::from(spec.gpu_num)))));
-        if let Some(own) = own_price.filter(|own| !is_own && *own > 0) {
-            let percent = (i128::from(*price) - i128::from(own)) * 1000 / i128::from(own);
+        words.push_str(&format!(", {} USD/h", price.times(spec.gpu_num)));
+        if let Some(own) = own_price.filter(|own| !is_own && *own > Usd::default()) {
+            let percent = i128::from((*price - own).micros()) * 1000 / i128::from(own.micros());
             let sign = if price < &own { "-" } else { "+" };
             let percent = percent.unsigned_abs();
             let difference = format!("{sign}{}.{} %", percent / 10, percent % 10);

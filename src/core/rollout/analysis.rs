@@ -20,7 +20,7 @@ use crate::core::pass::exposure::{Exposure, Exposures};
 use crate::core::recreation::blueprint::{NetworkVolume, Offer, OfferQuery, Port, Stock};
 pub use crate::core::rollout::gates::{Evidence, Gate, Gates, Verdict, Weight};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
-use crate::core::world::money::{HOURS_PER_MONTH, HOURS_PER_YEAR, share};
+use crate::core::world::money::{HOURS_PER_MONTH, Usd};
 use crate::core::world::policy::Selector;
 use crate::core::world::probe::{Endpoint, Probe};
 use crate::core::world::snapshot::Shortfall;
@@ -162,8 +162,8 @@ impl Offered {
 
     /// What all GPUs cost per hour on demand and as spot.
     #[must_use]
-    pub fn costs(&self, gpu_num: Option<u32>) -> (Option<u64>, Option<u64>) {
-        let all = |price: Option<u64>| Some(price?.saturating_mul(u64::from(gpu_num?)));
+    pub fn costs(&self, gpu_num: Option<u32>) -> (Option<Usd>, Option<Usd>) {
+        let all = |price: Option<Usd>| Some(price?.times(gpu_num?));
         self.offer().map_or((None, None), |offer| (all(offer.on_demand_price), all(offer.price)))
     }
 }
@@ -209,7 +209,7 @@ pub enum Risk {
 
 /// From so many instance-hours for each reclaim on, the risk is this: hardly more than one a month, or than one a week,
 /// for an instance that runs all the time. What was seen for less than a month in all is not called low.
-const RISKS: [(u64, Risk); 2] = [(HOURS_PER_MONTH, Risk::Low), (168, Risk::Medium)];
+const RISKS: [(u32, Risk); 2] = [(HOURS_PER_MONTH, Risk::Low), (168, Risk::Medium)];
 
 impl Risk {
     /// Of a place where this was seen, with so much in stock. Where little is left, what is taken is hard to replace.
@@ -217,9 +217,9 @@ impl Risk {
     pub fn of(exposure: Option<&Exposure>, stock: Stock) -> Self {
         let measured = exposure.filter(|it| it.rate().is_some()).map_or(Self::Medium, |it| {
             let hours = it.hours();
-            let fits = |(each, risk): &(u64, Risk)| {
+            let fits = |(each, risk): &(u32, Risk)| {
                 let reclaims = if *risk == Self::Low { it.reclaims.max(1) } else { it.reclaims };
-                hours >= each.saturating_mul(reclaims)
+                hours >= u64::from(*each).saturating_mul(reclaims)
             };
             RISKS.iter().find(|row| fits(row)).map_or(Self::High, |(_, risk)| *risk)
         });
@@ -252,10 +252,10 @@ pub struct Opportunity {
     pub place: Option<Place>,
     /// Its GPUs; 0 if the provider does not say.
     pub gpu_num: u32,
-    /// What it costs now: 1/100000 USD per hour for all its GPUs.
-    pub current_cost: Option<u64>,
-    /// What it would cost as spot, in the same unit; `None` if it is not sold so.
-    pub spot_cost: Option<u64>,
+    /// The hourly cost of all its GPUs now.
+    pub current_cost: Option<Usd>,
+    /// The hourly cost of all its GPUs as spot; `None` if it is not sold that way.
+    pub spot_cost: Option<Usd>,
     /// The risk.
     pub risk: Risk,
     /// What was seen of reclaims in its place; `None` if nothing was.
@@ -268,23 +268,23 @@ pub struct Opportunity {
     pub approved: bool,
 }
 
-/// What is saved by the hour, in 1/100000 USD; `None` where nothing is.
+/// The hourly saving; `None` if spot is not cheaper.
 #[must_use]
-pub fn saving(current: Option<u64>, spot: Option<u64>) -> Option<u64> {
-    current?.checked_sub(spot?).filter(|saving| *saving > 0)
+pub fn saving(current: Option<Usd>, spot: Option<Usd>) -> Option<Usd> {
+    Some(current? - spot?).filter(|saving| *saving > Usd::default())
 }
 
 impl Opportunity {
-    /// What it would save by the hour, in 1/100000 USD; `None` if nothing: then it is none.
+    /// The hourly saving; `None` if there is none, and so no opportunity.
     #[must_use]
-    pub fn saving(&self) -> Option<u64> {
+    pub fn saving(&self) -> Option<Usd> {
         saving(self.current_cost, self.spot_cost)
     }
 
     /// The same in hundredths of a percent of what it costs now.
     #[must_use]
     pub fn saving_share(&self) -> Option<u64> {
-        share(self.saving()?, self.current_cost?)
+        self.saving()?.share_of(self.current_cost?)
     }
 
     /// Why it is no opportunity.
@@ -337,27 +337,13 @@ pub struct Analysis {
     pub notes: Vec<String>,
 }
 
-/// What is saved, all together, in 1/100000 USD.
+/// How many opportunities there are, and what they save together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Opportunities.
+pub struct TotalSaving {
+    /// The number of opportunities.
     pub count: usize,
-    /// By the hour.
-    pub hourly: u64,
-}
-
-impl Sum {
-    /// In a month.
-    #[must_use]
-    pub fn monthly(self) -> u64 {
-        self.hourly.saturating_mul(HOURS_PER_MONTH)
-    }
-
-    /// In a year.
-    #[must_use]
-    pub fn annual(self) -> u64 {
-        self.hourly.saturating_mul(HOURS_PER_YEAR)
-    }
+    /// The hourly saving.
+    pub hourly: Usd,
 }
 
 impl Analysis {
@@ -378,19 +364,18 @@ impl Analysis {
 
     /// What all opportunities would save.
     #[must_use]
-    pub fn total(&self) -> Sum {
+    pub fn total(&self) -> TotalSaving {
         sum(self.found())
     }
 
     /// What those would save that all gates approve.
     #[must_use]
-    pub fn approved(&self) -> Sum {
+    pub fn approved(&self) -> TotalSaving {
         sum(self.found().filter(|it| it.approved))
     }
 }
 
-fn sum<'a>(opportunities: impl Iterator<Item = &'a Opportunity>) -> Sum {
-    opportunities
-        .filter_map(Opportunity::saving)
-        .fold(Sum::default(), |sum, saving| Sum { count: sum.count + 1, hourly: sum.hourly.saturating_add(saving) })
+fn sum<'a>(opportunities: impl Iterator<Item = &'a Opportunity>) -> TotalSaving {
+    let savings: Vec<Usd> = opportunities.filter_map(Opportunity::saving).collect();
+    TotalSaving { count: savings.len(), hourly: savings.into_iter().sum() }
 }

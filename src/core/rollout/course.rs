@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::gate::Judgement;
 use crate::core::recreation::marker::hash;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::money::Usd;
 use crate::core::world::probe::{Measurement, Probe};
 use crate::core::world::time::{Timestamp, millis};
 
@@ -263,9 +264,9 @@ pub struct Member {
     pub stage: usize,
     /// Its GPUs.
     pub gpu_num: u32,
-    /// What it was expected to cost, on-demand and as spot: 1/100000 USD per hour.
+    /// The costs expected when the rollout started.
     pub estimate: Costs,
-    /// What the provider said that it costs, when the instances were looked at; in the same unit.
+    /// The costs that the provider reported for the instances themselves.
     pub read_back: Costs,
     /// The measurement before the first move.
     pub baseline: Measurement,
@@ -294,14 +295,14 @@ pub struct Member {
     pub note: Option<String>,
 }
 
-/// Two prices of one instance, each 1/100000 USD per hour for all its GPUs; `None` where nobody says.
+/// The hourly cost of all GPUs of one instance; `None` if unknown. Stored in 1/100000 USD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Costs {
-    /// On-demand.
-    pub on_demand: Option<u64>,
+    /// On demand.
+    pub on_demand: Option<Usd>,
     /// As spot.
-    pub spot: Option<u64>,
+    pub spot: Option<Usd>,
 }
 
 /// How far one instance is.
@@ -367,7 +368,7 @@ pub struct Candidate {
     /// What it is expected to cost.
     pub estimate: Costs,
     /// What the provider says that it costs now.
-    pub on_demand_cost: Option<u64>,
+    pub on_demand_cost: Option<Usd>,
     /// The measurement before the first move.
     pub baseline: Measurement,
     /// How busy its GPUs are, in hundredths of a percent, if the provider says.

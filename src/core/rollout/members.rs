@@ -10,6 +10,7 @@ use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Old, Recreati
 use crate::core::recreation::marker::replacement_name;
 use crate::core::rollout::course::{Fleet, Member, MemberState, Rollout, State};
 use crate::core::world::instance::{Billing, InstanceId, Status};
+use crate::core::world::money::Usd;
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
 
@@ -316,7 +317,7 @@ impl Member {
     }
 
     /// Its successor runs, is billed as it should be and answers; `cost` is what the provider says that it costs.
-    pub fn is_ready(&mut self, cost: Option<u64>, now: Timestamp) {
+    pub fn is_ready(&mut self, cost: Option<Usd>, now: Timestamp) {
         self.state = MemberState::Ready;
         self.ready_at = Some(now);
         self.read_back.spot = cost;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::core::rollout::course::{Costs, Fleet, Member, MemberState, State};
 use crate::core::rollout::gate::{Effect, Verdict};
-use crate::core::world::money::{HOURS_PER_MONTH, HOURS_PER_YEAR};
+use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, millis};
 
 /// A rollout as it is shown.
@@ -119,39 +119,30 @@ pub struct Savings {
     pub annual: f64,
 }
 
-/// An amount of 1/100000 USD in USD.
-#[expect(clippy::cast_precision_loss, reason = "for people and scripts; decisions are made on the integers")]
-#[must_use]
-pub fn usd(amount: i128) -> f64 {
-    amount as f64 / 100_000.0
-}
-
 impl Savings {
-    /// From 1/100000 USD per hour.
-    #[must_use]
-    pub fn of(hourly: i64) -> Self {
-        let hours = |hours: u64| usd(i128::from(hourly) * i128::from(hours));
-        Self { hourly: hours(1), monthly: hours(HOURS_PER_MONTH), annual: hours(HOURS_PER_YEAR) }
+    fn of(hourly: Usd) -> Self {
+        Self { hourly: hourly.to_f64(), monthly: hourly.monthly().to_f64(), annual: hourly.annual().to_f64() }
     }
 }
 
 impl Costs {
-    /// What is saved per hour, in 1/100000 USD, if both are known.
+    /// The hourly saving, if both costs are known; negative if spot costs more.
     #[must_use]
-    pub fn saved(self) -> Option<i64> {
-        Some(i64::try_from(self.on_demand?).ok()? - i64::try_from(self.spot?).ok()?)
+    pub fn saved(self) -> Option<Usd> {
+        Some(self.on_demand? - self.spot?)
     }
 }
 
 impl Member {
-    /// What its move saved so far: 1/100000 USD times milliseconds per hour. `None` if a price is not known.
+    /// What its move saved so far, in micro-USD per hour times milliseconds; `None` if a price is not known.
     fn realised(&self, now: Timestamp) -> Option<i128> {
         let Costs { on_demand, spot } = self.read_back;
         let since = |then: Option<Timestamp>| {
             let until = self.undone_at.unwrap_or(now);
             then.map_or(0, |then| i128::from(millis(until.since(then))))
         };
-        Some(i128::from(on_demand?) * since(self.retired_at) - i128::from(spot?) * since(self.ready_at))
+        let cost = |hourly: Usd, since_at| i128::from(hourly.micros()) * since(since_at);
+        Some(cost(on_demand?, self.retired_at) - cost(spot?, self.ready_at))
     }
 }
 
@@ -178,7 +169,6 @@ impl Fleet {
         });
         let judged = rollout.stages.iter().filter(|stage| stage.judged_at.is_some());
         let last = judged.max_by_key(|stage| stage.judged_at).and_then(|stage| stage.judgement.as_ref());
-        let hourly = members.iter().filter_map(|member| member.estimate.saved()).sum();
         Report {
             rollout_id: &rollout.id,
             state: rollout.state.as_str(),
@@ -199,17 +189,24 @@ impl Fleet {
             stranded: self.count(MemberState::Stranded),
             success_rate: (tried > 0).then(|| share(members.iter().filter(on_spot).count(), tried)),
             degradation: last.and_then(|it| it.effect.degradation).map(percent),
-            estimated_savings: Savings::of(hourly),
-            realised_savings: self.realised(now).map(usd),
+            estimated_savings: Savings::of(self.estimated()),
+            realised_savings: self.realised(now).map(Usd::to_f64),
             prices_read_back: members.iter().filter(|member| member.realised(now).is_some()).count(),
         }
     }
 
-    /// What it saved so far in 1/100000 USD, at prices that the provider gave back; `None` while none is known.
+    /// The hourly saving expected of all members together.
     #[must_use]
-    pub fn realised(&self, now: Timestamp) -> Option<i128> {
+    pub fn estimated(&self) -> Usd {
+        self.members.iter().filter_map(|member| member.estimate.saved()).sum()
+    }
+
+    /// What it saved so far at the prices that the provider reported, in whole 1/100000 USD; `None` while none is known.
+    #[must_use]
+    pub fn realised(&self, now: Timestamp) -> Option<Usd> {
         let known = self.members.iter().filter_map(|member| member.realised(now));
-        known.reduce(|sum, realised| sum + realised).map(|sum| sum / 3_600_000)
+        let hundred_thousandths = known.reduce(|sum, realised| sum + realised)? / (10 * 3_600_000);
+        Some(Usd::from_micros(i64::try_from(10 * hundred_thousandths).unwrap_or(i64::MAX)))
     }
 
     /// What the schedule does next, in one sentence.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::core::world::instance::Instance;
+use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 
 /// How an instance is asked whether it does its work. Ports are those the instance listens on; where they can be reached
@@ -94,8 +95,8 @@ pub struct CloseUp {
     pub instance: Instance,
     /// Where its ports can be reached.
     pub endpoints: Vec<Endpoint>,
-    /// 1/100000 USD per GPU and hour, if the provider says (`novita-api.md` section 2.2, `instancePrice`).
-    pub gpu_price: Option<u64>,
+    /// The price of one GPU for one hour, if the provider reports it.
+    pub gpu_price: Option<Usd>,
 }
 
 /// What many samples of one probe on one instance brought.

@@ -9,7 +9,7 @@ use crate::core::rollout::analysis::Analysis;
 use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, cumulative};
 use crate::core::rollout::gate::Verdict;
 use crate::core::rollout::report::{Load, Report, StageReport};
-use crate::core::world::money::{HOURS_PER_MONTH, to_the_cent};
+use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::report::text::visible;
 
@@ -55,7 +55,7 @@ pub fn prospect(screen: Screen, analysis: &Analysis, course: &Course) -> String 
          are not kept. Expected: {} USD a month saved.\n",
         counted(count, "on-demand instance"),
         stages.join("; "),
-        to_the_cent(approved.monthly()),
+        approved.hourly.monthly().to_the_cent(),
     );
     screen.sentences(&text) + "\n"
 }
@@ -176,15 +176,12 @@ fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
 }
 
 fn savings(fleet: &Fleet, report: &Report<'_>, now: Timestamp) -> String {
-    let hourly: i64 = fleet.members.iter().filter_map(|member| member.estimate.saved()).sum();
-    let months = u64::try_from(hourly).unwrap_or(0).saturating_mul(HOURS_PER_MONTH);
-    let expected = format!("{} USD a month expected", to_the_cent(months));
+    let hourly = fleet.estimated().max(Usd::default());
+    let expected = format!("{} USD a month expected", hourly.monthly().to_the_cent());
     match fleet.realised(now) {
         Some(amount) => {
-            let sign = if amount < 0 { "-" } else { "" };
-            let amount = to_the_cent(u64::try_from(amount.unsigned_abs()).unwrap_or(u64::MAX));
-            let instances = counted(report.prices_read_back, "instance");
-            format!("{expected}; {sign}{amount} USD so far, at the prices read back of {instances}")
+            let (amount, instances) = (amount.to_the_cent(), counted(report.prices_read_back, "instance"));
+            format!("{expected}; {amount} USD so far, at the prices read back of {instances}")
         }
         None => format!("{expected}; nothing so far"),
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::table::{Cell, columns};
 use super::{Color, Screen, counted};
 use crate::core::rollout::analysis::{Analysis, Opportunity, Risk, Verdict};
-use crate::core::world::money::{HOURS_PER_MONTH, decimal, to_the_cent, usd};
+use crate::core::world::money::{Usd, decimal};
 use crate::report::text::visible;
 
 /// What goes first where it does not fit.
@@ -41,7 +41,7 @@ pub fn savings(screen: Screen, analysis: &Analysis) -> String {
 
 fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
     let product = it.place.as_ref().map_or("-".into(), |place| visible(&place.product));
-    let money = |amount: Option<u64>| Cell::number(amount.map_or("-".into(), usd));
+    let money = |amount: Option<Usd>| Cell::number(amount.map_or("-".into(), |amount| amount.to_string()));
     let Some(saving) = it.saving() else {
         let cells = vec![
             Cell::new(screen.name(&it.name)),
@@ -68,7 +68,7 @@ fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
         Cell::new(product),
         money(it.current_cost),
         money(it.spot_cost),
-        Cell::number(to_the_cent(saving.saturating_mul(HOURS_PER_MONTH))),
+        Cell::number(saving.monthly().to_the_cent()),
         Cell::number(it.saving_share().map_or("-".into(), |share| decimal((share + 5) / 10, 1))),
         Cell::new(it.risk.as_str()).paint(risk),
         Cell::new(it.workload.as_str()),
@@ -89,12 +89,13 @@ fn total(analysis: &Analysis) -> String {
         1 => "1 opportunity".to_owned(),
         count => format!("{count} opportunities"),
     };
-    let sums =
-        |monthly: u64, annual: u64| format!("{} USD/month, {} USD/year", to_the_cent(monthly), to_the_cent(annual));
-    let all = format!("{instances} analysed, {found}: {}", sums(total.monthly(), total.annual()));
+    let sums = |hourly: Usd| {
+        format!("{} USD/month, {} USD/year", hourly.monthly().to_the_cent(), hourly.annual().to_the_cent())
+    };
+    let all = format!("{instances} analysed, {found}: {}", sums(total.hourly));
     match approved.count {
         0 => format!("{all}; all gates approve none"),
-        count => format!("{all}; all gates approve {count}: {}", sums(approved.monthly(), approved.annual())),
+        count => format!("{all}; all gates approve {count}: {}", sums(approved.hourly)),
     }
 }
 
@@ -121,8 +122,8 @@ mod tests {
             name: name.into(),
             place: Some(Place { product: "4090.16c62g".into(), cluster: "us-xx-1".into() }),
             gpu_num: 1,
-            current_cost: Some(67_000),
-            spot_cost,
+            current_cost: Some(Usd::from_micros(670_000)),
+            spot_cost: spot_cost.map(Usd::from_hundred_thousandths),
             risk,
             exposure: None,
             workload: Workload::Stable,

@@ -11,7 +11,7 @@ use crate::core::world::probe::{CloseUp, Endpoint};
 /// Reads a detail answer. What is missing or of an unknown shape is left out, but for the instance itself.
 pub(in crate::cloud::novita) fn close_up(body: &[u8], asked: &InstanceId) -> Result<CloseUp, String> {
     let record = Record::detail(body, asked)?;
-    Ok(CloseUp { instance: instance(body)?, endpoints: endpoints(&record), gpu_price: record.amount("instancePrice") })
+    Ok(CloseUp { instance: instance(body)?, endpoints: endpoints(&record), gpu_price: record.price("instancePrice") })
 }
 
 /// Where the ports of an instance can be reached.
@@ -38,6 +38,7 @@ fn is_address(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::world::money::Usd;
 
     #[test]
     fn ports_are_read_strict_and_loose() {
@@ -61,12 +62,12 @@ mod tests {
             let endpoints: Vec<_> =
                 seen.endpoints.iter().map(|it| (it.port, it.kind.as_str(), it.address.as_str())).collect();
             assert_eq!(endpoints, expected, "{more}");
-            assert_eq!(seen.gpu_price, Some(33_500));
+            assert_eq!(seen.gpu_price, Some(Usd::from_micros(335_000)));
         }
         for (price, expected) in [("0", None), ("\"\"", None), ("null", None), ("\"67000.0\"", Some(67_000))] {
             let body = format!(r#"{{"instance":{{"Id":"a","status":"running","instancePrice":{price}}}}}"#);
             let seen = close_up(body.as_bytes(), &InstanceId::new("a")).expect("an instance");
-            assert_eq!(seen.gpu_price, expected, "{price}");
+            assert_eq!(seen.gpu_price, expected.map(Usd::from_hundred_thousandths), "{price}");
         }
         assert!(close_up(br#"{"id":"b"}"#, &InstanceId::new("a")).is_err(), "another one");
     }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Text, decode};
 use crate::core::recreation::blueprint::{Cluster, Offer, Stock};
+use crate::core::world::money::Usd;
 
 /// Reads the products, with the price of one billing mode. Rows without an id are of no use.
 pub(in crate::cloud::novita) fn offers(body: &[u8], billing: &str) -> Result<Vec<Offer>, String> {
@@ -34,6 +35,7 @@ fn rows(body: &[u8], name: &str) -> Result<Vec<Value>, String> {
     }
 }
 
+/// Prices arrive in 1/100000 USD per GPU and hour.
 fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
     let product_id = word(row, "id");
     if product_id.is_empty() {
@@ -50,7 +52,7 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
             _ => None,
         };
         let is_sold_so = methods.is_none_or(|methods| methods.is_empty() || methods.iter().any(|it| it == billing));
-        price.filter(|_| is_sold_so)
+        price.filter(|_| is_sold_so).map(Usd::from_hundred_thousandths)
     };
     // Both fields are hints, and both may be missing. The console takes a missing state for "none" (section 2.7); here
     // that would only keep a creation from being tried, which is the one sure way to know.
@@ -104,6 +106,8 @@ mod tests {
             .iter()
             .map(|it| (it.product_id.as_str(), it.price, it.available, it.regions.len(), it.max_rootfs))
             .collect();
+        let usd = |price: Option<u64>| price.map(Usd::from_hundred_thousandths);
+        let expected: Vec<_> = expected.iter().map(|it| (it.0, usd(it.1), it.2, it.3, it.4)).collect();
         assert_eq!(seen, expected, "{billing} in {}", String::from_utf8_lossy(body));
     }
 

@@ -183,8 +183,8 @@ mod tests {
             ),
         ];
         for (spec, cluster_id, expected) in rows {
-            let placement =
-                Placement { product_id: "4090.16c62g".into(), cluster_id: cluster_id.into(), price: Some(7) };
+            let price = Some(crate::core::world::money::Usd::from_micros(70));
+            let placement = Placement { product_id: "4090.16c62g".into(), cluster_id: cluster_id.into(), price };
             let body = create(Order { name: "a", spec: &spec, placement: &placement });
             assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), expected);
         }

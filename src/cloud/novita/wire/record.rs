@@ -14,6 +14,7 @@ use super::{Page, Row, Text, decode, page_of};
 use crate::core::recreation::blueprint::{Configuration, NetworkVolume, Port, Variable};
 use crate::core::rollout::analysis::Fittings;
 use crate::core::world::instance::{Billing, InstanceId, JobId};
+use crate::core::world::money::Usd;
 
 /// An instance as it came. Not `Debug`: it holds its environment.
 pub(in crate::cloud::novita) struct Record {
@@ -103,10 +104,10 @@ impl Record {
         self.fields.get(key)?.as_object()
     }
 
-    /// An amount of money; zero is "not said".
-    pub(super) fn amount(&self, key: &str) -> Option<u64> {
+    /// A price, which the provider states in 1/100000 USD; zero means "not stated".
+    pub(super) fn price(&self, key: &str) -> Option<Usd> {
         let amount = Text::of(self.fields.get(key)?).number()?;
-        u64::try_from(amount).ok().filter(|&amount| amount > 0)
+        u64::try_from(amount).ok().filter(|&amount| amount > 0).map(Usd::from_hundred_thousandths)
     }
 
     /// A field that holds a word or a number.

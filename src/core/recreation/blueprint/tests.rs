@@ -148,7 +148,7 @@ fn offer(product: &str, cents: u64, more: &str, regions: &[&str]) -> Offer {
     Offer {
         product_id: product_id.into(),
         name: name.into(),
-        price: (cents > 0).then_some(cents * 1000),
+        price: (cents > 0).then_some(Usd::from_hundred_thousandths(cents * 1000)),
         available: more != "sold out",
         regions: regions.iter().map(ToString::to_string).collect(),
         max_rootfs: more.parse().ok(),
@@ -277,12 +277,16 @@ fn a_place_and_its_price_in_words() {
         ("x", "", Some(1), None, "on x in any cluster in place of own in us, 0.00002 USD/h"),
         ("x", "eu", None, Some(33_500), "on x in eu in place of own in us"),
         ("x", "eu", Some(5), Some(0), "on x in eu in place of own in us, 0.0001 USD/h"),
-        ("x", "eu", Some(u64::MAX / 4), Some(1), "on x in eu in place of own in us, 92233720368547.75806 USD/h"),
+        ("x", "eu", Some(u64::MAX / 40), Some(1), "on x in eu in place of own in us, 9223372036854.7758 USD/h"),
     ];
     let spec = spec(|_| ()).expect("it can be created");
     for (product, cluster, price, own_price, expected) in rows {
-        let placement = Placement { product_id: (*product).into(), cluster_id: (*cluster).into(), price: *price };
-        let words = placed(&spec, &placement, *own_price);
+        let placement = Placement {
+            product_id: (*product).into(),
+            cluster_id: (*cluster).into(),
+            price: price.map(Usd::from_hundred_thousandths),
+        };
+        let words = placed(&spec, &placement, own_price.map(Usd::from_hundred_thousandths));
         assert!(words.starts_with(expected), "{words:?} is not {expected:?}");
         assert!(words.len() == expected.len() || price.is_some_and(|price| price > 1_000_000), "{words:?}");
     }

@@ -38,8 +38,8 @@ fn series(values: &[u32]) -> Vec<Point> {
 fn offer() -> Offer {
     Offer {
         product_id: "p".into(),
-        price: Some(40_000),
-        on_demand_price: Some(100_000),
+        price: Some(Usd::from_micros(400_000)),
+        on_demand_price: Some(Usd::from_micros(1_000_000)),
         cpu_per_gpu: Some(8),
         memory_per_gpu: Some(32),
         max_rootfs: Some(200),
@@ -362,8 +362,9 @@ fn what_is_refused_says_why_and_nothing_else() {
 #[test]
 fn costs_are_those_of_all_gpus_in_whole_units() {
     // Prices per GPU, GPUs; costs, saving, hundredths of a percent.
-    type Money = Option<u64>;
-    let rows: &[(Money, Money, Option<u32>, [Money; 2], Money, Money)] = &[
+    type Micros = Option<i64>;
+    const MOST: i64 = i64::MAX;
+    let rows: &[(Micros, Micros, Option<u32>, [Micros; 2], Micros, Option<u64>)] = &[
         (Some(67_000), Some(33_500), Some(1), [Some(67_000), Some(33_500)], Some(33_500), Some(5_000)),
         (Some(67_000), Some(33_500), Some(8), [Some(536_000), Some(268_000)], Some(268_000), Some(5_000)),
         (Some(3), Some(2), Some(1), [Some(3), Some(2)], Some(1), Some(3_333)),
@@ -373,14 +374,16 @@ fn costs_are_those_of_all_gpus_in_whole_units() {
         (Some(50_000), None, Some(1), [Some(50_000), None], None, None),
         (None, Some(50_000), Some(1), [None, Some(50_000)], None, None),
         (Some(67_000), Some(33_500), None, [None, None], None, None),
-        (Some(u64::MAX), Some(1), Some(2), [Some(u64::MAX), Some(2)], Some(u64::MAX - 2), Some(10_000)),
+        (Some(MOST), Some(1), Some(2), [Some(MOST), Some(2)], Some(MOST - 2), Some(10_000)),
     ];
     for row @ (on_demand, spot, gpus, costs, saving, share) in rows {
         let mut case = case();
-        (case.offer().on_demand_price, case.offer().price, case.member.gpu_num) = (*on_demand, *spot, *gpus);
+        let usd = |micros: Micros| micros.map(Usd::from_micros);
+        (case.offer().on_demand_price, case.offer().price) = (usd(*on_demand), usd(*spot));
+        case.member.gpu_num = *gpus;
         let judged = case.judge();
-        assert_eq!([judged.current_cost, judged.spot_cost], *costs, "{row:?}");
-        assert_eq!((judged.saving(), judged.saving_share()), (*saving, *share), "{row:?}");
+        assert_eq!([judged.current_cost, judged.spot_cost], costs.map(usd), "{row:?}");
+        assert_eq!((judged.saving(), judged.saving_share()), (usd(*saving), *share), "{row:?}");
         assert!(!judged.approved || saving.is_some(), "{row:?}");
         let why = judged.why_none();
         let expected = match (costs, saving) {
@@ -466,21 +469,22 @@ fn the_safest_come_first_then_what_saves_most() {
         ("f", Risk::Low, None),
         ("a", Risk::Low, Some(1)),
     ];
-    let opportunity = |(id, risk, saving): &(&str, Risk, Option<u64>)| Opportunity {
+    let opportunity = |(id, risk, saving): &(&str, Risk, Option<i64>)| Opportunity {
         instance: InstanceId::new(id),
         risk: *risk,
-        current_cost: Some(100_000),
-        spot_cost: saving.map(|saving| 100_000 - saving),
+        current_cost: Some(Usd::from_micros(100_000)),
+        spot_cost: saving.map(|saving| Usd::from_micros(100_000 - saving)),
         approved: *id == "b" || *id == "e",
         ..case().judge()
     };
     let analysis = Analysis::new(rows.iter().map(opportunity).collect(), None, vec![]);
     let ids: Vec<&str> = analysis.opportunities.iter().map(|it| it.instance.as_str()).collect();
     assert_eq!(ids, ["a", "b", "c", "d", "e", "f", "g"]);
-    assert_eq!(analysis.total(), Sum { count: 5, hourly: 27 });
-    assert_eq!(analysis.approved(), Sum { count: 2, hourly: 16 });
-    assert_eq!((analysis.total().monthly(), analysis.total().annual()), (27 * 730, 27 * 8_760));
-    assert_eq!(Analysis::default().total(), Sum::default());
+    let usd = Usd::from_micros;
+    let (total, approved) = (analysis.total(), analysis.approved());
+    assert_eq!((total.count, total.hourly, approved.count, approved.hourly), (5, usd(27), 2, usd(16)));
+    assert_eq!((total.hourly.monthly(), total.hourly.annual()), (usd(27 * 730), usd(27 * 8_760)));
+    assert_eq!(Analysis::default().total(), TotalSaving::default());
 }
 
 #[test]

@@ -13,8 +13,8 @@ fn candidate(number: usize) -> Candidate {
         id: InstanceId::new(&format!("i-{number}")),
         name: format!("web-{number}"),
         gpu_num: 2,
-        estimate: Costs { on_demand: Some(200_000), spot: Some(100_000) },
-        on_demand_cost: Some(200_000),
+        estimate: Costs { on_demand: Some(Usd::from_micros(2_000_000)), spot: Some(Usd::from_micros(1_000_000)) },
+        on_demand_cost: Some(Usd::from_micros(2_000_000)),
         baseline,
         load: None,
     }
@@ -85,7 +85,7 @@ fn figures_of_the_report() {
         MemberState::Waiting,
     ]) {
         member.state = state;
-        member.read_back.spot = (state != MemberState::Waiting).then_some(100_000);
+        member.read_back.spot = (state != MemberState::Waiting).then_some(Usd::from_micros(1_000_000));
     }
     // One is alone since an hour after two beside the other, one has been beside the other for an hour, and one was made
     // and undone after half an hour.

@@ -88,7 +88,6 @@
 //! and keeps it so.
 
 pub mod act;
-pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod commands;
@@ -100,3 +99,5 @@ pub mod settings;
 pub mod stop;
 pub mod store;
 pub mod tls;
+
+pub use settings::cli;

@@ -105,7 +105,7 @@ pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T
 /// # Errors
 /// Why it was not taken, without the address and without what was answered.
 pub async fn send_test(webhook: &WebhookSetting, id: String) -> Result<(), String> {
-    let encrypted = webhook.address.expose().scheme() == "https";
+    let encrypted = webhook.address.is_encrypted();
     let outbound = Outbound::new(encrypted).map_err(|error| format!("{error:#}"))?;
     webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await
 }

@@ -72,8 +72,9 @@ pub fn man() -> Output {
     )]);
     for setting in SETTINGS {
         page.control("TP", []);
-        page.text([bold(setting.name), roman(format!(" (default: {})", setting.default))]);
-        page.text(prose(setting.meaning));
+        let default = setting.default();
+        page.text([bold(setting.name), roman(format!(" (default: {})", default.as_deref().unwrap_or("none")))]);
+        page.text(prose(&setting.meaning()));
     }
     page.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in EXIT_CODES {

@@ -11,6 +11,8 @@ pub mod start;
 mod survey;
 pub mod views;
 
+use secrecy::ExposeSecret;
+
 use self::pass::{NoPass, Ran};
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::clock::Clock;
@@ -331,20 +333,20 @@ fn unusable(error: anyhow::Error) -> Failure {
 }
 
 fn client(settings: &Settings) -> Result<Client<HttpTransport>, Failure> {
-    let key = settings.api_key.as_ref().map_or("", |key| key.expose());
+    let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
     Ok(Client::new(HttpTransport::new(&settings.api_base_url, key).map_err(unusable)?))
 }
 
 async fn open_to_write(settings: &Settings) -> Result<Store, StoreError> {
     Ok(match &settings.store {
-        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose(), prefix).await?),
+        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?),
         StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open(path, Clock::system())?),
     })
 }
 
 async fn open_to_read(settings: &Settings) -> Result<Store, StoreError> {
     Ok(match &settings.store {
-        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose(), prefix).await?),
+        StoreSetting::Redis { url, prefix } => Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?),
         StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open_read(path, Clock::system())?),
     })
 }

@@ -29,7 +29,7 @@ use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::Timestamp;
 use crate::notify::Notify;
 use crate::report::{Event, Reporter, human, json};
-use crate::settings::Settings;
+use crate::settings::{Settings, rows};
 use crate::stop::{Cause, Stop};
 use crate::store::records::{self, Mode};
 use crate::store::{StoreError, StoreRead, StoreWrite};
@@ -58,16 +58,16 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// The defaults of the contract's section 2 under this policy.
+    /// The defaults of the settings under this policy.
     #[must_use]
     pub fn of(policy: &'a Policy, mode: Mode) -> Self {
         Self {
             policy,
-            workers: 5,
-            deadline: Duration::from_secs(600),
+            workers: rows::MAX_CONCURRENT,
+            deadline: rows::JOB_TIMEOUT,
             mode,
             blast_radius: BlastRadius::default(),
-            recreate_wait: Duration::from_secs(120),
+            recreate_wait: rows::RECREATE_WAIT,
         }
     }
 

@@ -6,7 +6,6 @@ use std::io;
 use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use rustls::CertificateError;
-use url::Url;
 
 use super::REQUEST_TIME;
 use crate::tls;
@@ -38,7 +37,7 @@ impl Outbound {
     }
 
     /// Sends one request; any 2xx is a success.
-    pub(super) async fn send(&self, url: Url, message: Message) -> Result<(), String> {
+    pub(super) async fn send(&self, url: &str, message: Message) -> Result<(), String> {
         let Message { method, content_type, headers, body } = message;
         let mut all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         for (name, value) in headers {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use futures_util::future::join;
-use url::Url;
 
 use super::outbound::{Message, Outbound};
 use super::{CLOSING_TIME, Notify, files, webhook};
@@ -38,7 +37,7 @@ impl<'a> Outlets<'a> {
         let NotifySettings { webhook, ping, metrics_file: _, pushgateway, termination_message_file: _ } = settings;
         let webhook = webhook.as_ref().map(|webhook| &webhook.address);
         let addresses: Vec<&Address> = [webhook, ping.as_ref(), pushgateway.as_ref()].into_iter().flatten().collect();
-        let encrypted = addresses.iter().any(|address| address.expose().scheme() == "https");
+        let encrypted = addresses.iter().any(|address| address.is_encrypted());
         let outbound = (!addresses.is_empty()).then(|| Outbound::new(encrypted)).transpose()?;
         Ok(Self { settings, outbound, reporter })
     }
@@ -76,7 +75,7 @@ impl<'a> Outlets<'a> {
             headers: Vec::new(),
             body: message.to_owned(),
         };
-        self.tell("RESPOT_PING_URL", outbound.send(below(address, end), message)).await;
+        self.tell("RESPOT_PING_URL", outbound.send(&below(address, end), message)).await;
     }
 
     async fn push(&self, metrics: Option<&str>) {
@@ -85,15 +84,15 @@ impl<'a> Outlets<'a> {
             return;
         };
         // Whoever names a group of their own, to tell several accounts apart, gets it.
-        let is_group = address.expose().path().contains("/metrics/job/");
-        let url = if is_group { address.expose().clone() } else { below(address, "metrics/job/respot") };
+        let is_group = address.expose().contains("/metrics/job/");
+        let url = if is_group { address.expose().to_owned() } else { below(address, "metrics/job/respot") };
         let message = Message {
             method: reqwest::Method::PUT,
             content_type: "text/plain; version=0.0.4",
             headers: Vec::new(),
             body: metrics.to_owned(),
         };
-        self.tell("RESPOT_PUSHGATEWAY_URL", outbound.send(url, message)).await;
+        self.tell("RESPOT_PUSHGATEWAY_URL", outbound.send(&url, message)).await;
     }
 
     async fn tell(&self, setting: &'static str, sending: impl Future<Output = Result<(), String>>) {
@@ -126,17 +125,19 @@ impl Notify for Outlets<'_> {
 }
 
 /// The address with more behind its path.
-fn below(address: &Address, more: &str) -> Url {
-    let mut url = address.expose().clone();
-    if !more.is_empty() {
-        let path = format!("{}/{more}", url.path().trim_end_matches('/'));
-        url.set_path(&path);
+fn below(address: &Address, more: &str) -> String {
+    let url = address.expose();
+    if more.is_empty() {
+        return url.to_owned();
     }
-    url
+    let (path, query) = url.find('?').map_or((url, ""), |at| url.split_at(at));
+    format!("{}/{more}{query}", path.trim_end_matches('/'))
 }
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
             ("http://push.example:9091", "metrics/job/respot", "http://push.example:9091/metrics/job/respot"),
         ] {
             let address = Address::new(Url::parse(address).unwrap());
-            assert_eq!(below(&address, more).as_str(), whole);
+            assert_eq!(below(&address, more), whole);
         }
     }
 }

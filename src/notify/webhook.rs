@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
+use secrecy::ExposeSecret;
 
 use super::outbound::{Message, Outbound};
 use crate::clock::Clock;
@@ -13,7 +14,7 @@ use crate::settings::WebhookSetting;
 pub(super) async fn send(outbound: &Outbound, webhook: &WebhookSetting, event: &Outgoing) -> Result<(), String> {
     // The time of sending, by which receivers tell a replay; never that of the event or of `--now`.
     let timestamp = Clock::system().now().as_secs();
-    let signature = sign(webhook.secret.expose(), &event.id, timestamp, &event.body);
+    let signature = sign(webhook.secret.expose_secret(), &event.id, timestamp, &event.body);
     let message = Message {
         method: reqwest::Method::POST,
         content_type: "application/json",
@@ -24,7 +25,7 @@ pub(super) async fn send(outbound: &Outbound, webhook: &WebhookSetting, event: &
         ],
         body: event.body.clone(),
     };
-    outbound.send(webhook.address.expose().clone(), message).await
+    outbound.send(webhook.address.expose(), message).await
 }
 
 /// `v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`.

@@ -1,19 +1,22 @@
-//! Where a value comes from: the environment over the file, and a flag over both. Misspelt names are found here.
+//! Where a value comes from: flags win over the environment, the environment wins over the configuration file.
+//! Misspelled names are found here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Result, SETTINGS, SettingsError, Warning};
+use super::parsers::Invalid;
+use super::rows::{Row, SETTINGS, Setting};
+use super::{Result, SettingsError, Warning};
 
 /// The environment as this program sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// Reads the process's environment. Variables that are not UTF-8 and none of ours are passed over.
+    /// Reads the environment of this process. Other programs' variables that are not UTF-8 are ignored.
     ///
     /// # Errors
-    /// When one of ours is not UTF-8.
+    /// When a setting is not UTF-8.
     #[expect(clippy::disallowed_methods, reason = "the one site that reads the environment")]
     pub fn of_process() -> Result<Self> {
         let mut variables = Vec::new();
@@ -32,7 +35,7 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A variable that is set to something.
+    /// A variable that is set and not empty.
     pub(super) fn non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
@@ -44,9 +47,9 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// Every variable that means something to this program.
+/// Every variable that this program reads by a name of its own.
 fn known_variables() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|setting| setting.name).chain(["RESPOT_CONFIG"])
+    SETTINGS.iter().map(|row| row.name).chain(["RESPOT_CONFIG"])
 }
 
 fn is_ours(name: &str) -> bool {
@@ -59,6 +62,7 @@ pub(super) enum Source {
     Flag(&'static str),
     Environment,
     File(PathBuf),
+    Default,
 }
 
 impl fmt::Display for Source {
@@ -67,6 +71,7 @@ impl fmt::Display for Source {
             Self::Flag(flag) => write!(f, "from {flag}"),
             Self::Environment => f.write_str("from the environment"),
             Self::File(path) => write!(f, "from {}", path.display()),
+            Self::Default => f.write_str("the default"),
         }
     }
 }
@@ -79,29 +84,39 @@ pub(super) struct Given {
 }
 
 impl Given {
-    pub(super) fn wrong(&self, allowed: &str) -> SettingsError {
+    pub(super) fn parse<T>(&self, setting: &Setting<T>) -> Result<T> {
         let Self { name, value, source } = self;
-        SettingsError::new(format!("{name} is {}, allowed is {allowed} ({source})", quoted(value)))
+        (setting.parse)(value).map_err(|Invalid { problem, hint, hidden }| {
+            let value = if hidden { "value".into() } else { format!("value {}", quoted(value)) };
+            let message = format!("invalid {value} for {name} ({source}): {problem}");
+            SettingsError { message, hint: hint.map(Into::into) }
+        })
     }
 }
 
-/// A value as a message shows it. Keys turn up where they do not belong.
+/// A value as a message shows it. A key may be where it does not belong.
 pub(super) fn quoted(value: &str) -> String {
-    if value.contains("sk_") { "what looks like a key".into() } else { format!("{value:?}") }
+    if value.contains("sk_") { "(it looks like a key and is not shown)".into() } else { format!("{value:?}") }
 }
 
-/// The three layers.
+/// Flags over the environment over the file.
 pub(super) struct Layers<'a> {
+    /// By the name of the setting.
+    flags: &'a [(&'static str, &'a str)],
     environment: &'a Environment,
     file: Vec<(&'static str, String)>,
     file_path: PathBuf,
 }
 
 impl<'a> Layers<'a> {
-    /// Reads the file and puts it under the environment.
-    pub(super) fn new(environment: &'a Environment, config: Option<&Path>) -> Result<Self> {
+    /// Reads the configuration file.
+    pub(super) fn new(
+        flags: &'a [(&'static str, &'a str)],
+        environment: &'a Environment,
+        config: Option<&Path>,
+    ) -> Result<Self> {
         let (file_path, file) = read_file(config, environment)?;
-        Ok(Self { environment, file, file_path })
+        Ok(Self { flags, environment, file, file_path })
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -118,8 +133,12 @@ impl<'a> Layers<'a> {
         &self.file
     }
 
-    /// The value of a setting: environment over file. An empty variable counts as not set.
-    pub(super) fn get(&self, name: &'static str) -> Option<Given> {
+    /// What was written for a setting. An empty variable counts as not set.
+    pub(super) fn get(&self, row: &Row) -> Option<Given> {
+        let name = row.name;
+        if let (Some(flag), Some((_, value))) = (row.flag, self.flags.iter().find(|(known, _)| *known == name)) {
+            return Some(Given { name, value: (*value).to_owned(), source: Source::Flag(flag) });
+        }
         if let Some(value) = self.environment.non_empty(name) {
             return Some(Given { name, value: value.trim().to_owned(), source: Source::Environment });
         }
@@ -127,43 +146,39 @@ impl<'a> Layers<'a> {
         Some(Given { name, value: value.clone(), source: Source::File(self.file_path.clone()) })
     }
 
-    /// A flag over the other layers.
-    pub(super) fn with_flag(&self, flag: &'static str, given: Option<&String>, name: &'static str) -> Option<Given> {
-        match given {
-            Some(value) => Some(Given { name, value: value.clone(), source: Source::Flag(flag) }),
-            None => self.get(name),
-        }
+    /// The value of a setting that has a default.
+    pub(super) fn value<T>(&self, setting: &Setting<T>) -> Result<T> {
+        let row = &setting.row;
+        let default = || Given { name: row.name, value: row.default().unwrap_or_default(), source: Source::Default };
+        self.get(row).unwrap_or_else(default).parse(setting)
     }
 
-    pub(super) fn number(&self, name: &'static str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
-        let Some(given) = self.get(name) else { return Ok(default) };
-        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
-        given.value.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| given.wrong(&allowed))
+    /// The value of a setting, if it is set.
+    pub(super) fn optional<T>(&self, setting: &Setting<T>) -> Result<Option<T>> {
+        self.get(&setting.row).map(|given| given.parse(setting)).transpose()
     }
 
-    pub(super) fn truth(&self, name: &'static str, default: bool) -> Result<bool> {
-        let Some(given) = self.get(name) else { return Ok(default) };
-        match given.value.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err(given.wrong("true or false")),
+    /// A secret that is set itself, or through a file that contains it.
+    pub(super) fn secret(&self, itself: &Row, as_file: &Row) -> Result<Option<Given>> {
+        let is_in_file = |given: &Given| matches!(given.source, Source::File(_));
+        match (self.get(itself), self.get(as_file)) {
+            // The environment wins over the file between the two names, too.
+            (Some(given), Some(path)) if is_in_file(&given) && !is_in_file(&path) => read_secret(path).map(Some),
+            (Some(given), _) => Ok(Some(given)),
+            (None, path) => path.map(read_secret).transpose(),
         }
     }
 }
 
-/// One of a few words.
-pub(super) fn word<T: Copy>(given: Option<Given>, default: T, words: &[(&str, T)]) -> Result<T> {
-    let Some(given) = given else { return Ok(default) };
-    let allowed = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
-    words
-        .iter()
-        .find(|(word, _)| word.eq_ignore_ascii_case(&given.value))
-        .map(|(_, value)| *value)
-        .ok_or_else(|| given.wrong(&allowed()))
+fn read_secret(given: Given) -> Result<Given> {
+    let Given { name, value: path, source } = given;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| SettingsError::new(format!("cannot read {name} {} ({source}): {error}", quoted(&path))))?;
+    Ok(Given { name, value: text.trim().to_owned(), source })
 }
 
-/// Refuses variables that look like one of ours but are not: a misspelt `MIGRATION_DRY_RUN` would make a rehearsal
-/// real.
+/// Refuses variables whose name is close to a setting's: a misspelled `MIGRATION_DRY_RUN` would turn a rehearsal into a
+/// real pass.
 pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
     let mut warnings = Vec::new();
     for (name, _) in &environment.0 {
@@ -172,29 +187,29 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
         }
         let Some(meant) = similar(name) else { continue };
         if meant.starts_with("REDIS") {
-            // Other programs have variables of such names, too; but a store that nobody meant looks empty.
+            // Other programs use such names, too. But with the wrong store, every instance looks new.
             if environment.non_empty(meant).is_none() {
                 warnings.push(Warning {
-                    message: format!("{name} is set, but {meant} is not: is it misspelt?"),
-                    mend: format!("rename it to {meant}, or remove it"),
+                    message: format!("{name} is set, but {meant} is not: is it misspelled?"),
+                    fix: format!("rename it to {meant}, or unset it"),
                 });
             }
         } else {
-            return Err(SettingsError::new(format!("the environment variable {name} is no setting"))
-                .hint(format!("did you mean {meant}? Otherwise remove it")));
+            return Err(SettingsError::new(format!("unknown environment variable {name}"))
+                .hint(format!("did you mean {meant}? If it is unrelated, unset it")));
         }
     }
     Ok(warnings)
 }
 
-/// The setting that a misspelt name comes close to, if any. Underscores and case do not count.
+/// The setting that a misspelled name is close to, if any. Underscores and case do not count.
 fn similar(name: &str) -> Option<&'static str> {
     let squeeze = |name: &str| name.replace('_', "").to_ascii_uppercase();
     let squeezed = squeeze(name);
     known_variables()
-        // Many programs have a webhook.
+        // Other programs have webhooks, too.
         .filter(|known| !known.starts_with("WEBHOOK"))
-        // Lengths first: a pod has hundreds of variables, some for each port of each service.
+        // Lengths first, as they are cheap: Kubernetes sets hundreds of variables in a pod.
         .filter(|known| known.bytes().filter(|byte| *byte != b'_').count().abs_diff(squeezed.len()) <= 2)
         .map(|known| (strsim::osa_distance(&squeeze(known), &squeezed), known))
         .filter(|(distance, _)| *distance <= 2)
@@ -202,7 +217,7 @@ fn similar(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// Reads the configuration file: the one named, or the first that exists, or none.
+/// Reads the configuration file: the one that is named, else the first default that exists, else none.
 fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(PathBuf, Vec<(&'static str, String)>)> {
     let named = flag.map(Path::to_path_buf).or_else(|| environment.non_empty("RESPOT_CONFIG").map(PathBuf::from));
     let path = match named {
@@ -228,15 +243,15 @@ fn default_files(environment: &Environment) -> Vec<PathBuf> {
 
 fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
     let table: toml::Table = toml::from_str(text).map_err(|error| {
-        // The error's own text quotes the line, which may hold the key.
+        // The full error quotes the line, which may contain the key.
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        SettingsError::new(format!("{} line {line}: {}", path.display(), error.message()))
+        SettingsError::new(format!("{}, line {line}: {}", path.display(), error.message()))
     })?;
     let mut entries = Vec::new();
     for (key, value) in table {
         let name = key.to_ascii_uppercase();
-        let Some(known) = SETTINGS.iter().find(|setting| setting.name == name && key == key.to_ascii_lowercase())
-        else {
+        let is_lower = key == key.to_ascii_lowercase();
+        let Some(known) = SETTINGS.iter().find(|row| row.name == name && is_lower) else {
             let error = SettingsError::new(format!("{}: unknown key {key:?}", path.display()));
             return Err(match similar(&name) {
                 Some(meant) => error.hint(format!("did you mean {}?", meant.to_ascii_lowercase())),
@@ -250,7 +265,7 @@ fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
             toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
                 let what = value.type_str();
                 return Err(SettingsError::new(format!(
-                    "{}: {key} is of type {what}, allowed is a string, an integer or a boolean",
+                    "{}: invalid type for {key}: expected a string, an integer or a boolean, got {what}",
                     path.display()
                 )));
             }

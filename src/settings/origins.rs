@@ -1,17 +1,22 @@
-//! Where settings came from, for whoever has to mend them: names and paths, never a value.
+//! Where settings came from: names and paths, never a value.
 
 use std::path::PathBuf;
 
-use super::SETTINGS;
 use super::layers::{Layers, Source};
+use super::rows::{self, SETTINGS};
 
-/// Settings whose value is a secret, or whose address lets whoever knows it write there.
-const SECRETS: [&str; 4] = ["NOVITA_API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "RESPOT_PING_URL"];
+/// Settings whose whole value is a secret, or a URL that grants access by itself.
+const SECRETS: [&str; 4] = [
+    rows::NOVITA_API_KEY.row.name,
+    rows::WEBHOOK_SECRET.row.name,
+    rows::WEBHOOK_URL.row.name,
+    rows::RESPOT_PING_URL.row.name,
+];
 
 /// Settings that name a file with a secret in it.
-const SECRET_FILES: [&str; 2] = ["NOVITA_API_KEY_FILE", "WEBHOOK_SECRET_FILE"];
+const SECRET_FILES: [&str; 2] = [rows::NOVITA_API_KEY_FILE.row.name, rows::WEBHOOK_SECRET_FILE.row.name];
 
-/// Variables by which the HTTP client is sent through a proxy.
+/// Variables that send the HTTP client through a proxy.
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Where the settings came from.
@@ -23,28 +28,27 @@ pub struct Origins {
     pub from_file: Vec<&'static str>,
     /// The settings that the environment decides.
     pub from_environment: Vec<&'static str>,
-    /// Every file that is named to hold a secret, and the configuration file if there is one in it.
+    /// Every file that contains a secret; the configuration file is one of them if it does.
     pub secret_files: Vec<PathBuf>,
-    /// The variable that sends requests through a proxy, if there is one.
+    /// The variable that sends requests through a proxy, if one is set.
     pub proxy: Option<&'static str>,
 }
 
 impl Origins {
     pub(super) fn of(layers: &Layers<'_>) -> Self {
         let mut origins = Self { file: layers.file_path().map(PathBuf::from), ..Self::default() };
-        for setting in SETTINGS {
-            let Some(given) = layers.get(setting.name) else { continue };
+        for row in SETTINGS {
+            let Some(given) = layers.get(row) else { continue };
             match given.source {
-                Source::File(_) => origins.from_file.push(setting.name),
-                Source::Environment => origins.from_environment.push(setting.name),
-                Source::Flag(_) => {}
+                Source::File(_) => origins.from_file.push(given.name),
+                Source::Environment => origins.from_environment.push(given.name),
+                Source::Flag(_) | Source::Default => {}
             }
-            if SECRET_FILES.contains(&setting.name) {
+            if SECRET_FILES.contains(&given.name) {
                 origins.secret_files.push(given.value.into());
             }
         }
-        // A secret is in the file even where the environment has the last word. Of an address only the part before the
-        // host is one.
+        // A secret is in the file even if the environment wins. In other URLs, only user and password are secret.
         let is_secret = |(name, value): &(&str, String)| SECRETS.contains(name) || value.contains('@');
         if layers.file_entries().iter().any(is_secret) {
             origins.secret_files.extend(origins.file.clone());

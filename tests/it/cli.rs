@@ -68,7 +68,7 @@ const WRONG: &[Wrong] = &[
     env(&[("NOVITA_API_KEY", "two words")], &["NOVITA_API_KEY"]),
     env(&[("NOVITA_API_KEY", "")], &["NOVITA_API_KEY"]),
     env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "none.key")], &["NOVITA_API_KEY_FILE", "none.key"]),
-    env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "/dev/null")], &["NOVITA_API_KEY_FILE", "no key"]),
+    env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "/dev/null")], &["NOVITA_API_KEY_FILE", "the key is empty"]),
     env(&[("REDIS_URL", "http://localhost")], &["REDIS_URL", "http:", "redis://"]),
     env(&[("REDIS_URL", "localhost:6379")], &["REDIS_URL", "redis://"]),
     env(&[("REDIS_URL", "redis://")], &["REDIS_URL", "redis://"]),
@@ -446,6 +446,6 @@ fn a_store_that_may_be_misspelt_is_pointed_out() {
     let stage = Stage::new(Kind::Sqlite, World::new(1));
     for (name, hinted) in [("REDIS_URI", true), ("REDIS_KEY_PREFX", true), ("REDIS_HOST", false)] {
         let output = stage.call("status").env(name, "x").unset("REDIS_URL").output().ends_with(0);
-        assert_eq!(output.stderr.contains("misspelt"), hinted, "{name}: {}", output.stderr);
+        assert_eq!(output.stderr.contains("misspelled"), hinted, "{name}: {}", output.stderr);
     }
 }

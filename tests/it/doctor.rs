@@ -283,7 +283,7 @@ const ROWS: &[Row] = &[
         Kind::Sqlite,
         |_, call| call.env("NOVITA_API_BASE_URL", "http://192.0.2.1/x"),
         3,
-        &[("settings", "warning", "write https:// in NOVITA_API_BASE_URL"), ("api", "failed", "192.0.2.1")],
+        &[("settings", "warning", "use https:// in NOVITA_API_BASE_URL"), ("api", "failed", "192.0.2.1")],
     ),
     (
         "Redis is down",

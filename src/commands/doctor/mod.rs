@@ -95,7 +95,7 @@ fn configuration(settings: &Settings) -> Vec<Finding> {
     };
     let environment = format!("the environment decides {}", listed(from_environment));
     let mut findings = vec![Finding::ok(NAME, format!("{file}; {environment}"))];
-    findings.extend(settings.warnings.iter().map(|it| Finding::warning(NAME, &it.message, &it.mend)));
+    findings.extend(settings.warnings.iter().map(|it| Finding::warning(NAME, &it.message, &it.fix)));
     if !settings.enabled {
         let mend = "set MIGRATION_ENABLED=true, or remove it";
         findings.push(Finding::warning(NAME, "passes are switched off by MIGRATION_ENABLED", mend));

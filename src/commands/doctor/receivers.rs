@@ -54,7 +54,7 @@ async fn connect(
 ) -> Finding {
     let Some(address) = address else { return Finding::skipped(check, format!("{setting} is not set")) };
     let begun = Instant::now();
-    match reach(address.expose()).await {
+    match reach(address).await {
         Ok(()) => Finding::ok(check, format!("{address} takes connections")).took(begun.elapsed()),
         Err(error) => match proxy {
             None => {
@@ -69,7 +69,8 @@ async fn connect(
     }
 }
 
-async fn reach(url: &Url) -> Result<(), String> {
+async fn reach(address: &Address) -> Result<(), String> {
+    let url = Url::parse(address.expose()).map_err(|error| error.to_string())?;
     // An IPv6 address stands in brackets there.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
 use super::files::{file_unwritable, folder_of, is_ephemeral, mode, nearest, quoted, unwritable};
@@ -38,7 +39,7 @@ const REFUSALS: &[(&str, &str)] = &[
 
 pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
     match setting {
-        StoreSetting::Redis { url, prefix } => vec![server(url.expose(), prefix).await],
+        StoreSetting::Redis { url, prefix } => vec![server(url.expose_secret(), prefix).await],
         StoreSetting::Sqlite(path) if path.exists() => {
             let tried = match SqliteStore::open(path, Clock::system()) {
                 Ok(store) => try_out(&store).await,

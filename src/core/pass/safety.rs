@@ -12,10 +12,14 @@ pub struct BlastRadius {
     pub force: bool,
 }
 
+impl BlastRadius {
+    /// What applies unless a setting or a flag says otherwise.
+    pub const DEFAULT: Self = Self { percent: 30, force: false };
+}
+
 impl Default for BlastRadius {
-    /// That of the contract's section 2.
     fn default() -> Self {
-        Self { percent: 30, force: false }
+        Self::DEFAULT
     }
 }
 

@@ -41,23 +41,42 @@ pub struct Course {
     pub samples: u32,
 }
 
+impl Course {
+    pub const STAGES: [u8; 3] = [10, 50, 100];
+    pub const SOAK_MINUTES: [u16; 3] = [5, 10, 15];
+    pub const HOLD: Duration = Duration::from_secs(3600);
+    pub const ROLLBACK: RollbackScope = RollbackScope::All;
+    pub const SAMPLES: u32 = 100;
+}
+
 impl Default for Course {
     fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
-            stages: vec![10, 50, 100],
-            soaks: vec![minutes(5), minutes(10), minutes(15)],
-            hold: minutes(60),
-            rollback: RollbackScope::All,
+            stages: Self::STAGES.into(),
+            soaks: Self::SOAK_MINUTES.map(|minutes| Duration::from_secs(60 * u64::from(minutes))).into(),
+            hold: Self::HOLD,
+            rollback: Self::ROLLBACK,
             max_moves: None,
-            samples: 100,
+            samples: Self::SAMPLES,
         }
     }
 }
 
 /// What is rolled back when a gate fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum RollbackScope {
     /// Everything that was moved.
     All,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::core::world::instance::{Billing, InstanceId};
 
 /// When an exited instance may be migrated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Eligibility {
     /// It is exited and has cooled down.
     Time,
@@ -25,7 +26,8 @@ impl Eligibility {
 }
 
 /// Which instances are managed by their billing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Scope {
     /// All but those known to be `onDemand` or `monthly`.
     Spot,
@@ -69,7 +71,8 @@ pub enum Halves {
 }
 
 /// What comes first when an instance is created anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case", ascii_case_insensitive)]
 pub enum RecreateOrder {
     /// The replacement: the old instance is deleted when it runs.
     CreateFirst,
@@ -139,20 +142,24 @@ pub struct Policy {
     pub retry_quarantined: bool,
 }
 
+impl Policy {
+    /// What applies unless a setting or a flag says otherwise.
+    pub const DEFAULT: Self = Self {
+        eligibility: Eligibility::Time,
+        scope: Scope::Spot,
+        cooldown: Duration::from_secs(4 * 3600),
+        only: Vec::new(),
+        exclude: Vec::new(),
+        max_migrations: None,
+        halves: Halves::Both,
+        recreate_order: RecreateOrder::CreateFirst,
+        max_recreations: None,
+        retry_quarantined: false,
+    };
+}
+
 impl Default for Policy {
-    /// The defaults of the contract's section 2.
     fn default() -> Self {
-        Self {
-            eligibility: Eligibility::Time,
-            scope: Scope::Spot,
-            cooldown: Duration::from_secs(4 * 3600),
-            only: Vec::new(),
-            exclude: Vec::new(),
-            max_migrations: None,
-            halves: Halves::Both,
-            recreate_order: RecreateOrder::CreateFirst,
-            max_recreations: None,
-            retry_quarantined: false,
-        }
+        Self::DEFAULT
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: types and help texts only.
+//! The command line: types and help texts only. The help of a flag that stands for a setting comes from its row.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,23 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::rows;
+
 /// Brings reclaimed GPU spot instances back. One shot per invocation: schedule it with cron, systemd or a CronJob.
 #[derive(Debug, Parser)]
 #[command(name = "respot", version, after_help = after_help(), disable_help_flag = true)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Options of every command.
     #[command(flatten)]
     pub global: Global,
 }
 
 impl Cli {
-    /// The same, if the command can print in the format that is asked for.
+    /// The same, if the command supports the requested output format.
     ///
     /// # Errors
-    /// An error of usage that names the command that can.
+    /// A usage error that names the command that does.
     pub fn checked(self) -> Result<Self, clap::Error> {
         let (format, able) = match (self.global.output, &self.command) {
             (Some(OutputFormat::Prometheus), command) if !matches!(command, Command::Status { .. }) => {
@@ -31,117 +31,101 @@ impl Cli {
             (Some(OutputFormat::Csv), command) if !matches!(command, Command::History(_)) => ("csv", "history"),
             _ => return Ok(self),
         };
-        let message = format!("--output {format} is for respot {able} alone");
+        let message = format!("--output {format} is only supported by respot {able}");
         Err(Self::command().error(ErrorKind::ArgumentConflict, message))
     }
 }
 
-/// The exit codes, for help texts and the man page; `commands::Exit` is what they are made of.
+/// The numbers of `commands::Exit`, for help texts and the man page.
 pub const EXIT_CODES: &[(u8, &str)] = &[
-    (0, "done or nothing to do"),
+    (0, "success or nothing to do"),
     (1, "some actions failed"),
-    (2, "usage or configuration"),
-    (3, "provider"),
-    (4, "state store"),
+    (2, "usage or configuration error"),
+    (3, "provider error"),
+    (4, "state store error"),
     (5, "refused as unsafe"),
-    (6, "deadline or signal"),
-    (10, "there is something to do (dry-run --detailed-exit-code)"),
+    (6, "stopped by deadline or signal"),
+    (10, "changes are pending (dry-run --detailed-exit-code)"),
 ];
 
 fn after_help() -> String {
     let codes: Vec<String> = EXIT_CODES.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
-    let settings =
-        "Settings come from flags, the environment and a file, in this order; see `respot man` for all of them.";
+    let settings = "Flags take precedence over environment variables, which take precedence over the configuration file. \
+        See `respot man` for every setting.";
     format!("Exit codes: {}.\n\n{settings}", codes.join(", "))
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One pass: fetch, filter, migrate, look after failed migrations, record
+    /// Run one pass: migrate reclaimed instances, recover failed migrations, record the result
     Run(PassArgs),
-    /// The same pass up to the plan, printed with every verdict and reason; writes nothing anywhere
+    /// Show what a pass would do and why, without changing anything
     DryRun {
-        /// What the pass may do.
         #[command(flatten)]
         pass: PassArgs,
-        /// Exit with 10 when there is something to do
+        /// Exit with 10 if the pass would change something
         #[arg(long)]
         detailed_exit_code: bool,
     },
-    /// The second half alone: failed and stuck migrations are recreated, open recreations resumed
+    /// Only recover: recreate instances whose migration failed or is stuck, resume unfinished recreations
     CheckFailed(PassArgs),
-    /// Past passes, newest first; or the life of one instance
+    /// Show past passes, newest first, or the history of one instance
     History(HistoryArgs),
-    /// Why an instance was, or was not, acted on: every rule with its facts; writes nothing anywhere
+    /// Explain why a pass acts on an instance or skips it, rule by rule, without changing anything
     Explain {
-        /// Its id or name; also of one that was replaced
+        /// ID or name of the instance, or of one that has been replaced
         instance: String,
-        /// What the pass may do.
         #[command(flatten)]
         pass: PassArgs,
     },
-    /// Health, last and next pass, statistics, what is in flight
+    /// Show health, the last and next pass, statistics and unfinished work
     Status {
-        /// Exit with 1 unless healthy
+        /// Exit with 1 unless the status is healthy
         #[arg(long)]
         check: bool,
     },
-    /// On-demand instances that could be spot: savings, risk, gates; writes nothing anywhere
+    /// Find on-demand instances that could move to spot: savings, risk and gates, without changing anything
     Analyze(GateArgs),
-    /// Moves them gradually, with a quality gate after each stage and a rollback; each call takes at most one step
+    /// Move instances to spot in stages, with a quality gate after each and automatic rollback; one step per call
     Rollout(RolloutArgs),
-    /// Checks settings, key, API, clock, store and receivers, and says how to mend what is wrong
+    /// Check settings, API key, provider, clock, store and receivers, and say how to fix what is wrong
     Doctor {
-        /// Send the webhook a signed test event; without this it is only connected to
+        /// Send a signed test event to the webhook instead of only connecting to it
         #[arg(long)]
         send_test_event: bool,
     },
-    /// Completions for a shell, to stdout
+    /// Print shell completions to stdout
     Completions {
-        /// The shell
+        /// Shell to generate completions for
         shell: Shell,
     },
-    /// The man page, to stdout
+    /// Print the man page to stdout
     Man,
 }
 
 impl Command {
-    /// Whether this is a pass, which talks to the provider.
+    /// The options of a pass, for commands that make or plan one.
     #[must_use]
     pub fn pass(&self) -> Option<&PassArgs> {
         match self {
             Self::Run(pass) | Self::DryRun { pass, .. } | Self::CheckFailed(pass) | Self::Explain { pass, .. } => {
                 Some(pass)
             }
-            Self::History(_)
-            | Self::Status { .. }
-            | Self::Analyze(_)
-            | Self::Rollout(_)
-            | Self::Doctor { .. }
-            | Self::Completions { .. }
-            | Self::Man => None,
+            _ => None,
         }
     }
 
-    /// What the instances that it may move have to fulfil, if it moves or might.
+    /// The conditions on instances that may move to spot, for commands that move them or might.
     #[must_use]
     pub fn gates(&self) -> Option<&GateArgs> {
         match self {
             Self::Analyze(gates) | Self::Rollout(RolloutArgs { gates, .. }) => Some(gates),
-            Self::Run(_)
-            | Self::DryRun { .. }
-            | Self::CheckFailed(_)
-            | Self::Explain { .. }
-            | Self::History(_)
-            | Self::Status { .. }
-            | Self::Doctor { .. }
-            | Self::Completions { .. }
-            | Self::Man => None,
+            _ => None,
         }
     }
 
-    /// Whether it cannot do without the provider.
+    /// Whether it calls the provider and cannot run without a key.
     #[must_use]
     pub fn needs_key(&self) -> bool {
         match self {
@@ -152,20 +136,18 @@ impl Command {
     }
 }
 
-/// What instances have to fulfil that are to become spot ones.
+/// Conditions on instances that may move to spot.
 #[derive(Args, Clone, Debug, Default)]
 pub struct GateArgs {
-    /// Look only at instances whose name or id matches the pattern (repeatable)
+    /// Consider only instances whose name or ID matches this pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
-    /// Leave alone instances whose name or id matches the pattern (repeatable)
+    /// Skip instances whose name or ID matches this pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// How health and speed are measured: http:PORT/PATH, tcp:PORT, exec:COMMAND (RESPOT_PROBE)
-    #[arg(long, value_name = "PROBE")]
+    #[arg(long, value_name = "PROBE", help = rows::RESPOT_PROBE.row.help())]
     pub probe: Option<String>,
-    /// These may lose container disk and local volumes: name or id matches (repeatable; RESPOT_ROLLOUT_MAY_LOSE)
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", help = rows::RESPOT_ROLLOUT_MAY_LOSE.row.help())]
     pub may_lose: Vec<String>,
 }
 
@@ -173,47 +155,43 @@ pub struct GateArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct RolloutArgs {
-    /// What to do with the rollout; without it, the next step is taken
+    /// Without it, take the next step
     #[command(subcommand)]
     pub verb: Option<RolloutVerb>,
-    /// Which instances.
     #[command(flatten)]
     pub gates: GateArgs,
-    /// Begin without asking
+    /// Start without asking for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// Go on until it is over, and show how far it is
+    /// Keep going until the rollout is finished, showing its progress
     #[arg(long)]
     pub wait: bool,
-    /// Begin another one after one that is over
+    /// Start a new rollout after the previous one has finished
     #[arg(long)]
     pub new: bool,
-    /// Cumulative shares in percent, for example 10,50,100 (RESPOT_ROLLOUT_STAGES)
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", help = rows::RESPOT_ROLLOUT_STAGES.row.help())]
     pub stages: Option<String>,
-    /// Minutes that each stage soaks, for example 5,10,15 (RESPOT_ROLLOUT_SOAK_MINUTES)
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", help = rows::RESPOT_ROLLOUT_SOAK_MINUTES.row.help())]
     pub soak: Option<String>,
-    /// Move at most N instances, those with the lowest risk
+    /// Move at most N instances, lowest risk first
     #[arg(long, value_name = "N")]
     pub max_moves: Option<usize>,
-    /// What is rolled back when a gate fails: all, stage (RESPOT_ROLLOUT_ROLLBACK)
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", help = rows::RESPOT_ROLLOUT_ROLLBACK.row.help())]
     pub rollback: Option<String>,
 }
 
 /// What to do with a rollout.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum RolloutVerb {
-    /// How far it is, what it saved, what comes next
+    /// Show progress, savings and the next step
     Status,
-    /// Take no more steps until it is resumed
+    /// Take no more steps until the rollout is resumed
     Pause,
-    /// Go on after a pause
+    /// Continue after a pause
     Resume,
-    /// Put everything back that was moved, and end it
+    /// Roll back every move and end the rollout
     Abort {
-        /// Go on until everything is put back
+        /// Keep going until everything is rolled back
         #[arg(long)]
         wait: bool,
     },
@@ -222,33 +200,31 @@ pub enum RolloutVerb {
 /// Options of a pass.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PassArgs {
-    /// Migrate at most N instances, those that stopped first
+    /// Migrate at most N instances, longest stopped first
     #[arg(long, value_name = "N")]
     pub max_migrations: Option<usize>,
     /// Recreate at most N instances
     #[arg(long, value_name = "N")]
     pub max_recreations: Option<usize>,
-    /// Manage only instances whose name or id matches the pattern (repeatable)
+    /// Manage only instances whose name or ID matches this pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
-    /// Leave alone instances whose name or id matches the pattern (repeatable)
+    /// Skip instances whose name or ID matches this pattern (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// When an exited instance may be migrated: time, reclaimed (MIGRATION_ELIGIBILITY)
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_name = "POLICY", help = rows::MIGRATION_ELIGIBILITY.row.help())]
     pub eligibility: Option<String>,
-    /// Which instances are managed: spot, all (MIGRATION_SCOPE)
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", help = rows::MIGRATION_SCOPE.row.help())]
     pub scope: Option<String>,
-    /// Recreate even when suspiciously many are due (MIGRATION_MAX_RECREATE_PERCENT)
+    /// Recreate even if more instances are due than MIGRATION_MAX_RECREATE_PERCENT allows
     #[arg(long)]
     pub force: bool,
-    /// Try again what is in quarantine after repeated failures
+    /// Retry instances that are in quarantine after repeated failures
     #[arg(long)]
     pub retry_quarantined: bool,
 }
 
-/// So many passes `history` shows unless told otherwise.
+/// How many passes `history` shows by default.
 pub const DEFAULT_LIMIT: usize = 20;
 
 /// Options of `history`.
@@ -257,46 +233,45 @@ pub struct HistoryArgs {
     /// Show at most N passes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
     pub limit: usize,
-    /// Pass over the N newest
+    /// Skip the N most recent passes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub offset: usize,
-    /// Only what happened within this time, for example 24h
+    /// Show only what happened within this time, for example 24h
     #[arg(long, value_name = "DURATION")]
     pub since: Option<humantime::Duration>,
-    /// The life of the instance with this name or id, oldest first, under all ids it ever had
+    /// Show the history of the instance with this name or ID, oldest first, including the IDs it had before
     #[arg(long, value_name = "INSTANCE")]
     pub instance: Option<String>,
-    /// Every call of these passes that changed something at the provider, one line each (JSON always has them)
+    /// List every write request of these passes to the provider (always included in JSON)
     #[arg(long, conflicts_with = "instance")]
     pub writes: bool,
 }
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Read settings from this file (RESPOT_CONFIG)
+    /// Configuration file to read [env: RESPOT_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to remember: redis://…, rediss://… or sqlite:PATH (REDIS_URL)
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help = rows::REDIS_URL.row.help())]
     pub store: Option<String>,
-    /// How to print data; prometheus is for status alone, csv for history alone
+    /// Output format; only `status` supports prometheus, only `history` supports csv
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<OutputFormat>,
-    /// Only errors on stderr, no table after a pass
+    /// Log only errors, and print no table after a pass
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// More on stderr: every decision; twice for everything
+    /// Log every decision; repeat (-vv) to log everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Whether to use colour (NO_COLOR)
+    /// When to use color [env: NO_COLOR]
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
-    /// How to write log lines
+    /// Format of log lines
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Decide and record as if it were then
+    /// Use this time instead of the current time
     #[arg(long, global = true, hide = true, value_name = "RFC3339")]
     pub now: Option<String>,
     /// Print help
@@ -311,13 +286,13 @@ pub enum OutputFormat {
     Table,
     /// For scripts: one JSON document.
     Json,
-    /// For Prometheus: metrics as text; `status` alone has them.
+    /// Metrics in the text format of Prometheus, of `status` only.
     Prometheus,
-    /// For spreadsheets: `history` alone.
+    /// For spreadsheets, of `history` only.
     Csv,
 }
 
-/// When colour is used.
+/// When color is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set.

@@ -1,0 +1,152 @@
+//! How the text of a setting becomes a value, for everything that is not an address.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{SecretSlice, SecretString};
+use strum::VariantNames;
+use tracing::level_filters::LevelFilter;
+
+use crate::core::world::policy::Selector;
+use crate::core::world::probe::Probe;
+
+/// Why a text is not a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid {
+    pub(super) problem: String,
+    pub(super) hint: Option<&'static str>,
+    /// Whether the text may hold a secret and is left out of the message.
+    pub(super) hidden: bool,
+}
+
+impl Invalid {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: None, hidden: false }
+    }
+
+    pub(super) fn expected(what: impl Display) -> Self {
+        Self::new(format!("expected {what}"))
+    }
+
+    pub(super) fn hidden(problem: impl Into<String>, hint: &'static str) -> Self {
+        Self { problem: problem.into(), hint: Some(hint), hidden: true }
+    }
+}
+
+type Parsed<T> = Result<T, Invalid>;
+
+pub(super) fn text(text: &str) -> Parsed<String> {
+    Ok(text.into())
+}
+
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    Ok(text.into())
+}
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Invalid::expected("true or false")),
+    }
+}
+
+/// One of the words of an enum.
+pub(super) fn word<T: FromStr + VariantNames>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|_| Invalid::expected(T::VARIANTS.join(" or ")))
+}
+
+pub(super) fn integer<T: TryFrom<u32>>(text: &str, range: RangeInclusive<u32>) -> Parsed<T> {
+    let number = text.parse().ok().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| Invalid::expected(format_args!("a whole number from {} to {}", range.start(), range.end())))
+}
+
+pub(super) fn millis(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {
+    integer(text, range).map(Duration::from_millis)
+}
+
+pub(super) fn minutes(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {
+    integer(text, range).map(|minutes: u64| Duration::from_secs(60 * minutes))
+}
+
+pub(super) fn hours(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {
+    integer(text, range).map(|hours: u64| Duration::from_secs(3600 * hours))
+}
+
+/// More stages than a rollout needs.
+const LONGEST_LIST: usize = 20;
+
+/// Whole numbers separated by commas; a percent sign may follow each.
+pub(super) fn integers<T: TryFrom<u32>>(text: &str, range: RangeInclusive<u32>) -> Parsed<Vec<T>> {
+    let expected = format!("at most {LONGEST_LIST} whole numbers from {} to {}", range.start(), range.end());
+    let number = |text: &str| integer(text.trim().trim_end_matches('%'), range.clone()).ok();
+    let numbers: Option<Vec<T>> = text.split(',').map(number).collect();
+    numbers
+        .filter(|numbers| numbers.len() <= LONGEST_LIST)
+        .ok_or_else(|| Invalid::expected(format_args!("{expected}, separated by commas")))
+}
+
+pub(super) fn increasing<T: TryFrom<u32> + PartialOrd>(text: &str, range: RangeInclusive<u32>) -> Parsed<Vec<T>> {
+    let expected = format!("numbers from {} to {}, each greater than the one before", range.start(), range.end());
+    let numbers: Vec<T> = integers(text, range)?;
+    let is_increasing = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    if is_increasing { Ok(numbers) } else { Err(Invalid::expected(expected)) }
+}
+
+/// Numbers as [`integers`] reads them.
+pub(super) fn list(numbers: &[impl ToString]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn log_level(text: &str) -> Parsed<LevelFilter> {
+    match text.to_ascii_lowercase().as_str() {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(Invalid::expected("error, warn, info, debug or trace")),
+    }
+}
+
+pub(super) fn probe(text: &str) -> Parsed<Probe> {
+    Probe::parse(text).map_err(Invalid::expected)
+}
+
+pub(super) fn selector(text: &str) -> Parsed<Selector> {
+    Selector::parse(text).map_err(|error| Invalid::new(format!("pattern {text:?}: {error}")))
+}
+
+pub(super) fn selectors(text: &str) -> Parsed<Vec<Selector>> {
+    text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(selector).collect()
+}
+
+const COPY_AGAIN: &str = "copy it again; its value is not shown here";
+
+pub(super) fn api_key(text: &str) -> Parsed<SecretString> {
+    if text.is_empty() {
+        Err(Invalid::hidden("the key is empty", COPY_AGAIN))
+    } else if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.into())
+    } else {
+        Err(Invalid::hidden("a key contains no spaces and no special characters", COPY_AGAIN))
+    }
+}
+
+/// Text, or bytes in base64 as Standard Webhooks writes them.
+pub(super) fn signing_secret(text: &str) -> Parsed<SecretSlice<u8>> {
+    let bytes = match text.strip_prefix("whsec_") {
+        None => Ok(text.as_bytes().to_vec()),
+        Some(encoded) => STANDARD.decode(encoded),
+    };
+    match bytes {
+        Ok(bytes) if bytes.is_empty() => Err(Invalid::hidden("the secret is empty", COPY_AGAIN)),
+        Ok(bytes) => Ok(bytes.into()),
+        Err(_) => Err(Invalid::hidden("what follows whsec_ is not valid base64", COPY_AGAIN)),
+    }
+}

@@ -65,8 +65,8 @@ fn config_part(settings: &Settings) -> json::ConfigPart {
         dry_run: *rehearsal,
         retry_failed: *retry_failed,
         eligibility_interval_hours: policy.cooldown.as_secs() / 3600,
-        eligibility: policy.eligibility.as_str(),
-        scope: policy.scope.as_str(),
+        eligibility: policy.eligibility.into_str(),
+        scope: policy.scope.into_str(),
     }
 }
 

@@ -139,7 +139,12 @@ impl From<CloudError> for Failure {
             }
             ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
         };
-        Self { exit: Exit::Provider, kind: error.kind.as_str(), message: error.to_string(), hint: hint.map(Into::into) }
+        Self {
+            exit: Exit::Provider,
+            kind: error.kind.into_str(),
+            message: error.to_string(),
+            hint: hint.map(Into::into),
+        }
     }
 }
 

@@ -221,7 +221,7 @@ fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
     let end = rollout.state.end()?;
     let ago = crate::core::world::time::in_words(now.since(rollout.state.since()));
     let new = "respot rollout --new begins another";
-    Some(format!("the last rollout is over since {ago}: {}; {new}", end.as_str().replace('_', " ")))
+    Some(format!("the last rollout is over since {ago}: {}; {new}", end.into_str().replace('_', " ")))
 }
 
 /// The last rollout, with nothing done about it.

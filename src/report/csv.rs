@@ -41,7 +41,7 @@ pub fn passes(executions: &[Recorded]) -> String {
         } = summary;
         [
             outside(job_id),
-            status.as_str().into(),
+            status.into_str().into(),
             started_at.to_string(),
             own(completed_at.as_ref()),
             own(duration.as_ref()),
@@ -102,10 +102,10 @@ pub fn events(events: &[LifeEvent]) -> String {
             dry_run.to_string(),
             outside(instance_id.as_str()),
             outside(instance_name),
-            event.as_str().into(),
+            event.into_str().into(),
             outcome.unwrap_or_default().into(),
             outside(reason.as_deref().unwrap_or_default()),
-            error_kind.map_or("", |kind| kind.as_str()).into(),
+            error_kind.map_or("", |kind| kind.into_str()).into(),
             outside(new_instance_id.as_ref().map_or("", InstanceId::as_str)),
             own(response_time.as_ref()),
         ]

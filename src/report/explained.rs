@@ -133,7 +133,7 @@ impl<'a> JournalPart<'a> {
             recreation;
         Self {
             instance_id: old,
-            step: Step::as_str(step),
+            step: Step::into_str(step),
             since: *since,
             opened_at: *opened_at,
             cause: cause.in_words(),

@@ -22,7 +22,6 @@ use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, 
 use crate::core::record::trail::ProviderWrite;
 use crate::core::recreation::journal::Rest;
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
-use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::time::Timestamp;
@@ -104,9 +103,9 @@ pub(super) fn event(event: Event<'_>) {
         }
         Event::ActionEnded(attempt) | Event::ActionResolved(attempt) => {
             let (id, name, reason) = (attempt.instance_id.as_str(), attempt.instance_name.as_str(), &attempt.reason);
-            let (outcome, action) = (attempt.outcome.as_str(), attempt.action.as_str());
+            let (outcome, action) = (attempt.outcome.into_str(), attempt.action.into_str());
             let response_time = attempt.response_time;
-            let kind = attempt.error_kind.map(ErrorKind::as_str);
+            let kind = attempt.error_kind.map(|kind| kind.into_str());
             macro_rules! line {
                 ($macro:ident) => {
                     $macro!(
@@ -130,13 +129,13 @@ pub(super) fn event(event: Event<'_>) {
         }
         Event::PassEnded { execution } if is_pass(&execution.job_id) => summary(execution),
         Event::PassEnded { execution } => {
-            let (job_id, status) = (execution.job_id.as_str(), execution.status.as_str());
+            let (job_id, status) = (execution.job_id.as_str(), execution.status.into_str());
             debug!(jobId = job_id, duration = execution.duration, error = execution.error, "rollout step {status}");
         }
         Event::RolloutAdvanced { fleet } => advanced(fleet),
         Event::RolloutStepped { message } => info!("{message}"),
         Event::Journaled { instance, recreation } => {
-            let step = recreation.step.as_str();
+            let step = recreation.step.into_str();
             let replacement = recreation.step.replacement().map(InstanceId::as_str);
             let name = recreation.instance_name.as_str();
             let error = recreation.last_error.as_deref();
@@ -197,7 +196,7 @@ fn wrote(job_id: &str, write: &ProviderWrite) {
         new_instance_id,
         response_time,
     } = write;
-    let (call, outcome) = (call.as_str(), outcome.as_str());
+    let (call, outcome) = (call.into_str(), outcome.into_str());
     info!(
         target: AUDIT,
         at = %at,
@@ -208,7 +207,7 @@ fn wrote(job_id: &str, write: &ProviderWrite) {
         outcome,
         newInstanceId = new_instance_id.as_ref().map(InstanceId::as_str),
         responseTime = response_time,
-        errorKind = error_kind.map(ErrorKind::as_str),
+        errorKind = error_kind.map(|kind| kind.into_str()),
         error,
         "{call} {outcome}"
     );
@@ -272,7 +271,7 @@ fn summary(execution: &crate::core::record::execution::Execution) {
         ($macro:ident) => {
             $macro!(
                 jobId = execution.job_id,
-                status = execution.status.as_str(),
+                status = execution.status.into_str(),
                 dryRun = execution.dry_run,
                 duration = execution.duration,
                 summary.totalInstances = total,

@@ -23,23 +23,13 @@ pub struct Metric {
 }
 
 /// The kinds of metric that are used here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Kind {
     /// Goes up and down.
     Gauge,
     /// Goes up.
     Counter,
-}
-
-impl Kind {
-    /// The word of the text format.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-        }
-    }
 }
 
 struct Sample {
@@ -189,7 +179,7 @@ pub fn text(figures: &Figures<'_>) -> String {
         if samples.is_empty() {
             continue;
         }
-        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", escape(help, false), kind.as_str());
+        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", escape(help, false), kind.into_str());
         for Sample { label, value } in samples {
             let _ = match label {
                 Some((label, text)) => writeln!(out, "{name}{{{label}=\"{}\"}} {value}", escape(text, true)),
@@ -220,7 +210,7 @@ fn health(figures: &Figures<'_>) -> Vec<Sample> {
     let is = figures.diagnosis.health;
     labelled(
         "state",
-        [Healthy, Degraded, Unhealthy, Disabled, NeverExecuted].map(|it| (it.as_str(), u64::from(it == is))),
+        [Healthy, Degraded, Unhealthy, Disabled, NeverExecuted].map(|it| (it.into_str(), u64::from(it == is))),
     )
 }
 
@@ -228,7 +218,7 @@ fn status(figures: &Figures<'_>) -> Vec<Sample> {
     use ExecutionStatus::{Completed, Failed, Interrupted, Partial, Running, Timeout};
     let Some(last) = newest(figures) else { return Vec::new() };
     let all = [Running, Completed, Partial, Failed, Timeout, Interrupted];
-    labelled("status", all.map(|it| (it.as_str(), u64::from(it == last.status))))
+    labelled("status", all.map(|it| (it.into_str(), u64::from(it == last.status))))
 }
 
 /// A pass that failed may have seen nothing, which is not the same as seeing that nothing is there.

@@ -165,7 +165,7 @@ fn gates(Gates { performance, resource, application }: &Gates) -> GatesPart<'_> 
 
 fn gate(gate: &Gate) -> GatePart<'_> {
     GatePart {
-        verdict: gate.verdict().as_str(),
+        verdict: gate.verdict().into_str(),
         confidence: number(&decimal(u64::from(gate.confidence()), 2)),
         evidence: gate.evidence.iter().map(|it| it.text.as_str()).collect(),
     }

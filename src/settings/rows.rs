@@ -147,11 +147,11 @@ settings! {
 
     MIGRATION_ELIGIBILITY_INTERVAL_HOURS: Duration = Policy::DEFAULT.cooldown.as_secs() / 3600, parsers::hours[1..=168],
         "Hours to wait before migrating the same instance again";
-    MIGRATION_ELIGIBILITY["--eligibility"]: Eligibility = Policy::DEFAULT.eligibility.as_str(), parsers::word,
+    MIGRATION_ELIGIBILITY["--eligibility"]: Eligibility = Policy::DEFAULT.eligibility.into_str(), parsers::word,
         "When to migrate an exited instance: `time` (its cooldown is over) or `reclaimed` (it was also reclaimed)";
-    MIGRATION_SCOPE["--scope"]: Scope = Policy::DEFAULT.scope.as_str(), parsers::word,
+    MIGRATION_SCOPE["--scope"]: Scope = Policy::DEFAULT.scope.into_str(), parsers::word,
         "Instances to manage: `spot`, or `all` regardless of billing";
-    MIGRATION_RECREATE_ORDER: RecreateOrder = Policy::DEFAULT.recreate_order.as_str(), parsers::word,
+    MIGRATION_RECREATE_ORDER: RecreateOrder = Policy::DEFAULT.recreate_order.into_str(), parsers::word,
         "Order of a recreation: `create-first`, or `delete-first` if the quota has no room for old and new at once";
     MIGRATION_RECREATE_WAIT_MS: Duration = RECREATE_WAIT.as_millis(), parsers::millis[0..=600_000],
         "Milliseconds a pass waits for replacements to run; a later pass finishes the rest";

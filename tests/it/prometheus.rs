@@ -82,7 +82,7 @@ fn the_documentation_has_every_metric_and_every_alert() {
     let (readme, rules, tests) =
         (read("prometheus/README.md"), read("prometheus/respot.rules.yml"), read("prometheus/respot.rules.test.yml"));
     for metric in METRICS {
-        let row = format!("| `{}` | {} | {} |", metric.name, metric.kind.as_str(), metric.help);
+        let row = format!("| `{}` | {} | {} |", metric.name, metric.kind.into_str(), metric.help);
         assert!(readme.contains(&row), "deploy/prometheus/README.md lacks the row\n{row}");
     }
     let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();

@@ -209,7 +209,7 @@ impl Stage {
                 let Ended { execution, attempts, view } = *ended;
                 let (snapshot, plan) = view.unwrap();
                 self.verdicts(&snapshot, &plan, &attempts, &settings.policy, is_told, out);
-                let _ = writeln!(out, "  {}", execution.status.as_str());
+                let _ = writeln!(out, "  {}", execution.status.into_str());
             }
             Ok(Ran::Skipped(_)) => out.push_str("  another pass is running\n"),
             Err(failure) => self.refusal(&failure, out),
@@ -247,8 +247,8 @@ impl Stage {
             }
             let attempt = attempts.iter().find(|it| it.instance_id == instance.id);
             let outcome = attempt.map_or(String::new(), |it| {
-                let kind = it.error_kind.map_or(String::new(), |kind| format!(" {}", kind.as_str()));
-                format!(" -> {}{kind}", it.outcome.as_str())
+                let kind = it.error_kind.map_or(String::new(), |kind| format!(" {}", kind.into_str()));
+                format!(" -> {}{kind}", it.outcome.into_str())
             });
             let mut row = format!("  {name} {} {}{outcome}\n", decision.verdict(), decision.reason());
             if is_told {

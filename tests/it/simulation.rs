@@ -458,7 +458,7 @@ impl History {
         }
         let killed = overview.executions.iter().filter(|it| it.execution.completed_at.is_none());
         for recorded in killed {
-            if recorded.execution.status.as_str() != "interrupted" {
+            if recorded.execution.status.into_str() != "interrupted" {
                 return Err("only a killed pass stays open".into());
             }
         }
@@ -509,11 +509,11 @@ impl Reporter for Told {
             }
             Event::Journaled { instance, recreation } => println!("    {instance} at step {:?}", recreation.step),
             Event::ActionEnded(attempt) | Event::ActionResolved(attempt) => {
-                let (action, outcome) = (attempt.action.as_str(), attempt.outcome.as_str());
+                let (action, outcome) = (attempt.action.into_str(), attempt.outcome.into_str());
                 println!("    {action} {} {outcome}: {}", attempt.instance_id, attempt.reason);
             }
             Event::Settled(settlement) => println!("    settled {}: {:?}", settlement.instance, settlement.end),
-            Event::PassEnded { execution } => println!("    {} {:?}", execution.status.as_str(), execution.error),
+            Event::PassEnded { execution } => println!("    {} {:?}", execution.status.into_str(), execution.error),
             _ => {}
         }
     }

@@ -136,7 +136,7 @@ fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
         let (rules, cloud) = (Rules::of(&policy, Mode::Real), Client::new(provider.clone()));
         let ran = pass::run(&cloud, &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
-        assert_eq!(ended.execution.status.as_str(), "completed");
+        assert_eq!(ended.execution.status.into_str(), "completed");
         assert_eq!(provider.world().accepted_migrations_of("a"), 1);
     });
 }
@@ -175,8 +175,8 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
         let ran =
             pass::run(&Client::new(provider.clone()), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
-        assert_eq!(ended.execution.status.as_str(), "completed");
-        assert_eq!(ended.attempts[0].outcome.as_str(), "accepted");
+        assert_eq!(ended.execution.status.into_str(), "completed");
+        assert_eq!(ended.attempts[0].outcome.into_str(), "accepted");
         let took = ended.execution.duration.unwrap();
         assert!((40_000..60_000).contains(&took), "{took} ms");
         assert_eq!(provider.world().applied(Op::Create), 1);
@@ -240,7 +240,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
             tokio::time::sleep(LEASE_LIFE).await;
             assert!(matches!(pass().await, Ok(Ran::Ended(_))));
             let overview = records::overview(&store, &Selection { limit: 9, ..Selection::default() }).await.unwrap();
-            let seen: Vec<&str> = overview.executions.iter().map(|it| it.execution.status.as_str()).collect();
+            let seen: Vec<&str> = overview.executions.iter().map(|it| it.execution.status.into_str()).collect();
             assert_eq!(seen, ["completed", "interrupted"]);
             assert_eq!(overview.totals.executions, counted);
         });

@@ -326,7 +326,7 @@ fn accepted(path: &'static str, response: &Response) -> Result<(), CloudError> {
 /// A write that was answered so that nobody can say what it did.
 fn unclear(path: &'static str, response: &Response, message: String) -> CloudError {
     CloudError {
-        method: Method::Post.as_str(),
+        method: Method::Post.into_str(),
         path,
         status: Some(response.status),
         reason: None,
@@ -425,7 +425,7 @@ fn may_mend(error: &CloudError) -> bool {
 
 fn failure(request: &Request, status: Option<u16>, kind: ErrorKind, effect: Effect) -> CloudError {
     CloudError {
-        method: request.method.as_str(),
+        method: request.method.into_str(),
         path: request.path,
         status,
         reason: None,

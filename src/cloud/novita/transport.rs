@@ -25,28 +25,18 @@ impl fmt::Debug for Request {
     /// Without the body.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, path, query, body: _, timeout } = self;
-        write!(f, "{} {path} {query:?} within {timeout:?}", method.as_str())
+        write!(f, "{} {path} {query:?} within {timeout:?}", method.into_str())
     }
 }
 
 /// The two methods of the v1 API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum Method {
     /// Reads.
     Get,
     /// Writes.
     Post,
-}
-
-impl Method {
-    /// As HTTP writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-        }
-    }
 }
 
 /// A whole answer.

@@ -320,7 +320,7 @@ fn happened(before: &State, now: &State) -> Option<&'static str> {
 
 /// Carries out what a person says, and answers what came of it.
 fn hear(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
-    let over = fleet.rollout.state.end().map(End::as_str);
+    let over = fleet.rollout.state.end().map(|end| end.into_str());
     match (verb, over) {
         (RolloutVerb::Status, _) => String::new(),
         (_, Some(end)) => format!("the last rollout is over: {end}; nothing was changed"),

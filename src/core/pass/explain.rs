@@ -27,8 +27,9 @@ pub struct Checked {
 }
 
 /// The answer of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Answer {
     /// It leaves the verdict to the rules behind it.
     Passes,
@@ -45,19 +46,6 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The machine name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passes => "passes",
-            Self::Stops => "stops",
-            Self::Acts => "acts",
-            Self::WouldStop => "would_stop",
-            Self::WouldAct => "would_act",
-            Self::DoesNotApply => "does_not_apply",
-        }
-    }
-
     /// Whether this is the rule that made the verdict.
     #[must_use]
     pub fn decides(self) -> bool {
@@ -158,7 +146,7 @@ fn silent(view: &View<'_>, rule: Rule, instance: &Instance) -> (Answer, String) 
         Rule::NotExcluded => passes("no --exclude names it".into()),
         Rule::InScope => {
             let billing = if billing.as_str().is_empty() { "not stated" } else { billing.as_str() };
-            passes(format!("billing is {billing}, scope is {}", scope.as_str()))
+            passes(format!("billing is {billing}, scope is {}", scope.into_str()))
         }
         Rule::OneOfItsMarker if Origin::in_name(name).is_none() => nothing("its name bears no marker of a replacement"),
         Rule::OneOfItsMarker => passes("no other bears its marker and is further on".into()),

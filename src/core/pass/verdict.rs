@@ -349,7 +349,7 @@ impl Skip {
                 format!("excluded by --exclude {pattern}")
             }
             Self::OutOfScope => {
-                format!("billing is {}, scope is {}", instance.billing, policy.scope.as_str())
+                format!("billing is {}, scope is {}", instance.billing, policy.scope.into_str())
             }
             Self::NotExited { failed_job: None } => match &instance.status {
                 Status::Other(word) if word.is_empty() => "the provider gave no status; left alone".into(),

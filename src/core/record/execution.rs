@@ -45,8 +45,9 @@ pub struct Execution {
 }
 
 /// How an execution stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum ExecutionStatus {
     /// At work.
     Running,
@@ -60,21 +61,6 @@ pub enum ExecutionStatus {
     Timeout,
     /// Stopped by a signal, or killed: a pass that never closed.
     Interrupted,
-}
-
-impl ExecutionStatus {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::Interrupted => "interrupted",
-        }
-    }
 }
 
 /// The counts of a pass.
@@ -156,8 +142,9 @@ pub struct Attempt {
 }
 
 /// What an attempt does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Action {
     /// Calls the provider's migrate.
     Migrate,
@@ -167,21 +154,10 @@ pub enum Action {
     Resume,
 }
 
-impl Action {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Migrate => "migrate",
-            Self::Recreate => "recreate",
-            Self::Resume => "resume",
-        }
-    }
-}
-
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Outcome {
     /// Seen to be done.
     Done,
@@ -193,20 +169,6 @@ pub enum Outcome {
     Unknown,
     /// Not begun, or not needed any more.
     Skipped,
-}
-
-impl Outcome {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Accepted => "accepted",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-            Self::Skipped => "skipped",
-        }
-    }
 }
 
 /// An execution with its actions, as stored.

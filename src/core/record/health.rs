@@ -11,8 +11,9 @@ use crate::core::world::time::{Timestamp, in_words};
 pub const RECENT: usize = 5;
 
 /// Whether the migration service does what its schedule promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Health {
     /// On schedule, without errors.
     Healthy,
@@ -24,20 +25,6 @@ pub enum Health {
     Disabled,
     /// No pass ever ran.
     NeverExecuted,
-}
-
-impl Health {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unhealthy => "unhealthy",
-            Self::Disabled => "disabled",
-            Self::NeverExecuted => "never_executed",
-        }
-    }
 }
 
 /// The state of the service, and why.
@@ -72,7 +59,7 @@ pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], n
     }
     match last.status {
         ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => {
-            verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.as_str()), Some(due))
+            verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.into_str()), Some(due))
         }
         ExecutionStatus::Partial => {
             let why = format!("failed or unknown actions in the last pass: {}", last.summary.error_count);

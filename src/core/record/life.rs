@@ -65,8 +65,9 @@ pub struct LifeEvent {
 }
 
 /// What can happen to an instance. Names are part of the contract: they are added to, never changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum EventKind {
     /// A pass saw a reclaim announced.
     ReclaimNotice,
@@ -99,27 +100,6 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The machine name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ReclaimNotice => "reclaim_notice",
-            Self::MigrationConfirmed => "migration_confirmed",
-            Self::CallWithoutEffect => "call_without_effect",
-            Self::RunningAgain => "running_again",
-            Self::MigrationFailed => "migration_failed",
-            Self::MigrationStuck => "migration_stuck",
-            Self::NotRunning => "not_running",
-            Self::Vanished => "vanished",
-            Self::Migrate => "migrate",
-            Self::Recreate => "recreate",
-            Self::Resume => "resume",
-            Self::Create => "create",
-            Self::Delete => "delete",
-            Self::Journal => "journal",
-        }
-    }
-
     /// Whether a pass did it, or tried to.
     #[must_use]
     pub fn is_action(self) -> bool {
@@ -355,7 +335,7 @@ fn of_attempt(recorded: &Recorded, attempt: &Attempt) -> LifeEvent {
         Action::Resume => EventKind::Resume,
     };
     let event = LifeEvent {
-        outcome: Some(attempt.outcome.as_str()),
+        outcome: Some(attempt.outcome.into_str()),
         reason: Some(attempt.reason.clone()).filter(|reason| !reason.is_empty()),
         error_kind: attempt.error_kind,
         new_instance_id: attempt.new_instance_id.clone(),
@@ -372,7 +352,7 @@ fn of_write(recorded: &Recorded, write: &ProviderWrite) -> LifeEvent {
         WriteCall::Delete => EventKind::Delete,
     };
     let event = LifeEvent {
-        outcome: Some(write.outcome.as_str()),
+        outcome: Some(write.outcome.into_str()),
         reason: write.error.clone(),
         error_kind: write.error_kind,
         new_instance_id: write.new_instance_id.clone(),
@@ -407,7 +387,7 @@ fn of_ledger<'a>(
         };
         LifeEvent {
             job_id: Some(call.pass.clone()),
-            outcome: Some(outcome.as_str()),
+            outcome: Some(outcome.into_str()),
             reason: Some("known from the call that is still open".into()),
             ..blank(call.called_at, id, &call.instance_name, EventKind::Migrate)
         }

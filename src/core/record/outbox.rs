@@ -205,7 +205,7 @@ impl<'a> Happened<'a> {
             error: error.as_deref(),
             summary,
         };
-        Self { pass: Some(pass), ..Self::of("pass.failed", status.as_str(), now) }
+        Self { pass: Some(pass), ..Self::of("pass.failed", status.into_str(), now) }
     }
 
     /// A rollout is somewhere else than before.

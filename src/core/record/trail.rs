@@ -32,8 +32,9 @@ pub struct ProviderWrite {
 }
 
 /// The calls that change the provider's world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum WriteCall {
     /// Migrate an instance.
     Migrate,
@@ -43,21 +44,10 @@ pub enum WriteCall {
     Delete,
 }
 
-impl WriteCall {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Migrate => "migrate",
-            Self::Create => "create",
-            Self::Delete => "delete",
-        }
-    }
-}
-
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum WriteOutcome {
     /// The provider accepted it.
     Accepted,
@@ -67,19 +57,6 @@ pub enum WriteOutcome {
     NotSent,
     /// No clear answer came: it may have had an effect.
     Unknown,
-}
-
-impl WriteOutcome {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Refused => "refused",
-            Self::NotSent => "not_sent",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// Something that a pass saw happen to an instance without doing it.

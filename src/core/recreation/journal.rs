@@ -64,8 +64,9 @@ pub struct Recreation {
 }
 
 /// How far a recreation is. Each step is stored before the call that it allows is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "step", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[strum(serialize_all = "camelCase", const_into_str)]
 pub enum Step {
     /// Nothing is under way; the next thing is to create, or to delete if that comes first.
     Pending {
@@ -116,22 +117,6 @@ pub enum Step {
 }
 
 impl Step {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Pending { .. } => "pending",
-            Self::Deleting { .. } => "deleting",
-            Self::Intent { .. } => "intent",
-            Self::Created { .. } => "created",
-            Self::Running { .. } => "running",
-            Self::Deleted { .. } => "deleted",
-            Self::Abandoned { .. } => "abandoned",
-            Self::Closed { .. } => "closed",
-            Self::Ended => "ended",
-        }
-    }
-
     /// The replacement, once there is one.
     #[must_use]
     pub fn replacement(&self) -> Option<&InstanceId> {
@@ -274,7 +259,7 @@ impl Recreation {
                 | Step::Closed { .. }
                 | Step::Ended),
                 deed,
-            ) => return Err(Illegal { step: step.as_str(), deed: format!("{deed:?}") }),
+            ) => return Err(Illegal { step: step.into_str(), deed: format!("{deed:?}") }),
         };
         Ok(Self { step, since: now, ..this })
     }

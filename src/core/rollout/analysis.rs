@@ -196,8 +196,9 @@ pub struct Facts<'a> {
 }
 
 /// How likely it is that a spot instance in its place is interrupted, and how bad that would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Risk {
     /// Hardly.
     Low,
@@ -227,16 +228,6 @@ impl Risk {
             Stock::None => Self::High,
             Stock::Low => measured.max(Self::Medium),
             Stock::Normal | Stock::High | Stock::Unstated => measured,
-        }
-    }
-
-    /// The word of the JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
         }
     }
 }

@@ -131,8 +131,9 @@ pub struct Stage {
 }
 
 /// How far a rollout is. Stages are counted from 0.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "name", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum State {
     /// The instances of a stage are moved.
     Moving {
@@ -187,8 +188,9 @@ pub enum State {
 }
 
 /// How a rollout ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum End {
     /// Everything that could be moved is, and passed.
     Completed,
@@ -200,30 +202,13 @@ pub enum End {
     Aborted,
 }
 
-impl End {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::RolledBack => "rolled_back",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
 impl State {
     /// The word for it; that of its end when it is over.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Moving { .. } => "moving",
-            Self::Soaking { .. } => "soaking",
-            Self::Held { .. } => "held",
-            Self::Retiring { .. } => "retiring",
-            Self::RollingBack { .. } => "rolling_back",
-            Self::Over { end, .. } => end.as_str(),
+            Self::Over { end, .. } => end.into_str(),
+            state => state.into_str(),
         }
     }
 
@@ -325,8 +310,9 @@ pub struct Costs {
 }
 
 /// How far one instance is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum MemberState {
     /// Its stage has not come.
     Waiting,
@@ -346,24 +332,6 @@ pub enum MemberState {
     Restored,
     /// It could not be put back: a person has to look.
     Stranded,
-}
-
-impl MemberState {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Moving => "moving",
-            Self::Ready => "ready",
-            Self::Moved => "moved",
-            Self::Failed => "failed",
-            Self::Undoing => "undoing",
-            Self::Returning => "returning",
-            Self::Restored => "restored",
-            Self::Stranded => "stranded",
-        }
-    }
 }
 
 /// A rollout with its members, in the order of their ranks.

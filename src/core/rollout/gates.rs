@@ -28,23 +28,13 @@ const LITTLE_LEFT: u8 = 25;
 const UNTOLD: u8 = 15;
 
 /// What a gate says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Verdict {
     /// Nothing speaks against it.
     Approve,
     /// Something does.
     Refuse,
-}
-
-impl Verdict {
-    /// The word of the JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Refuse => "refuse",
-        }
-    }
 }
 
 /// Which way a piece of evidence weighs.

@@ -129,8 +129,9 @@ pub fn percent(value: u32) -> String {
 }
 
 /// How an instance works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Workload {
     /// About the same load all the time.
     Stable,
@@ -140,19 +141,6 @@ pub enum Workload {
     Burst,
     /// Nobody knows.
     Unknown,
-}
-
-impl Workload {
-    /// The word of the JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Variable => "variable",
-            Self::Burst => "burst",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 #[cfg(test)]

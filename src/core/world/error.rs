@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// The classes of error (contract, section 5): each has its own way on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum ErrorKind {
     /// No connection, or it broke.
     Network,
@@ -24,22 +25,4 @@ pub enum ErrorKind {
     State,
     /// Any other answer.
     Api,
-}
-
-impl ErrorKind {
-    /// The word of the contract.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Network => "network",
-            Self::Timeout => "timeout",
-            Self::RateLimit => "rate_limit",
-            Self::Auth => "auth",
-            Self::Capacity => "capacity",
-            Self::Billing => "billing",
-            Self::Configuration => "configuration",
-            Self::State => "state",
-            Self::Api => "api",
-        }
-    }
 }

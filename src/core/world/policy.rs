@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::core::world::instance::{Billing, InstanceId};
 
 /// When an exited instance may be migrated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum Eligibility {
     /// It is exited and has cooled down.
     Time,
@@ -14,20 +14,9 @@ pub enum Eligibility {
     Reclaimed,
 }
 
-impl Eligibility {
-    /// The word of the setting.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Time => "time",
-            Self::Reclaimed => "reclaimed",
-        }
-    }
-}
-
 /// Which instances are managed by their billing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum Scope {
     /// All but those known to be `onDemand` or `monthly`.
     Spot,
@@ -36,15 +25,6 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The word of the setting.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spot => "spot",
-            Self::All => "all",
-        }
-    }
-
     /// Whether instances with this billing are managed. A missing or unknown mode counts as spot (contract,
     /// `MIGRATION_SCOPE`): only what is *known* to be something else is skipped.
     #[must_use]
@@ -71,24 +51,13 @@ pub enum Halves {
 }
 
 /// What comes first when an instance is created anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "kebab-case", ascii_case_insensitive)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case", ascii_case_insensitive, const_into_str)]
 pub enum RecreateOrder {
     /// The replacement: the old instance is deleted when it runs.
     CreateFirst,
     /// The deletion, for accounts whose quota has no room for two. The specification is kept meanwhile.
     DeleteFirst,
-}
-
-impl RecreateOrder {
-    /// The word of the setting.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CreateFirst => "create-first",
-            Self::DeleteFirst => "delete-first",
-        }
-    }
 }
 
 /// A shell pattern over an instance's name or id.

@@ -94,7 +94,7 @@ fn table(screen: Screen, rules: &[Checked]) -> String {
     for Checked { rule, outcome, detail } in rules {
         let answer = match outcome {
             Answer::DoesNotApply => "-".into(),
-            other => other.as_str().replace('_', " "),
+            other => other.into_str().replace('_', " "),
         };
         let answer = Cell::new(answer);
         // Readable without colour: the rule that decides bears an arrow.

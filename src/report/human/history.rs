@@ -93,9 +93,9 @@ pub fn history(screen: Screen, executions: &[Recorded], page: Page<'_>, now: Tim
             error_count: errors,
         } = execution.summary;
         let status = if execution.dry_run {
-            format!("{} (rehearsal)", execution.status.as_str())
+            format!("{} (rehearsal)", execution.status.into_str())
         } else {
-            execution.status.as_str().into()
+            execution.status.into_str().into()
         };
         let started = execution.started_at;
         let mut row = vec![
@@ -128,7 +128,7 @@ fn troubles(screen: Screen, recorded: &Recorded) -> Vec<String> {
     };
     let failed = |it: &&Attempt| matches!(it.outcome, Outcome::Failed | Outcome::Unknown);
     let actions = attempts.iter().filter(failed).map(|it| {
-        let (action, outcome) = (it.action.as_str(), it.outcome.as_str());
+        let (action, outcome) = (it.action.into_str(), it.outcome.into_str());
         format!("{}: {action} {outcome}: {}", who(&it.instance_id, &it.instance_name), it.reason)
     });
     let is_trouble = |it: &&Sighting| match it.seen {

@@ -75,7 +75,7 @@ pub fn pass(screen: Screen, execution: &Execution, attempts: &[Attempt], counts:
     let Summary { migrated_instances: migrated, recreated_instances: recreated, error_count: errors, .. } =
         execution.summary;
     let _ = writeln!(out, "{counts}");
-    let (status, took) = (execution.status.as_str(), short(execution.duration));
+    let (status, took) = (execution.status.into_str(), short(execution.duration));
     let closing = screen.sentences(&format!(
         "{rehearsal}{status} in {took}: {migrated} migrated, {recreated} recreated, {errors} failed or unknown"
     ));
@@ -100,8 +100,8 @@ pub(super) fn attempts(screen: Screen, attempts: &[Attempt]) -> String {
         let mut cells = vec![
             Cell::new(visible(attempt.instance_id.as_str())),
             Cell::new(screen.name(&attempt.instance_name)),
-            Cell::new(attempt.action.as_str()),
-            Cell::new(attempt.outcome.as_str()).paint(color),
+            Cell::new(attempt.action.into_str()),
+            Cell::new(attempt.outcome.into_str()).paint(color),
         ];
         cells.extend(answer(attempt.response_time.map_or_else(|| "-".into(), |ms| format!("{ms} ms"))));
         rows.push((cells, visible(&attempt.reason)));

@@ -166,7 +166,7 @@ fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
     for member in all.iter().take(LISTED) {
         let note = member.note.as_deref().unwrap_or_default();
         let text = format!("{} {}: {note}", member.id, screen.name(&member.name));
-        for line in super::folded(&format!("  {:<11} ", member.state.as_str()), &visible(&text), screen.width) {
+        for line in super::folded(&format!("  {:<11} ", member.state.into_str()), &visible(&text), screen.width) {
             let _ = writeln!(out, "{line}");
         }
     }

@@ -70,8 +70,8 @@ fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
         money(it.spot_cost),
         Cell::number(saving.monthly().to_the_cent()),
         Cell::number(it.saving_share().map_or("-".into(), |share| decimal((share + 5) / 10, 1))),
-        Cell::new(it.risk.as_str()).paint(risk),
-        Cell::new(it.workload.as_str()),
+        Cell::new(it.risk.into_str()).paint(risk),
+        Cell::new(it.workload.into_str()),
         Cell::new(marks).paint(if it.approved { Color::Green } else { Color::Red }),
     ];
     let refusing = it.gates.all().into_iter().filter(|(_, gate)| gate.verdict() == Verdict::Refuse);

@@ -86,7 +86,7 @@ fn headline(screen: Screen, figures: &Figures<'_>) -> String {
         Health::Degraded | Health::Disabled | Health::NeverExecuted => Color::Yellow,
         Health::Unhealthy => Color::Red,
     };
-    let word = health.as_str().replace('_', " ");
+    let word = health.into_str().replace('_', " ");
     let why = format!("{word}: {}", visible(&figures.diagnosis.why));
     let text = wrap(&why, screen.width.unwrap_or(usize::MAX)).join("\n");
     format!("{}{}\n\n", screen.paint(&word, color), &text[word.len()..])
@@ -104,7 +104,7 @@ fn last_pass(lines: &mut Lines, execution: &Execution, now: Timestamp) {
     } = execution.summary;
     let (began, ago) = (to_the_second(execution.started_at), in_words(now.since(execution.started_at)));
     let rehearsal = if execution.dry_run { "rehearsal, " } else { "" };
-    let state = execution.status.as_str();
+    let state = execution.status.into_str();
     let took = execution.duration.map_or_else(String::new, |_| format!(" in {}", short(execution.duration)));
     let began = together(&format!("({began})"));
     lines.add("last pass", &format!("{rehearsal}{state}{took}, {ago} ago {began}"));

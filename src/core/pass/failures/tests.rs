@@ -468,7 +468,7 @@ fn a_recreation_is_known_by_the_journal_or_by_a_replacement() {
         ledger.recreations.extend(stored.map(|step| (id("a"), recreation(step, 30))));
         let snapshot = snapshot(bearers.into_iter().chain([old.clone()]).collect(), vec![]);
         let known = look(&snapshot, &ledger, |it| it.recreation(&old));
-        assert_eq!(known.as_ref().map(|it| it.step.as_str()), expected, "{name}");
+        assert_eq!(known.as_ref().map(|it| it.step.into_str()), expected, "{name}");
     }
 }
 

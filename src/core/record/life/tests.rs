@@ -76,7 +76,7 @@ fn told(life: &Life) -> Vec<String> {
         .map(|it| {
             let minutes = (it.at.as_secs() - at(0).as_secs()) / 60;
             let times = if it.times > 1 { format!(" x{}", it.times) } else { String::new() };
-            format!("{minutes} {} {} {}{times}", it.instance_id, it.event.as_str(), it.outcome.unwrap_or("-"))
+            format!("{minutes} {} {} {}{times}", it.instance_id, it.event.into_str(), it.outcome.unwrap_or("-"))
         })
         .collect()
 }

@@ -134,10 +134,10 @@ fn what_is_seen_decides_what_comes_next() {
         (Step::Ended, SETTLED, Failed, none(), "ended", "nothing"),
     ];
     for (step, secs, old, successor, then, comes) in rows {
-        let name = format!("{} since {secs} s, old {old:?}, replacement {successor:?}", step.as_str());
+        let name = format!("{} since {secs} s, old {old:?}, replacement {successor:?}", step.into_str());
         let seen = sight(old, successor);
         let recreation = at(step, secs).see(&seen);
-        assert_eq!(recreation.step.as_str(), then, "{name}");
+        assert_eq!(recreation.step.into_str(), then, "{name}");
         let next = match next(&recreation, &seen, CREATE_FIRST, false) {
             Next::Create => "create",
             Next::DeleteOldFirst => "delete first",
@@ -265,11 +265,11 @@ fn illegal_deeds_are_errors() {
     ];
     for (step, row) in steps.iter().zip(expected) {
         let letter = |deed: &Deed| match at(step.clone(), 0).apply(deed.clone(), now()) {
-            Ok(recreation) => recreation.step.as_str()[..1].to_owned(),
+            Ok(recreation) => recreation.step.into_str()[..1].to_owned(),
             Err(_) => ".".into(),
         };
         let got: Vec<String> = deeds.iter().map(letter).collect();
-        assert_eq!(got.join(" "), row, "{}", step.as_str());
+        assert_eq!(got.join(" "), row, "{}", step.into_str());
     }
 }
 

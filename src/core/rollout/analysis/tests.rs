@@ -356,7 +356,7 @@ fn what_is_refused_says_why_and_nothing_else() {
     assert!(judged.gates.performance.against().next().is_none());
     let doubts = (0..20).map(|_| Evidence { weight: Weight::Doubt(20), text: String::new() }).collect();
     assert_eq!(Gate { evidence: doubts }.confidence(), 5, "no approval is worth nothing");
-    assert_eq!((Approve.as_str(), Refuse.as_str()), ("approve", "refuse"));
+    assert_eq!((Approve.into_str(), Refuse.into_str()), ("approve", "refuse"));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn an_explanation_agrees_with_the_plan() {
             let checked = explain(&snapshot, &ledger, &policy, &plan, (instance, decision), now());
             agrees(&checked, decision, &format!("seed {seed}, {}", instance.id));
             for it in &checked {
-                *seen.entry((it.rule, it.outcome.as_str())).or_default() += 1;
+                *seen.entry((it.rule, it.outcome.into_str())).or_default() += 1;
             }
             *reasons.entry(decision.reason()).or_default() += 1;
         }
@@ -243,7 +243,7 @@ fn every_rule_tells_its_facts() {
         let checked = explain(&snapshot, &ledger, &policy, &plan, row, now());
         agrees(&checked, row.1, rule);
         let found = checked.iter().find(|it| it.rule == *rule).expect("every rule is there");
-        assert_eq!(found.outcome.as_str(), *answer, "{found:?}");
+        assert_eq!(found.outcome.into_str(), *answer, "{found:?}");
         assert!(found.detail.contains(part), "{found:?} lacks {part:?}");
     }
 }

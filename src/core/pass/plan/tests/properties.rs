@@ -366,7 +366,7 @@ fn no_step_is_stuck() {
                                 let policy = Policy { recreate_order: order, ..Policy::default() };
                                 let story = format!(
                                     "{} for {minutes} min, {failures} failures, old {name}, r {status:?}, s {bearer:?}, {order:?}",
-                                    begun.step.as_str()
+                                    begun.step.into_str()
                                 );
                                 stories += 1;
                                 provider.goes_on(&policy);

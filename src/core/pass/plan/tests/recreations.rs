@@ -547,7 +547,7 @@ fn what_is_seen_is_stored_and_what_is_over_is_forgotten() {
         let plan = plan(&world(instances, vec![failed("a")]), &ledger, &Policy::default(), now());
         let stored = plan.journal.iter().map(|(of, change)| {
             assert_eq!(*of, id("a"));
-            change.as_ref().map_or("forgotten", |recreation| recreation.step.as_str())
+            change.as_ref().map_or("forgotten", |recreation| recreation.step.into_str())
         });
         assert_eq!(
             stored.collect::<Vec<_>>().join(" "),

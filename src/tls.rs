@@ -1,34 +1,39 @@
-//! TLS for everything that speaks HTTP here, and what is said when it fails.
+//! HTTP clients with TLS, and how their errors are described.
 
 use std::error::Error as _;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-/// The system's authorities, or none when no TLS will be spoken: reading them takes longer than a pass over a small
-/// fleet.
+/// An HTTP client that follows no redirects: they would take a key, a signed event or a write to an address that is not
+/// configured.
+///
+/// The system's certificates are only read if a URL is `encrypted`, since that takes longer than a small pass.
 ///
 /// # Errors
-/// When TLS is needed and no certificate of an authority is found.
-pub fn config(needed: bool) -> Result<rustls::ClientConfig> {
+/// When they are needed and there are none.
+pub fn client_builder(encrypted: bool) -> Result<reqwest::ClientBuilder> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(config(encrypted)?)
+        .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none()))
+}
+
+fn config(encrypted: bool) -> Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
-    if needed {
+    if encrypted {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            bail!("no certificates of authorities found; install ca-certificates or set SSL_CERT_FILE");
+            bail!("no CA certificates found; install ca-certificates or set SSL_CERT_FILE");
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("cannot set up TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(config.context("cannot set up TLS")?.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// What went wrong below a request, without its address: the outer layers only say that it failed, the inner ones why.
+/// Why a request failed, without its URL: the outer errors only say that it failed, the inner ones why.
 #[must_use]
 pub fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();

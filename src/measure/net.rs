@@ -120,15 +120,7 @@ fn host(url: &Url) -> Option<String> {
 }
 
 fn client_of(encrypted: bool) -> anyhow::Result<reqwest::Client> {
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(encrypted)?)
-        .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
-        // A redirect is a good answer; where it leads to is not the instance.
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_idle_timeout(IDLE_LIFE)
-        .pool_max_idle_per_host(1)
-        .build()?;
-    Ok(client)
+    Ok(tls::client_builder(encrypted)?.pool_idle_timeout(IDLE_LIFE).pool_max_idle_per_host(1).build()?)
 }
 
 /// A GET: 2xx and 3xx are good.

@@ -25,15 +25,8 @@ pub(super) struct Message {
 impl Outbound {
     /// `encrypted`: whether any of the addresses begins with https.
     pub(super) fn new(encrypted: bool) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(encrypted)?)
-            .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
-            // Whoever moved says so to the operator, not to a redirect that nobody configured.
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(REQUEST_TIME)
-            .build()
-            .context("cannot set up the HTTP client")?;
-        Ok(Self(client))
+        let client = tls::client_builder(encrypted)?.timeout(REQUEST_TIME).build();
+        Ok(Self(client.context("cannot set up the HTTP client")?))
     }
 
     /// Sends one request; any 2xx is a success.

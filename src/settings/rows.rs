@@ -41,10 +41,16 @@ impl Row {
         Some((self.default)()).filter(|default| !default.is_empty())
     }
 
+    /// `1-60`, if it is a number or a list of numbers.
+    #[must_use]
+    pub fn range(&self) -> Option<String> {
+        self.range.as_ref().map(|range| format!("{}-{}", range.start(), range.end()))
+    }
+
     /// What it does, its range and its flag, with code in backticks.
     #[must_use]
     pub fn meaning(&self) -> String {
-        let range = self.range.as_ref().map(|range| format!(". Range: {}-{}", range.start(), range.end()));
+        let range = self.range().map(|range| format!(". Range: {range}"));
         let flag = self.flag.map(|flag| format!(". Flag: `{flag}`"));
         [Some(self.meaning.to_owned()), range, flag].into_iter().flatten().collect()
     }

@@ -186,11 +186,13 @@ fn the_readme_has_every_exit_code() {
 }
 
 #[test]
-fn the_full_example_has_every_setting() {
+fn the_full_example_has_every_setting_and_range() {
     let example = read("examples/full.toml");
     for setting in SETTINGS {
         let key = setting.name.to_lowercase();
         let there = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
         assert!(there, "examples/full.toml lacks {key}");
+        let range = setting.range().map(|range| format!("({range})"));
+        assert!(range.is_none_or(|range| example.contains(&range)), "examples/full.toml lacks the range of {key}");
     }
 }

@@ -43,12 +43,8 @@ impl HttpTransport {
             // Most v1 pages call it required even for reads; harmless where they do not (section 1.2).
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ]);
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(base.scheme() == "https")?)
+        let client = tls::client_builder(base.scheme() == "https")?
             .default_headers(headers)
-            .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the key, or repeat a write, at an address nobody configured.
-            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_LIFE)
             .build()

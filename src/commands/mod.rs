@@ -148,11 +148,26 @@ impl From<CloudError> for Failure {
     }
 }
 
+/// What to do if a store refuses, by the first of these words in its answer.
+const REFUSALS: &[(&str, &str)] = &[
+    ("READONLY", "REDIS_URL points to a replica: use its primary (or run REPLICAOF NO ONE on the server)"),
+    ("NOAUTH", "add the password to REDIS_URL: redis://:PASSWORD@HOST:PORT"),
+    ("user and password", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
+    ("WRONGPASS", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
+    ("NOPERM", "run on the server: ACL SETUSER USER ~respot:* +@read +@write +@scripting +ping +select"),
+    ("OOM", "free memory on the server, or raise its limit with CONFIG SET maxmemory"),
+    ("MISCONF", "the server cannot save to disk: see its log"),
+    ("disk is full", "free space on the file system of the state file"),
+];
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let hint = match error {
+        let hint = match &error {
             StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",
-            StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
+            StoreError::Refused { detail, .. } => {
+                let known = REFUSALS.iter().find(|(words, _)| detail.contains(words));
+                known.map_or("check the password, the permissions and the free space of the store", |(_, hint)| hint)
+            }
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
             StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
             StoreError::LeaseLost => {

@@ -55,12 +55,12 @@ const ROWS: &[Row] = &[
         |_, call| call,
         0,
         &[
-            ("settings", "ok", "no configuration file; the environment decides NOVITA_API_KEY, NOVITA_API_BASE_URL"),
-            ("secret-files", "skipped", "no secret comes from a file"),
+            ("settings", "ok", "no configuration file; NOVITA_API_KEY, NOVITA_API_BASE_URL from the environment"),
+            ("secret-files", "skipped", "no secret is read from a file"),
             ("api", "ok", "/gpu-instance/openapi answers"),
             ("key", "ok", "accepts it"),
             ("clock", "ok", "differs from the provider's by"),
-            ("store", "ok", "state/respot/state.db can be read and written"),
+            ("store", "ok", "state/respot/state.db is readable and writable"),
             ("webhook", "skipped", "WEBHOOK_URL is not set"),
             ("ping", "skipped", "RESPOT_PING_URL is not set"),
             ("metrics-file", "skipped", "RESPOT_METRICS_FILE is not set"),
@@ -79,11 +79,11 @@ const ROWS: &[Row] = &[
         },
         0,
         &[
-            ("webhook", "ok", "/… takes connections"),
-            ("ping", "ok", "/… takes connections"),
-            ("pushgateway", "ok", "takes connections"),
-            ("metrics-file", "ok", "m.prom can be written"),
-            ("termination-file", "ok", "t.json can be written"),
+            ("webhook", "ok", "/… accepts connections"),
+            ("ping", "ok", "/… accepts connections"),
+            ("pushgateway", "ok", "accepts connections"),
+            ("metrics-file", "ok", "m.prom is writable"),
+            ("termination-file", "ok", "t.json is writable"),
         ],
     ),
     (
@@ -91,7 +91,7 @@ const ROWS: &[Row] = &[
         Kind::Sqlite,
         |_, call| call.env("XDG_STATE_HOME", "fresh"),
         0,
-        &[("store", "ok", "fresh/respot/state.db will be made by the first pass")],
+        &[("store", "ok", "fresh/respot/state.db will be created by the first pass")],
     ),
     (
         "a pass is at work",
@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
             call
         },
         0,
-        &[("store", "ok", "a pass is at work: migration-job-7")],
+        &[("store", "ok", "a pass is running: migration-job-7")],
     ),
     (
         "a pass is at work",
@@ -111,7 +111,7 @@ const ROWS: &[Row] = &[
             call
         },
         0,
-        &[("store", "ok", "a pass is at work: migration-job-7")],
+        &[("store", "ok", "a pass is running: migration-job-7")],
     ),
     (
         "a configuration file",
@@ -121,7 +121,7 @@ const ROWS: &[Row] = &[
             call.arg("--config").arg(path)
         },
         0,
-        &[("settings", "ok", "respot.toml decides MIGRATION_SCOPE; the environment decides NOVITA_API_KEY")],
+        &[("settings", "ok", "MIGRATION_SCOPE from /"), ("settings", "ok", "respot.toml; NOVITA_API_KEY")],
     ),
     (
         "a secret in an open configuration file",
@@ -154,7 +154,7 @@ const ROWS: &[Row] = &[
             call.unset("NOVITA_API_KEY").env("NOVITA_API_KEY_FILE", path)
         },
         0,
-        &[("secret-files", "ok", "closed to others")],
+        &[("secret-files", "ok", "not readable by others")],
     ),
     (
         "a misspelt store",
@@ -179,7 +179,7 @@ const ROWS: &[Row] = &[
             ("key", "failed", "set NOVITA_API_KEY, or NOVITA_API_KEY_FILE"),
             ("api", "ok", "answers"),
             ("clock", "ok", "differs"),
-            ("store", "ok", "written"),
+            ("store", "ok", "writable"),
         ],
     ),
     (
@@ -198,7 +198,7 @@ const ROWS: &[Row] = &[
             ("api", "failed", "check the network and NOVITA_API_BASE_URL"),
             ("key", "skipped", "not checked"),
             ("clock", "skipped", "not checked"),
-            ("store", "ok", "written"),
+            ("store", "ok", "writable"),
         ],
     ),
     (
@@ -425,7 +425,7 @@ const ROWS: &[Row] = &[
             call.arg(format!("--store=sqlite:{folder}/new/state.db")).bound_by_permissions()
         },
         4,
-        &[("store", "failed", "cannot be made"), ("store", "failed", "chmod u+wx ")],
+        &[("store", "failed", "cannot create"), ("store", "failed", "chmod u+wx ")],
     ),
     (
         "the webhook is down",
@@ -456,7 +456,7 @@ const ROWS: &[Row] = &[
             call.env("RESPOT_PING_URL", nobody_listens("hunter2")).env("ALL_PROXY", proxy).env("NO_PROXY", "127.0.0.1")
         },
         0,
-        &[("ping", "warning", "if only ALL_PROXY leads there")],
+        &[("ping", "warning", "only reachable through ALL_PROXY")],
     ),
     (
         "no folder for metrics",
@@ -470,7 +470,7 @@ const ROWS: &[Row] = &[
         Kind::Sqlite,
         |_, call| call.env("RESPOT_METRICS_FILE", "state"),
         1,
-        &[("metrics-file", "failed", "name a file in RESPOT_METRICS_FILE")],
+        &[("metrics-file", "failed", "set RESPOT_METRICS_FILE to a file")],
     ),
     (
         "metrics where we may not write",
@@ -550,7 +550,7 @@ fn every_check_has_its_states_and_looking_changes_nothing() {
             assert_eq!(bad, check["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{check}");
             let known = expected.iter().any(|(name, status, _)| check["check"] == *name && check["status"] == *status);
             // Where tests run in a container, this one is right.
-            assert!(!bad || known || words(check).contains("container's own layer"), "unexpected: {check}");
+            assert!(!bad || known || words(check).contains("container's writable layer"), "unexpected: {check}");
         }
     });
 }

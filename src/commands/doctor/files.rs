@@ -1,4 +1,4 @@
-//! Files and folders: who may read them, and whether we may write.
+//! Files and directories: who can read them, and whether respot can write them.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,48 +9,48 @@ use rustix::io::Errno;
 
 use super::Finding;
 
-/// The right of all others to read a file. A group may: that is how a service gets its key.
+/// Others can read. A group may: that is how a service gets its key.
 const OTHERS_READ: u32 = 0o004;
 
-/// Whether files with secrets are closed to those who have no business with them.
+/// Whether files with secrets are unreadable for other users.
 pub(super) fn secrets(paths: &[PathBuf]) -> Vec<Finding> {
     const NAME: &str = "secret-files";
     if paths.is_empty() {
-        return vec![Finding::skipped(NAME, "no secret comes from a file")];
+        return vec![Finding::skipped(NAME, "no secret is read from a file")];
     }
     let mut findings = Vec::new();
     for path in paths {
-        // One that cannot be read at all has ended the program before, unless it is not in use.
+        // If it is in use and cannot be read, the program has ended before.
         let Ok(metadata) = path.metadata() else { continue };
         let mode = mode(&metadata);
         findings.push(if metadata.is_file() && mode & OTHERS_READ != 0 {
-            let detail = format!("everybody may read {} (mode {mode:04o})", path.display());
+            let detail = format!("{} is readable by everyone (mode {mode:04o})", path.display());
             Finding::warning(NAME, detail, format!("chmod o= {}", quoted(path)))
         } else {
-            Finding::ok(NAME, format!("{} is closed to others", path.display()))
+            Finding::ok(NAME, format!("{} is not readable by others", path.display()))
         });
     }
     findings
 }
 
-/// The permissions, without the type.
+/// The permission bits.
 pub(super) fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o7777
 }
 
-/// Why a file cannot be made or replaced in the folder at `path`, and how to mend that; nothing when it can.
+/// Why files cannot be created in a directory, and how to fix that; `None` if they can.
 pub(super) fn unwritable(folder: &Path) -> Option<(String, String)> {
     let name = quoted(folder);
     match folder.metadata() {
-        Err(error) => Some((format!("the folder {}: {error}", folder.display()), format!("mkdir -p {name}"))),
+        Err(error) => Some((format!("directory {}: {error}", folder.display()), format!("mkdir -p {name}"))),
         Ok(metadata) if !metadata.is_dir() => {
-            Some((format!("{} is no folder", folder.display()), "name a file in a folder that exists".into()))
+            Some((format!("{} is not a directory", folder.display()), "use a path in an existing directory".into()))
         }
         Ok(_) => not_permitted(folder, Access::WRITE_OK | Access::EXEC_OK),
     }
 }
 
-/// The same for a file that is there and is written in place.
+/// The same for an existing file that is overwritten in place.
 pub(super) fn file_unwritable(path: &Path) -> Option<(String, String)> {
     not_permitted(path, Access::WRITE_OK)
 }
@@ -58,29 +58,29 @@ pub(super) fn file_unwritable(path: &Path) -> Option<(String, String)> {
 fn not_permitted(path: &Path, access: Access) -> Option<(String, String)> {
     let error = accessat(CWD, path, access, AtFlags::EACCESS).err()?;
     let user = rustix::process::geteuid().as_raw();
-    let detail = format!("user {user} may not write to {}: {error}", path.display());
+    let detail = format!("user {user} cannot write to {}: {error}", path.display());
     let is_ours = path.metadata().is_ok_and(|it| it.uid() == user);
-    let mend = match error {
-        Errno::ROFS => format!("mount the file system of {} to be written", quoted(path)),
+    let fix = match error {
+        Errno::ROFS => format!("mount the file system of {} read-write", quoted(path)),
         _ if is_ours && access.contains(Access::EXEC_OK) => format!("chmod u+wx {}", quoted(path)),
         _ if is_ours => format!("chmod u+w {}", quoted(path)),
         _ => format!("chown {user} {}, or run respot as its owner", quoted(path)),
     };
-    Some((detail, mend))
+    Some((detail, fix))
 }
 
-/// The folder that a file is or would be in.
+/// The directory that a file is or would be in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The path itself or the nearest above it that exists.
+/// The path itself or its nearest existing ancestor.
 pub(super) fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|it| it.exists()).unwrap_or(Path::new("."))
 }
 
-/// Whether files there end with the container. Outside of containers nobody writes to such a file system, except on
-/// systems that forget everything, too.
+/// Whether files there are lost with the container: its writable layer is an overlay file system, which is not used
+/// for data otherwise.
 pub(super) fn is_ephemeral(path: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -94,7 +94,7 @@ pub(super) fn is_ephemeral(path: &Path) -> bool {
     }
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,@%".contains(c);

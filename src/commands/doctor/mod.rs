@@ -1,8 +1,8 @@
-//! `doctor`: is everything there that a pass needs? Every check is made, whatever the others find, each within
-//! five seconds, and whatever is wrong comes with the command or the setting that mends it.
+//! `doctor`: checks everything that a pass needs. All checks run whatever the others find, each within five seconds, and
+//! every problem comes with the command or the setting that fixes it.
 //!
-//! It changes nothing. Of the provider it holds the reading half; the store it writes to and cleans up, which alone
-//! proves that it can be written; receivers are connected to and told nothing, since a ping would count as a pass.
+//! It changes nothing: of the provider it holds the reading half, what it writes to the store to prove that it can be
+//! written is removed, and receivers are only connected to, since a ping would count as a pass.
 
 mod files;
 mod provider;
@@ -19,40 +19,35 @@ use crate::report::human;
 use crate::report::json::{self, CheckPart, CheckStatus, DoctorDocument};
 use crate::settings::{Origins, Settings};
 
-/// How long a check waits for an answer. Shorter than a pass would wait, since somebody sits and watches.
+/// How long a check waits for an answer; shorter than in a pass, since a person is waiting.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What a check found, and which exit code it makes if it failed.
+/// The result of a check, and its exit code if it failed.
 struct Finding {
     part: CheckPart,
     exit: Exit,
 }
 
 impl Finding {
-    fn new(check: &'static str, status: CheckStatus, detail: impl Into<String>) -> Self {
-        let part = CheckPart { check, status, detail: detail.into(), mend: None, duration: None };
+    fn new(check: &'static str, status: CheckStatus, detail: impl Into<String>, fix: Option<String>) -> Self {
+        let part = CheckPart { check, status, detail: detail.into(), mend: fix, duration: None };
         Self { part, exit: Exit::Done }
     }
 
     fn ok(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, CheckStatus::Ok, detail)
+        Self::new(check, CheckStatus::Ok, detail, None)
     }
 
     fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, CheckStatus::Skipped, detail)
+        Self::new(check, CheckStatus::Skipped, detail, None)
     }
 
-    fn warning(check: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::new(check, CheckStatus::Warning, detail).mend(mend)
+    fn warning(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(check, CheckStatus::Warning, detail, Some(fix.into()))
     }
 
-    fn failed(check: &'static str, exit: Exit, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { exit, ..Self::new(check, CheckStatus::Failed, detail).mend(mend) }
-    }
-
-    fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.part.mend = Some(mend.into());
-        self
+    fn failed(check: &'static str, exit: Exit, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { exit, ..Self::new(check, CheckStatus::Failed, detail, Some(fix.into())) }
     }
 
     fn took(mut self, duration: Duration) -> Self {
@@ -61,14 +56,14 @@ impl Finding {
     }
 }
 
-/// Makes every check.
+/// Runs every check.
 ///
-/// The exit code is the one that a pass would end with: it reads its settings (2), opens the store (4) and asks the
-/// provider (3), in this order; 1 when only what a pass can do without is broken.
+/// The exit code is the one that a pass would end with: it reads its settings (2), opens the store (4) and calls the
+/// provider (3), in this order; 1 if only something broke that a pass can do without.
 pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentation) -> Output {
     let mut findings = configuration(settings);
     findings.extend(files::secrets(&settings.origins.secret_files));
-    // Not beside the others: the embedded store blocks the thread, and they measure time.
+    // Not concurrently: the embedded store blocks the thread, and the other checks measure time.
     let store = state::check(&settings.store).await;
     let (provider, receivers) = join(provider::check(settings), receivers::check(settings, send_test_event)).await;
     findings.extend(provider);
@@ -85,24 +80,21 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     Output { exit, document }
 }
 
-/// Settings that cannot be used end the program before this: what is left is where they came from.
+/// Invalid settings have ended the program before: what is left is where they came from.
 fn configuration(settings: &Settings) -> Vec<Finding> {
     const NAME: &str = "settings";
     let Origins { file, from_file, from_environment, .. } = &settings.origins;
+    let listed = |names: &[&str]| if names.is_empty() { "nothing".into() } else { names.join(", ") };
     let file = match file {
-        Some(path) => format!("{} decides {}", path.display(), listed(from_file)),
+        Some(path) => format!("{} from {}", listed(from_file), path.display()),
         None => "no configuration file".into(),
     };
-    let environment = format!("the environment decides {}", listed(from_environment));
-    let mut findings = vec![Finding::ok(NAME, format!("{file}; {environment}"))];
+    let environment = listed(from_environment);
+    let mut findings = vec![Finding::ok(NAME, format!("{file}; {environment} from the environment"))];
     findings.extend(settings.warnings.iter().map(|it| Finding::warning(NAME, &it.message, &it.fix)));
     if !settings.enabled {
-        let mend = "set MIGRATION_ENABLED=true, or remove it";
-        findings.push(Finding::warning(NAME, "passes are switched off by MIGRATION_ENABLED", mend));
+        let fix = "set MIGRATION_ENABLED=true, or unset it";
+        findings.push(Finding::warning(NAME, "passes are turned off by MIGRATION_ENABLED", fix));
     }
     findings
-}
-
-fn listed(names: &[&str]) -> String {
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }

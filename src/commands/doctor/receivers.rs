@@ -1,7 +1,7 @@
-//! Who is told of passes: webhook, dead man's switch, Pushgateway, and files for other programs.
+//! Receivers: webhook, dead man's switch, Pushgateway, and files for other programs.
 //!
-//! Addresses are connected to and sent nothing. Whatever request reaches the dead man's switch, it takes it for a pass
-//! that ended well, a HEAD included; so `doctor` in a shell would hide that cron is dead. The others are treated alike.
+//! Network receivers are only connected to. A dead man's switch takes any request, even a HEAD, for a successful pass:
+//! `doctor` on a terminal would hide that cron is broken.
 
 use std::path::Path;
 
@@ -34,12 +34,12 @@ pub(super) async fn check(settings: &Settings, send_test_event: bool) -> Vec<Fin
         findings[0] = test_event(webhook.as_ref()).await;
     }
     findings.push(match metrics_file {
-        // Replaced as one, so it is the folder that has to be writable.
+        // It is replaced atomically, so the directory has to be writable.
         Some(path) => file("metrics-file", "RESPOT_METRICS_FILE", path, unwritable(folder_of(path))),
         None => Finding::skipped("metrics-file", "RESPOT_METRICS_FILE is not set"),
     });
     findings.extend(termination_message_file.iter().map(|path| {
-        // In Kubernetes it is there before, and cannot be replaced.
+        // In Kubernetes it exists already and cannot be replaced.
         let wrong = if path.exists() { file_unwritable(path) } else { unwritable(folder_of(path)) };
         file("termination-file", "RESPOT_TERMINATION_MESSAGE_FILE", path, wrong)
     }));
@@ -53,17 +53,17 @@ async fn connect(
     proxy: Option<&'static str>,
 ) -> Finding {
     let Some(address) = address else { return Finding::skipped(check, format!("{setting} is not set")) };
-    let begun = Instant::now();
+    let started = Instant::now();
     match reach(address).await {
-        Ok(()) => Finding::ok(check, format!("{address} takes connections")).took(begun.elapsed()),
+        Ok(()) => Finding::ok(check, format!("{address} accepts connections")).took(started.elapsed()),
         Err(error) => match proxy {
             None => {
-                let mend = format!("check {setting}, its name server entry, the receiver and the firewall");
-                Finding::failed(check, Exit::ActionsFailed, format!("{address}: {error}"), mend)
+                let fix = format!("check {setting}, DNS, the receiver and firewalls");
+                Finding::failed(check, Exit::ActionsFailed, format!("{address}: {error}"), fix)
             }
             Some(proxy) => {
-                let mend = format!("if only {proxy} leads there, all is well; otherwise check {setting}");
-                Finding::warning(check, format!("{address}: not without a proxy: {error}"), mend)
+                let fix = format!("ignore this if it is only reachable through {proxy}; otherwise check {setting}");
+                Finding::warning(check, format!("{address}: no direct connection: {error}"), fix)
             }
         },
     }
@@ -71,7 +71,7 @@ async fn connect(
 
 async fn reach(address: &Address) -> Result<(), String> {
     let url = Url::parse(address.expose()).map_err(|error| error.to_string())?;
-    // An IPv6 address stands in brackets there.
+    // An IPv6 address is in brackets.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or_default();
     match timeout(LIMIT, TcpStream::connect((host, port))).await {
@@ -83,28 +83,26 @@ async fn reach(address: &Address) -> Result<(), String> {
 
 async fn test_event(webhook: Option<&WebhookSetting>) -> Finding {
     let Some(webhook) = webhook else {
-        let mend = "set WEBHOOK_URL and WEBHOOK_SECRET, or leave --send-test-event out";
-        return Finding::failed(WEBHOOK, Exit::Usage, "there is no receiver to send a test event to", mend);
+        let fix = "set WEBHOOK_URL and WEBHOOK_SECRET, or omit --send-test-event";
+        return Finding::failed(WEBHOOK, Exit::Usage, "no receiver for a test event", fix);
     };
-    let address = &webhook.address;
-    let begun = Instant::now();
-    match timeout(LIMIT, notify::send_test(webhook, new_event_id(Clock::system().now()))).await {
-        Ok(Ok(())) => Finding::ok(WEBHOOK, format!("{address} took the test event")).took(begun.elapsed()),
-        Ok(Err(error)) => test_failed(address, &error),
-        Err(_) => test_failed(address, &format!("no answer within {} s", LIMIT.as_secs())),
+    let (address, started) = (&webhook.address, Instant::now());
+    let sent = timeout(LIMIT, notify::send_test(webhook, new_event_id(Clock::system().now()))).await;
+    match sent.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
+        Ok(()) => Finding::ok(WEBHOOK, format!("{address} accepted the test event")).took(started.elapsed()),
+        Err(error) => {
+            let fix = "check WEBHOOK_URL, that the receiver has the same WEBHOOK_SECRET, and its log";
+            let detail = format!("{address} did not accept the test event: {error}");
+            Finding::failed(WEBHOOK, Exit::ActionsFailed, detail, fix)
+        }
     }
 }
 
-fn test_failed(address: &Address, error: &str) -> Finding {
-    let mend = "check WEBHOOK_URL, that the receiver knows the same WEBHOOK_SECRET, and its log";
-    Finding::failed(WEBHOOK, Exit::ActionsFailed, format!("{address} did not take the test event: {error}"), mend)
-}
-
-/// A file for other programs, and what speaks against writing it.
+/// A file for other programs, and why it cannot be written.
 fn file(check: &'static str, setting: &str, path: &Path, wrong: Option<(String, String)>) -> Finding {
-    let is_folder = || (format!("{} is a folder", path.display()), format!("name a file in {setting}"));
-    match path.is_dir().then(is_folder).or(wrong) {
-        None => Finding::ok(check, format!("{} can be written", path.display())),
-        Some((detail, mend)) => Finding::failed(check, Exit::ActionsFailed, detail, mend),
+    let is_directory = || (format!("{} is a directory", path.display()), format!("set {setting} to a file"));
+    match path.is_dir().then(is_directory).or(wrong) {
+        None => Finding::ok(check, format!("{} is writable", path.display())),
+        Some((detail, fix)) => Finding::failed(check, Exit::ActionsFailed, detail, fix),
     }
 }

@@ -14,7 +14,7 @@ use futures_util::stream::{self, StreamExt};
 
 use self::audit::{Audit, Ticket};
 use crate::clock::Clock;
-use crate::cloud::novita::{CloudError, CloudRead};
+use crate::cloud::{CloudError, CloudRead};
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::record::outbox::{Connections, Happened};
 use crate::core::record::trail::WriteCall;
@@ -34,9 +34,11 @@ const PATIENCE_WITH_DETAILS: Duration = Duration::from_secs(5);
 
 /// What a pass works with.
 #[derive(Clone, Copy)]
-pub struct Pass<'a, C, S> {
-    /// The provider.
+pub struct Pass<'a, C, W, S> {
+    /// The provider, to read.
     pub cloud: &'a C,
+    /// The provider, to write.
+    pub writer: &'a W,
     /// The memory.
     pub store: &'a S,
     /// The right to write.
@@ -69,7 +71,7 @@ pub struct Applied {
 /// Where the first failure of the store is kept; it ends the work of all.
 type FirstStoreError = RefCell<Option<StoreError>>;
 
-impl<C, S: StoreWrite> Pass<'_, C, S> {
+impl<C, W, S: StoreWrite> Pass<'_, C, W, S> {
     /// Stores changes under the lease, and with them what is new in the audit trail. A lost lease ends the pass for all
     /// its workers.
     ///
@@ -86,7 +88,7 @@ impl<C, S: StoreWrite> Pass<'_, C, S> {
     }
 }
 
-impl<C: CloudRead, S> Pass<'_, C, S> {
+impl<C: CloudRead, W, S> Pass<'_, C, W, S> {
     /// Where instances can be reached, as far as the provider says so within five seconds. Nobody is asked
     /// when nobody wants to know.
     pub async fn connections(&self, ids: &[&InstanceId], at_once: usize) -> HashMap<InstanceId, Connections> {
@@ -104,7 +106,7 @@ impl<C: CloudRead, S> Pass<'_, C, S> {
     }
 }
 
-impl<C, S> Pass<'_, C, S> {
+impl<C, W, S> Pass<'_, C, W, S> {
     /// The change that tells of something, if somebody wants to be told.
     #[must_use]
     pub fn tell(&self, happened: &Happened<'_>) -> Option<Change> {

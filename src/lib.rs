@@ -50,8 +50,8 @@
 //!
 //! # The invariants
 //!
-//! 1. **A dry run cannot write**: it holds [`cloud::novita::CloudRead`] and [`store::StoreRead`], which have no method that
-//!    does. A rehearsal holds [`cloud::novita::Rehearsal`] in place of a writer.
+//! 1. **A dry run cannot write**: it holds [`cloud::CloudRead`] and [`store::StoreRead`], which have no method that
+//!    does. A rehearsal holds [`cloud::Rehearsal`] in place of a writer.
 //! 2. **Writing takes the lease**: every commit names a [`store::Lease`], and the store compares its token.
 //! 3. **Intent before act**: the migration time and the open call are stored before the request is sent. No store, no
 //!    request.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use crate::cloud::novita::{CloudError, Effect};
+use crate::cloud::{CloudError, Effect};
 use crate::core::record::trail::{ProviderWrite, WriteCall, WriteOutcome};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;

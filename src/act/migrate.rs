@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
-use crate::cloud::novita::{CloudError, CloudWrite, Effect, Guard};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard};
 use crate::core::pass::ledger::{Call, InFlight, KnownJob};
 use crate::core::pass::settle::is_new;
 use crate::core::record::execution::{Action, Attempt, Outcome};
@@ -36,8 +36,8 @@ pub struct Migration<'a> {
 }
 
 /// Migrates `migrations` in order, with at most `workers` calls in flight.
-pub async fn migrate<C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub async fn migrate<C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     migrations: &[Migration<'_>],
     workers: usize,
     jobs_since: Timestamp,
@@ -82,8 +82,8 @@ enum Doubt {
     StateRefused,
 }
 
-async fn work<'a, C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+async fn work<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     migrations: &'a [Migration<'a>],
     queue: &Queue<'a>,
 ) {
@@ -110,7 +110,7 @@ async fn work<'a, C: CloudWrite, S: StoreWrite>(
         }
         let may_send = || pass.may_send(&queue.store_error);
         let begun = Instant::now();
-        let answer = pass.cloud.migrate(id, Guard { stop: pass.stop, may_send: &may_send }).await;
+        let answer = pass.writer.migrate(id, Guard { stop: pass.stop, may_send: &may_send }).await;
         let response_time = millis(begun.elapsed());
         if let Some(ticket) = ticket {
             pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
@@ -129,7 +129,7 @@ async fn work<'a, C: CloudWrite, S: StoreWrite>(
 }
 
 /// What is stored before the call. A rehearsal has no call to follow.
-fn intent<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, called_at: Timestamp) -> Vec<Change> {
+fn intent<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, called_at: Timestamp) -> Vec<Change> {
     let id = migration.instance.id.clone();
     let mut changes = vec![Change::Attempt { id: id.clone(), at: called_at }];
     if pass.mode == Mode::Real {
@@ -138,7 +138,7 @@ fn intent<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, called_at: Tim
     changes
 }
 
-fn follow<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, called_at: Timestamp, call: Call) -> InFlight {
+fn follow<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, called_at: Timestamp, call: Call) -> InFlight {
     InFlight {
         instance_name: migration.instance.name.to_string(),
         called_at,
@@ -150,7 +150,7 @@ fn follow<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, called_at: Tim
 }
 
 /// What is stored after the call.
-fn result<C, S>(pass: &Pass<'_, C, S>, called: &Called<'_>) -> Vec<Change> {
+fn result<C, W, S>(pass: &Pass<'_, C, W, S>, called: &Called<'_>) -> Vec<Change> {
     let Called { migration, attempt, doubt } = called;
     let id = migration.instance.id.clone();
     let call = match (attempt.outcome, doubt) {
@@ -168,8 +168,8 @@ fn result<C, S>(pass: &Pass<'_, C, S>, called: &Called<'_>) -> Vec<Change> {
 }
 
 /// Turns the provider's answer into an outcome.
-fn judge<'a, C, S>(
-    pass: &Pass<'_, C, S>,
+fn judge<'a, C, W, S>(
+    pass: &Pass<'_, C, W, S>,
     migration: &'a Migration<'a>,
     called_at: Timestamp,
     response_time: Option<i64>,
@@ -201,15 +201,15 @@ fn judge<'a, C, S>(
     Called { migration, attempt, doubt }
 }
 
-fn not_begun<C, S>(pass: &Pass<'_, C, S>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
+fn not_begun<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
     let Instance { id, name, .. } = migration.instance;
     let attempt = attempt(id, name, Action::Migrate, pass.clock.now());
     Attempt { reason: pass.why_not_begun(store_error).into(), ..attempt }
 }
 
 /// Looks once at what became of the calls in doubt. What cannot be told now is settled by a later pass.
-async fn look<C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+async fn look<C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     calls: &mut [Called<'_>],
     jobs_since: Timestamp,
     store_error: &FirstStoreError,

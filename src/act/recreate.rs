@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use self::turn::Turn;
 use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
-use crate::cloud::novita::CloudWrite;
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::recreation::journal::Recreation;
@@ -75,8 +75,8 @@ pub struct Extra<'a> {
 
 /// Sends what can be sent at once, with at most `workers` recreations at a time. What was begun by earlier passes comes
 /// first, in the order of `works`.
-pub async fn begin<'a, C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub async fn begin<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     works: &[&'a Recreating],
     workers: usize,
     wait: Duration,
@@ -93,8 +93,8 @@ pub async fn begin<'a, C: CloudWrite, S: StoreWrite>(
 }
 
 /// Waits for replacements to run, for `wait` at most, and deletes what they replace.
-pub async fn finish<C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub async fn finish<C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     underway: Underway<'_>,
     workers: usize,
     wait: Duration,
@@ -133,7 +133,10 @@ pub async fn finish<C: CloudWrite, S: StoreWrite>(
 }
 
 /// Deletes instances that are one too many, each only while the one that stays is seen running.
-pub async fn retire<C: CloudWrite, S: StoreWrite>(pass: &Pass<'_, C, S>, extras: &[Extra<'_>]) -> Applied {
+pub async fn retire<C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
+    extras: &[Extra<'_>],
+) -> Applied {
     let store_error = FirstStoreError::default();
     let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
     let mut attempts = Vec::with_capacity(extras.len());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::pass::stopped;
 use super::{Exit, Failure, Output, Presentation};
 use crate::clock::Clock;
-use crate::cloud::novita::{CloudError, CloudRead};
+use crate::cloud::{CloudError, CloudRead};
 use crate::core::recreation::blueprint::{Offer, OfferQuery};
 use crate::core::rollout::analysis::{
     Analysis, Facts, Member, Offered, Opportunity, Probed, Terms, Usage, judge, saving,

@@ -7,7 +7,7 @@ use super::survey::survey;
 use super::views::life_of;
 use super::{Exit, Failure, Output, Presentation};
 use crate::clock::Clock;
-use crate::cloud::novita::CloudRead;
+use crate::cloud::CloudRead;
 use crate::core::pass::explain::{self, Checked};
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;

@@ -18,7 +18,7 @@ use crate::cli::{Cli, Command, OutputFormat};
 use crate::clock::Clock;
 use crate::cloud::novita::client::Client;
 use crate::cloud::novita::http::HttpTransport;
-use crate::cloud::novita::{CloudError, Rehearsal};
+use crate::cloud::{CloudError, Rehearsal};
 use crate::core::pass::safety::Unsafe;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::Timestamp;
@@ -342,8 +342,8 @@ async fn pass(
     let mode = if settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
     let rules = pass::Rules::new(settings, mode);
     match mode {
-        Mode::Real => pass::run(&cloud, &store, &rules, outlets, clock, stop, reporter).await,
-        Mode::Rehearsal => pass::run(&Rehearsal(cloud), &store, &rules, outlets, clock, stop, reporter).await,
+        Mode::Real => pass::run((&cloud, &cloud), &store, &rules, outlets, clock, stop, reporter).await,
+        Mode::Rehearsal => pass::run((&cloud, &Rehearsal), &store, &rules, outlets, clock, stop, reporter).await,
     }
 }
 

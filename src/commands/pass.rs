@@ -16,7 +16,7 @@ use crate::act::migrate::{self, Migration};
 use crate::act::recreate::{self, Extra};
 use crate::act::{Applied, Pass};
 use crate::clock::Clock;
-use crate::cloud::novita::{CloudRead, CloudWrite};
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::pass::failures::{JOBS_WINDOW, jobs_needed_since};
 use crate::core::pass::ledger::{KnownJob, Ledger, Stamp};
 use crate::core::pass::plan::{self, Plan};
@@ -207,8 +207,8 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(
 ///
 /// # Errors
 /// Exit codes 3, 4 and 5. A pass that was stopped or whose actions failed is no error but an [`Ended`].
-pub async fn run<C: CloudWrite, S: StoreWrite, N: Notify>(
-    cloud: &C,
+pub async fn run<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify>(
+    (cloud, writer): (&C, &W),
     store: &S,
     rules: &Rules<'_>,
     notify: &N,
@@ -216,13 +216,13 @@ pub async fn run<C: CloudWrite, S: StoreWrite, N: Notify>(
     stop: &Stop,
     reporter: &dyn Reporter,
 ) -> Result<Ran, Failure> {
-    let stage = Stage { cloud, store, notify, clock, stop, reporter };
+    let stage = Stage { cloud, writer, store, notify, clock, stop, reporter };
     let frame = Frame { id_prefix: PASS, mode: rules.mode, deadline: rules.deadline };
     under_lease(stage, frame, async |pass, open, deadline| work(pass, rules, deadline, open).await).await
 }
 
-async fn work<C: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+async fn work<C: CloudRead, W: CloudWrite, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     rules: &Rules<'_>,
     deadline: Instant,
     open: &mut Open,

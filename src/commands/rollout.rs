@@ -16,7 +16,7 @@ use super::pass::{NoPass, Ran, Rules, stopped};
 use super::{Exit, Failure};
 use crate::cli::RolloutVerb;
 use crate::clock::Clock;
-use crate::cloud::novita::CloudWrite;
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
 use crate::core::rollout::analysis::Terms;
 use crate::core::rollout::course::{Course, End, Fleet, State, label};
@@ -38,9 +38,11 @@ const BETWEEN_STEPS: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(40);
 
 /// Who and what a rollout works with.
-pub struct Drive<'a, C, S, N, P> {
-    /// The provider.
+pub struct Drive<'a, C, W, S, N, P> {
+    /// The provider, to read.
     pub cloud: &'a C,
+    /// The provider, to write.
+    pub writer: &'a W,
     /// The memory.
     pub store: &'a S,
     /// Who is told.
@@ -78,7 +80,7 @@ pub struct Stepped {
     pub was_over: bool,
 }
 
-impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
     /// Takes the next step of the rollout that is open. What lies in its past is over: nothing is done about it.
     ///
     /// # Errors
@@ -203,10 +205,22 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
 
     async fn under_lease(
         &self,
-        work: impl AsyncFnOnce(&crate::act::Pass<'_, C, S>, &mut super::pass::record::Open, Instant) -> Result<(), Failure>,
+        work: impl AsyncFnOnce(
+            &crate::act::Pass<'_, C, W, S>,
+            &mut super::pass::record::Open,
+            Instant,
+        ) -> Result<(), Failure>,
     ) -> Result<Ran, Failure> {
-        let Self { cloud, store, notify, clock, stop, reporter, rules, .. } = self;
-        let stage = Stage { cloud: *cloud, store: *store, notify: *notify, clock: *clock, stop, reporter: *reporter };
+        let Self { cloud, writer, store, notify, clock, stop, reporter, rules, .. } = self;
+        let stage = Stage {
+            cloud: *cloud,
+            writer: *writer,
+            store: *store,
+            notify: *notify,
+            clock: *clock,
+            stop,
+            reporter: *reporter,
+        };
         let frame = Frame { id_prefix: ROLLOUT_STEP, mode: Mode::Real, deadline: rules.deadline };
         under_lease(stage, frame, work).await
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::cloud::novita::{CloudError, CloudRead};
+use crate::cloud::{CloudError, CloudRead};
 use crate::core::pass::verdict::Recreating;
 use crate::core::recreation::blueprint::{self, Cluster, Market, Obstacle, Offer, OfferQuery, Prepared, RecreateSpec};
 use crate::core::recreation::journal::Next;

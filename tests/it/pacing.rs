@@ -28,7 +28,8 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
         let rules = Rules::of(&policy, Mode::Real);
         let store = SqliteStore::in_memory(clock).unwrap();
         let client = Client::new(provider.clone());
-        let ran = pass::run(&client, &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await.unwrap();
+        let ran =
+            pass::run((&client, &client), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await.unwrap();
 
         let Ran::Ended(ended) = ran else { panic!("nobody else holds the lease") };
         assert_eq!(ended.execution.status, ExecutionStatus::Completed, "at {limit:?} a minute");

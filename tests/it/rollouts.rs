@@ -74,11 +74,12 @@ impl Scene {
 
     pub(crate) async fn drive<T>(
         &self,
-        work: impl AsyncFnOnce(Drive<'_, Client<InProcess>, Memory, Nobody, InProcess>) -> T,
+        work: impl AsyncFnOnce(Drive<'_, Client<InProcess>, Client<InProcess>, Memory, Nobody, InProcess>) -> T,
     ) -> T {
         let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
         let drive = Drive {
             cloud: &cloud,
+            writer: &cloud,
             store: &self.store,
             notify: &Nobody,
             prober: &self.provider,
@@ -109,7 +110,7 @@ impl Scene {
         let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
         let rules = Rules { blast_radius, ..Rules::of(&self.policy, Mode::Real) };
-        pass::run(&cloud, &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await.unwrap();
+        pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await.unwrap();
     }
 
     async fn tell(&self, verb: RolloutVerb) -> Stepped {

@@ -12,7 +12,7 @@ use clap::Parser as _;
 use novita_sim::{DAWN_MS, InProcess, Spec, World};
 use respot::cli::{Cli, Command, OutputFormat};
 use respot::clock::Clock;
-use respot::cloud::novita::Rehearsal;
+use respot::cloud::Rehearsal;
 use respot::cloud::novita::client::Client;
 use respot::commands::pass::{self, Ended, Planned, Ran, Rules};
 use respot::commands::{Failure, Presentation, views};
@@ -199,9 +199,9 @@ impl Stage {
             return;
         }
         let ran = match mode {
-            Mode::Real => pass::run(&cloud, &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await,
+            Mode::Real => pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await,
             Mode::Rehearsal => {
-                pass::run(&Rehearsal(cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await
+                pass::run((&cloud, &Rehearsal), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await
             }
         };
         match ran {

@@ -411,7 +411,7 @@ impl History {
         let rules = Rules { workers: 3, blast_radius, ..Rules::of(&policy, Mode::Real) };
         let cloud = Client::new(self.provider.clone());
         let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        pass::run(&cloud, &self.store, &rules, &self.ear, self.clock, &Stop::default(), reporter).await
+        pass::run((&cloud, &cloud), &self.store, &rules, &self.ear, self.clock, &Stop::default(), reporter).await
     }
 
     /// The world decides what is true.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Awaits, POLL, Task};
 use crate::act::audit::Ticket;
 use crate::act::{FirstStoreError, LOOK_DELAY, Pass};
-use crate::cloud::novita::{CloudError, CloudWrite, Effect, Guard, Order};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order};
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::news::closes;
@@ -58,14 +58,14 @@ enum Deletion {
 }
 
 /// What every step of a recreation needs.
-pub(super) struct Turn<'a, C, S> {
-    pub(super) pass: &'a Pass<'a, C, S>,
+pub(super) struct Turn<'a, C, W, S> {
+    pub(super) pass: &'a Pass<'a, C, W, S>,
     pub(super) store_error: &'a FirstStoreError,
     /// How long a delete-first recreation waits for the old instance to go.
     pub(super) wait: Duration,
 }
 
-impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
+impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     pub(super) async fn begin(&self, task: &mut Task<'_>) {
         let work = task.work;
         if self.pass.mode == Mode::Rehearsal {
@@ -139,7 +139,7 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
             let order = Order { name: &marker, spec, placement };
             let may_send = || self.pass.may_send(self.store_error);
             let begun = Instant::now();
-            let answer = self.pass.cloud.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+            let answer = self.pass.writer.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
             task.attempt.response_time = Some(response_time);
@@ -378,7 +378,7 @@ impl<C: CloudWrite, S: StoreWrite> Turn<'_, C, S> {
     async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
         let may_send = || self.pass.may_send(self.store_error);
         let begun = Instant::now();
-        let answer = self.pass.cloud.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+        let answer = self.pass.writer.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
         let response_time = millis(begun.elapsed());
         self.pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
         attempt.response_time = Some(response_time);

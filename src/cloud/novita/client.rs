@@ -10,7 +10,7 @@ use super::paging::{NAME, Search};
 use super::refusal::{Refusal, classify, is_page};
 use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::wire::{self, Row as _};
-use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Look, Order, Progress};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Look, Order, Progress};
 use crate::core::record::outbox::Connections;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Cluster, Configuration, Offer, OfferQuery};

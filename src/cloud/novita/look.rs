@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use super::client::{Client, INSTANCES, broken, nonsense, refused};
 use super::transport::{Method, Request, Response, Transport};
 use super::wire::Row as _;
-use super::{CloudError, Look};
+use crate::cloud::{CloudError, Look};
 use crate::core::world::instance::Instance;
 use crate::core::world::time::Timestamp;
 

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::client::{Client, READ_TIMEOUT, nonsense};
 use super::transport::{Method, Request, Transport};
 use super::wire::{Page, Row};
-use super::{CloudError, Progress};
+use crate::cloud::{CloudError, Progress};
 use crate::core::world::snapshot::{Listing, Shortfall};
 
 /// The greatest page that clients are known to ask for (`novita-api.md` section 3).

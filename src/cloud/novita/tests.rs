@@ -4,10 +4,13 @@ use std::cell::RefCell;
 
 use super::client::Client;
 use super::transport::{Method, Request, Response, Transport, TransportError};
-use super::*;
-use crate::core::recreation::blueprint::Variable;
-use crate::core::world::instance::Billing;
+use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
+use crate::core::recreation::blueprint::{OfferQuery, Placement, RecreateSpec, Variable};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Billing, InstanceId};
 use crate::core::world::money::Usd;
+use crate::core::world::time::Timestamp;
+use crate::stop::Stop;
 
 type Answer = Result<(u16, Vec<u8>), TransportError>;
 
@@ -331,7 +334,7 @@ async fn metrics_are_asked_for_with_their_times() {
         (503, vec![], Err(())),
     ] {
         let world = replay(|_, _| Ok((status, body.clone())));
-        let metrics = Client::new(&world).metrics(&id, from, to, Duration::from_secs(900)).await;
+        let metrics = Client::new(&world).metrics(&id, from, to, std::time::Duration::from_secs(900)).await;
         let points = metrics.map(|it| it.map(|it| it.memory.len())).map_err(|_| ());
         assert_eq!(points, expected, "{status}");
         for request in world.requests.borrow().iter() {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
-use crate::cloud::novita::{CloudError, CloudRead, Look};
+use crate::cloud::{CloudError, CloudRead, Look};
 use crate::commands::{Exit, Failure, client};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::{Timestamp, in_words};

@@ -10,7 +10,7 @@ use super::{Ended, NoPass, Ran, stopped};
 use crate::act::Pass;
 use crate::act::audit::Audit;
 use crate::clock::Clock;
-use crate::cloud::novita::CloudRead;
+use crate::cloud::CloudRead;
 use crate::commands::{Exit, Failure};
 use crate::core::record::execution::{Execution, ExecutionStatus};
 use crate::core::world::time::Timestamp;
@@ -21,8 +21,9 @@ use crate::store::records::{self, Change, Mode, Outbox};
 use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
 
 /// Who takes part.
-pub(in crate::commands) struct Stage<'a, C, S, N> {
+pub(in crate::commands) struct Stage<'a, C, W, S, N> {
     pub(in crate::commands) cloud: &'a C,
+    pub(in crate::commands) writer: &'a W,
     pub(in crate::commands) store: &'a S,
     pub(in crate::commands) notify: &'a N,
     pub(in crate::commands) clock: Clock,
@@ -45,12 +46,12 @@ pub(in crate::commands) struct Frame {
 ///
 /// # Errors
 /// Exit codes 3, 4 and 5. Work that was stopped or whose actions failed is no error but an [`Ended`].
-pub(in crate::commands) async fn under_lease<C: CloudRead, S: StoreWrite, N: Notify>(
-    stage: Stage<'_, C, S, N>,
+pub(in crate::commands) async fn under_lease<C: CloudRead, W, S: StoreWrite, N: Notify>(
+    stage: Stage<'_, C, W, S, N>,
     frame: Frame,
-    work: impl AsyncFnOnce(&Pass<'_, C, S>, &mut Open, Instant) -> Result<(), Failure>,
+    work: impl AsyncFnOnce(&Pass<'_, C, W, S>, &mut Open, Instant) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
-    let Stage { cloud, store, notify, clock, stop, reporter } = stage;
+    let Stage { cloud, writer, store, notify, clock, stop, reporter } = stage;
     let Frame { id_prefix, mode, deadline } = frame;
     let deadline = Instant::now() + deadline;
     let begun = Execution::begun(new_job_id(id_prefix, clock.now()), clock.now(), mode == Mode::Rehearsal);
@@ -65,6 +66,7 @@ pub(in crate::commands) async fn under_lease<C: CloudRead, S: StoreWrite, N: Not
     let (job_id, audit) = (begun.job_id.clone(), Audit::default());
     let pass = Pass {
         cloud,
+        writer,
         store,
         lease: &lease,
         clock,

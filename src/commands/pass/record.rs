@@ -2,7 +2,7 @@
 //! `apply` records one by one.
 
 use crate::act::Pass;
-use crate::cloud::novita::CloudRead;
+use crate::cloud::CloudRead;
 use crate::core::pass::exposure;
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
@@ -33,8 +33,8 @@ pub(in crate::commands) struct Open {
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
-pub(in crate::commands) async fn begin<C, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub(in crate::commands) async fn begin<C, W, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     begun: Execution,
 ) -> Result<Open, StoreError> {
     let opening = records::opening(pass.store, pass.mode).await?;
@@ -116,8 +116,8 @@ fn interrupted(
 
 /// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
 /// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
-pub(in crate::commands) async fn settle<C: CloudRead, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub(in crate::commands) async fn settle<C: CloudRead, W, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     open: &mut Open,
     (snapshot, ledger): (&Snapshot, &Ledger),
     plan: &Plan,
@@ -164,8 +164,8 @@ pub(in crate::commands) async fn settle<C: CloudRead, S: StoreWrite>(
 }
 
 /// What came to light is told with the change that records it. A rehearsal records no ends, so it tells of none.
-async fn tell_tidings<C: CloudRead, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+async fn tell_tidings<C: CloudRead, W, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     snapshot: &Snapshot,
     ledger: &Ledger,
     plan: &Plan,
@@ -210,8 +210,8 @@ async fn tell_tidings<C: CloudRead, S: StoreWrite>(
 }
 
 /// Closes the record of a pass that ended.
-pub(in crate::commands) async fn end<C: CloudRead, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+pub(in crate::commands) async fn end<C: CloudRead, W, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     open: &Open,
     execution: &Execution,
 ) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use super::step::{close_ups, loads};
 use super::{Drive, Stepped};
 use crate::act::{Pass, new_event_id};
-use crate::cloud::novita::CloudWrite;
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::commands::{Exit, Failure, analyze};
 use crate::core::record::outbox::Happened;
 use crate::core::rollout::analysis::{Analysis, Opportunity};
@@ -39,8 +39,8 @@ pub enum Begun {
 ///
 /// # Errors
 /// Exit codes 2 to 5.
-pub async fn prospect<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
-    drive: &Drive<'_, C, S, N, P>,
+pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
+    drive: &Drive<'_, C, W, S, N, P>,
     new: bool,
 ) -> Result<Prospect, Failure> {
     let known = records::rollout(drive.store).await?;
@@ -68,7 +68,7 @@ pub async fn prospect<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
     Ok(Prospect::Candidates(Box::new(analysis)))
 }
 
-impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
     /// Begins a rollout of what the analysis approved: each candidate is measured before anything is moved. That is its
     /// first step.
     ///
@@ -107,7 +107,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
 
     async fn freeze(
         &self,
-        pass: &Pass<'_, C, S>,
+        pass: &Pass<'_, C, W, S>,
         analysis: &Analysis,
         approved: &[&Opportunity],
     ) -> Result<Begun, Failure> {

@@ -42,6 +42,7 @@ pub async fn command<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, 
     let (cloud, prober) = (client(settings)?, NetProber::new(settings.probe_timeout));
     let drive = Drive {
         cloud: &cloud,
+        writer: &cloud,
         store: &store,
         notify,
         prober: &prober,

@@ -12,7 +12,7 @@ use crate::act::Pass;
 use crate::act::recreate::{self, Extra};
 use crate::cli::RolloutVerb;
 use crate::clock::Clock;
-use crate::cloud::novita::{CloudRead, CloudWrite};
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::commands::Failure;
 use crate::commands::pass::record::Open;
 use crate::commands::pass::{TIME_TO_CLOSE, look};
@@ -47,11 +47,11 @@ const PATIENCE_WITH_METRICS: Duration = Duration::from_secs(10);
 /// Between two looks at an instance that runs and does not answer yet.
 const POLL: Duration = Duration::from_secs(5);
 
-impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
+impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
     pub(super) async fn one_step(
         &self,
         verb: Option<RolloutVerb>,
-        pass: &Pass<'_, C, S>,
+        pass: &Pass<'_, C, W, S>,
         open: &mut Open,
         deadline: Instant,
     ) -> Result<Stepped, Failure> {
@@ -126,7 +126,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
     /// of it. Answers the journals as they are then.
     async fn carry_out(
         &self,
-        pass: &Pass<'_, C, S>,
+        pass: &Pass<'_, C, W, S>,
         open: &mut Open,
         deadline: Instant,
         fleet: &mut Fleet,
@@ -161,7 +161,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
     }
 
     /// Looks at the successors that are awaited until they run and answer, or time is up.
-    async fn meet(&self, pass: &Pass<'_, C, S>, fleet: &mut Fleet, until: Instant) {
+    async fn meet(&self, pass: &Pass<'_, C, W, S>, fleet: &mut Fleet, until: Instant) {
         let Some(probe) = &self.terms.probe else { return };
         loop {
             let awaited: Vec<(usize, InstanceId)> = fleet
@@ -193,7 +193,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
     }
 
     /// The close-up of an instance that runs as spot and answers.
-    async fn answers(&self, pass: &Pass<'_, C, S>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
+    async fn answers(&self, pass: &Pass<'_, C, W, S>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
         let seen = pass.cloud.close_up(id).await.ok()??;
         if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
             return None;
@@ -204,7 +204,7 @@ impl<C: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, S, N, P> {
     }
 
     /// Measures the successors, in the same way as before the first move.
-    async fn measure(&self, pass: &Pass<'_, C, S>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
+    async fn measure(&self, pass: &Pass<'_, C, W, S>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
         let Some(probe) = &self.terms.probe else { return HashMap::new() };
         let successors = fleet.to_measure();
         let ids: Vec<&InstanceId> = successors.iter().map(|(_, id)| *id).collect();
@@ -259,9 +259,9 @@ pub(super) struct Stored(pub(super) Fleet);
 
 impl Stored {
     /// Stores what is new about it, and what else is to be stored with that, and tells of it in the same commit.
-    pub(super) async fn save<C, S: StoreWrite>(
+    pub(super) async fn save<C, W, S: StoreWrite>(
         &mut self,
-        pass: &Pass<'_, C, S>,
+        pass: &Pass<'_, C, W, S>,
         fleet: &Fleet,
         mut changes: Vec<Change>,
     ) -> Result<(), StoreError> {
@@ -288,8 +288,8 @@ impl Stored {
 }
 
 /// What a look brought to light about the journals of members, to be stored and told.
-async fn journaled<C: CloudRead, S: StoreWrite>(
-    pass: &Pass<'_, C, S>,
+async fn journaled<C: CloudRead, W, S: StoreWrite>(
+    pass: &Pass<'_, C, W, S>,
     ledger: &Ledger,
     news: Vec<(InstanceId, Recreation)>,
 ) -> Vec<Change> {

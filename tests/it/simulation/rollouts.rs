@@ -387,7 +387,10 @@ impl History {
         self.chance.u32(1..most)
     }
 
-    async fn drive<T>(&self, work: impl AsyncFnOnce(Drive<'_, Client<Line>, Memory, Nobody, Dial<'_>>) -> T) -> T {
+    async fn drive<T>(
+        &self,
+        work: impl AsyncFnOnce(Drive<'_, Client<Line>, Client<Line>, Memory, Nobody, Dial<'_>>) -> T,
+    ) -> T {
         let (cloud, stop) = (Client::new(self.line.clone()), Stop::default());
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
         let dial = Dial { history: self };
@@ -395,6 +398,7 @@ impl History {
         let reporter: &dyn Reporter = if seeds().count() == 1 { &told } else { &Silent };
         let drive = Drive {
             cloud: &cloud,
+            writer: &cloud,
             store: &self.store,
             notify: &Nobody,
             prober: &dial,
@@ -439,7 +443,7 @@ impl History {
         let rules = Rules { workers: 3, blast_radius, ..Rules::of(&policy, Mode::Real) };
         let cloud = Client::new(self.line.clone());
         let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        pass::run(&cloud, &self.store, &rules, &Nobody, self.clock, &Stop::default(), reporter).await
+        pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &Stop::default(), reporter).await
     }
 
     /// The world decides what is true.

@@ -45,7 +45,7 @@ impl Stage {
     async fn pass(&self) {
         let rules = Rules::of(&self.policy, Mode::Real);
         let cloud = Client::new(self.provider.clone());
-        let _ = pass::run(&cloud, &self.store, &rules, &Nobody, self.clock, &Stop::default(), &Silent).await;
+        let _ = pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &Stop::default(), &Silent).await;
     }
 
     /// The end is always the same: one replacement runs, the old one is gone, nothing is open.

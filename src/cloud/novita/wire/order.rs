@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Text, decode};
-use crate::cloud::novita::Order;
+use crate::cloud::Order;
 use crate::core::recreation::blueprint::{NetworkVolume, Placement, RecreateSpec, Variable};
 use crate::core::world::instance::InstanceId;
 

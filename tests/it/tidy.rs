@@ -125,7 +125,7 @@ fn flags(text: &str) -> BTreeSet<String> {
 
 /// Flags of the programs that call ours, by who has them.
 const FLAGS_OF_OTHERS: &[(&str, &[&str])] = &[
-    ("cargo", &["release", "example", "locked", "path", "quick", "open", "bin", "target"]),
+    ("cargo", &["release", "example", "locked", "path", "quick", "open", "bin", "target", "test"]),
     ("every program", &["help", "version"]),
     ("docker", &["rm", "read-only", "cap-drop", "security-opt", "env-file", "tag", "file", "volumes"]),
     ("docker as the Dockerfile speaks to it", &["from", "mount", "chown"]),
@@ -140,16 +140,22 @@ pub(crate) fn known_variables() -> BTreeSet<&'static str> {
     SETTINGS.iter().map(|it| it.name).chain(["RESPOT_CONFIG"]).collect()
 }
 
+/// Variables that the command of a probe is given.
+const GIVEN_TO_PROBES: [&str; 3] = ["RESPOT_INSTANCE_ID", "RESPOT_INSTANCE_NAME", "RESPOT_ENDPOINT_8080"];
+
 #[test]
 fn what_operators_copy_names_only_what_exists() {
-    let known_variables = known_variables();
+    let mut known_variables = known_variables();
+    known_variables.extend(GIVEN_TO_PROBES);
     let cli = Cli::command();
     let commands = std::iter::once(&cli).chain(cli.get_subcommands());
     let mut known_flags: BTreeSet<&str> =
         commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).collect();
     known_flags.extend(FLAGS_OF_OTHERS.iter().flat_map(|(_, flags)| flags.iter().copied()));
     let mut paths = vec![root().join("README.md")];
-    paths.extend(["deploy", "examples"].into_iter().flat_map(all_files));
+    paths.extend(["deploy", "docs", "examples"].into_iter().flat_map(all_files));
+    // Names of the provider's errors begin like our variables.
+    paths.retain(|path| !path.ends_with("docs/novita-api.md"));
     for path in paths {
         let text = read(&path);
         let path = path.strip_prefix(root()).unwrap().display();
@@ -162,26 +168,29 @@ fn what_operators_copy_names_only_what_exists() {
     }
 }
 
+/// The page that lists what operators and scripts may rely on.
+const REFERENCE: &str = "docs/reference.md";
+
 #[test]
-fn the_readme_has_every_setting_with_its_default_and_meaning() {
-    assert!(read("README.md").contains(&reference()), "README.md lacks the table\n{}", reference());
+fn the_reference_has_every_setting_with_its_default_and_meaning() {
+    assert!(read(REFERENCE).contains(&reference()), "{REFERENCE} lacks the table\n{}", reference());
 }
 
 #[test]
-fn the_readme_has_every_event_with_its_meaning() {
-    let readme = read("README.md");
+fn the_reference_has_every_event_with_its_meaning() {
+    let document = read(REFERENCE);
     for (event, meaning) in EVENTS {
         let row = format!("| `{event}` | {meaning} |");
-        assert!(readme.contains(&row), "README.md lacks the row\n{row}");
+        assert!(document.contains(&row), "{REFERENCE} lacks the row\n{row}");
     }
 }
 
 #[test]
-fn the_readme_has_every_exit_code() {
-    let readme = read("README.md");
-    let rows = readme.split("## Exit codes").nth(1).expect("the table");
+fn the_reference_has_every_exit_code() {
+    let document = read(REFERENCE);
+    let rows = document.split("\n## Exit codes").nth(1).expect("the table");
     for (code, _) in EXIT_CODES {
-        assert!(rows.contains(&format!("\n| {code} | ")), "README.md lacks the exit code {code}");
+        assert!(rows.contains(&format!("\n| {code} | ")), "{REFERENCE} lacks the exit code {code}");
     }
 }
 

@@ -18,7 +18,7 @@ pub const EVENT_LIFE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How many events wait at most; of more, the oldest are given up.
 pub const EVENTS_KEPT: usize = 5000;
 
-/// Every event with its meaning, in the order of the README.
+/// Every event with its meaning, in the order of `docs/reference.md`.
 pub const EVENTS: &[(&str, &str)] = &[
     ("instance.migrated", "an instance that respot had migrated is seen running again"),
     ("instance.recreated", "a replacement runs, and the old instance is gone"),

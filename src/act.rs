@@ -21,7 +21,7 @@ use crate::core::record::trail::WriteCall;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 use crate::report::{Event, Reporter};
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 use crate::store::records::{self, Change, Mode};
 use crate::store::{Lease, StoreError, StoreWrite};
 
@@ -82,7 +82,7 @@ impl<C, W, S: StoreWrite> Pass<'_, C, W, S> {
         let writes = records::writes(changes, self.mode, self.clock.now());
         let committed = self.store.commit(self.lease, &writes).await;
         if committed == Err(StoreError::LeaseLost) {
-            self.stop.give(Cause::LeaseLost);
+            self.stop.trigger(StopCause::LeaseLost);
         }
         committed
     }
@@ -133,7 +133,7 @@ impl<C, W, S> Pass<'_, C, W, S> {
     /// Asked before every sending: nothing new is begun by a pass that was stopped, lost its lease or its memory.
     fn may_send(&self, store_error: &FirstStoreError) -> bool {
         if !self.lease.is_valid() {
-            self.stop.give(Cause::LeaseLost);
+            self.stop.trigger(StopCause::LeaseLost);
         }
         self.stop.cause().is_none() && store_error.borrow().is_none()
     }
@@ -142,9 +142,9 @@ impl<C, W, S> Pass<'_, C, W, S> {
     fn why_not_begun(&self, store_error: &FirstStoreError) -> &'static str {
         match (&*store_error.borrow(), self.stop.cause()) {
             (Some(_), _) => "not begun: the attempt could not be recorded",
-            (None, Some(Cause::Deadline)) => "not begun: the pass ran into its deadline",
-            (None, Some(Cause::Signal)) => "not begun: the pass was stopped by a signal",
-            (None, Some(Cause::LeaseLost)) => "not begun: the lease was lost",
+            (None, Some(StopCause::Deadline)) => "not begun: the pass ran into its deadline",
+            (None, Some(StopCause::Signal)) => "not begun: the pass was stopped by a signal",
+            (None, Some(StopCause::LeaseLost)) => "not begun: the lease was lost",
             (None, None) => "not begun",
         }
     }
@@ -153,7 +153,7 @@ impl<C, W, S> Pass<'_, C, W, S> {
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            _ = self.stop.given() => None,
+            _ = self.stop.triggered() => None,
             done = work => Some(done),
         }
     }

@@ -1,11 +1,11 @@
-//! Where the time of decisions comes from: once, from here.
+//! The one source of time for decisions and records.
 
 use tokio::time::Instant;
 
 use crate::core::world::time::Timestamp;
 
-/// The clock of decisions and records. It starts at a given moment and goes on with the monotonic clock, so that a
-/// system clock that is set back while a pass works cannot reorder its records, and a test can run on virtual time.
+/// The clock of decisions and records. It starts at a given time and follows the monotonic clock, so that setting the
+/// system clock back during a pass cannot reorder its records, and tests can run on virtual time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Timestamp,
@@ -19,7 +19,7 @@ impl Clock {
         Self::starting_at(system_now())
     }
 
-    /// A clock that shows `origin` now and goes on from there.
+    /// A clock that shows `origin` now.
     #[must_use]
     pub fn starting_at(origin: Timestamp) -> Self {
         Self { origin, started: Instant::now() }

@@ -6,7 +6,7 @@ use clap::Parser;
 use respot::cli::{Cli, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
-use respot::commands::{Failure, Output, dispatch, man};
+use respot::commands::{Failure, Printed, dispatch, man};
 use respot::report::{self, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments), Format::Text),
     };
     match result {
-        Ok(Output { exit, document }) => {
+        Ok(Printed { exit, document }) => {
             report::print(&document);
             ExitCode::from(exit.code())
         }
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(cli: &Cli) -> Result<Output, Failure> {
+fn execute(cli: &Cli) -> Result<Printed, Failure> {
     if let Some(output) = man::without_settings(&cli.command) {
         return Ok(output);
     }

@@ -117,7 +117,7 @@ async fn until_stopped(
     let mut tally = Tally::default();
     tokio::select! {
         biased;
-        _ = stop.given() => tally.stopped = true,
+        _ = stop.triggered() => tally.stopped = true,
         () = tally.fill(prober, probe, target, samples) => {}
     }
     tally.summed_up(begun)

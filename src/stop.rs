@@ -1,25 +1,25 @@
-//! The word "begin nothing new", given once and heard everywhere.
+//! Cooperative shutdown: once triggered, no new work starts.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Why a pass begins nothing new.
+/// Why no new work starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The pass ran into its deadline.
+pub enum StopCause {
+    /// The pass reached its deadline.
     Deadline,
-    /// Somebody sent SIGINT or SIGTERM.
+    /// SIGINT or SIGTERM.
     Signal,
-    /// The lease is lost: another pass may be at work.
+    /// The lease is lost: another pass may be running.
     LeaseLost,
 }
 
-/// A word that many wait for. The first cause given stays.
+/// A shutdown request that clones share. The first cause is kept.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    sender: watch::Sender<Option<Cause>>,
+    sender: watch::Sender<Option<StopCause>>,
 }
 
 impl Default for Stop {
@@ -29,46 +29,46 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Gives the word. A later cause does not replace an earlier one.
-    pub fn give(&self, cause: Cause) {
+    /// Requests the shutdown. A later cause does not replace an earlier one.
+    pub fn trigger(&self, cause: StopCause) {
         self.sender.send_if_modified(|current| current.is_none() && current.replace(cause).is_none());
     }
 
-    /// The cause, if the word was given.
+    /// The cause, if the shutdown was requested.
     #[must_use]
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<StopCause> {
         *self.sender.borrow()
     }
 
-    /// Waits until the word is given.
-    pub async fn given(&self) -> Cause {
+    /// Waits until the shutdown is requested.
+    pub async fn triggered(&self) -> StopCause {
         let mut receiver = self.sender.subscribe();
         loop {
             if let Some(cause) = *receiver.borrow_and_update() {
                 return cause;
             }
             if receiver.changed().await.is_err() {
-                // Unreachable while `self` holds the sender; waiting for ever is what "never given" means.
+                // Unreachable while `self` holds the sender. Without a sender the shutdown is never requested.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Gives the word at `deadline`; never returns.
-    pub async fn give_at(&self, deadline: Instant) {
+    /// Requests the shutdown at `deadline`; never returns.
+    pub async fn trigger_at(&self, deadline: Instant) {
         tokio::time::sleep_until(deadline).await;
-        self.give(Cause::Deadline);
+        self.trigger(StopCause::Deadline);
         std::future::pending::<()>().await;
     }
 
-    /// Sleeps, but not longer than until the word is given.
+    /// Sleeps until `duration` has passed or the shutdown is requested.
     ///
     /// # Errors
-    /// The cause, when the word came first.
-    pub async fn sleep(&self, duration: Duration) -> Result<(), Cause> {
+    /// The cause, if the shutdown came first.
+    pub async fn sleep(&self, duration: Duration) -> Result<(), StopCause> {
         tokio::select! {
             biased;
-            cause = self.given() => Err(cause),
+            cause = self.triggered() => Err(cause),
             () = tokio::time::sleep(duration) => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use clap::Parser;
 use novita_sim::{Options, Server, World};
 use respot::cli::Cli;
 use respot::clock::Clock;
-use respot::commands::{Output, Presentation, dispatch};
+use respot::commands::{Presentation, Printed, dispatch};
 use respot::core::world::time::Timestamp;
 use respot::report::bars::Bars;
 use respot::report::human::Screen;
@@ -88,7 +88,7 @@ impl Show {
         });
         Ok(match done {
             None => None,
-            Some(Ok(Output { exit, document })) => Some((exit.code(), document)),
+            Some(Ok(Printed { exit, document })) => Some((exit.code(), document)),
             Some(Err(failure)) => Some((failure.exit.code(), format!("error: {}\n", failure.message))),
         })
     }

@@ -71,11 +71,11 @@ struct Called<'a> {
     migration: &'a Migration<'a>,
     attempt: Attempt,
     /// The provider's answer leaves open whether it worked.
-    doubt: Option<Doubt>,
+    doubt: Option<Ambiguity>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Doubt {
+enum Ambiguity {
     /// No clear answer: only time can prove that it had no effect.
     NoAnswer,
     /// Refused for the instance's state, which may be the state that this very call brought about.
@@ -191,10 +191,10 @@ fn judge<'a, C, W, S>(
         (Effect::NotSent, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
         (Effect::Refused, _) if error.not_found => (Outcome::Skipped, None, None, gone()),
         (Effect::Refused, kind @ ErrorKind::State) => {
-            (Outcome::Failed, Some(Doubt::StateRefused), Some(kind), error.to_string())
+            (Outcome::Failed, Some(Ambiguity::StateRefused), Some(kind), error.to_string())
         }
         (Effect::Refused, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
-        (Effect::Possible, kind) => (Outcome::Unknown, Some(Doubt::NoAnswer), Some(kind), error.to_string()),
+        (Effect::Possible, kind) => (Outcome::Unknown, Some(Ambiguity::NoAnswer), Some(kind), error.to_string()),
     };
     let response_time = response_time.filter(|_| error.effect != Effect::NotSent);
     let attempt = Attempt { outcome, reason, error_kind: kind, response_time, ..attempt };
@@ -251,7 +251,7 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
         *doubt = None;
         return true;
     }
-    if *doubt != Some(Doubt::StateRefused) {
+    if *doubt != Some(Ambiguity::StateRefused) {
         return false;
     }
     *doubt = None;

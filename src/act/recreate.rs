@@ -66,7 +66,7 @@ enum Awaits {
 
 /// An instance that is one too many.
 #[derive(Clone, Copy, Debug)]
-pub struct Extra<'a> {
+pub struct Duplicate<'a> {
     /// It.
     pub instance: &'a Instance,
     /// The one that stays.
@@ -135,12 +135,12 @@ pub async fn finish<C: CloudRead, W: CloudWrite, S: StoreWrite>(
 /// Deletes instances that are one too many, each only while the one that stays is seen running.
 pub async fn retire<C: CloudRead, W: CloudWrite, S: StoreWrite>(
     pass: &Pass<'_, C, W, S>,
-    extras: &[Extra<'_>],
+    duplicates: &[Duplicate<'_>],
 ) -> Applied {
     let store_error = FirstStoreError::default();
     let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
-    let mut attempts = Vec::with_capacity(extras.len());
-    for Extra { instance, keep } in extras {
+    let mut attempts = Vec::with_capacity(duplicates.len());
+    for Duplicate { instance, keep } in duplicates {
         let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.clock.now());
         attempt.reason = pass.why_not_begun(&store_error).into();
         if pass.mode == Mode::Rehearsal {

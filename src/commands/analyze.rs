@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::pass::stopped;
-use super::{Exit, Failure, Output, Presentation};
+use super::{Exit, Failure, Presentation, Printed};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, CloudRead};
 use crate::core::recreation::blueprint::{Offer, OfferQuery};
@@ -26,7 +26,7 @@ use crate::core::world::time::Timestamp;
 use crate::measure::{Outcome, Prober, Sample, Target};
 use crate::report::savings::SavingsDocument;
 use crate::report::{Event, Reporter, human, json};
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 use crate::store::{StoreRead, records};
 
 /// Calls in flight. These are reads, which `MIGRATION_MAX_CONCURRENT` does not bound: it is about what changes something.
@@ -188,19 +188,19 @@ pub async fn within<T>(
 ) -> Result<T, Failure> {
     tokio::select! {
         biased;
-        cause = stop.given() => Err(stopped(cause)),
-        () = stop.give_at(Instant::now() + limit) => Err(stopped(Cause::Deadline)),
+        cause = stop.triggered() => Err(stopped(cause)),
+        () = stop.trigger_at(Instant::now() + limit) => Err(stopped(StopCause::Deadline)),
         done = work => done,
     }
 }
 
 /// What `analyze` prints.
 #[must_use]
-pub fn show(analysis: &Analysis, show: Presentation) -> Output {
+pub fn show(analysis: &Analysis, show: Presentation) -> Printed {
     let document = if show.json() {
         json::document(&SavingsDocument::new(analysis))
     } else {
         human::savings(show.screen, analysis)
     };
-    Output { exit: Exit::Done, document }
+    Printed { exit: Exit::Done, document }
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::pass::{self, Rules, stopped};
 use super::survey::survey;
 use super::views::life_of;
-use super::{Exit, Failure, Output, Presentation};
+use super::{Exit, Failure, Presentation, Printed};
 use crate::clock::Clock;
 use crate::cloud::CloudRead;
 use crate::core::pass::explain::{self, Checked};
@@ -20,7 +20,7 @@ use crate::core::world::time::Timestamp;
 use crate::report::explained::{self, ExplainDocument, JournalPart};
 use crate::report::json::ErrorPart;
 use crate::report::{Reporter, human, json};
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 use crate::store::StoreRead;
 use crate::store::records::{self, Mode};
 
@@ -84,8 +84,8 @@ pub async fn explain<C: CloudRead, S: StoreRead>(
 ) -> Result<Explained, Failure> {
     tokio::select! {
         biased;
-        cause = stop.given() => Err(stopped(cause)),
-        () = stop.give_at(Instant::now() + look.rules.deadline) => Err(stopped(Cause::Deadline)),
+        cause = stop.triggered() => Err(stopped(cause)),
+        () = stop.trigger_at(Instant::now() + look.rules.deadline) => Err(stopped(StopCause::Deadline)),
         explained = explain_now(look, enabled, wanted) => explained,
     }
 }
@@ -234,7 +234,7 @@ async fn not_listed<C, S: StoreRead>(
 
 /// What `explain` prints.
 #[must_use]
-pub fn show(explained: &Explained, show: Presentation) -> Output {
+pub fn show(explained: &Explained, show: Presentation) -> Printed {
     let Explained { failure, id, row, decision, detail, next_pass, refused, rules, ledger, life, now } = explained;
     let error = failure.as_ref().map(|failure| ErrorPart {
         code: failure.exit.code(),
@@ -275,5 +275,5 @@ pub fn show(explained: &Explained, show: Presentation) -> Output {
     } else {
         human::explain(show.screen, &document, &life.events[last(life.events.len())..], *now)
     };
-    Output { exit: failure.as_ref().map_or(Exit::Done, |failure| failure.exit), document: text }
+    Printed { exit: failure.as_ref().map_or(Exit::Done, |failure| failure.exit), document: text }
 }

@@ -6,13 +6,13 @@ use clap::{Arg, ArgAction, Args as _, CommandFactory};
 use clap_complete::Shell;
 use roff::{Inline, Roff, bold, italic, roman};
 
-use super::{Exit, Output};
+use super::{Exit, Printed};
 use crate::cli::{Cli, Command, EXIT_CODES, PassArgs};
 use crate::settings::SETTINGS;
 
 /// The document of a command that needs no settings; `None` for all others.
 #[must_use]
-pub fn without_settings(command: &Command) -> Option<Output> {
+pub fn without_settings(command: &Command) -> Option<Printed> {
     match command {
         Command::Completions { shell } => Some(completions(*shell)),
         Command::Man => Some(man()),
@@ -30,7 +30,7 @@ pub fn without_settings(command: &Command) -> Option<Output> {
 
 /// The script that teaches `shell` our commands and flags.
 #[must_use]
-pub fn completions(shell: Shell) -> Output {
+pub fn completions(shell: Shell) -> Printed {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "respot", &mut script);
     document(String::from_utf8_lossy(&script).into_owned())
@@ -38,7 +38,7 @@ pub fn completions(shell: Shell) -> Output {
 
 /// One page in roff: every command with its options, every setting, the exit codes, the files.
 #[must_use]
-pub fn man() -> Output {
+pub fn man() -> Printed {
     let mut program = Cli::command();
     program.build();
     let passes = PassArgs::augment_args(clap::Command::new("pass"));
@@ -105,8 +105,8 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-fn document(document: String) -> Output {
-    Output { exit: Exit::Done, document }
+fn document(document: String) -> Printed {
+    Printed { exit: Exit::Done, document }
 }
 
 /// A command with the options that no other has. `passes` has those of the three that make a pass.

@@ -193,7 +193,7 @@ impl From<Unsafe> for Failure {
 
 /// A command's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
+pub struct Printed {
     /// The exit code.
     pub exit: Exit,
     /// For stdout.
@@ -228,7 +228,7 @@ pub async fn dispatch(
     stop: &Stop,
     reporter: &dyn Reporter,
     show: Presentation,
-) -> Result<Output, Failure> {
+) -> Result<Printed, Failure> {
     match &cli.command {
         Command::Run(_) | Command::CheckFailed(_) => {
             let reporter = SummaryLast::new(reporter);

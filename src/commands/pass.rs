@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use self::frame::{Frame, Stage, new_job_id, under_lease};
 use self::record::Open;
 use super::survey::survey;
-use super::{Exit, Failure, Output, Presentation};
+use super::{Exit, Failure, Presentation, Printed};
 use crate::act::migrate::{self, Migration};
-use crate::act::recreate::{self, Extra};
+use crate::act::recreate::{self, Duplicate};
 use crate::act::{Applied, Pass};
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
@@ -21,7 +21,7 @@ use crate::core::pass::failures::{JOBS_WINDOW, jobs_needed_since};
 use crate::core::pass::ledger::{KnownJob, Ledger, Stamp};
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::safety::{self, BlastRadius};
-use crate::core::pass::settle::End;
+use crate::core::pass::settle::CallEnd;
 use crate::core::record::execution::{Attempt, Execution, ExecutionStatus, Summary};
 use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::policy::Policy;
@@ -30,7 +30,7 @@ use crate::core::world::time::Timestamp;
 use crate::notify::Notify;
 use crate::report::{Event, Reporter, human, json};
 use crate::settings::{Settings, rows};
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 use crate::store::records::{self, Mode};
 use crate::store::{StoreError, StoreRead, StoreWrite};
 
@@ -194,8 +194,8 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(
     };
     let (snapshot, plan) = tokio::select! {
         biased;
-        cause = stop.given() => return Err(stopped(cause)),
-        () = stop.give_at(Instant::now() + rules.deadline) => return Err(stopped(Cause::Deadline)),
+        cause = stop.triggered() => return Err(stopped(cause)),
+        () = stop.trigger_at(Instant::now() + rules.deadline) => return Err(stopped(StopCause::Deadline)),
         planned = planning => planned?,
     };
     let summary = Summary::of_plan(&plan, &snapshot.instances);
@@ -237,7 +237,7 @@ async fn work<C: CloudRead, W: CloudWrite, S: StoreWrite>(
     };
     let looked = tokio::select! {
         biased;
-        _ = pass.stop.given() => return Ok(()),
+        _ = pass.stop.triggered() => return Ok(()),
         looked = looking => looked,
     };
     let (snapshot, plan, ledger, checked) = looked?;
@@ -252,15 +252,15 @@ async fn work<C: CloudRead, W: CloudWrite, S: StoreWrite>(
 
     let migrations = migrations(snapshot, plan, &ledger, rules.policy);
     let works = plan.recreations();
-    let extras: Vec<Extra<'_>> =
-        plan.extras().map(|(at, keep)| Extra { instance: &snapshot.instances.items[at], keep }).collect();
-    let count = migrations.len() + works.len() + extras.len();
+    let duplicates: Vec<Duplicate<'_>> =
+        plan.duplicates().map(|(at, keep)| Duplicate { instance: &snapshot.instances.items[at], keep }).collect();
+    let count = migrations.len() + works.len() + duplicates.len();
     if count == 0 {
         return Ok(());
     }
     pass.reporter.event(Event::ActionsBegin { count });
     // The wait for replacements comes last, so that it delays no migration.
-    let retired = recreate::retire(pass, &extras).await;
+    let retired = recreate::retire(pass, &duplicates).await;
     // To wait is no work that a deadline would have to cut off.
     let wait = || {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -331,7 +331,7 @@ pub(super) async fn look<C: CloudRead, S: StoreRead>(
 
 /// The attempt to put back should the next call have no effect.
 fn previous_attempt(id: &InstanceId, ledger: &Ledger, plan: &Plan) -> Option<Timestamp> {
-    let withdrawn = plan.settlements.iter().find(|it| it.instance == *id && it.end == End::NoEffect);
+    let withdrawn = plan.settlements.iter().find(|it| it.instance == *id && it.end == CallEnd::NoEffect);
     match (withdrawn, ledger.last_attempt.get(id)) {
         (Some(settlement), _) => settlement.call.previous_attempt,
         (None, Some(Stamp::At(at))) => Some(*at),
@@ -339,18 +339,20 @@ fn previous_attempt(id: &InstanceId, ledger: &Ledger, plan: &Plan) -> Option<Tim
     }
 }
 
-pub(super) fn stopped(cause: Cause) -> Failure {
+pub(super) fn stopped(cause: StopCause) -> Failure {
     let (message, hint) = match cause {
-        Cause::Deadline => ("the pass ran into its deadline", "raise MIGRATION_JOB_TIMEOUT_MS, or let passes do less"),
-        Cause::Signal => ("the pass was stopped by a signal", "the next pass goes on"),
-        Cause::LeaseLost => return StoreError::LeaseLost.into(),
+        StopCause::Deadline => {
+            ("the pass ran into its deadline", "raise MIGRATION_JOB_TIMEOUT_MS, or let passes do less")
+        }
+        StopCause::Signal => ("the pass was stopped by a signal", "the next pass goes on"),
+        StopCause::LeaseLost => return StoreError::LeaseLost.into(),
     };
     Failure { exit: Exit::Stopped, kind: "stopped", message: message.into(), hint: Some(hint.into()) }
 }
 
 /// What `run` prints.
 #[must_use]
-pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
+pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Printed {
     let ended = match ran {
         Ran::Ended(ended) => ended,
         Ran::Skipped(why) => return skipped(why, show),
@@ -371,12 +373,12 @@ pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Output {
     } else {
         String::new()
     };
-    Output { exit, document }
+    Printed { exit, document }
 }
 
 /// What `dry-run` prints.
 #[must_use]
-pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Output {
+pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Printed {
     let Planned { execution, snapshot, plan } = planned;
     let actions = plan.actions(&snapshot.instances.items);
     let document = if show.json() {
@@ -386,17 +388,17 @@ pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, s
         format!("{table}\n{}\n", human::plan_counts(show.screen, plan))
     };
     let exit = if detailed_exit_code && !actions.is_empty() { Exit::SomethingToDo } else { Exit::Done };
-    Output { exit, document }
+    Printed { exit, document }
 }
 
-fn skipped(why: &NoPass, show: Presentation) -> Output {
+fn skipped(why: &NoPass, show: Presentation) -> Printed {
     let skipped = why.document();
     let document = match (show.json(), show.quiet) {
         (true, _) => json::document(&skipped),
         (false, true) => String::new(),
         (false, false) => format!("{}\n", skipped.message),
     };
-    Output { exit: Exit::Done, document }
+    Printed { exit: Exit::Done, document }
 }
 
 fn rows<'a>(snapshot: &'a Snapshot, plan: &'a Plan, policy: &Policy) -> Vec<json::PlanRow<'a>> {

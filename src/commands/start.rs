@@ -13,7 +13,7 @@ use crate::report::bars::Bars;
 use crate::report::human::Screen;
 use crate::report::{Console, log};
 use crate::settings::Settings;
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 
 /// Looks where stdout and stderr lead, and begins logging.
 ///
@@ -112,7 +112,7 @@ impl Signals {
     /// Gives the word to stop at the first signal; returns at the second.
     pub async fn insisted(&mut self) -> Failure {
         self.next().await;
-        self.stop.give(Cause::Signal);
+        self.stop.trigger(StopCause::Signal);
         tracing::warn!("stopping: calls in flight end, nothing new begins; a second signal stops at once");
         self.next().await;
         Failure {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Exit, Failure, Output, Presentation, figures};
+use super::{Exit, Failure, Presentation, Printed, figures};
 use crate::cli::{DEFAULT_LIMIT, HistoryArgs, OutputFormat};
 use crate::core::record::execution::Recorded;
 use crate::core::record::health::Health;
@@ -23,7 +23,7 @@ pub async fn history<S: StoreRead>(
     args: &HistoryArgs,
     now: Timestamp,
     show: Presentation,
-) -> Result<Output, Failure> {
+) -> Result<Printed, Failure> {
     let HistoryArgs { limit, offset, since: span, instance, writes } = args;
     let since = span.map(|since| now - Duration::from(since));
     let (limit, offset) = (*limit, *offset);
@@ -47,7 +47,7 @@ pub async fn history<S: StoreRead>(
                 human::life(show.screen, &life, wanted, in_words.as_deref(), now)
             }
         };
-        return Ok(Output { exit: Exit::Done, document });
+        return Ok(Printed { exit: Exit::Done, document });
     }
     let Overview { executions, total, .. } =
         records::overview(store, &Selection { limit, offset, since, ..Selection::default() }).await?;
@@ -66,7 +66,7 @@ pub async fn history<S: StoreRead>(
             human::writes(show.screen, &life::writes(&executions), page, executions.len(), now)
         }
     };
-    Ok(Output { exit: Exit::Done, document })
+    Ok(Printed { exit: Exit::Done, document })
 }
 
 /// What is known of an instance by its id or name, and all executions, newest first: passes, and steps of rollouts,
@@ -110,7 +110,7 @@ pub async fn status<S: StoreRead>(
     check: bool,
     now: Timestamp,
     show: Presentation,
-) -> Result<Output, Failure> {
+) -> Result<Printed, Failure> {
     let overview = records::overview(store, &figures::selection(now)).await?;
     let figures = figures::figures(&overview, settings, now);
     let document = match show.format {
@@ -122,5 +122,5 @@ pub async fn status<S: StoreRead>(
     };
     let healthy = figures.diagnosis.health == Health::Healthy;
     let exit = if check && !healthy { Exit::ActionsFailed } else { Exit::Done };
-    Ok(Output { exit, document })
+    Ok(Printed { exit, document })
 }

@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Event, text};
 use crate::clock::Clock;
-use crate::core::pass::settle::End;
+use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::{Decision, Eligible, Skip};
 use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, is_pass};
 use crate::core::record::trail::ProviderWrite;
@@ -82,21 +82,21 @@ pub(super) fn event(event: Event<'_>) {
         Event::Settled(settlement) => {
             let (id, called_at) = (settlement.instance.as_str(), settlement.call.called_at);
             match &settlement.end {
-                End::Migrated => info!(instanceId = id, calledAt = %called_at, "instance is running again"),
-                End::Confirmed => {
+                CallEnd::Migrated => info!(instanceId = id, calledAt = %called_at, "instance is running again"),
+                CallEnd::Confirmed => {
                     info!(instanceId = id, calledAt = %called_at, "the migrate call had its effect, migration is under way");
                 }
-                End::Failed { error } => {
+                CallEnd::Failed { error } => {
                     let error = error.as_deref().unwrap_or("no reason given");
                     warn!(instanceId = id, calledAt = %called_at, error, "migration failed");
                 }
-                End::Vanished => {
+                CallEnd::Vanished => {
                     warn!(instanceId = id, calledAt = %called_at, "instance vanished during its migration");
                 }
-                End::NoEffect => {
+                CallEnd::NoEffect => {
                     warn!(instanceId = id, calledAt = %called_at, "the migrate call had no effect, its time is withdrawn");
                 }
-                End::Closed { status } => {
+                CallEnd::Closed { status } => {
                     info!(instanceId = id, calledAt = %called_at, %status, "migration is over");
                 }
             }

@@ -15,7 +15,7 @@ use respot::core::rollout::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
 use respot::core::world::probe::{Endpoint, Latency, Measurement, Probe};
 use respot::core::world::time::Timestamp;
 use respot::measure::{AT_ONCE, NetProber, Outcome, Prober, Sample, Target, measure, measure_all};
-use respot::stop::{Cause, Stop};
+use respot::stop::{Stop, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -351,7 +351,7 @@ async fn many_are_measured_side_by_side_but_not_all_at_once() {
     let script = Script::of(vec![good(1_000_000)]);
     let word = async {
         tokio::time::sleep(Duration::from_millis(51_500)).await;
-        stop.give(Cause::Signal);
+        stop.trigger(StopCause::Signal);
     };
     let begun = Instant::now();
     let wanted = probe("tcp:22");

@@ -14,7 +14,7 @@ use crate::core::record::news::closes;
 use crate::core::record::outbox::Happened;
 use crate::core::record::trail::WriteCall;
 use crate::core::recreation::blueprint::{Obstacle, Prepared, placed};
-use crate::core::recreation::journal::{Deed, Next, Old, Recreation, Sight, Step, Successor, Unfit};
+use crate::core::recreation::journal::{Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::time::millis;
@@ -23,12 +23,12 @@ use crate::store::StoreWrite;
 use crate::store::records::{Change, Mode};
 
 /// What a look at one instance told.
-enum Seen {
+enum Presence {
     There(Box<Instance>),
     Gone,
 }
 
-impl Seen {
+impl Presence {
     /// Whether there is not even a trace of it on its way out.
     fn is_removed(&self) -> bool {
         match self {
@@ -87,8 +87,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             (Next::Watch, _) => self.await_running(task),
             (Next::DeleteOld, _) => self.delete_old(task).await,
             (Next::Abandon(why), _) => self.abandon(task, why).await,
-            (Next::CallOff, _) => self.close_with(task, Deed::CallOff).await,
-            (Next::LeaveBoth(why), _) => self.close_with(task, Deed::LeaveBoth(why.clone())).await,
+            (Next::CallOff, _) => self.close_with(task, Transition::CallOff).await,
+            (Next::LeaveBoth(why), _) => self.close_with(task, Transition::LeaveBoth(why.clone())).await,
             (Next::Rest(_), _) => task.end(Outcome::Skipped, work.detail()),
             (Next::Nothing, _) => match &task.recreation.step {
                 Step::Closed { replacement: Some(_) } => task.end(Outcome::Done, work.detail()),
@@ -118,7 +118,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
             Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
         };
-        if self.did(task, Deed::CreateRefused(obstacle.to_string())).await {
+        if self.advance(task, Transition::CreateRefused(obstacle.to_string())).await {
             let Recreating { instance, .. } = task.work;
             let reason = format!("{} ({instance}): {obstacle}", task.recreation.instance_name);
             task.fail(Outcome::Failed, kind, reason);
@@ -131,7 +131,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         let (mut refused, mut last) = (Vec::new(), String::new());
         for placement in placements {
             let ticket = self.about_to(WriteCall::Create, task);
-            if !self.did(task, Deed::Create).await {
+            if !self.advance(task, Transition::Create).await {
                 return;
             }
             task.attempt.at = task.recreation.since;
@@ -145,7 +145,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             task.attempt.response_time = Some(response_time);
             let error = match answer {
                 Ok(replacement) => {
-                    if self.did(task, Deed::Found(replacement.clone())).await {
+                    if self.advance(task, Transition::Found(replacement.clone())).await {
                         task.attempt.new_instance_id = Some(replacement);
                         task.place = format!(" {}", placed(spec, placement, *own_price));
                         self.await_running(task);
@@ -157,7 +157,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             match (error.effect, error.kind) {
                 (Effect::NotSent, kind) => {
                     task.attempt.response_time = None;
-                    if self.did(task, Deed::CreateUnsent).await {
+                    if self.advance(task, Transition::CreateUnsent).await {
                         match self.pass.stop.cause() {
                             Some(_) => task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error)),
                             None => task.fail(Outcome::Failed, kind, error.to_string()),
@@ -176,7 +176,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
                 }
                 (Effect::Refused, kind) => {
                     let reason = error.to_string();
-                    if self.did(task, Deed::CreateRefused(reason.clone())).await {
+                    if self.advance(task, Transition::CreateRefused(reason.clone())).await {
                         task.fail(Outcome::Failed, kind, reason);
                     }
                     return;
@@ -184,7 +184,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             }
         }
         let reason = format!("no room for {}: {last}", refused.join(", nor "));
-        if self.did(task, Deed::CreateRefused(reason.clone())).await {
+        if self.advance(task, Transition::CreateRefused(reason.clone())).await {
             task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
         }
     }
@@ -192,7 +192,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     /// The order delete-first: the specification is safe in the journal before the old instance goes.
     async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
         let ticket = self.about_to(WriteCall::Delete, task);
-        if !self.did(task, Deed::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
+        if !self.advance(task, Transition::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
             return;
         }
         match self.delete(ticket, &task.work.instance, &mut task.attempt).await {
@@ -201,7 +201,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         }
         let until = Instant::now() + self.wait;
         loop {
-            if self.sight(&task.work.instance).await.is_some_and(|seen| seen.is_removed()) {
+            if self.presence(&task.work.instance).await.is_some_and(|seen| seen.is_removed()) {
                 break;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -209,7 +209,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
                 return task.end(Outcome::Accepted, "the old instance is being deleted; a later pass creates it anew");
             }
         }
-        if self.saw(task, Old::Gone, Successor::None).await {
+        if self.observe(task, Old::Gone, Successor::None).await {
             self.create(task, prepared).await;
         }
     }
@@ -217,33 +217,33 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     /// Deletes the old instance, if the replacement runs right now and the old one still does not.
     async fn delete_old(&self, task: &mut Task<'_>) {
         let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
-        match self.sight(&replacement).await {
-            Some(Seen::There(seen)) if seen.status == Status::Running => {
+        match self.presence(&replacement).await {
+            Some(Presence::There(seen)) if seen.status == Status::Running => {
                 // Nothing goes for the sake of one that is not what it was to be.
                 if task.recreation.moves_to().is_some_and(|to| *to != seen.billing) {
                     let reason = format!("replacement {replacement} is not billed as it should be; it is undone");
                     return task.end(Outcome::Accepted, reason);
                 }
             }
-            Some(Seen::There(seen)) => {
+            Some(Presence::There(seen)) => {
                 let reason = format!("replacement {replacement} is {}; a later pass goes on", seen.status);
                 return task.end(Outcome::Accepted, reason);
             }
-            Some(Seen::Gone) | None => {
+            Some(Presence::Gone) | None => {
                 let reason = format!("replacement {replacement} was not seen; a later pass goes on");
                 return task.end(Outcome::Accepted, reason);
             }
         }
         let old = &task.work.instance;
-        match self.sight(old).await {
+        match self.presence(old).await {
             Some(seen) if seen.is_gone() => {
-                if self.did(task, Deed::DeleteOld).await {
+                if self.advance(task, Transition::DeleteOld).await {
                     self.close(task).await;
                 }
                 return;
             }
             // One that was never told to go is kept, unless a rollout tells it now.
-            Some(Seen::There(seen))
+            Some(Presence::There(seen))
                 if seen.status == Status::Running
                     && matches!(task.recreation.step, Step::Created { kept: None, .. })
                     && !task.recreation.is_move() =>
@@ -254,17 +254,17 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
         }
         let ticket = self.about_to(WriteCall::Delete, task);
-        if !self.did(task, Deed::DeleteOld).await {
+        if !self.advance(task, Transition::DeleteOld).await {
             return;
         }
         match self.delete(ticket, old, &mut task.attempt).await {
             Deletion::Gone => {
-                if self.did(task, Deed::DeletionAccepted).await {
+                if self.advance(task, Transition::DeletionAccepted).await {
                     self.close(task).await;
                 }
             }
             Deletion::Accepted => {
-                if self.did(task, Deed::DeletionAccepted).await {
+                if self.advance(task, Transition::DeletionAccepted).await {
                     let reason = format!("replacement {replacement} runs, the old one is being deleted");
                     task.end(Outcome::Accepted, reason);
                 }
@@ -274,14 +274,14 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     }
 
     /// Records that nothing more is done.
-    async fn close_with(&self, task: &mut Task<'_>, deed: Deed) {
-        if self.did(task, deed).await {
+    async fn close_with(&self, task: &mut Task<'_>, transition: Transition) {
+        if self.advance(task, transition).await {
             task.end(Outcome::Skipped, task.work.detail());
         }
     }
 
     async fn close(&self, task: &mut Task<'_>) {
-        if self.saw(task, Old::Gone, Successor::Running).await {
+        if self.observe(task, Old::Gone, Successor::Running).await {
             let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
             let reason = format!("replaced by {replacement}{}, which runs", task.place);
             task.end(Outcome::Done, reason);
@@ -304,14 +304,14 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         let old = &task.work.instance;
         let is_all_there_is = match task.recreation.moves_to() {
             Some(Billing::Spot) => self.runs(old).await != Some(true),
-            Some(_) => self.sight(old).await.is_none_or(|seen| seen.is_gone()),
+            Some(_) => self.presence(old).await.is_none_or(|seen| seen.is_gone()),
             None => false,
         };
         if is_fit_now || is_all_there_is {
             return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
         }
         let ticket = self.pass.about_to(WriteCall::Delete, &replacement, &task.recreation.marker);
-        if !self.did(task, Deed::Abandon(why.to_string())).await {
+        if !self.advance(task, Transition::Abandon(why.to_string())).await {
             return;
         }
         if let Deletion::Gone | Deletion::Accepted = self.delete(ticket, &replacement, &mut task.attempt).await {
@@ -321,14 +321,14 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     }
 
     /// Deletes an instance that is one too many.
-    pub(super) async fn retire(&self, extra: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
-        let ticket = self.pass.about_to(WriteCall::Delete, &extra.id, &extra.name);
+    pub(super) async fn retire(&self, duplicate: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
+        let ticket = self.pass.about_to(WriteCall::Delete, &duplicate.id, &duplicate.name);
         if let Err(error) = self.pass.commit(Vec::new()).await {
             self.store_error.borrow_mut().get_or_insert(error);
             attempt.reason = self.pass.why_not_begun(self.store_error).into();
             return;
         }
-        let deletion = self.delete(ticket, &extra.id, attempt).await;
+        let deletion = self.delete(ticket, &duplicate.id, attempt).await;
         if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
             attempt.outcome = Outcome::Done;
             attempt.reason = format!("deleted: one too many beside {keep}, which runs");
@@ -338,24 +338,24 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     /// Looks at a replacement that comes up, and goes on when it runs.
     pub(super) async fn watch(&self, task: &mut Task<'_>) {
         let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
-        match self.sight(&replacement).await {
-            Some(Seen::There(seen)) if seen.status == Status::Running && task.recreation.is_move() => {
+        match self.presence(&replacement).await {
+            Some(Presence::There(seen)) if seen.status == Status::Running && task.recreation.is_move() => {
                 let mode = seen.billing;
                 task.end(Outcome::Accepted, format!("{replacement} runs as {mode}, beside the old one for now"));
             }
-            Some(Seen::There(seen)) if seen.status == Status::Running => {
+            Some(Presence::There(seen)) if seen.status == Status::Running => {
                 task.awaits = Awaits::Nothing;
                 if self.pass.may_send(self.store_error) {
                     self.delete_old(task).await;
                 }
             }
-            Some(Seen::There(seen)) if seen.status.is_coming_up() => {}
-            Some(Seen::There(seen)) => {
+            Some(Presence::There(seen)) if seen.status.is_coming_up() => {}
+            Some(Presence::There(seen)) => {
                 let reason = format!("replacement {replacement} is {}; a later pass goes on", seen.status);
                 task.end(Outcome::Accepted, reason);
             }
             // A new instance may not be visible everywhere yet.
-            Some(Seen::Gone) | None => {
+            Some(Presence::Gone) | None => {
                 task.attempt.reason = format!("replacement {replacement} is not to be seen; a later pass finds out");
             }
         }
@@ -367,7 +367,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         let reading = self.pass.cloud.named(&task.recreation.marker);
         let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
         let Some(found) = found.into_iter().find(|instance| !instance.status.is_going()) else { return };
-        if self.did(task, Deed::Found(found.id.clone())).await {
+        if self.advance(task, Transition::Found(found.id.clone())).await {
             task.attempt.new_instance_id = Some(found.id);
             self.await_running(task);
         }
@@ -384,7 +384,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         attempt.response_time = Some(response_time);
         let error = match answer {
             Ok(()) => {
-                return match self.sight(id).await {
+                return match self.presence(id).await {
                     Some(seen) if seen.is_gone() => Deletion::Gone,
                     _ => Deletion::Accepted,
                 };
@@ -396,7 +396,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         }
         let is_open = error.effect == Effect::Possible || error.kind == ErrorKind::State;
         if is_open && self.pass.stop.sleep(LOOK_DELAY).await.is_ok() {
-            match self.sight(id).await {
+            match self.presence(id).await {
                 Some(seen) if seen.is_gone() => return Deletion::Gone,
                 _ => {}
             }
@@ -422,26 +422,26 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
 
     /// Whether it runs; `None` when it could not be told.
     pub(super) async fn runs(&self, id: &InstanceId) -> Option<bool> {
-        Some(match self.sight(id).await? {
-            Seen::There(seen) => seen.status == Status::Running,
-            Seen::Gone => false,
+        Some(match self.presence(id).await? {
+            Presence::There(seen) => seen.status == Status::Running,
+            Presence::Gone => false,
         })
     }
 
     /// `None` when it could not be told.
-    async fn sight(&self, id: &InstanceId) -> Option<Seen> {
+    async fn presence(&self, id: &InstanceId) -> Option<Presence> {
         let seen: Result<Option<Instance>, CloudError> = self.pass.unless_stopped(self.pass.cloud.instance(id)).await?;
         match seen {
-            Ok(Some(instance)) => Some(Seen::There(Box::new(instance))),
-            Ok(None) => Some(Seen::Gone),
+            Ok(Some(instance)) => Some(Presence::There(Box::new(instance))),
+            Ok(None) => Some(Presence::Gone),
             Err(_) => None,
         }
     }
 
-    /// Stores the journal after a deed. `false` ends the task: what is not stored is not done.
-    async fn did(&self, task: &mut Task<'_>, deed: Deed) -> bool {
+    /// Stores the journal after a transition. `false` ends the task: what is not stored is not done.
+    async fn advance(&self, task: &mut Task<'_>, transition: Transition) -> bool {
         let now = self.pass.clock.now();
-        match task.recreation.clone().apply(deed, now) {
+        match task.recreation.clone().apply(transition, now) {
             Ok(recreation) => self.store(task, recreation).await,
             Err(illegal) => {
                 task.fail(Outcome::Failed, ErrorKind::State, illegal.to_string());
@@ -451,9 +451,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     }
 
     /// Stores the journal after a look.
-    async fn saw(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
-        let sight = Sight { old, successor, bearer: None, now: self.pass.clock.now() };
-        let recreation = task.recreation.clone().see(&sight);
+    async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
+        let situation = Situation { old, successor, marked: None, now: self.pass.clock.now() };
+        let recreation = task.recreation.clone().observe(&situation);
         self.store(task, recreation).await
     }
 

@@ -114,7 +114,7 @@ impl<T: Transport> Client<T> {
         loop {
             let stopped = tokio::select! {
                 biased;
-                _ = guard.stop.given() => true,
+                _ = guard.stop.triggered() => true,
                 () = self.turn() => !(guard.may_send)(),
             };
             if stopped {
@@ -138,7 +138,7 @@ impl<T: Transport> Client<T> {
             }
             tokio::select! {
                 biased;
-                _ = guard.stop.given() => return Err(error),
+                _ = guard.stop.triggered() => return Err(error),
                 waited = retries.wait(error.clone(), retry_after) => waited?,
             }
         }

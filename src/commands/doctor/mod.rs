@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 
-use super::{Exit, Output, Presentation};
+use super::{Exit, Presentation, Printed};
 use crate::core::world::time::millis;
 use crate::report::human;
 use crate::report::json::{self, CheckPart, CheckStatus, DoctorDocument};
@@ -60,7 +60,7 @@ impl Finding {
 ///
 /// The exit code is the one that a pass would end with: it reads its settings (2), opens the store (4) and calls the
 /// provider (3), in this order; 1 if only something broke that a pass can do without.
-pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentation) -> Output {
+pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentation) -> Printed {
     let mut findings = configuration(settings);
     findings.extend(files::secrets(&settings.origins.secret_files));
     // Not concurrently: the embedded store blocks the thread, and the other checks measure time.
@@ -77,7 +77,7 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     let checks = findings.into_iter().map(|finding| finding.part).collect();
     let document = DoctorDocument { ok: exit == Exit::Done, checks };
     let document = if show.json() { json::document(&document) } else { human::doctor(show.screen, &document) };
-    Output { exit, document }
+    Printed { exit, document }
 }
 
 /// Invalid settings have ended the program before: what is left is where they came from.

@@ -16,7 +16,7 @@ use crate::core::record::execution::{Execution, ExecutionStatus};
 use crate::core::world::time::Timestamp;
 use crate::notify::{self, Notify};
 use crate::report::{Event, Reporter};
-use crate::stop::{Cause, Stop};
+use crate::stop::{Stop, StopCause};
 use crate::store::records::{self, Change, Mode, Outbox};
 use crate::store::{Acquired, LEASE_RENEWAL, Lease, StoreError, StoreRead, StoreWrite};
 
@@ -85,12 +85,12 @@ pub(in crate::commands) async fn under_lease<C: CloudRead, W, S: StoreWrite, N: 
         tokio::select! {
             worked = work(&pass, &mut open, deadline) => worked,
             () = keep_lease(store, &lease, stop) => Err(StoreError::LeaseLost.into()),
-            () = stop.give_at(deadline) => Err(stopped(Cause::Deadline)),
+            () = stop.trigger_at(deadline) => Err(stopped(StopCause::Deadline)),
         }
     };
     let worked = notify::beside(notify, working).await;
     let worked = match (worked, stop.cause()) {
-        (Ok(()), Some(Cause::LeaseLost)) => return Err(give_up(store, lease, StoreError::LeaseLost.into()).await),
+        (Ok(()), Some(StopCause::LeaseLost)) => return Err(give_up(store, lease, StoreError::LeaseLost.into()).await),
         (Err(failure), _) if failure.exit == Exit::Store => return Err(give_up(store, lease, failure).await),
         (worked, _) => worked,
     };
@@ -151,16 +151,16 @@ async fn keep_lease<S: StoreWrite>(store: &S, lease: &Lease, stop: &Stop) {
             Err(_) => break,
         }
     }
-    stop.give(Cause::LeaseLost);
+    stop.trigger(StopCause::LeaseLost);
     // Calls in flight end; the pass itself notices that it may not begin anything.
     std::future::pending::<()>().await;
 }
 
 /// How a pass ended that the store did not fail.
-fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<Cause>, now: Timestamp) -> Execution {
+fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<StopCause>, now: Timestamp) -> Execution {
     let (status, error) = match (worked, stop) {
         (Err(failure), _) => (ExecutionStatus::Failed, Some(failure.message.clone())),
-        (Ok(()), Some(Cause::Deadline)) => (ExecutionStatus::Timeout, Some(stopped(Cause::Deadline).message)),
+        (Ok(()), Some(StopCause::Deadline)) => (ExecutionStatus::Timeout, Some(stopped(StopCause::Deadline).message)),
         (Ok(()), Some(cause)) => (ExecutionStatus::Interrupted, Some(stopped(cause).message)),
         (Ok(()), None) if open.summary.error_count > 0 => (ExecutionStatus::Partial, None),
         (Ok(()), None) => (ExecutionStatus::Completed, None),

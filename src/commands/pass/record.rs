@@ -3,10 +3,10 @@
 
 use crate::act::Pass;
 use crate::cloud::CloudRead;
-use crate::core::pass::exposure;
+use crate::core::pass::exposure::{self, Notice};
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
-use crate::core::pass::settle::End;
+use crate::core::pass::settle::CallEnd;
 use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
 };
@@ -130,12 +130,12 @@ pub(in crate::commands) async fn settle<C: CloudRead, W, S: StoreWrite>(
             pass.reporter.event(Event::Settled(settlement));
             open.totals.migrations += u64::from(settlement.proves_acceptance());
             match settlement.end {
-                End::Migrated => open.ended.succeeded += 1,
-                End::Failed { .. } | End::Vanished => open.ended.failed += 1,
-                End::Confirmed | End::NoEffect | End::Closed { .. } => {}
+                CallEnd::Migrated => open.ended.succeeded += 1,
+                CallEnd::Failed { .. } | CallEnd::Vanished => open.ended.failed += 1,
+                CallEnd::Confirmed | CallEnd::NoEffect | CallEnd::Closed { .. } => {}
             }
             let id = settlement.instance.clone();
-            if settlement.end == End::NoEffect {
+            if settlement.end == CallEnd::NoEffect {
                 changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
             }
             changes.push(if settlement.stays_open() {
@@ -152,7 +152,12 @@ pub(in crate::commands) async fn settle<C: CloudRead, W, S: StoreWrite>(
             let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
             changes.push(Change::Journal(id.clone(), written));
         }
-        let seen = exposure::look(snapshot, ledger, plan, pass.clock.now());
+        let standing = plan.observations.iter().filter_map(|(id, seen)| Some((id, seen.as_ref()?.notice.reclaim_at)));
+        let notices = standing.map(|(instance, reclaim_at)| {
+            let known = ledger.observations.get(instance);
+            Notice { instance, reclaim_at, is_new: known.is_none_or(|it| it.notice.reclaim_at != reclaim_at) }
+        });
+        let seen = exposure::observe(&snapshot.instances.items, &ledger.exposures, notices, pass.clock.now());
         changes.extend(seen.into_iter().map(|(place, exposure)| Change::Expose(place, exposure)));
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
     }

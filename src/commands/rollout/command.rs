@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Begun, Drive, Prospect, Stepped, exit, no_consent, prospect};
 use crate::cli::{RolloutArgs, RolloutVerb};
 use crate::commands::pass::{Rules, stopped};
-use crate::commands::{Exit, Failure, Output, Presentation, Session, client, open_to_read, open_to_write};
+use crate::commands::{Exit, Failure, Presentation, Printed, Session, client, open_to_read, open_to_write};
 use crate::core::rollout::analysis::Analysis;
 use crate::measure::NetProber;
 use crate::notify::Notify;
@@ -17,7 +17,11 @@ use crate::store::records::Mode;
 ///
 /// # Errors
 /// [`Failure`] with its exit code.
-pub async fn command<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify: &N) -> Result<Output, Failure> {
+pub async fn command<N: Notify>(
+    arguments: &RolloutArgs,
+    session: &Session<'_>,
+    notify: &N,
+) -> Result<Printed, Failure> {
     let Session { settings, clock, stop, reporter, show } = *session;
     let RolloutArgs { verb, yes, wait, new, .. } = arguments;
     let shown = |stepped: &Stepped, exit: Exit| super::show(stepped, exit, clock.now(), show, verb.is_none());

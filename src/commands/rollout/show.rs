@@ -1,7 +1,7 @@
 //! What `rollout` prints.
 
 use super::Stepped;
-use crate::commands::{Exit, Output, Presentation};
+use crate::commands::{Exit, Presentation, Printed};
 use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 use crate::report::{human, json};
@@ -9,7 +9,7 @@ use crate::report::{human, json};
 /// The document of one call. Whoever asked for the next step from cron gets one sentence beside the log lines; the screen is
 /// for somebody who watches, or asked for it.
 #[must_use]
-pub fn show(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is_step: bool) -> Output {
+pub fn show(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is_step: bool) -> Printed {
     let Stepped { fleet, attempts, message, due: _, worked: _, was_over: _ } = stepped;
     let document = if show.json() {
         json::document(&json::RolloutDocument {
@@ -27,5 +27,5 @@ pub fn show(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, i
     } else {
         human::rollout(show.screen, fleet.as_ref(), attempts, message, now)
     };
-    Output { exit, document }
+    Printed { exit, document }
 }

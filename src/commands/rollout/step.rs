@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Drive, Stepped};
 use crate::act::Pass;
-use crate::act::recreate::{self, Extra};
+use crate::act::recreate::{self, Duplicate};
 use crate::cli::RolloutVerb;
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
@@ -73,7 +73,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         };
         let looked = tokio::select! {
             biased;
-            _ = pass.stop.given() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
+            _ = pass.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
             looked = look(pass.cloud, pass.store, &self.rules, pass.clock, pass.reporter) => looked,
         };
         let (snapshot, plan, ledger) = looked?;
@@ -139,12 +139,12 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let wait = || until.saturating_duration_since(Instant::now());
         survey(pass.cloud, &snapshot.jobs.items, works.iter_mut(), workers).await;
         pass.reporter.event(Event::ActionsBegin { count: works.len() });
-        let extras: Vec<Extra<'_>> = plan
-            .extras()
+        let duplicates: Vec<Duplicate<'_>> = plan
+            .duplicates()
             .filter(|(_, keep)| fleet.members.iter().any(|it| it.id == **keep || it.successor.as_ref() == Some(*keep)))
-            .map(|(at, keep)| Extra { instance: &snapshot.instances.items[at], keep })
+            .map(|(at, keep)| Duplicate { instance: &snapshot.instances.items[at], keep })
             .collect();
-        let retired = recreate::retire(pass, &extras).await;
+        let retired = recreate::retire(pass, &duplicates).await;
         let works: Vec<&Recreating> = works.iter().collect();
         let underway = recreate::begin(pass, &works, workers, wait()).await;
         let applied = recreate::finish(pass, underway, workers, wait()).await;

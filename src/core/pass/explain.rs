@@ -21,7 +21,7 @@ pub struct Checked {
     /// The rule's machine name. Names are part of the contract: they are added to, never changed.
     pub rule: &'static str,
     /// Its answer.
-    pub outcome: Answer,
+    pub outcome: RuleOutcome,
     /// The facts in one sentence.
     pub detail: String,
 }
@@ -30,7 +30,7 @@ pub struct Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum Answer {
+pub enum RuleOutcome {
     /// It leaves the verdict to the rules behind it.
     Passes,
     /// It decides: nothing is done, for now.
@@ -45,7 +45,7 @@ pub enum Answer {
     DoesNotApply,
 }
 
-impl Answer {
+impl RuleOutcome {
     /// Whether this is the rule that made the verdict.
     #[must_use]
     pub fn decides(self) -> bool {
@@ -76,21 +76,21 @@ pub fn explain(
     let mut checked: Vec<Checked> = Vec::with_capacity(RULES.len() + 1);
     for rule in RULES {
         let (outcome, detail) = match view.answer(rule, instance) {
-            _ if !is_reached && !is_listed => (Answer::DoesNotApply, "the provider does not list it".into()),
+            _ if !is_reached && !is_listed => (RuleOutcome::DoesNotApply, "the provider does not list it".into()),
             None => silent(&view, rule, instance),
             Some(answer) if !is_reached => {
-                let outcome = if answer.verdict() == "skip" { Answer::WouldStop } else { Answer::WouldAct };
+                let outcome = if answer.verdict() == "skip" { RuleOutcome::WouldStop } else { RuleOutcome::WouldAct };
                 (outcome, answer.detail(instance, policy))
             }
             // What a limit holds back did not decide.
             Some(answer) if is_over_limit => {
                 is_reached = false;
-                (Answer::Passes, answer.detail(instance, policy))
+                (RuleOutcome::Passes, answer.detail(instance, policy))
             }
             // The plan's own verdict may say more: of what a replacement is made, and what is in the way.
             Some(_) => {
                 is_reached = false;
-                let outcome = if decision.verdict() == "skip" { Answer::Stops } else { Answer::Acts };
+                let outcome = if decision.verdict() == "skip" { RuleOutcome::Stops } else { RuleOutcome::Acts };
                 (outcome, decision.detail(instance, policy))
             }
         };
@@ -101,10 +101,10 @@ pub fn explain(
         checked.push(Checked { rule: name(rule), outcome, detail: detail + &job });
     }
     let limit = match (decision, policy.max_migrations, policy.max_recreations) {
-        (Decision::Skip(Skip::OverLimit { .. }), _, _) => (Answer::Stops, decision.detail(instance, policy)),
-        (Decision::Migrate(_), Some(limit), _) => (Answer::Passes, format!("within the limit of {limit}")),
-        (_, _, Some(limit)) if decision.creates() => (Answer::Passes, format!("within the limit of {limit}")),
-        _ => (Answer::DoesNotApply, "no limit holds it back".into()),
+        (Decision::Skip(Skip::OverLimit { .. }), _, _) => (RuleOutcome::Stops, decision.detail(instance, policy)),
+        (Decision::Migrate(_), Some(limit), _) => (RuleOutcome::Passes, format!("within the limit of {limit}")),
+        (_, _, Some(limit)) if decision.creates() => (RuleOutcome::Passes, format!("within the limit of {limit}")),
+        _ => (RuleOutcome::DoesNotApply, "no limit holds it back".into()),
     };
     checked.push(Checked { rule: WITHIN_LIMITS, outcome: limit.0, detail: limit.1 });
     checked
@@ -132,11 +132,11 @@ fn name(rule: Rule) -> &'static str {
 }
 
 /// The facts of a rule that leaves the verdict to others, and whether it had anything to look at.
-fn silent(view: &View<'_>, rule: Rule, instance: &Instance) -> (Answer, String) {
+fn silent(view: &View<'_>, rule: Rule, instance: &Instance) -> (RuleOutcome, String) {
     let Policy { only, exclude, scope, eligibility, halves, .. } = view.policy;
     let Instance { id, name, status, billing, .. } = instance;
-    let passes = |detail: String| (Answer::Passes, detail);
-    let nothing = |detail: &str| (Answer::DoesNotApply, detail.to_owned());
+    let passes = |detail: String| (RuleOutcome::Passes, detail);
+    let nothing = |detail: &str| (RuleOutcome::DoesNotApply, detail.to_owned());
     match rule {
         Rule::Selected => match only.iter().find(|selector| selector.matches(id, name)) {
             Some(selector) => passes(format!("selected by --only {}", selector.as_str())),
@@ -183,7 +183,7 @@ fn silent(view: &View<'_>, rule: Rule, instance: &Instance) -> (Answer, String) 
             match (eligibility, status) {
                 (Eligibility::Reclaimed, Status::Exited) => passes(facts),
                 (Eligibility::Reclaimed, _) => nothing("only what is exited needs evidence of a reclaim"),
-                (Eligibility::Time, _) => (Answer::DoesNotApply, format!("eligibility is time; {facts}")),
+                (Eligibility::Time, _) => (RuleOutcome::DoesNotApply, format!("eligibility is time; {facts}")),
             }
         }
         Rule::MigrationNotFailed if !view.recreates() => nothing("MIGRATION_RETRY_FAILED is false"),

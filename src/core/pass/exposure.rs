@@ -1,42 +1,39 @@
-//! How often spot instances are taken, as this store has seen it: for each product in each cluster the hours that
-//! instances were seen running, and the reclaims that were announced meanwhile.
+//! How often spot instances are reclaimed: for each product in each cluster, the hours that instances were seen running
+//! and the reclaims that were announced meanwhile.
 //!
-//! Measured, never guessed: a look counts no time that nobody watched. It counts the hour before it at most, since that
-//! is how long ahead a reclaim is announced (`novita-api.md` section 4.3), and nothing at all the first time a place is
-//! seen. What is missed so are hours, not reclaims, so that a rate is rather too high than too low.
+//! Only observed time counts: at most the hour before each pass, since a reclaim is announced an hour ahead, and nothing
+//! the first time a place is seen. This misses hours rather than reclaims, so a rate is too high rather than too low.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Ledger;
-use super::plan::Plan;
-use crate::core::world::instance::{Billing, Instance, Place, Status};
-use crate::core::world::snapshot::{Snapshot, find};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
+use crate::core::world::snapshot::find;
 use crate::core::world::time::Timestamp;
 
-/// One look counts no more than this of an instance's time.
+/// The most time of one instance that one observation counts.
 const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 
-/// A rate is known from so many instance-hours on.
+/// The instance-hours from which a rate is known.
 pub const ENOUGH_HOURS: u64 = 100;
 
 /// A place where nothing runs is forgotten after this time.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// So many places are remembered; those seen last stay.
+/// How many places are remembered; those seen last stay.
 pub const PLACES_KEPT: usize = 500;
 
 /// What was seen of one place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exposure {
-    /// The first look.
+    /// The first observation.
     pub since: Timestamp,
-    /// The last look that saw an instance there.
+    /// The last observation that saw an instance there.
     pub seen_at: Timestamp,
-    /// How long spot instances were seen running, all together, in seconds.
+    /// How long spot instances were seen running, in total, in seconds.
     pub instance_seconds: u64,
     /// Reclaims that were announced meanwhile.
     pub reclaims: u64,
@@ -63,14 +60,28 @@ impl Exposure {
 /// By place, as they are remembered.
 pub type Exposures = HashMap<Place, Exposure>;
 
-/// What a look adds; `None` is a place to forget. Ordered by place.
+/// A reclaim notice that stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// The instance that is, or was, to be taken.
+    pub instance: &'a InstanceId,
+    /// When.
+    pub reclaim_at: Timestamp,
+    /// Whether no earlier pass has seen it.
+    pub is_new: bool,
+}
+
+/// What this observation changes; `None` is a place to forget. Ordered by place.
 #[must_use]
-pub fn look(snapshot: &Snapshot, ledger: &Ledger, plan: &Plan, now: Timestamp) -> Vec<(Place, Option<Exposure>)> {
-    let known = &ledger.exposures;
-    // What went unwatched for so long begins anew; so does a damaged record, which was last seen when time began.
+pub fn observe<'a>(
+    instances: &[Instance],
+    known: &Exposures,
+    notices: impl IntoIterator<Item = Notice<'a>>,
+    now: Timestamp,
+) -> Vec<(Place, Option<Exposure>)> {
+    // A place that was not seen for this long starts from zero. So does a damaged record: it was last seen at time zero.
     let alive: Exposures =
         known.iter().filter(|(_, it)| now.since(it.seen_at) <= LIFE).map(|(place, it)| (place.clone(), *it)).collect();
-    let instances = &snapshot.instances.items;
     let mut seen: HashMap<&Place, Exposure> = HashMap::new();
     let running = instances.iter().filter(|it| it.billing == Billing::Spot && it.status == Status::Running);
     for (place, instance) in running.filter_map(|it| Some((it.place.as_deref()?, it))) {
@@ -78,14 +89,12 @@ pub fn look(snapshot: &Snapshot, ledger: &Ledger, plan: &Plan, now: Timestamp) -
         exposure.seen_at = now;
         exposure.instance_seconds += watched(alive.get(place), instance, now).as_secs();
     }
-    for (id, observation) in plan.observations.iter().filter_map(|(id, seen)| Some((id, seen.as_ref()?))) {
-        let instance = find(instances, id).filter(|it| it.billing == Billing::Spot);
+    for Notice { instance, reclaim_at, is_new } in notices {
+        let instance = find(instances, instance).filter(|it| it.billing == Billing::Spot);
         let Some(place) = instance.and_then(|it| it.place.as_deref()) else { continue };
-        let reclaim_at = observation.notice.reclaim_at;
-        let is_known = ledger.observations.get(id).is_some_and(|known| known.notice.reclaim_at == reclaim_at);
         let exposure = seen.entry(place).or_insert_with(|| begun(&alive, place, now));
-        // One from before the first look belongs to hours that nobody counted.
-        if !is_known && reclaim_at >= exposure.since {
+        // A reclaim from before the first observation belongs to hours that were not counted.
+        if is_new && reclaim_at >= exposure.since {
             exposure.reclaims += 1;
         }
     }
@@ -96,14 +105,14 @@ fn begun(known: &Exposures, place: &Place, now: Timestamp) -> Exposure {
     known.get(place).copied().unwrap_or(Exposure { since: now, seen_at: now, ..Exposure::default() })
 }
 
-/// How much of an instance's time the look before and this one have seen.
+/// How much of an instance's time lies between the last observation and this one.
 fn watched(known: Option<&Exposure>, instance: &Instance, now: Timestamp) -> Duration {
     let since_last = known.map_or(Duration::ZERO, |known| now.since(known.seen_at));
     let up = instance.started_at.map_or(Duration::MAX, |at| now.since(at.into()));
     since_last.min(up).min(LONGEST_LOOK)
 }
 
-/// Forgets what was not seen for long, and what is too much.
+/// Forgets places that were not seen for long, and those beyond [`PLACES_KEPT`].
 fn bounded(known: &Exposures, seen: &HashMap<&Place, Exposure>, now: Timestamp) -> Vec<(Place, Option<Exposure>)> {
     let mut kept: Vec<(&Place, Exposure)> = seen.iter().map(|(place, exposure)| (*place, *exposure)).collect();
     kept.extend(known.iter().filter(|(place, _)| !seen.contains_key(place)).map(|(place, it)| (place, *it)));
@@ -124,9 +133,7 @@ fn bounded(known: &Exposures, seen: &HashMap<&Place, Exposure>, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pass::ledger::Observation;
-    use crate::core::world::instance::{InstanceId, Places, ReclaimNotice};
-    use crate::core::world::snapshot::Listing;
+    use crate::core::world::instance::Places;
     use crate::core::world::time::Seconds;
 
     const NOW: i64 = 1_768_478_400;
@@ -161,17 +168,16 @@ mod tests {
         seen: &[(&str, Option<Timestamp>)],
     ) -> Vec<(Place, Option<Exposure>)> {
         instances.sort_by(|a, b| a.id.cmp(&b.id));
-        let jobs = Listing::complete(vec![]);
-        let snapshot = Snapshot { taken_at: ago(0), instances: Listing::complete(instances), jobs };
-        let observation = |at: Timestamp| Observation {
-            notice: ReclaimNotice { spot_status: "notified".into(), reclaim_at: at },
-            first_seen_at: ago(0),
-            last_seen_at: ago(0),
-        };
-        let observations = before.iter().map(|(id, at)| (InstanceId::new(id), observation(*at))).collect();
-        let ledger = Ledger { exposures: known.iter().cloned().collect(), observations, ..Ledger::default() };
-        let observations = seen.iter().map(|(id, at)| (InstanceId::new(id), at.map(observation))).collect();
-        look(&snapshot, &ledger, &Plan { observations, ..Plan::default() }, ago(0))
+        let known: Exposures = known.iter().cloned().collect();
+        let (before, seen): (Vec<_>, Vec<_>) = (
+            before.iter().map(|(id, at)| (InstanceId::new(id), *at)).collect(),
+            seen.iter().filter_map(|(id, at)| Some((InstanceId::new(id), (*at)?))).collect(),
+        );
+        let notices = seen.iter().map(|notice| {
+            let (instance, reclaim_at) = notice;
+            Notice { instance, reclaim_at: *reclaim_at, is_new: !before.contains(notice) }
+        });
+        observe(&instances, &known, notices, ago(0))
     }
 
     fn exposure(since: i64, seen: i64, secs: u64, reclaims: u64) -> Exposure {
@@ -179,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_counts_the_time_that_was_watched() {
+    fn an_observation_counts_the_time_that_was_watched() {
         let known = exposure(10 * HOUR, 900, 5_000, 1);
         type Row<'a> = (&'a str, Option<Exposure>, Vec<Instance>, Option<Exposure>);
         let with = |change: fn(&mut Instance)| {
@@ -188,14 +194,14 @@ mod tests {
             vec![instance]
         };
         let rows: Vec<Row<'_>> = vec![
-            ("since the last look", Some(known), with(|_| ()), Some(exposure(10 * HOUR, 0, 5_900, 1))),
+            ("since the last observation", Some(known), with(|_| ()), Some(exposure(10 * HOUR, 0, 5_900, 1))),
             (
                 "several at once",
                 Some(known),
                 vec![running("a", "p", Some(HOUR)), running("b", "p", None), running("d", "p", Some(60))],
                 Some(exposure(10 * HOUR, 0, 5_000 + 900 + 900 + 60, 1)),
             ),
-            ("the first look", None, with(|_| ()), Some(exposure(0, 0, 0, 0))),
+            ("the first observation", None, with(|_| ()), Some(exposure(0, 0, 0, 0))),
             (
                 "after a long pause",
                 Some(exposure(90 * HOUR, 80 * HOUR, 7, 0)),
@@ -235,7 +241,7 @@ mod tests {
             ("forgotten", &[("a", soon)], &[("a", None)], 1),
             ("of whom is not listed", &[], &[("z", Some(soon))], 1),
             ("over, and seen late", &[], &[("a", Some(ago(9 * HOUR)))], 2),
-            ("from before the first look", &[], &[("a", Some(ago(11 * HOUR)))], 1),
+            ("from before the first observation", &[], &[("a", Some(ago(11 * HOUR)))], 1),
             ("of one on demand", &[], &[("d", Some(soon))], 1),
         ];
         for (what, before, seen, expected) in rows {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ledger::{Call, Ledger};
 use super::settle::is_new;
-use crate::core::recreation::journal::{Cause, Old, Recreation, Sight, Step, Successor};
+use crate::core::recreation::journal::{Cause, Old, Recreation, Situation, Step, Successor};
 use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
@@ -48,11 +48,11 @@ pub(in crate::core) struct Failures<'a> {
     jobs: &'a JobIndex<'a>,
     now: Timestamp,
     /// Living instances that bear a marker, those furthest on first.
-    bearers: HashMap<Origin, Vec<&'a Instance>>,
+    marked: HashMap<Origin, Vec<&'a Instance>>,
     /// The old instance of each replacement that an open recreation names, or whose old instance is still there.
     replaces: HashMap<&'a InstanceId, &'a InstanceId>,
     /// Instances to retire, each with the one that stays.
-    extras: HashMap<&'a InstanceId, &'a InstanceId>,
+    duplicates: HashMap<&'a InstanceId, &'a InstanceId>,
 }
 
 impl<'a> Failures<'a> {
@@ -62,33 +62,33 @@ impl<'a> Failures<'a> {
         jobs: &'a JobIndex<'a>,
         now: Timestamp,
     ) -> Self {
-        let mut bearers: HashMap<Origin, Vec<&Instance>> = HashMap::new();
+        let mut marked: HashMap<Origin, Vec<&Instance>> = HashMap::new();
         for instance in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
             if let Some(origin) = Origin::in_name(&instance.name) {
-                bearers.entry(origin).or_default().push(instance);
+                marked.entry(origin).or_default().push(instance);
             }
         }
         let mut replaces: HashMap<&InstanceId, &InstanceId> = HashMap::new();
-        if !bearers.is_empty() {
+        if !marked.is_empty() {
             // Also without a journal: two recreations must not care for one replacement.
             for old in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
-                let group = bearers.get(&Origin::of(&old.id)).into_iter().flatten();
+                let group = marked.get(&Origin::of(&old.id)).into_iter().flatten();
                 replaces.extend(group.map(|replacement| (&replacement.id, &old.id)));
             }
         }
         let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
         replaces.extend(open.filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
-        let mut this = Self { snapshot, ledger, jobs, now, bearers, replaces, extras: HashMap::new() };
-        for group in this.bearers.values_mut() {
+        let mut this = Self { snapshot, ledger, jobs, now, marked, replaces, duplicates: HashMap::new() };
+        for group in this.marked.values_mut() {
             group.sort_by_key(|instance| (progress(&instance.status), instance.created_at, &instance.id));
         }
-        this.extras = this.find_extras();
+        this.duplicates = this.find_duplicates();
         this
     }
 
     /// The one that stays, if this instance is one too many.
-    pub(in crate::core) fn extra(&self, id: &InstanceId) -> Option<&'a InstanceId> {
-        self.extras.get(id).copied()
+    pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<&'a InstanceId> {
+        self.duplicates.get(id).copied()
     }
 
     /// The old instance, if this one replaces it in an open recreation.
@@ -109,20 +109,20 @@ impl<'a> Failures<'a> {
     }
 
     /// Of those that bear one marker all but the best are one too many, once the best one runs.
-    fn find_extras(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
-        let mut extras = HashMap::new();
+    fn find_duplicates(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
+        let mut duplicates = HashMap::new();
         let called_off = self.called_off();
-        for (old, recreation, bearer) in &called_off {
-            if are_twins(bearer, bearer, Some(recreation)) {
-                extras.insert(&bearer.id, *old);
+        for (old, recreation, marked) in &called_off {
+            if are_twins(marked, marked, Some(recreation)) {
+                duplicates.insert(&marked.id, *old);
             }
         }
-        if self.bearers.values().all(|group| group.len() < 2) {
-            return extras;
+        if self.marked.values().all(|group| group.len() < 2) {
+            return duplicates;
         }
         let journal: HashMap<Origin, &Recreation> =
             self.ledger.recreations.iter().map(|(old, recreation)| (Origin::of(old), recreation)).collect();
-        for (origin, group) in self.bearers.iter().filter(|(_, group)| group.len() > 1) {
+        for (origin, group) in self.marked.iter().filter(|(_, group)| group.len() > 1) {
             let recreation = journal.get(origin).copied();
             if called_off.iter().any(|(old, ..)| Origin::of(old) == *origin) {
                 continue;
@@ -137,9 +137,10 @@ impl<'a> Failures<'a> {
                 continue;
             }
             let others = group().filter(|other| other.id != keep.id);
-            extras.extend(others.filter(|other| are_twins(keep, other, recreation)).map(|other| (&other.id, &keep.id)));
+            duplicates
+                .extend(others.filter(|other| are_twins(keep, other, recreation)).map(|other| (&other.id, &keep.id)));
         }
-        extras
+        duplicates
     }
 
     /// Instances that bear the marker of a move that was called off, with the instance that was to be moved and runs: a
@@ -152,18 +153,18 @@ impl<'a> Failures<'a> {
         });
         stayed
             .flat_map(|(old, recreation)| {
-                let bearers = self.bearers.get(&Origin::of(old)).into_iter().flatten();
-                bearers.filter(|bearer| bearer.id != *old).map(move |bearer| (old, recreation, *bearer))
+                let marked = self.marked.get(&Origin::of(old)).into_iter().flatten();
+                marked.filter(|marked| marked.id != *old).map(move |marked| (old, recreation, *marked))
             })
             .collect()
     }
 
     /// The furthest on of the living instances that bear the marker of `old`, but for the one that is known already.
-    fn bearer(&self, old: &InstanceId, known: Option<&InstanceId>) -> Option<&'a Instance> {
-        if self.bearers.is_empty() {
+    fn marked(&self, old: &InstanceId, known: Option<&InstanceId>) -> Option<&'a Instance> {
+        if self.marked.is_empty() {
             return None;
         }
-        let group = self.bearers.get(&Origin::of(old))?;
+        let group = self.marked.get(&Origin::of(old))?;
         group.iter().copied().find(|instance| Some(&instance.id) != known && instance.id != *old)
     }
 
@@ -183,21 +184,21 @@ impl<'a> Failures<'a> {
         if instance.status.is_going() {
             return None;
         }
-        let bearer = self.bearer(&instance.id, None)?;
+        let marked = self.marked(&instance.id, None)?;
         let cause = self.failure(instance).unwrap_or(Cause::Found);
-        Some(Recreation::planned(&instance.name, cause, bearer.name.to_string(), self.now))
+        Some(Recreation::planned(&instance.name, cause, marked.name.to_string(), self.now))
     }
 
     /// What is seen of a recreation. `None` while listings have gaps: nothing is concluded from those.
-    pub(in crate::core) fn sight(&self, old: &InstanceId, recreation: &Recreation) -> Option<Sight> {
+    pub(in crate::core) fn situation(&self, old: &InstanceId, recreation: &Recreation) -> Option<Situation> {
         if !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete() {
             return None;
         }
         let named = recreation.step.replacement();
-        Some(Sight {
+        Some(Situation {
             old: self.old(find(&self.snapshot.instances.items, old), recreation),
             successor: named.map_or(Successor::None, |id| self.successor(id)),
-            bearer: self.bearer(old, named).map(|bearer| (bearer.id.clone(), bearer.status == Status::Running)),
+            marked: self.marked(old, named).map(|marked| (marked.id.clone(), marked.status == Status::Running)),
             now: self.now,
         })
     }

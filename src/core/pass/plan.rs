@@ -82,7 +82,7 @@ impl Plan {
     }
 
     /// Instances that are one too many, as positions in the listing, each with the one that stays.
-    pub fn extras(&self) -> impl Iterator<Item = (usize, &InstanceId)> {
+    pub fn duplicates(&self) -> impl Iterator<Item = (usize, &InstanceId)> {
         self.decisions.iter().enumerate().filter_map(|(at, decision)| match decision {
             Decision::Retire { keep } => Some((at, keep)),
             _ => None,
@@ -188,7 +188,7 @@ fn journal<'a>(
             // One that nobody began is stored when it begins.
             None => !matches!(recreation.step, Step::Pending { .. }),
         };
-        // A new story over an old one that is over begins with its first deed, too.
+        // A new story over an old one that is over begins with its first transition, too.
         let begins = matches!(recreation.step, Step::Pending { .. }) && recreation.pass.is_empty();
         if is_new && !begins {
             changes.insert(id, Some(recreation));

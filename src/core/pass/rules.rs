@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::core::pass::failures::Failures;
 use crate::core::pass::ledger::{Call, InFlight, Ledger, Stamp};
-use crate::core::pass::settle::{End, Settlement};
+use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
 use crate::core::recreation::marker::replacement_name;
@@ -91,7 +91,7 @@ impl<'a> View<'a> {
         settlements: &'a [Settlement],
         now: Timestamp,
     ) -> Self {
-        let without_effect = settlements.iter().filter(|settlement| settlement.end == End::NoEffect);
+        let without_effect = settlements.iter().filter(|settlement| settlement.end == CallEnd::NoEffect);
         let no_effect = without_effect.map(|it| (&it.instance, it.call.previous_attempt)).collect();
         Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, now), no_effect, now }
     }
@@ -121,7 +121,7 @@ impl<'a> View<'a> {
             }
             Rule::InScope => (!scope.covers(billing)).then_some(Decision::Skip(Skip::OutOfScope)),
             Rule::OneOfItsMarker => {
-                let keep = self.failures.extra(id).filter(|_| recreates)?;
+                let keep = self.failures.duplicate(id).filter(|_| recreates)?;
                 Some(Decision::Retire { keep: keep.clone() })
             }
             Rule::NotMoving => self.failures.moving(id).map(|(old, to)| {
@@ -187,19 +187,19 @@ impl<'a> View<'a> {
         let Policy { recreate_order, retry_quarantined, .. } = self.policy;
         let old = self.failures.replaces(id)?;
         let recreation = self.ledger.recreations.get(old)?;
-        let sight = self.failures.sight(old, recreation)?;
-        let seen = recreation.clone().see(&sight);
-        let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+        let situation = self.failures.situation(old, recreation)?;
+        let seen = recreation.clone().observe(&situation);
+        let next = next(&seen, &situation, *recreate_order, *retry_quarantined);
         (matches!(next, Next::Abandon(_)) && seen.step.replacement() == Some(id)).then_some(old)
     }
 
     /// What comes next in a recreation.
     fn go_on(&self, id: &InstanceId, recreation: Recreation) -> Decision {
         let Policy { recreate_order, retry_quarantined, .. } = self.policy;
-        let (recreation, next) = match self.failures.sight(id, &recreation) {
-            Some(sight) => {
-                let seen = recreation.see(&sight);
-                let next = next(&seen, &sight, *recreate_order, *retry_quarantined);
+        let (recreation, next) = match self.failures.situation(id, &recreation) {
+            Some(situation) => {
+                let seen = recreation.observe(&situation);
+                let next = next(&seen, &situation, *recreate_order, *retry_quarantined);
                 (seen, next)
             }
             None => (recreation, Next::Rest(Rest::Unseen)),

@@ -18,12 +18,12 @@ pub struct Settlement {
     /// The call.
     pub call: InFlight,
     /// Its end.
-    pub end: End,
+    pub end: CallEnd,
 }
 
 /// How a migrate call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CallEnd {
     /// It had an effect after all: it is under way, and followed on.
     Confirmed,
     /// The instance is running again.
@@ -50,15 +50,15 @@ impl Settlement {
     pub fn proves_acceptance(&self) -> bool {
         self.call.call != Call::Accepted
             && match self.end {
-                End::Confirmed | End::Migrated | End::Failed { .. } => true,
-                End::Vanished | End::NoEffect | End::Closed { .. } => false,
+                CallEnd::Confirmed | CallEnd::Migrated | CallEnd::Failed { .. } => true,
+                CallEnd::Vanished | CallEnd::NoEffect | CallEnd::Closed { .. } => false,
             }
     }
 
     /// Whether the call stays on record, now known as accepted.
     #[must_use]
     pub fn stays_open(&self) -> bool {
-        matches!(self.end, End::Confirmed)
+        matches!(self.end, CallEnd::Confirmed)
     }
 }
 
@@ -76,9 +76,15 @@ pub(super) fn settle(snapshot: &Snapshot, ledger: &Ledger, jobs: &JobIndex<'_>, 
     settlements
 }
 
-fn end_of(id: &InstanceId, call: &InFlight, snapshot: &Snapshot, jobs: &JobIndex<'_>, now: Timestamp) -> Option<End> {
+fn end_of(
+    id: &InstanceId,
+    call: &InFlight,
+    snapshot: &Snapshot,
+    jobs: &JobIndex<'_>,
+    now: Timestamp,
+) -> Option<CallEnd> {
     let Some(instance) = find(&snapshot.instances.items, id) else {
-        return snapshot.instances.is_complete().then_some(End::Vanished);
+        return snapshot.instances.is_complete().then_some(CallEnd::Vanished);
     };
     let settled = now.since(call.called_at) >= SETTLE_TIME;
     let accepted = call.call == Call::Accepted;
@@ -86,24 +92,24 @@ fn end_of(id: &InstanceId, call: &InFlight, snapshot: &Snapshot, jobs: &JobIndex
     if let Some(job) = own_job
         && job.state.has_failed()
     {
-        return Some(End::Failed { error: job.error.clone() });
+        return Some(CallEnd::Failed { error: job.error.clone() });
     }
     match (&instance.status, own_job) {
-        (Status::Running, Some(job)) if !job.state.is_unfinished() => Some(End::Migrated),
+        (Status::Running, Some(job)) if !job.state.is_unfinished() => Some(CallEnd::Migrated),
         // Running without a job of ours: somebody may have started it by hand. Only an accepted call explains it.
-        (Status::Running, None) if accepted => Some(End::Migrated),
-        (Status::Migrating, _) | (_, Some(_)) if !accepted => Some(End::Confirmed),
-        (status, _) if now.since(call.called_at) >= FOLLOW_TIME => Some(End::Closed { status: status.clone() }),
+        (Status::Running, None) if accepted => Some(CallEnd::Migrated),
+        (Status::Migrating, _) | (_, Some(_)) if !accepted => Some(CallEnd::Confirmed),
+        (status, _) if now.since(call.called_at) >= FOLLOW_TIME => Some(CallEnd::Closed { status: status.clone() }),
         // The job is done and the instance stays as it is.
         (Status::Exited, Some(job)) if !job.state.is_unfinished() && settled => {
-            Some(End::Closed { status: instance.status.clone() })
+            Some(CallEnd::Closed { status: instance.status.clone() })
         }
         // Proved without effect only by complete listings; an accepted call keeps its cooldown all the same.
         (status, None) if settled && snapshot.instances.is_complete() && snapshot.jobs.is_complete() => {
             match (accepted, status) {
                 (true, Status::Migrating) => None,
-                (true, status) => Some(End::Closed { status: status.clone() }),
-                (false, _) => Some(End::NoEffect),
+                (true, status) => Some(CallEnd::Closed { status: status.clone() }),
+                (false, _) => Some(CallEnd::NoEffect),
             }
         }
         _ => None,
@@ -186,33 +192,33 @@ mod tests {
         use Call::{Accepted, Begun, Unknown};
         let own = |state| Some(job("new", state, 100));
         let known = |state| Some(job("old", state, OLD_JOB));
-        let failed = || Some(End::Failed { error: Some("no node".into()) });
-        let closed = |status| Some(End::Closed { status });
+        let failed = || Some(CallEnd::Failed { error: Some("no node".into()) });
+        let closed = |status| Some(CallEnd::Closed { status });
         let week = 7 * 24 * 3600;
         // What is known of the call, its age in seconds, the status now, the newest job, and the end.
         let rows = [
-            (Accepted, 100, Status::Running, None, Some(End::Migrated)),
-            (Accepted, 100, Status::Running, own(JobState::Success), Some(End::Migrated)),
-            (Unknown, 100, Status::Running, own(JobState::Success), Some(End::Migrated)),
+            (Accepted, 100, Status::Running, None, Some(CallEnd::Migrated)),
+            (Accepted, 100, Status::Running, own(JobState::Success), Some(CallEnd::Migrated)),
+            (Unknown, 100, Status::Running, own(JobState::Success), Some(CallEnd::Migrated)),
             // Somebody may have started it: that proves nothing about the call.
             (Unknown, 100, Status::Running, None, None),
-            (Unknown, 200, Status::Running, None, Some(End::NoEffect)),
+            (Unknown, 200, Status::Running, None, Some(CallEnd::NoEffect)),
             (Accepted, 100, Status::Running, own(JobState::Running), None),
-            (Unknown, 100, Status::Running, own(JobState::Running), Some(End::Confirmed)),
+            (Unknown, 100, Status::Running, own(JobState::Running), Some(CallEnd::Confirmed)),
             (Accepted, 100, Status::Migrating, None, None),
             (Accepted, 100, Status::Migrating, own(JobState::Running), None),
-            (Begun, 100, Status::Migrating, None, Some(End::Confirmed)),
-            (Unknown, 100, Status::Exited, own(JobState::Pulling), Some(End::Confirmed)),
+            (Begun, 100, Status::Migrating, None, Some(CallEnd::Confirmed)),
+            (Unknown, 100, Status::Exited, own(JobState::Pulling), Some(CallEnd::Confirmed)),
             (Accepted, 100, Status::Migrating, own(JobState::Fail), failed()),
             (Unknown, 100, Status::Exited, own(JobState::Break), failed()),
             // The job was there before the call and says nothing about it.
             (Unknown, 100, Status::Exited, known(JobState::Fail), None),
-            (Unknown, 200, Status::Exited, known(JobState::Success), Some(End::NoEffect)),
+            (Unknown, 200, Status::Exited, known(JobState::Success), Some(CallEnd::NoEffect)),
             // Nor does one that is older still, should the one known before be listed no more.
             (Unknown, 100, Status::Exited, Some(job("older", JobState::Fail, OLD_JOB + 1)), None),
             (Unknown, 179, Status::Exited, None, None),
-            (Unknown, 180, Status::Exited, None, Some(End::NoEffect)),
-            (Begun, 180, Status::Exited, None, Some(End::NoEffect)),
+            (Unknown, 180, Status::Exited, None, Some(CallEnd::NoEffect)),
+            (Begun, 180, Status::Exited, None, Some(CallEnd::NoEffect)),
             (Accepted, 179, Status::Exited, None, None),
             (Accepted, 180, Status::Exited, None, closed(Status::Exited)),
             (Accepted, 200, Status::Exited, own(JobState::Success), closed(Status::Exited)),
@@ -239,7 +245,7 @@ mod tests {
             };
             let ledger =
                 Ledger { in_flight: [(InstanceId::new("a"), in_flight)].into_iter().collect(), ..Ledger::default() };
-            let ends: Vec<End> = settle(&snapshot, &ledger, &JobIndex::new(&snapshot.jobs.items), ago(0))
+            let ends: Vec<CallEnd> = settle(&snapshot, &ledger, &JobIndex::new(&snapshot.jobs.items), ago(0))
                 .into_iter()
                 .map(|settlement| settlement.end)
                 .collect();
@@ -265,7 +271,7 @@ mod tests {
             ..Ledger::default()
         };
         for (shortfall, expected) in
-            [(None, Some(End::Vanished)), (Some(Shortfall { announced: 1, received: 0 }), None)]
+            [(None, Some(CallEnd::Vanished)), (Some(Shortfall { announced: 1, received: 0 }), None)]
         {
             let instances = Listing { items: vec![], shortfall };
             let snapshot = Snapshot { taken_at: ago(0), instances, jobs: Listing::complete(vec![]) };

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::core::pass::ledger::{Call, Ledger};
 use crate::core::pass::plan::Plan;
-use crate::core::pass::settle::End;
+use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::Decision;
 use crate::core::record::execution::{Action, Attempt, Outcome, Recorded};
 use crate::core::record::trail::{ProviderWrite, Seen, Sighting, WriteCall};
@@ -141,15 +141,15 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
     for settlement in plan.settlements.iter().filter(|_| settles) {
         let called = settlement.call.called_at;
         let (seen, detail) = match &settlement.end {
-            End::Confirmed => (Seen::MigrationConfirmed, format!("the migrate call of {called} had an effect")),
-            End::Migrated => (Seen::RunningAgain, format!("after the migrate call of {called}")),
-            End::Failed { error } => {
+            CallEnd::Confirmed => (Seen::MigrationConfirmed, format!("the migrate call of {called} had an effect")),
+            CallEnd::Migrated => (Seen::RunningAgain, format!("after the migrate call of {called}")),
+            CallEnd::Failed { error } => {
                 told.insert(&settlement.instance);
                 (Seen::MigrationFailed, error.as_deref().unwrap_or("the provider gave no reason").to_owned())
             }
-            End::Vanished => (Seen::Vanished, "no complete listing has it any more".to_owned()),
-            End::NoEffect => (Seen::CallWithoutEffect, format!("the migrate call of {called} had no effect")),
-            End::Closed { status } => {
+            CallEnd::Vanished => (Seen::Vanished, "no complete listing has it any more".to_owned()),
+            CallEnd::NoEffect => (Seen::CallWithoutEffect, format!("the migrate call of {called} had no effect")),
+            CallEnd::Closed { status } => {
                 (Seen::NotRunning, format!("the migrate call of {called} ended, and its status is {status}"))
             }
         };

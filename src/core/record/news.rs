@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;
-use crate::core::pass::settle::End;
+use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::{Decision, FailedJob, Skip};
 use crate::core::recreation::journal::{Cause, Recreation, Step};
 use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
@@ -55,7 +55,7 @@ pub enum Tiding<'a> {
 #[must_use]
 pub fn tidings<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
     let listed = |id: &InstanceId| find(&snapshot.instances.items, id);
-    let migrated = plan.settlements.iter().filter(|it| it.end == End::Migrated).filter_map(|settlement| {
+    let migrated = plan.settlements.iter().filter(|it| it.end == CallEnd::Migrated).filter_map(|settlement| {
         let instance = listed(&settlement.instance)?;
         let announced = instance.reclaim.is_some() || ledger.observations.contains_key(&instance.id);
         Some(Tiding::Migrated { instance, called_at: settlement.call.called_at, announced })
@@ -88,7 +88,7 @@ fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec
     let jobs = JobIndex::new(&snapshot.jobs.items);
     let mut failures: HashMap<&InstanceId, (&Instance, String, Option<&str>)> = HashMap::new();
     for settlement in &plan.settlements {
-        let End::Failed { error } = &settlement.end else { continue };
+        let CallEnd::Failed { error } = &settlement.end else { continue };
         let Some(instance) = find(&snapshot.instances.items, &settlement.instance) else { continue };
         let job = jobs.newest_migration(&instance.id).filter(|job| job.state.has_failed());
         let failure = job.map_or_else(|| settlement.call.called_at.to_string(), |job| job.id.to_string());

@@ -152,7 +152,7 @@ impl Step {
 
 /// Something the program did, or is about to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Transition {
     /// Delete-first: the old instance is about to be deleted.
     DeleteOldFirst(Box<RecreateSpec>),
     /// The call that creates is about to be sent.
@@ -175,12 +175,12 @@ pub enum Deed {
     LeaveBoth(String),
 }
 
-/// A deed that does not fit the step: an error of the program's, never of the world's.
+/// A transition that does not fit the step: an error of the program's, never of the world's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a recreation at step {step} cannot take {deed}")]
+#[error("a recreation at step {step} cannot take {transition}")]
 pub struct Illegal {
     step: &'static str,
-    deed: String,
+    transition: String,
 }
 
 impl Recreation {
@@ -200,49 +200,50 @@ impl Recreation {
         }
     }
 
-    /// The journal after a deed.
+    /// The journal after a transition.
     ///
     /// # Errors
-    /// [`Illegal`] when the deed does not fit the step.
-    pub fn apply(self, deed: Deed, now: Timestamp) -> Result<Self, Illegal> {
+    /// [`Illegal`] when the transition does not fit the step.
+    pub fn apply(self, transition: Transition, now: Timestamp) -> Result<Self, Illegal> {
         // Whoever served a quarantine begins to count anew.
         let is_served = matches!(self.step, Step::Pending { .. })
             && self.failures >= MOST_FAILURES
             && self.quarantined_until(now).is_none();
         let failures = if is_served { 0 } else { self.failures };
         let this = Self { failures, ..self };
-        let step = match (this.step, deed) {
-            (Step::Pending { kept: None }, Deed::DeleteOldFirst(spec)) => Step::Deleting { kept: spec },
-            (Step::Deleting { kept }, Deed::DeleteOldFirst(_)) => Step::Deleting { kept },
+        let step = match (this.step, transition) {
+            (Step::Pending { kept: None }, Transition::DeleteOldFirst(spec)) => Step::Deleting { kept: spec },
+            (Step::Deleting { kept }, Transition::DeleteOldFirst(_)) => Step::Deleting { kept },
             // Again from the intent: the place before was refused.
-            (Step::Pending { kept } | Step::Intent { kept }, Deed::Create) => Step::Intent { kept },
-            (Step::Pending { kept } | Step::Intent { kept }, Deed::CreateRefused(why)) => {
+            (Step::Pending { kept } | Step::Intent { kept }, Transition::Create) => Step::Intent { kept },
+            (Step::Pending { kept } | Step::Intent { kept }, Transition::CreateRefused(why)) => {
                 let failed = Self { step: Step::Pending { kept: None }, ..this };
                 return Ok(failed.failed(kept, why, now));
             }
-            (Step::Intent { kept }, Deed::CreateUnsent) => Step::Pending { kept },
-            (Step::Pending { kept: None }, Deed::CallOff) => Step::Closed { replacement: None },
-            (Step::Created { kept: None, .. } | Step::Abandoned { kept: None, .. }, Deed::LeaveBoth(why)) => {
+            (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
+            (Step::Pending { kept: None }, Transition::CallOff) => Step::Closed { replacement: None },
+            (Step::Created { kept: None, .. } | Step::Abandoned { kept: None, .. }, Transition::LeaveBoth(why)) => {
                 return Ok(Self { step: Step::Ended, since: now, last_error: Some(why), ..this });
             }
-            (Step::Pending { kept } | Step::Intent { kept } | Step::Created { kept, .. }, Deed::Found(replacement)) => {
-                Step::Created { replacement, kept }
-            }
+            (
+                Step::Pending { kept } | Step::Intent { kept } | Step::Created { kept, .. },
+                Transition::Found(replacement),
+            ) => Step::Created { replacement, kept },
             // What was kept is not needed any more: the replacement runs.
             (
                 Step::Created { replacement, .. } | Step::Running { replacement } | Step::Deleted { replacement },
-                Deed::DeleteOld,
+                Transition::DeleteOld,
             ) => Step::Running { replacement },
-            (Step::Running { replacement }, Deed::DeletionAccepted) => Step::Deleted { replacement },
+            (Step::Running { replacement }, Transition::DeletionAccepted) => Step::Deleted { replacement },
             // The specification stays: the old instance is not gone for sure.
-            (Step::Deleting { kept }, Deed::DeletionAccepted) => Step::Deleting { kept },
-            (Step::Abandoned { replacement, kept }, Deed::Abandon(_)) => Step::Abandoned { replacement, kept },
-            (Step::Created { replacement, kept }, Deed::Abandon(why)) => {
+            (Step::Deleting { kept }, Transition::DeletionAccepted) => Step::Deleting { kept },
+            (Step::Abandoned { replacement, kept }, Transition::Abandon(_)) => Step::Abandoned { replacement, kept },
+            (Step::Created { replacement, kept }, Transition::Abandon(why)) => {
                 let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
                 return Ok(Self { step: Step::Abandoned { replacement, kept }, ..failed });
             }
             // A rollout that goes back, when the deletion that it began had no effect.
-            (Step::Running { replacement } | Step::Deleted { replacement }, Deed::Abandon(why))
+            (Step::Running { replacement } | Step::Deleted { replacement }, Transition::Abandon(why))
                 if matches!(this.cause, Cause::Moved { .. }) =>
             {
                 let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
@@ -258,8 +259,8 @@ impl Recreation {
                 | Step::Abandoned { .. }
                 | Step::Closed { .. }
                 | Step::Ended),
-                deed,
-            ) => return Err(Illegal { step: step.into_str(), deed: format!("{deed:?}") }),
+                transition,
+            ) => return Err(Illegal { step: step.into_str(), transition: format!("{transition:?}") }),
         };
         Ok(Self { step, since: now, ..this })
     }
@@ -315,13 +316,13 @@ pub enum Successor {
 
 /// A look at everything that belongs to one recreation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct Situation {
     /// The old instance.
     pub old: Old,
     /// The replacement that the journal names.
     pub successor: Successor,
     /// The furthest on of those that bear the marker and that the journal does not name, and whether it runs.
-    pub bearer: Option<(InstanceId, bool)>,
+    pub marked: Option<(InstanceId, bool)>,
     /// The clock of decisions.
     pub now: Timestamp,
 }
@@ -330,8 +331,8 @@ impl Recreation {
     /// The journal after a look at the world. Absence proves something only after [`SETTLE_TIME`], and the caller
     /// reports it from complete listings only.
     #[must_use]
-    pub fn see(mut self, sight: &Sight) -> Self {
-        let Sight { old, successor, bearer, now } = sight;
+    pub fn observe(mut self, situation: &Situation) -> Self {
+        let Situation { old, successor, marked, now } = situation;
         let (old, now) = (*old, *now);
         // Times ahead of the clock were written before it was set back. Nobody knows how long ago: they count from now.
         (self.since, self.opened_at) = (self.since.min(now), self.opened_at.min(now));
@@ -340,7 +341,7 @@ impl Recreation {
         let to = |this: Self, step: Step| Self { step, since: now, ..this };
         let vanished = || "the replacement vanished before it was seen running";
         match self.step.clone() {
-            Step::Pending { kept } | Step::Intent { kept } if bearer.is_some() => match bearer.clone() {
+            Step::Pending { kept } | Step::Intent { kept } if marked.is_some() => match marked.clone() {
                 Some((replacement, _)) => to(self, Step::Created { replacement, kept }),
                 None => self,
             },
@@ -353,20 +354,22 @@ impl Recreation {
                 to(self, Step::Deleting { kept })
             }
             Step::Pending { .. } => self,
-            Step::Deleting { kept } if old == Old::Gone => to(self, Step::Pending { kept: Some(kept) }).see(sight),
+            Step::Deleting { kept } if old == Old::Gone => {
+                to(self, Step::Pending { kept: Some(kept) }).observe(situation)
+            }
             Step::Deleting { .. } if old == Old::Runs && is_settled => to(self, Step::Closed { replacement: None }),
             Step::Deleting { .. } => self,
             Step::Intent { kept } if is_settled => {
                 let this = self.failed(kept, "the call to create it had no effect".into(), now);
-                this.see(sight)
+                this.observe(situation)
             }
             Step::Intent { .. } => self,
-            Step::Created { replacement, kept } => match (successor, bearer) {
-                (Successor::Gone, Some((bearer, _)))
-                | (Successor::ComingUp | Successor::Down | Successor::Failed(_), Some((bearer, true))) => {
-                    to(self, Step::Created { replacement: bearer.clone(), kept })
+            Step::Created { replacement, kept } => match (successor, marked) {
+                (Successor::Gone, Some((marked, _)))
+                | (Successor::ComingUp | Successor::Down | Successor::Failed(_), Some((marked, true))) => {
+                    to(self, Step::Created { replacement: marked.clone(), kept })
                 }
-                (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).see(sight),
+                (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).observe(situation),
                 (Successor::Running, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // Nothing can be created from the old one any more; this one is an instance like any other now.
                 (Successor::Down | Successor::Failed(_), _) if is_gone && kept.is_none() => {
@@ -374,24 +377,24 @@ impl Recreation {
                 }
                 _ => self,
             },
-            Step::Running { replacement } | Step::Deleted { replacement } => match (successor, bearer) {
-                (Successor::Gone | Successor::None, Some((bearer, _))) => {
-                    to(self, Step::Created { replacement: bearer.clone(), kept: None })
+            Step::Running { replacement } | Step::Deleted { replacement } => match (successor, marked) {
+                (Successor::Gone | Successor::None, Some((marked, _))) => {
+                    to(self, Step::Created { replacement: marked.clone(), kept: None })
                 }
                 (Successor::Gone | Successor::None, None) if is_settled => {
-                    self.failed(None, vanished().into(), now).see(sight)
+                    self.failed(None, vanished().into(), now).observe(situation)
                 }
                 (Successor::Gone | Successor::None, None) => self,
                 (_, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // No deletion can be under way any more, and the replacement is not fit to stand alone.
                 (Successor::ComingUp | Successor::Down | Successor::Failed(_), _) if is_settled => {
-                    to(self, Step::Created { replacement, kept: None }).see(sight)
+                    to(self, Step::Created { replacement, kept: None }).observe(situation)
                 }
                 (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Failed(_), _) => self,
             },
             Step::Abandoned { kept, .. } if matches!(successor, Successor::Gone | Successor::None) => {
                 // Its failure was counted when it was given up.
-                to(self, Step::Pending { kept }).see(sight)
+                to(self, Step::Pending { kept }).observe(situation)
             }
             Step::Abandoned { .. } => self,
             // The row of a deleted instance may linger, but not for ever.
@@ -493,8 +496,8 @@ pub enum Rest {
 
 /// Decides what to do about a recreation as it was seen.
 #[must_use]
-pub fn next(recreation: &Recreation, sight: &Sight, order: RecreateOrder, retry_quarantined: bool) -> Next {
-    let Sight { old, successor, bearer: _, now } = sight;
+pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder, retry_quarantined: bool) -> Next {
+    let Situation { old, successor, marked: _, now } = situation;
     let unsettled = || Next::Rest(Rest::Unsettled { until: recreation.since + SETTLE_TIME });
     let is_settled = now.since(recreation.since) >= SETTLE_TIME;
     match &recreation.step {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::core::pass::failures::Failures;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::verdict::Recreating;
-use crate::core::recreation::journal::moves::{Wish, next_move};
-use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Old, Recreation, Sight, Step, Successor};
+use crate::core::recreation::journal::moves::{MoveIntent, next_move};
+use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Old, Recreation, Situation, Step, Successor};
 use crate::core::recreation::marker::replacement_name;
 use crate::core::rollout::course::{Fleet, Member, MemberState, Rollout, State};
 use crate::core::world::instance::{Billing, InstanceId, Status};
@@ -25,7 +25,7 @@ pub struct Sights<'a> {
 /// A move as it is seen now.
 struct Seen {
     recreation: Recreation,
-    sight: Sight,
+    situation: Situation,
     /// Whether the journal has it, or it would be begun now.
     is_begun: bool,
     /// Whether the journal does not know it like this.
@@ -47,11 +47,11 @@ impl<'a> Sights<'a> {
             let marker = replacement_name(&key, &member.name, cause.decided_by());
             Recreation::planned(&member.name, cause, marker, self.now)
         });
-        let recreation = recreation.clone().see(&self.failures.sight(&key, &recreation)?);
+        let recreation = recreation.clone().observe(&self.failures.situation(&key, &recreation)?);
         // What is seen may have another successor than what was known.
-        let sight = self.failures.sight(&key, &recreation)?;
+        let situation = self.failures.situation(&key, &recreation)?;
         let is_news = stored.map_or(!matches!(recreation.step, Step::Pending { .. }), |it| *it != recreation);
-        Some(Seen { recreation, sight, is_begun: stored.is_some(), is_news })
+        Some(Seen { recreation, situation, is_begun: stored.is_some(), is_news })
     }
 
     fn billing(&self, id: &InstanceId) -> Option<&'a Billing> {
@@ -78,7 +78,7 @@ fn is_of(recreation: &Recreation, rollout: &str, to: &Billing) -> bool {
 fn misbilled(seen: &Seen, to: &Billing, sights: &Sights<'_>) -> Option<String> {
     let Step::Created { replacement, .. } = &seen.recreation.step else { return None };
     let billing = sights.billing(replacement).filter(|billing| *billing != to)?;
-    let has_to_say = seen.sight.successor == Successor::Running || *billing != Billing::Unstated;
+    let has_to_say = seen.situation.successor == Successor::Running || *billing != Billing::Unstated;
     has_to_say.then(|| format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()))
 }
 
@@ -166,7 +166,7 @@ impl Member {
         let is_taken = sights.is_taken(&key, rollout);
         if let (MemberState::Returning, Step::Created { replacement, .. }) = (self.state, &seen.recreation.step)
             && !is_taken
-            && matches!(seen.sight.old, Old::Gone | Old::Going)
+            && matches!(seen.situation.old, Old::Gone | Old::Going)
             && sights.billing(replacement).is_some_and(|billing| *billing != to)
         {
             // A pass put another one in its place meanwhile: that is the one to return from.
@@ -185,7 +185,7 @@ impl Member {
                 if let Some(why) = misbilled(&seen, &to, sights) {
                     self.fail(why);
                 } else if self.state == MemberState::Ready {
-                    match (step, &seen.sight.successor) {
+                    match (step, &seen.situation.successor) {
                         // Whatever took its place has not soaked.
                         (step, _) if step.replacement() != known.as_ref() => {
                             self.fail("its spot instance is gone".into());
@@ -220,11 +220,11 @@ impl Member {
             MemberState::Moving if is_taken => {
                 self.fail("a recreation of it is open already".into());
             }
-            MemberState::Moving if !is_ours || !matches!(seen.sight.old, Old::Runs | Old::Busy) => {
+            MemberState::Moving if !is_ours || !matches!(seen.situation.old, Old::Runs | Old::Busy) => {
                 self.fail("it does not run on-demand any more".into());
             }
             MemberState::Undoing => self.state = MemberState::Restored,
-            MemberState::Returning if matches!(seen.sight.old, Old::Gone | Old::Going) => {
+            MemberState::Returning if matches!(seen.situation.old, Old::Gone | Old::Going) => {
                 self.strand("its spot instance vanished before an on-demand one was made in its place".into());
             }
             _ => {}
@@ -278,16 +278,16 @@ impl Member {
 
     fn work(&self, rollout: &Rollout, sights: &Sights<'_>) -> Option<Recreating> {
         let (instance, to) = self.journal();
-        let wish = match self.state {
-            MemberState::Moving => Wish::Advance,
-            MemberState::Ready if matches!(rollout.state, State::Retiring { .. }) => Wish::Retire,
-            MemberState::Failed if self.is_open => Wish::Undo(self.note.clone().unwrap_or_default()),
-            MemberState::Undoing => Wish::Undo("the rollout goes back".into()),
-            MemberState::Returning => Wish::Retire,
+        let intent = match self.state {
+            MemberState::Moving => MoveIntent::Advance,
+            MemberState::Ready if matches!(rollout.state, State::Retiring { .. }) => MoveIntent::Retire,
+            MemberState::Failed if self.is_open => MoveIntent::Undo(self.note.clone().unwrap_or_default()),
+            MemberState::Undoing => MoveIntent::Undo("the rollout goes back".into()),
+            MemberState::Returning => MoveIntent::Retire,
             // What was given up is not tried again. What was made all the same, late, is what was wanted.
             MemberState::Stranded if self.is_open => match sights.seen(&rollout.id, self)?.recreation.step {
-                Step::Pending { .. } => Wish::Undo(self.note.clone().unwrap_or_default()),
-                _ => Wish::Retire,
+                Step::Pending { .. } => MoveIntent::Undo(self.note.clone().unwrap_or_default()),
+                _ => MoveIntent::Retire,
             },
             MemberState::Failed
             | MemberState::Waiting
@@ -300,11 +300,11 @@ impl Member {
         if !seen.is_begun && sights.is_taken(&instance, &rollout.id) {
             return None;
         }
-        let wish = match misbilled(&seen, &to, sights) {
-            Some(why) => Wish::Undo(why),
-            None => wish,
+        let intent = match misbilled(&seen, &to, sights) {
+            Some(why) => MoveIntent::Undo(why),
+            None => intent,
         };
-        match next_move(&seen.recreation, &seen.sight, &wish) {
+        match next_move(&seen.recreation, &seen.situation, &intent) {
             Next::Rest(_) | Next::Nothing => None,
             next => Some(Recreating { instance, recreation: seen.recreation, next, prepared: None }),
         }

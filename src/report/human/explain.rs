@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::{Cell, prose};
 use super::{Color, Screen, ago, folded, life, to_the_second};
-use crate::core::pass::explain::{Answer, Checked};
+use crate::core::pass::explain::{Checked, RuleOutcome};
 use crate::core::record::life::LifeEvent;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
@@ -93,7 +93,7 @@ fn table(screen: Screen, rules: &[Checked]) -> String {
     let mut rows = vec![(["  RULE", "ANSWER"].map(Cell::new).to_vec(), "FACTS".to_owned())];
     for Checked { rule, outcome, detail } in rules {
         let answer = match outcome {
-            Answer::DoesNotApply => "-".into(),
+            RuleOutcome::DoesNotApply => "-".into(),
             other => other.into_str().replace('_', " "),
         };
         let answer = Cell::new(answer);
@@ -102,9 +102,11 @@ fn table(screen: Screen, rules: &[Checked]) -> String {
         let cells = vec![
             Cell::new(format!("{mark} {}", rule.replace('_', " "))),
             match outcome {
-                Answer::Stops => answer.paint(Color::Yellow),
-                Answer::Acts => answer.paint(Color::Green),
-                Answer::Passes | Answer::WouldStop | Answer::WouldAct | Answer::DoesNotApply => answer,
+                RuleOutcome::Stops => answer.paint(Color::Yellow),
+                RuleOutcome::Acts => answer.paint(Color::Green),
+                RuleOutcome::Passes | RuleOutcome::WouldStop | RuleOutcome::WouldAct | RuleOutcome::DoesNotApply => {
+                    answer
+                }
             },
         ];
         rows.push((cells, visible(detail)));

@@ -226,8 +226,8 @@ fn the_hour_begins_with_the_first_look_and_ends_with_the_first_sign() {
     assert_eq!(stalls(&gap, &ledger), []);
 }
 
-/// A bearer of the marker of "a": its id, status and age in minutes.
-fn bearer(text: &str, status: &str, minutes: i64) -> Instance {
+/// An instance with the marker of "a": its id, status and age in minutes.
+fn with_marker(text: &str, status: &str, minutes: i64) -> Instance {
     let name = replacement_name(&id("a"), "train", text);
     let created_at = Seconds::new(ago(minutes).as_secs());
     Instance { name: name.into(), created_at, ..instance(text, status) }
@@ -244,97 +244,121 @@ fn of_those_with_one_marker_one_stays_once_it_runs() {
     let names = |text: &str| Some(Step::Created { replacement: id(text), kept: None });
     let abandoned = |text: &str| Some(Step::Abandoned { replacement: id(text), kept: None });
     let day = 24 * 60;
-    // Each row: what it is, the bearers, the journal's step and its age in minutes, and who is retired for whom.
+    // Each row: what it is, the marked instances, the journal's step and its age in minutes, and who is retired for whom.
     type Row = (&'static str, Vec<Instance>, Option<Step>, i64, &'static str);
     let rows: Vec<Row> = vec![
-        ("one alone", vec![bearer("b", "running", 5)], None, 0, ""),
-        ("the first that runs stays", vec![bearer("b", "running", 9), bearer("c", "running", 5)], None, 0, "c for b"),
-        ("the one that runs stays", vec![bearer("b", "creating", 9), bearer("c", "running", 5)], None, 0, "b for c"),
-        ("none runs yet", vec![bearer("b", "creating", 9), bearer("c", "pulling", 5)], None, 0, ""),
-        ("the named one stays", vec![bearer("b", "running", 9), bearer("c", "running", 5)], names("c"), 9, "b for c"),
+        ("one alone", vec![with_marker("b", "running", 5)], None, 0, ""),
+        (
+            "the first that runs stays",
+            vec![with_marker("b", "running", 9), with_marker("c", "running", 5)],
+            None,
+            0,
+            "c for b",
+        ),
+        (
+            "the one that runs stays",
+            vec![with_marker("b", "creating", 9), with_marker("c", "running", 5)],
+            None,
+            0,
+            "b for c",
+        ),
+        ("none runs yet", vec![with_marker("b", "creating", 9), with_marker("c", "pulling", 5)], None, 0, ""),
+        (
+            "the named one stays",
+            vec![with_marker("b", "running", 9), with_marker("c", "running", 5)],
+            names("c"),
+            9,
+            "b for c",
+        ),
         (
             "the named one does not run, another does",
-            vec![bearer("b", "running", 9), bearer("c", "creating", 5)],
+            vec![with_marker("b", "running", 9), with_marker("c", "creating", 5)],
             names("c"),
             9,
             "c for b",
         ),
-        ("both ran, one is down", vec![bearer("b", "exited", 9), bearer("c", "running", 5)], None, 0, "b for c"),
+        (
+            "both ran, one is down",
+            vec![with_marker("b", "exited", 9), with_marker("c", "running", 5)],
+            None,
+            0,
+            "b for c",
+        ),
         (
             "three",
-            vec![bearer("b", "running", 9), bearer("c", "running", 5), bearer("d", "exited", 4)],
+            vec![with_marker("b", "running", 9), with_marker("c", "running", 5), with_marker("d", "exited", 4)],
             None,
             0,
             "c for b, d for b",
         ),
-        ("one is going", vec![bearer("b", "running", 9), bearer("c", "removing", 5)], None, 0, ""),
+        ("one is going", vec![with_marker("b", "running", 9), with_marker("c", "removing", 5)], None, 0, ""),
         (
             "the named one was given up: its own deletion is under way",
-            vec![bearer("b", "creating", 9), bearer("c", "running", 5)],
+            vec![with_marker("b", "creating", 9), with_marker("c", "running", 5)],
             abandoned("b"),
             9,
             "",
         ),
         (
             "the named one was given up and runs all the same: nobody goes for its sake",
-            vec![bearer("b", "running", 9), bearer("c", "running", 5)],
+            vec![with_marker("b", "running", 9), with_marker("c", "running", 5)],
             abandoned("b"),
             9,
             "",
         ),
         (
             "made an hour apart, nobody knows why",
-            vec![bearer("b", "running", 70), bearer("c", "running", 10)],
+            vec![with_marker("b", "running", 70), with_marker("c", "running", 10)],
             None,
             0,
             "c for b",
         ),
         (
             "made later than that: a copy of its user's",
-            vec![bearer("b", "running", 71), bearer("c", "running", 10)],
+            vec![with_marker("b", "running", 71), with_marker("c", "running", 10)],
             None,
             0,
             "",
         ),
         (
             "later, but the journal knows the decision",
-            vec![bearer("b", "running", day), bearer("c", "running", 10)],
+            vec![with_marker("b", "running", day), with_marker("c", "running", 10)],
             names("b"),
             day,
             "c for b",
         ),
         (
             "a day later: a copy of its user's",
-            vec![bearer("b", "running", day + 30), bearer("c", "running", 10)],
+            vec![with_marker("b", "running", day + 30), with_marker("c", "running", 10)],
             names("b"),
             day + 11,
             "",
         ),
         (
             "times are missing, the journal knows",
-            vec![bearer("b", "running", 9), Instance { created_at: None, ..bearer("c", "running", 5) }],
+            vec![with_marker("b", "running", 9), Instance { created_at: None, ..with_marker("c", "running", 5) }],
             names("b"),
             9,
             "c for b",
         ),
         (
             "times are missing, nobody knows",
-            vec![bearer("b", "running", 9), Instance { created_at: None, ..bearer("c", "running", 5) }],
+            vec![with_marker("b", "running", 9), Instance { created_at: None, ..with_marker("c", "running", 5) }],
             None,
             0,
             "",
         ),
     ];
-    for (name, bearers, step, minutes, expected) in rows {
+    for (name, marked, step, minutes, expected) in rows {
         let mut ledger = Ledger::default();
         ledger.recreations.extend(step.map(|step| (id("a"), recreation(step, minutes))));
-        let ids: Vec<InstanceId> = bearers.iter().map(|bearer| bearer.id.clone()).collect();
+        let ids: Vec<InstanceId> = marked.iter().map(|marked| marked.id.clone()).collect();
         let old = instance("a", "migrating");
-        let snapshot = snapshot(bearers.into_iter().chain([old, instance("z", "running")]).collect(), vec![]);
+        let snapshot = snapshot(marked.into_iter().chain([old, instance("z", "running")]).collect(), vec![]);
         let retired = look(&snapshot, &ledger, |failures| {
-            assert_eq!(failures.extra(&id("a")), None, "{name}: the old one is nobody's twin");
-            let extras = ids.iter().filter_map(|id| Some(format!("{id} for {}", failures.extra(id)?)));
-            extras.collect::<Vec<_>>().join(", ")
+            assert_eq!(failures.duplicate(&id("a")), None, "{name}: the old one is no twin");
+            let duplicates = ids.iter().filter_map(|id| Some(format!("{id} for {}", failures.duplicate(id)?)));
+            duplicates.collect::<Vec<_>>().join(", ")
         });
         assert_eq!(retired, expected, "{name}");
     }
@@ -342,12 +366,13 @@ fn of_those_with_one_marker_one_stays_once_it_runs() {
 
 #[test]
 fn a_name_that_only_looks_like_a_marker_is_nobodys_twin() {
-    let copy = |text: &str, name: &str| Instance { name: name.into(), ..bearer(text, "running", 5) };
+    let copy = |text: &str, name: &str| Instance { name: name.into(), ..with_marker(text, "running", 5) };
     for name in ["train-recreated-v2", "train-recreated-1758000000000", "train-recreated-", "train"] {
         let snapshot = snapshot(vec![copy("b", name), copy("c", name)], vec![]);
-        let extras =
-            look(&snapshot, &Ledger::default(), |it| (it.extra(&id("b")).cloned(), it.extra(&id("c")).cloned()));
-        assert_eq!(extras, (None, None), "{name}");
+        let duplicates = look(&snapshot, &Ledger::default(), |it| {
+            (it.duplicate(&id("b")).cloned(), it.duplicate(&id("c")).cloned())
+        });
+        assert_eq!(duplicates, (None, None), "{name}");
     }
 }
 
@@ -379,8 +404,13 @@ fn the_old_instance_as_it_is_seen() {
         let old = status.map(|status| Instance { started_at, ..instance("a", status) });
         let snapshot = snapshot(old.into_iter().collect(), jobs);
         let open = recreation(Step::Pending { kept: None }, 30);
-        let sight = look(&snapshot, &Ledger::default(), |it| it.sight(&id("a"), &open)).expect("complete listings");
-        assert_eq!((sight.old, sight.successor, sight.bearer), (expected, Successor::None, None), "row {row}");
+        let situation =
+            look(&snapshot, &Ledger::default(), |it| it.situation(&id("a"), &open)).expect("complete listings");
+        assert_eq!(
+            (situation.old, situation.successor, situation.marked),
+            (expected, Successor::None, None),
+            "row {row}"
+        );
     }
 }
 
@@ -409,29 +439,32 @@ fn the_replacement_as_it_is_seen() {
         let replacement = status.map(|status| instance("r", status));
         let snapshot = snapshot(replacement.into_iter().collect(), job.into_iter().collect());
         let open = recreation(Step::Created { replacement: id("r"), kept: None }, 30);
-        let sight = look(&snapshot, &Ledger::default(), |it| it.sight(&id("a"), &open)).expect("complete listings");
-        assert_eq!(sight.successor, expected, "row {row}");
+        let situation =
+            look(&snapshot, &Ledger::default(), |it| it.situation(&id("a"), &open)).expect("complete listings");
+        assert_eq!(situation.successor, expected, "row {row}");
     }
 }
 
 #[test]
 fn of_several_bearers_the_furthest_on_is_seen_and_the_named_one_is_no_news() {
-    let bearers = || vec![bearer("b", "creating", 9), bearer("c", "starting", 5), bearer("d", "exited", 8)];
-    let running = || bearers().into_iter().chain([bearer("e", "running", 1)]).collect::<Vec<_>>();
+    let marked =
+        || vec![with_marker("b", "creating", 9), with_marker("c", "starting", 5), with_marker("d", "exited", 8)];
+    let running = || marked().into_iter().chain([with_marker("e", "running", 1)]).collect::<Vec<_>>();
     let none = || Step::Pending { kept: None };
     let named = |text: &str| Step::Created { replacement: id(text), kept: None };
-    for (bearers, step, expected) in [
+    for (marked, step, expected) in [
         (vec![], none(), None),
-        (bearers(), none(), Some(("c", false))),
+        (marked(), none(), Some(("c", false))),
         (running(), none(), Some(("e", true))),
         (running(), named("e"), Some(("c", false))),
-        (vec![bearer("b", "running", 9)], named("b"), None),
-        (vec![bearer("b", "removing", 9)], none(), None),
+        (vec![with_marker("b", "running", 9)], named("b"), None),
+        (vec![with_marker("b", "removing", 9)], none(), None),
     ] {
-        let snapshot = snapshot(bearers, vec![]);
+        let snapshot = snapshot(marked, vec![]);
         let open = recreation(step, 30);
-        let sight = look(&snapshot, &Ledger::default(), |it| it.sight(&id("a"), &open)).expect("complete listings");
-        assert_eq!(sight.bearer, expected.map(|(text, runs)| (id(text), runs)));
+        let situation =
+            look(&snapshot, &Ledger::default(), |it| it.situation(&id("a"), &open)).expect("complete listings");
+        assert_eq!(situation.marked, expected.map(|(text, runs)| (id(text), runs)));
     }
 }
 
@@ -442,8 +475,8 @@ fn nothing_is_concluded_from_a_listing_with_gaps() {
     for (instances, jobs, is_seen) in [(None, None, true), (gap(), None, false), (None, gap(), false)] {
         let mut snapshot = snapshot(vec![], vec![]);
         (snapshot.instances.shortfall, snapshot.jobs.shortfall) = (instances, jobs);
-        let sight = look(&snapshot, &Ledger::default(), |it| it.sight(&id("a"), &open));
-        assert_eq!(sight.is_some(), is_seen);
+        let situation = look(&snapshot, &Ledger::default(), |it| it.situation(&id("a"), &open));
+        assert_eq!(situation.is_some(), is_seen);
     }
 }
 
@@ -452,8 +485,8 @@ fn nothing_is_concluded_from_a_listing_with_gaps() {
 fn a_recreation_is_known_by_the_journal_or_by_a_replacement() {
     let named = |text: &str| Step::Created { replacement: id(text), kept: None };
     let closed = |text: &str| Step::Closed { replacement: Some(id(text)) };
-    let running = || vec![bearer("b", "running", 9)];
-    for (name, status, bearers, stored, expected) in [
+    let running = || vec![with_marker("b", "running", 9)];
+    for (name, status, marked, stored, expected) in [
         ("nothing", "migrating", vec![], None, None),
         ("open in the journal", "migrating", vec![], Some(named("b")), Some("created")),
         ("open, and it is going", "removing", running(), Some(named("b")), Some("created")),
@@ -466,7 +499,7 @@ fn a_recreation_is_known_by_the_journal_or_by_a_replacement() {
         let old = instance("a", status);
         let mut ledger = Ledger::default();
         ledger.recreations.extend(stored.map(|step| (id("a"), recreation(step, 30))));
-        let snapshot = snapshot(bearers.into_iter().chain([old.clone()]).collect(), vec![]);
+        let snapshot = snapshot(marked.into_iter().chain([old.clone()]).collect(), vec![]);
         let known = look(&snapshot, &ledger, |it| it.recreation(&old));
         assert_eq!(known.as_ref().map(|it| it.step.into_str()), expected, "{name}");
     }

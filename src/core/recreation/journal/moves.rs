@@ -2,14 +2,14 @@
 //! is the same; what differs is that the old instance is well, so that it stays until the rollout wants it gone, and
 //! that the new one goes when the rollout wants that.
 
-use super::{Cause, Next, Old, Recreation, Rest, Sight, Step, Successor, Unfit, next};
+use super::{Cause, Next, Old, Recreation, Rest, Situation, Step, Successor, Unfit, next};
 use crate::core::world::instance::Billing;
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::times::{PATIENCE, SETTLE_TIME};
 
 /// What a rollout wants of one move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum MoveIntent {
     /// The new instance runs, and the old one stays.
     Advance,
     /// The new one runs, and the old one is deleted.
@@ -37,8 +37,8 @@ impl Recreation {
 
 /// Decides what to do about a move as it was seen.
 #[must_use]
-pub fn next_move(recreation: &Recreation, sight: &Sight, wish: &Wish) -> Next {
-    let Sight { old, successor, bearer: _, now } = sight;
+pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIntent) -> Next {
+    let Situation { old, successor, marked: _, now } = situation;
     let unfit = |why: Unfit| match (recreation.moves_to(), old) {
         (Some(Billing::Spot), Old::Runs) => Next::Abandon(why),
         (Some(Billing::OnDemand), Old::Runs | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
@@ -48,11 +48,11 @@ pub fn next_move(recreation: &Recreation, sight: &Sight, wish: &Wish) -> Next {
             Next::LeaveBoth(format!("the old instance does not run any more, so the new one stays: {why}"))
         }
     };
-    match (&recreation.step, wish) {
-        (Step::Pending { .. }, Wish::Undo(_)) => Next::CallOff,
+    match (&recreation.step, intent) {
+        (Step::Pending { .. }, MoveIntent::Undo(_)) => Next::CallOff,
         // What was to take the place of the old one is gone. Another one would have to show first that it does well.
-        (Step::Pending { .. }, Wish::Retire) if recreation.moves_to() == Some(&Billing::Spot) => Next::CallOff,
-        (Step::Pending { .. }, Wish::Advance | Wish::Retire) => {
+        (Step::Pending { .. }, MoveIntent::Retire) if recreation.moves_to() == Some(&Billing::Spot) => Next::CallOff,
+        (Step::Pending { .. }, MoveIntent::Advance | MoveIntent::Retire) => {
             match (recreation.quarantined_until(*now), recreation.moves_to(), old) {
                 (Some(until), _, _) => Next::Rest(Rest::Quarantined { until }),
                 (None, _, Old::Busy) => Next::Rest(Rest::OldBusy),
@@ -63,20 +63,20 @@ pub fn next_move(recreation: &Recreation, sight: &Sight, wish: &Wish) -> Next {
                 (None, _, Old::Down | Old::Failed | Old::Going | Old::Gone) => Next::CallOff,
             }
         }
-        (Step::Created { .. }, wish) => match (successor, wish) {
+        (Step::Created { .. }, intent) => match (successor, intent) {
             (Successor::Gone, _) => Next::Watch,
-            (_, Wish::Undo(why)) => unfit(Unfit::Undone(why.clone())),
+            (_, MoveIntent::Undo(why)) => unfit(Unfit::Undone(why.clone())),
             (Successor::None, _) => Next::Watch,
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => unfit(Unfit::NotComingUp),
             (Successor::ComingUp, _) => Next::Watch,
             (Successor::Failed(why), _) => unfit(Unfit::Failed(why.clone())),
             (Successor::Down, _) => unfit(Unfit::Down),
-            (Successor::Running, Wish::Advance) => Next::Rest(Rest::Soaking),
-            (Successor::Running, Wish::Retire) if *old == Old::Busy => Next::Rest(Rest::OldBusy),
-            (Successor::Running, Wish::Retire) => Next::DeleteOld,
+            (Successor::Running, MoveIntent::Advance) => Next::Rest(Rest::Soaking),
+            (Successor::Running, MoveIntent::Retire) if *old == Old::Busy => Next::Rest(Rest::OldBusy),
+            (Successor::Running, MoveIntent::Retire) => Next::DeleteOld,
         },
         // A deletion that was begun and shows no effect had none: the old one is still the one to keep.
-        (Step::Running { .. } | Step::Deleted { .. }, Wish::Undo(why))
+        (Step::Running { .. } | Step::Deleted { .. }, MoveIntent::Undo(why))
             if *old == Old::Runs && *successor != Successor::Gone =>
         {
             if now.since(recreation.since) >= SETTLE_TIME {
@@ -99,7 +99,7 @@ pub fn next_move(recreation: &Recreation, sight: &Sight, wish: &Wish) -> Next {
             | Step::Closed { .. }
             | Step::Ended,
             _,
-        ) => next(recreation, sight, RecreateOrder::CreateFirst, false),
+        ) => next(recreation, situation, RecreateOrder::CreateFirst, false),
     }
 }
 
@@ -113,20 +113,20 @@ mod tests {
         let (now, ago) = (Timestamp::from_secs(1_700_000_000), Timestamp::from_secs(1_699_999_000));
         let undone = Next::Abandon(Unfit::Undone("why".into()));
         let unsettled = Next::Rest(Rest::Unsettled { until: now + SETTLE_TIME });
-        for (since, old, wish, wanted) in [
-            (ago, Old::Runs, Wish::Undo("why".into()), undone),
-            (now, Old::Runs, Wish::Undo("why".into()), unsettled),
-            (ago, Old::Runs, Wish::Retire, Next::DeleteOld),
+        for (since, old, intent, wanted) in [
+            (ago, Old::Runs, MoveIntent::Undo("why".into()), undone),
+            (now, Old::Runs, MoveIntent::Undo("why".into()), unsettled),
+            (ago, Old::Runs, MoveIntent::Retire, Next::DeleteOld),
         ] {
             let cause = Cause::Moved { rollout: "rollout-1".into(), to: Billing::Spot };
             let step = Step::Running { replacement: crate::core::world::instance::InstanceId::new("b") };
             let planned = Recreation::planned("web", cause, "web-recreated-1".into(), now);
             let recreation = Recreation { step, since, ..planned };
-            let sight = Sight { old, successor: Successor::Running, bearer: None, now };
-            let next = next_move(&recreation, &sight, &wish);
-            assert_eq!(next, wanted, "{wish:?}");
+            let situation = Situation { old, successor: Successor::Running, marked: None, now };
+            let next = next_move(&recreation, &situation, &intent);
+            assert_eq!(next, wanted, "{intent:?}");
             if let Next::Abandon(_) = next {
-                let given_up = recreation.apply(super::super::Deed::Abandon("why".into()), now).unwrap();
+                let given_up = recreation.apply(super::super::Transition::Abandon("why".into()), now).unwrap();
                 assert!(matches!(given_up.step, Step::Abandoned { .. }));
             }
         }
@@ -150,11 +150,11 @@ mod tests {
             ] {
                 let planned = Recreation::planned("web", cause.clone(), "web-recreated-1".into(), now);
                 let recreation = Recreation { step, ..planned };
-                let sight = Sight { old, successor: Successor::Running, bearer: None, now };
-                let next = next_move(&recreation, &sight, &Wish::Undo("why".into()));
+                let situation = Situation { old, successor: Successor::Running, marked: None, now };
+                let next = next_move(&recreation, &situation, &MoveIntent::Undo("why".into()));
                 assert_eq!(matches!(next, Next::LeaveBoth(_)), stays, "{to:?} {old:?}: {next:?}");
                 if let Next::LeaveBoth(why) = next {
-                    let left = recreation.apply(super::super::Deed::LeaveBoth(why), now).unwrap();
+                    let left = recreation.apply(super::super::Transition::LeaveBoth(why), now).unwrap();
                     assert_eq!(left.step, Step::Ended);
                 }
             }
@@ -164,15 +164,15 @@ mod tests {
     #[test]
     fn nothing_is_retired_for_a_successor_that_is_still_to_be_made() {
         let now = Timestamp::from_secs(1_700_000_000);
-        for (to, wish, wanted) in [
-            (Billing::Spot, Wish::Advance, Next::Create),
-            (Billing::Spot, Wish::Retire, Next::CallOff),
-            (Billing::OnDemand, Wish::Retire, Next::Create),
+        for (to, intent, wanted) in [
+            (Billing::Spot, MoveIntent::Advance, Next::Create),
+            (Billing::Spot, MoveIntent::Retire, Next::CallOff),
+            (Billing::OnDemand, MoveIntent::Retire, Next::Create),
         ] {
             let cause = Cause::Moved { rollout: "rollout-1".into(), to: to.clone() };
             let recreation = Recreation::planned("web", cause, "web-recreated-1".into(), now);
-            let sight = Sight { old: Old::Runs, successor: Successor::None, bearer: None, now };
-            assert_eq!(next_move(&recreation, &sight, &wish), wanted, "{to:?} {wish:?}");
+            let situation = Situation { old: Old::Runs, successor: Successor::None, marked: None, now };
+            assert_eq!(next_move(&recreation, &situation, &intent), wanted, "{to:?} {intent:?}");
         }
     }
 }

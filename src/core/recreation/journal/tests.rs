@@ -1,4 +1,4 @@
-//! Tables for every step: what a look makes of it, what comes next, and which deeds it takes.
+//! Tables for every step: what a look makes of it, what comes next, and which transitions it takes.
 
 use super::*;
 use crate::core::recreation::blueprint::Configuration;
@@ -29,8 +29,8 @@ fn at(step: Step, secs: u64) -> Recreation {
     Recreation { step, since, pass: "p".into(), ..Recreation::planned("name", cause, "marker".into(), since) }
 }
 
-fn sight(old: Old, successor: Successor) -> Sight {
-    Sight { old, successor, bearer: None, now: now() }
+fn situation(old: Old, successor: Successor) -> Situation {
+    Situation { old, successor, marked: None, now: now() }
 }
 
 const SETTLED: u64 = 180;
@@ -135,8 +135,8 @@ fn what_is_seen_decides_what_comes_next() {
     ];
     for (step, secs, old, successor, then, comes) in rows {
         let name = format!("{} since {secs} s, old {old:?}, replacement {successor:?}", step.into_str());
-        let seen = sight(old, successor);
-        let recreation = at(step, secs).see(&seen);
+        let seen = situation(old, successor);
+        let recreation = at(step, secs).observe(&seen);
         assert_eq!(recreation.step.into_str(), then, "{name}");
         let next = match next(&recreation, &seen, CREATE_FIRST, false) {
             Next::Create => "create",
@@ -150,7 +150,7 @@ fn what_is_seen_decides_what_comes_next() {
             Next::Nothing => "nothing",
         };
         assert_eq!(next, comes, "{name}");
-        assert_eq!(recreation.clone().see(&seen), recreation, "{name}: a second look tells nothing new");
+        assert_eq!(recreation.clone().observe(&seen), recreation, "{name}: a second look tells nothing new");
         if recreation.step == Step::Ended && then == "ended" && secs != SETTLED {
             assert!(recreation.last_error.is_some(), "{name}: a dead end says why");
         }
@@ -159,12 +159,12 @@ fn what_is_seen_decides_what_comes_next() {
 
 #[test]
 fn a_bearer_of_the_marker_is_adopted() {
-    let bearer = |runs| Sight { bearer: Some((id("b"), runs)), ..sight(Old::Failed, Successor::None) };
-    let replacement = |recreation: Recreation, seen: &Sight| recreation.see(seen).step.replacement().cloned();
+    let marked = |runs| Situation { marked: Some((id("b"), runs)), ..situation(Old::Failed, Successor::None) };
+    let replacement = |recreation: Recreation, seen: &Situation| recreation.observe(seen).step.replacement().cloned();
     let pending = Step::Pending { kept: None };
     let created = || Step::Created { replacement: id("r"), kept: None };
     for step in [pending, Step::Intent { kept: None }] {
-        assert_eq!(replacement(at(step, 0), &bearer(false)), Some(id("b")));
+        assert_eq!(replacement(at(step, 0), &marked(false)), Some(id("b")));
     }
     for (successor, runs, expected) in [
         (Successor::ComingUp, true, "b"),
@@ -173,18 +173,18 @@ fn a_bearer_of_the_marker_is_adopted() {
         (Successor::Running, true, "r"),
         (Successor::Gone, false, "b"),
     ] {
-        let seen = Sight { successor, ..bearer(runs) };
+        let seen = Situation { successor, ..marked(runs) };
         assert_eq!(replacement(at(created(), 0), &seen), Some(id(expected)), "{seen:?}");
     }
     for step in [Step::Running { replacement: id("r") }, Step::Deleted { replacement: id("r") }] {
-        let down = Sight { successor: Successor::Down, ..bearer(true) };
+        let down = Situation { successor: Successor::Down, ..marked(true) };
         assert_eq!(
             replacement(at(step, SETTLED), &down),
             Some(id("b")),
             "the one that runs, once nothing is under way"
         );
     }
-    let gone = Sight { successor: Successor::Gone, ..bearer(false) };
+    let gone = Situation { successor: Successor::Gone, ..marked(false) };
     for step in [Step::Running { replacement: id("r") }, Step::Deleted { replacement: id("r") }] {
         assert_eq!(replacement(at(step, 0), &gone), Some(id("b")));
     }
@@ -193,8 +193,8 @@ fn a_bearer_of_the_marker_is_adopted() {
 #[test]
 fn three_failures_in_a_row_are_a_quarantine_of_a_day() {
     let refused = |recreation: Recreation, now| {
-        let intent = recreation.apply(Deed::Create, now).unwrap();
-        intent.apply(Deed::CreateRefused("sold out".into()), now).unwrap()
+        let intent = recreation.apply(Transition::Create, now).unwrap();
+        intent.apply(Transition::CreateRefused("sold out".into()), now).unwrap()
     };
     let mut recreation = at(Step::Pending { kept: None }, 0);
     for failures in 1..=MOST_FAILURES {
@@ -204,13 +204,13 @@ fn three_failures_in_a_row_are_a_quarantine_of_a_day() {
     }
     let until = now() + QUARANTINE;
     assert_eq!(recreation.quarantined_until(now()), Some(until));
-    let seen = sight(Old::Failed, Successor::None);
+    let seen = situation(Old::Failed, Successor::None);
     let wait = Next::Rest(Rest::Quarantined { until });
     assert_eq!(next(&recreation, &seen, CREATE_FIRST, false), wait);
     assert_eq!(next(&recreation, &seen, CREATE_FIRST, true), Next::Create, "released by hand");
     let early = refused(recreation.clone(), now());
     assert!(early.quarantined_until(now()).is_some(), "one more failure, and it is back");
-    let later = Sight { now: until, ..seen };
+    let later = Situation { now: until, ..seen };
     assert_eq!(next(&recreation, &later, CREATE_FIRST, false), Next::Create, "released by time");
     let after = refused(recreation, until);
     assert_eq!((after.failures, after.quarantined_until(until)), (1, None), "and counted anew");
@@ -218,11 +218,11 @@ fn three_failures_in_a_row_are_a_quarantine_of_a_day() {
 
 #[test]
 fn what_was_not_sent_is_no_failure() {
-    let intent = at(Step::Intent { kept: None }, 0).apply(Deed::CreateUnsent, now()).unwrap();
+    let intent = at(Step::Intent { kept: None }, 0).apply(Transition::CreateUnsent, now()).unwrap();
     assert_eq!((intent.step, intent.failures), (Step::Pending { kept: None }, 0));
 }
 
-/// Every step with every deed: what is not in the table is an error.
+/// Every step with every transition: what is not in the table is an error.
 #[test]
 fn illegal_deeds_are_errors() {
     let r = || id("r");
@@ -239,17 +239,17 @@ fn illegal_deeds_are_errors() {
         Step::Closed { replacement: Some(r()) },
         Step::Ended,
     ];
-    let deeds = [
-        Deed::DeleteOldFirst(spec()),
-        Deed::Create,
-        Deed::CreateRefused("x".into()),
-        Deed::CreateUnsent,
-        Deed::Found(r()),
-        Deed::DeleteOld,
-        Deed::DeletionAccepted,
-        Deed::Abandon("x".into()),
+    let transitions = [
+        Transition::DeleteOldFirst(spec()),
+        Transition::Create,
+        Transition::CreateRefused("x".into()),
+        Transition::CreateUnsent,
+        Transition::Found(r()),
+        Transition::DeleteOld,
+        Transition::DeletionAccepted,
+        Transition::Abandon("x".into()),
     ];
-    // One row a step, one column a deed: the first letter of the step afterwards, or a dot.
+    // One row a step, one column a transition: the first letter of the step afterwards, or a dot.
     let expected = [
         "d i p . c . . .", // pending
         ". i p . c . . .", // pending, kept
@@ -264,11 +264,11 @@ fn illegal_deeds_are_errors() {
         ". . . . . . . .", // ended
     ];
     for (step, row) in steps.iter().zip(expected) {
-        let letter = |deed: &Deed| match at(step.clone(), 0).apply(deed.clone(), now()) {
+        let letter = |transition: &Transition| match at(step.clone(), 0).apply(transition.clone(), now()) {
             Ok(recreation) => recreation.step.into_str()[..1].to_owned(),
             Err(_) => ".".into(),
         };
-        let got: Vec<String> = deeds.iter().map(letter).collect();
+        let got: Vec<String> = transitions.iter().map(letter).collect();
         assert_eq!(got.join(" "), row, "{}", step.into_str());
     }
 }
@@ -278,7 +278,7 @@ fn illegal_deeds_are_errors() {
 fn what_is_kept_is_wiped_when_it_closes() {
     let kept = Step::Created { replacement: id("r"), kept: Some(spec()) };
     assert!(kept.kept().is_some());
-    let closed = at(kept, 0).see(&sight(Old::Gone, Successor::Running));
+    let closed = at(kept, 0).observe(&situation(Old::Gone, Successor::Running));
     assert_eq!(closed.step, Step::Closed { replacement: Some(id("r")) });
     assert!(closed.step.kept().is_none());
     assert!(!serde_json::to_string(&closed).unwrap().contains("image"));

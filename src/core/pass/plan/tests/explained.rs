@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::properties::{SEEDS, drawn, policy};
 use super::recreations::{ago, id};
 use super::*;
-use crate::core::pass::explain::{Answer, Checked, explain};
+use crate::core::pass::explain::{Checked, RuleOutcome, explain};
 
 /// The rule that each reason of the plan comes from; written down here once more, by hand.
 const RULE_OF_REASON: &[(&str, &[&str])] = &[
@@ -45,7 +45,7 @@ fn agrees(checked: &[Checked], decision: &Decision, story: &str) {
         [] => assert_eq!(decision.verdict(), "migrate", "{story}: nothing decides"),
         [rule] => {
             let is_skip = decision.verdict() == "skip";
-            assert_eq!(rule.outcome, if is_skip { Answer::Stops } else { Answer::Acts }, "{story}: {rule:?}");
+            assert_eq!(rule.outcome, if is_skip { RuleOutcome::Stops } else { RuleOutcome::Acts }, "{story}: {rule:?}");
             let reason = decision.reason();
             let rules = RULE_OF_REASON.iter().find(|(known, _)| *known == reason).map(|(_, rules)| *rules);
             assert!(rules.is_some_and(|rules| rules.contains(&rule.rule)), "{story}: {reason} by {rule:?}");
@@ -54,7 +54,7 @@ fn agrees(checked: &[Checked], decision: &Decision, story: &str) {
     }
     // What is not reached comes after what decides, or after what a limit holds back.
     let mut before = checked.iter().take_while(|it| !it.outcome.decides());
-    let is_open = |it: &Checked| matches!(it.outcome, Answer::Passes | Answer::DoesNotApply);
+    let is_open = |it: &Checked| matches!(it.outcome, RuleOutcome::Passes | RuleOutcome::DoesNotApply);
     assert!(before.all(is_open) || decision.reason() == "over_limit", "{story}: {checked:?}");
     assert!(checked.iter().all(|it| !it.detail.is_empty()), "{story}: every rule gives its facts");
 }

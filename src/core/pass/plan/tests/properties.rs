@@ -2,7 +2,7 @@
 
 use super::recreations::{ago, failed, id, kept, stuck};
 use super::*;
-use crate::core::recreation::journal::{Cause, Deed, QUARANTINE, Unfit};
+use crate::core::recreation::journal::{Cause, QUARANTINE, Transition, Unfit};
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::Seconds;
 
@@ -255,7 +255,7 @@ impl Provider {
         for work in plan.recreations() {
             self.carry_out(&work.instance, &work.recreation, &work.next);
         }
-        for (at, _) in plan.extras() {
+        for (at, _) in plan.duplicates() {
             self.delete(&snapshot.instances.items[at].id);
         }
         for at in plan.migrations(&snapshot.instances) {
@@ -267,29 +267,33 @@ impl Provider {
     }
 
     fn carry_out(&mut self, old: &InstanceId, recreation: &Recreation, next: &Next) {
-        let deed = |recreation: Recreation, deed: Deed| recreation.apply(deed, self.now).expect("a legal deed");
+        let transition = |recreation: Recreation, transition: Transition| {
+            recreation.apply(transition, self.now).expect("a legal transition")
+        };
         let then = match (next, recreation.step.replacement().cloned()) {
             (Next::Create, _) => {
                 self.made += 1;
                 let made = id(&format!("made-{}", self.made));
-                let then = deed(deed(recreation.clone(), Deed::Create), Deed::Found(made.clone()));
+                let then =
+                    transition(transition(recreation.clone(), Transition::Create), Transition::Found(made.clone()));
                 let created_at = Seconds::new(self.now.as_secs());
                 let name = recreation.marker.as_str().into();
                 self.instances.push(Instance { name, status: Status::Running, created_at, ..exited(made.as_str()) });
                 then
             }
             (Next::DeleteOldFirst, _) => {
-                let then = deed(recreation.clone(), Deed::DeleteOldFirst(kept()));
+                let then = transition(recreation.clone(), Transition::DeleteOldFirst(kept()));
                 self.delete(old);
                 then
             }
             (Next::DeleteOld, _) => {
-                let then = deed(deed(recreation.clone(), Deed::DeleteOld), Deed::DeletionAccepted);
+                let then =
+                    transition(transition(recreation.clone(), Transition::DeleteOld), Transition::DeletionAccepted);
                 self.delete(old);
                 then
             }
             (Next::Abandon(why), Some(replacement)) => {
-                let then = deed(recreation.clone(), Deed::Abandon(why.to_string()));
+                let then = transition(recreation.clone(), Transition::Abandon(why.to_string()));
                 self.delete(&replacement);
                 then
             }
@@ -312,7 +316,7 @@ impl Provider {
     }
 }
 
-/// From every step and every sight a provider in good order leads to the end within half a day, or out of a quarantine:
+/// From every step and every situation a provider in good order leads to the end within half a day, or out of a quarantine:
 /// one instance lives, the recreation is over, and where there is none left it says so.
 #[test]
 fn no_step_is_stuck() {
@@ -333,7 +337,7 @@ fn no_step_is_stuck() {
     for number in 0..STEPS {
         for (name, change, is_there) in &olds {
             for status in replacements {
-                for bearer in ["", "running", "creating"] {
+                for marked in ["", "running", "creating"] {
                     for minutes in [0, 5, 90] {
                         for failures in [0, 3] {
                             for order in [RecreateOrder::CreateFirst, RecreateOrder::DeleteFirst] {
@@ -347,7 +351,7 @@ fn no_step_is_stuck() {
                                 let mut instances: Vec<Instance> = Vec::new();
                                 instances.extend(is_there.then(|| change(stuck("a"))));
                                 instances.extend((!status.is_empty()).then(|| named("r", status)));
-                                instances.extend((!bearer.is_empty()).then(|| named("s", bearer)));
+                                instances.extend((!marked.is_empty()).then(|| named("s", marked)));
                                 let begun = Recreation {
                                     failures,
                                     marker: marker.clone(),
@@ -365,7 +369,7 @@ fn no_step_is_stuck() {
                                 };
                                 let policy = Policy { recreate_order: order, ..Policy::default() };
                                 let story = format!(
-                                    "{} for {minutes} min, {failures} failures, old {name}, r {status:?}, s {bearer:?}, {order:?}",
+                                    "{} for {minutes} min, {failures} failures, old {name}, r {status:?}, s {marked:?}, {order:?}",
                                     begun.step.into_str()
                                 );
                                 stories += 1;

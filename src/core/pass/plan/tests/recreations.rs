@@ -512,9 +512,9 @@ fn of_two_with_one_marker_the_extra_one_is_retired_even_over_the_limits() {
         let policy = Policy { halves, max_recreations: Some(0), max_migrations: Some(0), ..Policy::default() };
         let snapshot = world(vec![made("r", 9), made("s", 5)], vec![]);
         let plan = plan(&snapshot, &Ledger::default(), &policy, now());
-        let extras: Vec<_> =
-            plan.extras().map(|(at, keep)| (snapshot.instances.items[at].id.clone(), keep.clone())).collect();
-        assert_eq!(extras, vec![(id("s"), id("r")); retired]);
+        let duplicates: Vec<_> =
+            plan.duplicates().map(|(at, keep)| (snapshot.instances.items[at].id.clone(), keep.clone())).collect();
+        assert_eq!(duplicates, vec![(id("s"), id("r")); retired]);
     }
 }
 

@@ -315,6 +315,15 @@ impl Call {
         Self { command, ..self }
     }
 
+    /// The same call of another build of the program.
+    pub(crate) fn by(self, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.command.get_current_dir().expect("a home"));
+        Self { command, ..self }
+    }
+
     /// Colour is asked for, so escape sequences are expected.
     pub(crate) fn colored(mut self) -> Self {
         self.color = true;

@@ -21,6 +21,7 @@ mod measure;
 mod outlets;
 mod pacing;
 mod passes;
+mod pinned;
 mod prometheus;
 mod readme;
 mod receiver;

@@ -2,7 +2,7 @@
 //!
 //! Nobody here decides anything, and nobody here can fail a pass: what could not be told is logged, and an event waits
 //! in the store until it is taken. Receivers that do not answer delay a pass by a second at its beginning, six for
-//! events and two and a half at its end, less than ten in all (contract, section 7).
+//! events and two and a half at its end, less than ten in all (`docs/reference.md`).
 
 mod files;
 mod outbound;

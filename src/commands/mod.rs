@@ -34,7 +34,7 @@ use crate::store::records::{self, Mode};
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 
-/// The documented exit codes (contract, section 4).
+/// The documented exit codes (`docs/reference.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done, or nothing to do, or another pass is running, or disabled.

@@ -1,4 +1,4 @@
-//! Events as Standard Webhooks asks for them (contract, section 7).
+//! Events as Standard Webhooks asks for them (`docs/reference.md`, Events).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

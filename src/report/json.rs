@@ -1,4 +1,4 @@
-//! The documents for scripts, in the shapes of the contract's section 5.
+//! The documents for scripts, in the shapes of `docs/reference.md`, JSON documents.
 
 use serde::Serialize;
 

@@ -69,7 +69,7 @@ pub(super) mod keys {
     pub(super) const DRY_RUN: &str = "dry-run:";
 }
 
-/// How long a migration time is kept (contract, section 6).
+/// How long a migration time is kept (`docs/reference.md`, Store keys).
 pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Since when an instance is `migrating` without a job, as far as is known.

@@ -6,6 +6,7 @@ mod audit;
 mod cli;
 mod deploy;
 mod doctor;
+mod documents;
 mod explain;
 mod faults;
 mod gate_rates;

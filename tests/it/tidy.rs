@@ -20,7 +20,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Every file below a folder, whatever its name.
-fn all_files(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn all_files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {

@@ -28,7 +28,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// One attempt at a write. Longer than a read's: giving up early only makes the outcome unknown.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A call is given up when it could not be done within this time, retries included (contract, exit code 3).
+/// A call is given up when it could not be done within this time, retries included (`docs/reference.md`, exit code 3).
 const RETRY_BUDGET: Duration = Duration::from_secs(30);
 
 /// A write that is told to slow down waits longer: limits are often counted by the minute, and nothing is lost by

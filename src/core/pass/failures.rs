@@ -19,7 +19,7 @@ const TWIN_TIME: Duration = Duration::from_secs(3600);
 /// The same where the journal knows the decision.
 const KNOWN_TWIN_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// So far back jobs are asked for. Wider than any gap between the passes of a schedule (`novita-api.md`, checklist 4).
+/// So far back jobs are asked for. Wider than any gap between the passes of a schedule.
 pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// So far back at most, when the usual window leaves a question open.
@@ -240,7 +240,7 @@ impl<'a> Failures<'a> {
         find(&self.snapshot.instances.items, id).filter(|instance| !instance.status.is_going())
     }
 
-    /// Why an instance needs a replacement, if it does (contract, section 8).
+    /// Why an instance needs a replacement, if it does (`docs/reference.md`, Recreation).
     pub(in crate::core) fn failure(&self, instance: &Instance) -> Option<Cause> {
         let is_migrating = instance.status == Status::Migrating;
         if !is_migrating && instance.status != Status::Exited || self.jobs.unfinished(&instance.id).is_some() {

@@ -115,7 +115,7 @@ impl Plan {
 
 /// Decides what to do about every instance in `snapshot` and every open recreation in `ledger`.
 ///
-/// The verdicts follow the order of the contract's section 3: the first rule that fits decides ([`super::rules`]).
+/// The verdicts follow the order of `docs/reference.md`, Eligibility: the first rule that fits decides ([`super::rules`]).
 #[must_use]
 pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestamp) -> Plan {
     let jobs = JobIndex::new(&snapshot.jobs.items);

@@ -52,7 +52,7 @@ pub enum Rule {
     CooledDown,
 }
 
-/// The rules, in the order of the contract's section 3.
+/// The rules, in the order of `docs/reference.md`, Eligibility.
 pub const RULES: [Rule; 15] = [
     Rule::Selected,
     Rule::NotExcluded,

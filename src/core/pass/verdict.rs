@@ -197,7 +197,7 @@ impl Decision {
         }
     }
 
-    /// The verdict's machine name (contract, section 5).
+    /// The verdict's machine name (`docs/reference.md`).
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match self {

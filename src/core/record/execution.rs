@@ -21,7 +21,7 @@ pub fn is_pass(job_id: &str) -> bool {
     !job_id.starts_with(ROLLOUT_STEP)
 }
 
-/// One pass, as it is stored and shown (contract, section 5).
+/// One pass, as it is stored and shown (`docs/reference.md`, Passes).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Execution {

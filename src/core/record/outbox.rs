@@ -1,4 +1,4 @@
-//! Events: what is told to the receiver of webhooks (contract, section 7), and those on their way to it.
+//! Events: what is told to the receiver of webhooks (`docs/reference.md`), and those on their way to it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
 use crate::core::world::policy::Scope;
 use crate::core::world::time::{Timestamp, millis};
 
-/// An event that no receiver took by then is given up (contract, section 7).
+/// An event that no receiver took by then is given up (`docs/reference.md`).
 pub const EVENT_LIFE: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// How many events wait at most; of more, the oldest are given up.

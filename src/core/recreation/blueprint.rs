@@ -1,6 +1,6 @@
 //! What a replacement is made of: the instance's own data and nothing else, and a place among the products.
 //!
-//! The table is the contract's section 8. A fact that is missing stays missing, but for the documented defaults, and
+//! The table is in `docs/reference.md`, Recreation. A fact that is missing stays missing, but for the documented defaults, and
 //! those are named in the plan.
 
 use std::fmt;
@@ -160,7 +160,7 @@ pub enum CannotRecreate {
 /// Ports that the provider keeps for itself (`novita-api.md` section 2.3).
 pub(crate) const RESERVED_PORTS: std::ops::RangeInclusive<u16> = 2222..=2224;
 
-/// What the provider's own pages assume (contract, section 8); only where it leaves the field out.
+/// What the provider's own pages assume (`docs/reference.md`); only where it leaves the field out.
 const DEFAULT_GPU_NUM: u32 = 1;
 const DEFAULT_ROOTFS_GB: u32 = 50;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The classes of error (contract, section 5): each has its own way on.
+/// The classes of error (`docs/reference.md`, `errorKind`): each has its own way on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]

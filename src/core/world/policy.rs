@@ -25,8 +25,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether instances with this billing are managed. A missing or unknown mode counts as spot (contract,
-    /// `MIGRATION_SCOPE`): only what is *known* to be something else is skipped.
+    /// Whether instances with this billing are managed. A missing or unknown mode counts as spot
+    /// (`MIGRATION_SCOPE`): only what is *known* to be something else is skipped.
     #[must_use]
     pub fn covers(self, billing: &Billing) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! The body of a creation and its answer (`novita-api.md` section 2.3; contract, section 8).
+//! The body of a creation and its answer (`novita-api.md` section 2.3; `docs/reference.md`, Recreation).
 
 use serde::Serialize;
 use serde_json::Value;

@@ -34,7 +34,7 @@ fn variable(key: &str, value: &str) -> Variable {
     Variable { key: key.into(), value: value.into() }
 }
 
-/// The table of the contract's section 8: a change to what the provider says, the field of the specification, and what
+/// The table of `docs/reference.md`, Recreation: a change to what the provider says, the field of the specification, and what
 /// stands there.
 #[test]
 fn every_field_follows_its_rule() {

@@ -1,0 +1,106 @@
+//! What the documents and the sources refer to exists: files, headings, sections.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::tidy::{all_files, read, root};
+
+/// Folders below which a document may be named without its path.
+const HOMES: [&str; 4] = ["", "docs", "deploy", "deploy/prometheus"];
+
+/// Every file that may name a document: sources, documents, deployment files, examples.
+fn texts() -> Vec<(PathBuf, String)> {
+    let folders = ["src", "docs", "deploy", "examples", "tests/scenarios"];
+    let mut paths: Vec<PathBuf> = folders.into_iter().flat_map(all_files).collect();
+    let top = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(top.filter(|path| path.extension().is_some_and(|it| it == "md" || it == "toml")));
+    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    texts().into_iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "md")).collect()
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+/// Words that end in `.md` and are no address on the Internet.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "./_-:{}*".contains(c)));
+    let words = words.filter(|word| !word.contains("://")).map(|word| word.trim_end_matches(['.', ':']));
+    words.filter(|word| word.len() > 3 && word.ends_with(".md") && !word.contains(['{', '*'])).collect()
+}
+
+#[test]
+fn every_document_that_is_named_exists() {
+    for (path, text) in texts() {
+        for name in named(&text) {
+            let homes = HOMES.iter().map(|home| root().join(home)).chain([path.parent().unwrap().to_owned()]);
+            let exists = homes.into_iter().any(|home| home.join(name).exists());
+            assert!(exists, "{} names {name}, which does not exist", shown(&path));
+        }
+    }
+}
+
+/// Sections of a document are named by their title: "contract, section 5" says neither which document nor what it is about.
+#[test]
+fn sections_belong_to_a_document() {
+    for (path, text) in texts().into_iter() {
+        let words = text.lines().flat_map(|line| line.trim_start().trim_start_matches(['/', '!']).split_whitespace());
+        let text = words.collect::<Vec<_>>().join(" ").to_lowercase();
+        for citation in ["contract's section", "contract, section", "contract section"] {
+            assert!(!text.contains(citation), "{} says {citation:?}", shown(&path));
+        }
+    }
+}
+
+/// The text without its blocks of code.
+fn prose(text: &str) -> String {
+    let parts = text.split("```").step_by(2);
+    parts.collect::<Vec<_>>().join("\n")
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    for heading in prose(text).lines().filter(|line| line.starts_with('#')) {
+        let kept = |c: char| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            c if c.is_alphanumeric() => Some(c.to_ascii_lowercase()),
+            _ => None,
+        };
+        let anchor: String = heading.trim_start_matches('#').trim().chars().filter_map(kept).collect();
+        let another = (1..).map(|n| format!("{anchor}-{n}")).find(|it| !anchors.contains(it)).unwrap();
+        anchors.insert(if anchors.contains(&anchor) { another } else { anchor });
+    }
+    anchors
+}
+
+/// Where the links of a document lead, addresses on the Internet left out.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let targets = prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned());
+    targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:")).collect()
+}
+
+#[test]
+fn links_and_anchors_resolve() {
+    for (path, text) in documents() {
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{} links to {file}, which does not exist", shown(&path));
+            let found = anchor.is_empty() || anchors(&read(&target)).contains(anchor);
+            assert!(found, "{} links to {link}, but there is no such heading", shown(&path));
+        }
+    }
+}
+
+#[test]
+fn headings_become_the_anchors_of_github() {
+    let text = "# A tool\n## What it costs, exactly\n```text\n# no heading\n```\n### `dry-run` and _it_\n## A tool\n";
+    let expected = ["a-tool", "a-tool-1", "dry-run-and-_it_", "what-it-costs-exactly"];
+    assert_eq!(anchors(text), expected.map(String::from).into());
+}

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::resource::{UsageWho, getrusage};
 use novita_sim::{Call, Op, Options, Server, Spec, World};
 use redis_server::RedisServer;
-use respot::cloud::novita::transport::Method;
+use respot::cloud::transport::Method;
 use respot::commands::analyze::READS_AT_ONCE;
 use tempfile::TempDir;
 

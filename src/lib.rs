@@ -71,7 +71,7 @@
 //!
 //! * [`core`]: the world as values, the policy, the plan, the summary. Pure. [`core::pass::rules`] is the order of a
 //!   verdict; [`core::pass::explain`] goes through the same rules to the end, [`core::record::life`] tells what happened before.
-//! * [`cloud::novita`]: the provider. Its client works on a [`cloud::novita::transport::Transport`], so that a stand-in takes the
+//! * [`cloud::novita`]: the provider. Its client works on a [`cloud::transport::Transport`], so that a stand-in takes the
 //!   network's place *below* paging, retries and pacing: a simulation exercises the code that production runs, where a
 //!   stand-in for the whole client would not.
 //! * [`store`]: the memory. A store knows keys, maps and a lease; what records mean is written once, in

@@ -3,7 +3,10 @@
 //! Reading and writing are two traits, and no writer is a reader: a pass holds one of each, so that a rehearsal is the
 //! real reader beside [`Rehearsal`], and a dry run has no writer at all.
 
+pub mod http;
 pub mod novita;
+pub mod request;
+pub mod transport;
 
 use std::fmt;
 use std::time::Duration;
@@ -120,16 +123,18 @@ pub trait CloudRead {
         interval: Duration,
     ) -> impl Future<Output = Result<Option<Metrics>, CloudError>>;
 
-    /// Asks for a page of one instance, once and for no longer than `timeout`: how is the provider doing right now?
-    fn look(&self, timeout: Duration) -> impl Future<Output = Look>;
+    /// Sends the read that every pass starts with, for one instance, once and for at most `timeout`.
+    fn ping(&self, timeout: Duration) -> impl Future<Output = Ping>;
 }
 
-/// What one look at the provider brought.
+/// The result of one small read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Whether the answer is one that a pass could work with.
+pub struct Ping {
+    /// Whether a pass could use the response.
     pub answer: Result<(), CloudError>,
-    /// The time that the provider says it is, to the second.
+    /// Whether there was a response at all.
+    pub responded: bool,
+    /// The provider's clock, to the second.
     pub date: Option<Timestamp>,
 }
 
@@ -177,11 +182,22 @@ impl CloudWrite for Rehearsal {
     }
 
     async fn create(&self, _order: Order<'_>, _guard: Guard<'_>) -> Result<InstanceId, CloudError> {
-        Err(CloudError::unsent("create", "a rehearsal creates nothing"))
+        Err(rehearsed("create"))
     }
 
     async fn delete(&self, _id: &InstanceId, _guard: Guard<'_>) -> Result<(), CloudError> {
-        Err(CloudError::unsent("delete", "a rehearsal deletes nothing"))
+        Err(rehearsed("delete"))
+    }
+}
+
+fn rehearsed(call: &str) -> CloudError {
+    CloudError {
+        kind: ErrorKind::Configuration,
+        effect: Effect::NotSent,
+        not_found: false,
+        call: call.into(),
+        message: "not sent in a rehearsal".into(),
+        hint: None,
     }
 }
 
@@ -196,67 +212,25 @@ pub enum Effect {
     Possible,
 }
 
-/// A call that did not succeed. Says which call, what came back and what it may have done; never holds a request body
-/// or the key.
+/// A call that did not succeed. Never contains a request body or the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudError {
-    /// For example `GET`.
-    pub method: &'static str,
-    /// Path without the query.
-    pub path: &'static str,
-    /// The HTTP status, if an answer came.
-    pub status: Option<u16>,
-    /// The provider's machine name of the error, if it gave one.
-    pub reason: Option<String>,
-    /// What it said, shortened and scrubbed; or what happened to the connection.
-    pub message: String,
-    /// The class, which decides the way on.
+    /// The class, which decides how to proceed.
     pub kind: ErrorKind,
-    /// What the call may have done.
     pub effect: Effect,
     /// Whether the provider says that what the call named does not exist.
     pub not_found: bool,
-}
-
-impl CloudError {
-    /// Whether it counts as a failure of the provider or the network, and not as a plain no to one request.
-    pub(in crate::cloud) fn fails_the_provider(&self) -> bool {
-        match self.kind {
-            ErrorKind::Network | ErrorKind::Timeout | ErrorKind::RateLimit | ErrorKind::Auth | ErrorKind::Api => true,
-            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => {
-                self.status.is_none_or(|status| status >= 500)
-            }
-        }
-    }
-
-    /// A call that was not made.
-    fn unsent(path: &'static str, message: &str) -> Self {
-        Self {
-            method: "",
-            path,
-            status: None,
-            reason: None,
-            message: message.into(),
-            kind: ErrorKind::Configuration,
-            effect: Effect::NotSent,
-            not_found: false,
-        }
-    }
+    /// The call, for example `GET /v1/gpu/instances`.
+    pub call: String,
+    /// The provider's response, shortened and without secrets, or what happened to the connection.
+    pub message: String,
+    /// How to fix it.
+    pub hint: Option<&'static str>,
 }
 
 impl fmt::Display for CloudError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}:", self.method, self.path)?;
-        if let Some(status) = self.status {
-            write!(f, " {status}")?;
-        }
-        if let Some(reason) = &self.reason {
-            write!(f, " {reason}")?;
-        }
-        if self.status.is_some() && !self.message.is_empty() {
-            f.write_str(":")?;
-        }
-        if self.message.is_empty() { Ok(()) } else { write!(f, " {}", self.message) }
+        write!(f, "{}: {}", self.call, self.message)
     }
 }
 

@@ -15,12 +15,13 @@ use tokio::time::Instant;
 use super::pass::stopped;
 use super::{Exit, Failure, Presentation, Printed};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, CloudRead};
+use crate::cloud::{CloudError, CloudRead, Effect};
 use crate::core::recreation::blueprint::{Offer, OfferQuery};
 use crate::core::rollout::analysis::{
     Analysis, Facts, Member, Offered, Opportunity, Probed, Terms, Usage, judge, saving,
 };
 use crate::core::rollout::metrics::{INTERVAL, Metrics, WINDOW};
+use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 use crate::measure::{Outcome, Prober, Sample, Target};
@@ -151,7 +152,7 @@ impl Meter {
             }
             Err(error) => {
                 // A plain no to one instance says nothing about the others.
-                let is_refused = error.status.is_some_and(|status| (400..500).contains(&status) && status != 429);
+                let is_refused = error.effect == Effect::Refused && error.kind != ErrorKind::RateLimit;
                 let others_are_answered = self.answers.get() > answers_before;
                 self.are_down.set(self.are_down.get() || !is_refused && !others_are_answered);
                 self.unread.set(self.unread.get() + 1);

@@ -16,11 +16,10 @@ use secrecy::ExposeSecret;
 use self::pass::{NoPass, Ran};
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::clock::Clock;
-use crate::cloud::novita::client::Client;
-use crate::cloud::novita::http::HttpTransport;
+use crate::cloud::http::HttpTransport;
+use crate::cloud::novita::{self, client::Client};
 use crate::cloud::{CloudError, Rehearsal};
 use crate::core::pass::safety::Unsafe;
-use crate::core::world::error::ErrorKind;
 use crate::core::world::time::Timestamp;
 use crate::measure::NetProber;
 use crate::notify::{Closing, EventsOnly, Outlets};
@@ -123,27 +122,11 @@ impl From<SettingsError> for Failure {
 
 impl From<CloudError> for Failure {
     fn from(error: CloudError) -> Self {
-        let hint = match error.kind {
-            ErrorKind::Auth => Some("check NOVITA_API_KEY: the provider does not accept it"),
-            ErrorKind::Network | ErrorKind::Timeout => Some("check the network and NOVITA_API_BASE_URL"),
-            ErrorKind::Api if error.status.is_none_or(|status| status < 500) => {
-                Some("check NOVITA_API_BASE_URL: this does not look like the provider's API")
-            }
-            ErrorKind::Api => Some("the provider is in trouble; the next pass tries again"),
-            ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
-            ErrorKind::State if error.not_found => {
-                Some("check NOVITA_API_BASE_URL: this does not look like the provider's API")
-            }
-            ErrorKind::Configuration if error.status.is_none() => {
-                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
-            }
-            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
-        };
         Self {
             exit: Exit::Provider,
             kind: error.kind.into_str(),
             message: error.to_string(),
-            hint: hint.map(Into::into),
+            hint: error.hint.map(Into::into),
         }
     }
 }
@@ -354,7 +337,7 @@ fn unusable(error: anyhow::Error) -> Failure {
 
 fn client(settings: &Settings) -> Result<Client<HttpTransport>, Failure> {
     let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
-    Ok(Client::new(HttpTransport::new(&settings.api_base_url, key).map_err(unusable)?))
+    novita::connect(&settings.api_base_url, key).map_err(unusable)
 }
 
 async fn open_to_write(settings: &Settings) -> Result<Store, StoreError> {

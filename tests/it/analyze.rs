@@ -6,7 +6,7 @@ use std::time::Duration;
 use novita_sim::{DAWN_MS, InProcess, Op, Options, Server, Spec, World};
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
-use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::analyze::{self, READS_AT_ONCE};
 use respot::commands::{Exit, Failure};
 use respot::core::rollout::analysis::{Analysis, Terms, Verdict};

@@ -246,7 +246,7 @@ const ROWS: &[Row] = &[
             call
         },
         3,
-        &[("api", "failed", "the provider is in trouble"), ("clock", "ok", "differs")],
+        &[("api", "failed", "the provider has a problem"), ("clock", "ok", "differs")],
     ),
     (
         "the API has enough of us",

@@ -22,7 +22,7 @@ use judge::{Evidence, judge};
 use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
-use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::Failure;
 use respot::commands::pass::{self, Ran, Rules};
 use respot::core::pass::safety::BlastRadius;

@@ -1,8 +1,7 @@
-//! The provider: Novita AI's GPU-instance API v1. The only place that knows its HTTP.
+//! Novita AI's GPU-instance API v1, whose facts are in `docs/novita-api.md`.
 //!
-//! [`transport`] is one exchange, [`http`] the real one; [`client`] is the one path every request takes, with retries and
-//! pacing, and `paging` how lists take it; `wire` and `refusal` know the shapes of bodies and turn them into
-//! `core::model` and `core::recreate`.
+//! [`client`] makes the calls, and `paging` those that read lists; `wire` knows the shapes of bodies, `refusal` those of
+//! error responses.
 
 /// A response body as the provider may send it, for tests.
 #[cfg(test)]
@@ -14,11 +13,22 @@ macro_rules! fixture {
 
 pub mod client;
 mod hidden;
-pub mod http;
-mod look;
 mod paging;
 mod refusal;
 #[cfg(test)]
 mod tests;
-pub mod transport;
 mod wire;
+
+use anyhow::Result;
+use url::Url;
+
+use self::client::Client;
+use crate::cloud::http::HttpTransport;
+
+/// A client of the API at `base`, for example `https://api.novita.ai/gpu-instance/openapi`.
+///
+/// # Errors
+/// When the key cannot be sent in a header or no CA certificate is found.
+pub fn connect(base: &Url, key: &str) -> Result<Client<HttpTransport>> {
+    Ok(Client::new(HttpTransport::new(base, key, client::path_of)?))
+}

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::client::{Client, READ_TIMEOUT, nonsense};
-use super::transport::{Method, Request, Transport};
+use super::refusal::Novita;
 use super::wire::{Page, Row};
+use crate::cloud::request::Requests;
+use crate::cloud::transport::{Method, Transport};
 use crate::cloud::{CloudError, Progress};
 use crate::core::world::snapshot::{Listing, Shortfall};
 
@@ -38,142 +39,141 @@ pub(super) struct Search<'a, R> {
     pub(super) enough: usize,
 }
 
-impl<T: Transport> Client<T> {
-    /// Reads a whole list, several times if it changes under the reader.
-    pub(super) async fn list<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        progress: Progress<'_>,
-    ) -> Result<Listing<R>, CloudError> {
-        let everything = Search { is_wanted: &|_| true, enough: usize::MAX };
-        self.read_list(path, filter, &everything, progress).await
-    }
+/// Reads a whole list, several times if it changes under the reader.
+pub(super) async fn list<T: Transport, R: Row>(
+    requests: &Requests<T, Novita>,
+    path: &'static str,
+    filter: &[(&'static str, String)],
+    progress: Progress<'_>,
+) -> Result<Listing<R>, CloudError> {
+    let everything = Search { is_wanted: &|_| true, enough: usize::MAX };
+    read_list(requests, path, filter, &everything, progress).await
+}
 
-    /// Reads a list as far as it takes and keeps the wanted rows alone: where the filter is ignored, all the others
-    /// come as well.
-    pub(super) async fn search<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        search: Search<'_, R>,
-    ) -> Result<Vec<R>, CloudError> {
-        Ok(self.read_list(path, filter, &search, &|_, _| ()).await?.items)
-    }
+/// Reads a list as far as it takes and keeps the wanted rows alone: where the filter is ignored, all the others
+/// come as well.
+pub(super) async fn search<T: Transport, R: Row>(
+    requests: &Requests<T, Novita>,
+    path: &'static str,
+    filter: &[(&'static str, String)],
+    search: Search<'_, R>,
+) -> Result<Vec<R>, CloudError> {
+    Ok(read_list(requests, path, filter, &search, &|_, _| ()).await?.items)
+}
 
-    async fn read_list<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        search: &Search<'_, R>,
-        progress: Progress<'_>,
-    ) -> Result<Listing<R>, CloudError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let mut rows = Rows::new(search);
-            self.read_pages(path, filter, &mut rows, progress).await?;
-            let has_enough = rows.are_enough();
-            let listing = rows.into_listing();
-            if listing.is_complete() || has_enough || attempts == LISTING_ATTEMPTS {
-                return Ok(listing);
-            }
-            tokio::time::sleep(LISTING_PAUSE).await;
+async fn read_list<T: Transport, R: Row>(
+    requests: &Requests<T, Novita>,
+    path: &'static str,
+    filter: &[(&'static str, String)],
+    search: &Search<'_, R>,
+    progress: Progress<'_>,
+) -> Result<Listing<R>, CloudError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let mut rows = Rows::new(search);
+        read_pages(requests, path, filter, &mut rows, progress).await?;
+        let has_enough = rows.are_enough();
+        let listing = rows.into_listing();
+        if listing.is_complete() || has_enough || attempts == LISTING_ATTEMPTS {
+            return Ok(listing);
         }
+        tokio::time::sleep(LISTING_PAUSE).await;
     }
+}
 
-    async fn page<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        number: usize,
-    ) -> Result<Page<R>, CloudError> {
-        let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
-        query.extend_from_slice(filter);
-        let may_be_empty = number != 1 || is_by_name(filter);
-        self.read(path, query, |body| match R::page(body) {
+async fn page<T: Transport, R: Row>(
+    requests: &Requests<T, Novita>,
+    path: &'static str,
+    filter: &[(&'static str, String)],
+    number: usize,
+) -> Result<Page<R>, CloudError> {
+    let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
+    query.extend_from_slice(filter);
+    let may_be_empty = number != 1 || is_by_name(filter);
+    requests
+        .read(path, query, |body| match R::page(body) {
             // What an empty page looks like where empty things are left out. The first of a whole list must say more.
             Err(_) if may_be_empty && is_empty_object(body) => Ok(Page { rows: Vec::new(), received: 0, total: None }),
             page => page,
         })
         .await
+}
+
+/// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
+/// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
+async fn read_pages<T: Transport, R: Row>(
+    requests: &Requests<T, Novita>,
+    path: &'static str,
+    filter: &[(&'static str, String)],
+    rows: &mut Rows<'_, R>,
+    progress: Progress<'_>,
+) -> Result<(), CloudError> {
+    let first = page::<T, R>(requests, path, filter, 1).await?;
+    let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
+    // Where no total comes, only a page without news ends the list: the page size may be clamped.
+    let goes_on = |received: usize, announced: Option<u64>| match announced {
+        Some(_) => received >= page_size,
+        None => received > 0,
+    };
+    let mut last_full = first.received >= PAGE_SIZE || (first.received > 0 && first.total.is_none());
+    let is_short = first.received < PAGE_SIZE;
+    rows.add(first);
+    progress(rows.received(), rows.announced);
+    if rows.are_enough() {
+        return Ok(());
+    }
+    if is_by_name(filter) && is_short && rows.falls_short() {
+        // Either the page size is clamped, or the total counts rows that the filter keeps out: hundreds of pages
+        // would be looked for in vain.
+        let second = page::<T, R>(requests, path, filter, 2).await?;
+        if !rows.add(second) {
+            let page = page::<T, R>(requests, path, filter, 0).await?;
+            rows.add(page);
+            return Ok(());
+        }
     }
 
-    /// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
-    /// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
-    async fn read_pages<R: Row>(
-        &self,
-        path: &'static str,
-        filter: &[(&'static str, String)],
-        rows: &mut Rows<'_, R>,
-        progress: Progress<'_>,
-    ) -> Result<(), CloudError> {
-        let first = self.page::<R>(path, filter, 1).await?;
-        let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
-        // Where no total comes, only a page without news ends the list: the page size may be clamped.
-        let goes_on = |received: usize, announced: Option<u64>| match announced {
-            Some(_) => received >= page_size,
-            None => received > 0,
-        };
-        let mut last_full = first.received >= PAGE_SIZE || (first.received > 0 && first.total.is_none());
-        let is_short = first.received < PAGE_SIZE;
-        rows.add(first);
+    let announced = rows.announced.and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
+    let mut last_page = announced.div_ceil(page_size).clamp(1, MOST_PAGES);
+    if last_full && announced.is_multiple_of(page_size) && announced > 0 {
+        // The announced last page is full: look behind it in the same breath, the total may be too low.
+        last_page += 1;
+    }
+    let mut pages = stream::iter(2..=last_page)
+        .map(|number| async move { Ok::<_, CloudError>((number, page(requests, path, filter, number).await?)) })
+        .buffer_unordered(PAGES_AT_ONCE);
+    while let Some((number, page)) = pages.try_next().await? {
+        if number == last_page {
+            last_full = goes_on(page.received, rows.announced);
+        }
+        rows.add(page);
         progress(rows.received(), rows.announced);
         if rows.are_enough() {
             return Ok(());
         }
-        if is_by_name(filter) && is_short && rows.falls_short() {
-            // Either the page size is clamped, or the total counts rows that the filter keeps out: hundreds of pages
-            // would be looked for in vain.
-            let second = self.page::<R>(path, filter, 2).await?;
-            if !rows.add(second) {
-                let page = self.page::<R>(path, filter, 0).await?;
-                rows.add(page);
-                return Ok(());
-            }
-        }
-
-        let announced = rows.announced.and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
-        let mut last_page = announced.div_ceil(page_size).clamp(1, MOST_PAGES);
-        if last_full && announced.is_multiple_of(page_size) && announced > 0 {
-            // The announced last page is full: look behind it in the same breath, the total may be too low.
-            last_page += 1;
-        }
-        let mut pages = stream::iter(2..=last_page)
-            .map(|number| async move { Ok::<_, CloudError>((number, self.page(path, filter, number).await?)) })
-            .buffer_unordered(PAGES_AT_ONCE);
-        while let Some((number, page)) = pages.try_next().await? {
-            if number == last_page {
-                last_full = goes_on(page.received, rows.announced);
-            }
-            rows.add(page);
-            progress(rows.received(), rows.announced);
-            if rows.are_enough() {
-                return Ok(());
-            }
-        }
-        drop(pages);
-
-        let end = if announced == 0 { MOST_PAGES } else { last_page + PAGES_PAST_THE_END };
-        while last_full {
-            last_page += 1;
-            if last_page > end {
-                let request = Request { method: Method::Get, path, query: vec![], body: None, timeout: READ_TIMEOUT };
-                return Err(nonsense(&request, 200, &format!("the list does not end after {end} pages")));
-            }
-            let page = self.page::<R>(path, filter, last_page).await?;
-            let received = page.received;
-            let brought_new = rows.add(page);
-            last_full = brought_new && goes_on(received, rows.announced) && !rows.are_enough();
-            progress(rows.received(), rows.announced);
-        }
-        if !rows.are_enough() && (rows.falls_short() || rows.announced.is_none()) {
-            // Where pages count from 0, the first one is still missing.
-            let page = self.page::<R>(path, filter, 0).await?;
-            rows.add(page);
-        }
-        Ok(())
     }
+    drop(pages);
+
+    let end = if announced == 0 { MOST_PAGES } else { last_page + PAGES_PAST_THE_END };
+    while last_full {
+        last_page += 1;
+        if last_page > end {
+            let what = format!("the list does not end after {end} pages");
+            return Err(requests.unreadable(Method::Get, path, 200, &what));
+        }
+        let page = page::<T, R>(requests, path, filter, last_page).await?;
+        let received = page.received;
+        let brought_new = rows.add(page);
+        last_full = brought_new && goes_on(received, rows.announced) && !rows.are_enough();
+        progress(rows.received(), rows.announced);
+    }
+    if !rows.are_enough() && (rows.falls_short() || rows.announced.is_none()) {
+        // Where pages count from 0, the first one is still missing.
+        let page = page::<T, R>(requests, path, filter, 0).await?;
+        rows.add(page);
+    }
+    Ok(())
 }
 
 fn is_by_name(filter: &[(&'static str, String)]) -> bool {

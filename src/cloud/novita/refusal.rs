@@ -1,22 +1,64 @@
-//! What the provider says when it says no (`novita-api.md` section 1.3): bodies of many shapes become a machine name, a
-//! text that is fit to be shown, and a class.
+//! Error responses: bodies of many shapes become a machine name, a text that can be shown, a class and a hint.
 
 use super::hidden::Hidden;
+use crate::cloud::request::{Dialect, Refusal};
+use crate::cloud::transport::{Request, Response};
 use crate::core::world::error::ErrorKind;
 
-/// What an error's body says (`novita-api.md` section 1.3), as it came. Not `Debug`: it may quote the request.
-pub(super) struct Refusal {
+/// Novita's error responses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Novita;
+
+impl Dialect for Novita {
+    fn refusal(&self, request: &Request, response: &Response) -> Refusal {
+        let said = Body::read(&response.body);
+        let (kind, not_found) = classify(response.status, &said);
+        let (reason, text) = said.shown(&Hidden::in_body(request.body.as_deref()));
+        let mut message = response.status.to_string();
+        if let Some(reason) = reason {
+            message.push(' ');
+            message.push_str(&reason);
+        }
+        if !text.is_empty() {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        if kind == ErrorKind::RateLimit {
+            // The provider has one name for both.
+            message.push_str(" (too many requests, or the GPU quota is used up)");
+        }
+        Refusal { kind, not_found, message }
+    }
+
+    fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str> {
+        const ANOTHER_API: &str = "check NOVITA_API_BASE_URL: this does not look like the provider's API";
+        match kind {
+            ErrorKind::Auth => Some("check NOVITA_API_KEY: the provider does not accept it"),
+            ErrorKind::Network | ErrorKind::Timeout => Some("check the network and NOVITA_API_BASE_URL"),
+            ErrorKind::Api if status.is_none_or(|status| status < 500) => Some(ANOTHER_API),
+            ErrorKind::Api => Some("the provider has a problem; the next pass tries again"),
+            ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
+            ErrorKind::State if not_found => Some(ANOTHER_API),
+            ErrorKind::Configuration if status.is_none() => {
+                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
+            }
+            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
+        }
+    }
+}
+
+/// The body of an error response. Not `Debug`: it may quote the request.
+struct Body {
     /// The machine name.
     reason: Option<String>,
-    /// The text for people.
     message: String,
-    /// Whether it is a page for people, which does not come from the API.
+    /// Whether it is an HTML page, which the API does not send.
     is_page: bool,
 }
 
-impl Refusal {
-    /// Reads an error's body, whatever its shape.
-    pub(super) fn read(body: &[u8]) -> Self {
+impl Body {
+    /// Reads a body of any shape.
+    fn read(body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
         let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let string = |pointer: &str| json.pointer(pointer).and_then(|it| it.as_str()).filter(|it| !it.is_empty());
@@ -31,20 +73,20 @@ impl Refusal {
         Self { reason: reason.map(Into::into), message: message.unwrap_or_else(fallback).into(), is_page }
     }
 
-    /// Machine name and text as they may be shown, without what the request holds.
-    pub(super) fn shown(&self, hidden: &Hidden) -> (Option<String>, String) {
+    /// Machine name and text without secrets of the request.
+    fn shown(&self, hidden: &Hidden) -> (Option<String>, String) {
         let Self { reason, message, is_page: _ } = self;
         let scrub = |text: &str| {
             let end = text.char_indices().nth(LONGEST_SEARCH).map_or(text.len(), |(end, _)| end);
             hidden.scrub(&text[..end])
         };
-        // A name that is hidden in part says nothing; it may be the first word of a quotation that looked like one.
+        // A name that is hidden in part is useless; it may be the first word of a quotation that looked like a name.
         let reason = reason.as_deref().filter(|reason| scrub(reason) == **reason).map(shorten);
         (reason, shorten(&scrub(message)))
     }
 }
 
-/// Whether a body is a page for people. The API writes none, so something in between answered.
+/// Whether a body is an HTML page. The API sends none, so a proxy or another server responded.
 pub(super) fn is_page(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
 }
@@ -57,11 +99,11 @@ fn machine_name(text: &str) -> Option<&str> {
 
 const KNOWN_SINGLE_WORDS: &[&str] = &["CONFLICT", "FORBIDDEN", "REQUEST", "UNAUTHORIZED", "UNKNOWN"];
 
-/// The class of a refusal, and whether it says that the thing does not exist.
-pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
+/// The class of an error, and whether it says that what was asked for does not exist.
+fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
     let reason = refusal.reason.as_deref().unwrap_or("");
     let message = refusal.message.to_ascii_lowercase();
-    // "not fount" is the provider's own spelling in places (section 1.3).
+    // "not fount" is the provider's own spelling in some responses.
     let says_not_found = || message.contains("not found") || message.contains("not fount");
     let not_found = (status == 404 && !refusal.is_page)
         || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
@@ -114,14 +156,14 @@ pub(super) fn classify(status: u16, refusal: &Refusal) -> (ErrorKind, bool) {
     (kind, not_found)
 }
 
-/// So much of a text is looked through for what must be hidden; the rest is not shown in any case.
+/// Characters of a text that are searched for secrets; the rest is never shown.
 const LONGEST_SEARCH: usize = 10_000;
 
-/// Longest text of the provider's that an error repeats, in characters.
+/// The longest text of the provider that an error repeats, in characters.
 const LONGEST_TEXT: usize = 200;
 
-/// Shortens a text of the provider's for a message, and takes out what may be a secret: keys (`sk_…`) and what follows
-/// a word such as "password". Control characters become spaces.
+/// Shortens a text of the provider for a message, and hides what may be a secret: keys (`sk_…`) and what follows a word
+/// such as "password". Control characters become spaces.
 pub(super) fn shorten(text: &str) -> String {
     let mut out = String::new();
     let mut announced = false;
@@ -200,7 +242,7 @@ mod tests {
             (418, b"\x1b[31mteapot", None, Api, false),
         ];
         for (at, (status, body, reason, kind, not_found)) in rows.iter().enumerate() {
-            let refusal = Refusal::read(body);
+            let refusal = Body::read(body);
             let (shown_reason, message) = refusal.shown(&Hidden::default());
             assert_eq!(shown_reason.as_deref(), *reason, "row {at}");
             assert_eq!(classify(*status, &refusal), (*kind, *not_found), "row {at}");
@@ -220,14 +262,14 @@ mod tests {
             (r#"{"message":"bad value MY_OWN_SECRET"}"#, ErrorKind::Api, None, "bad value [hidden]"),
             ("bad value MY_OWN_SECRET", ErrorKind::Api, None, "bad value [hidden]"),
         ] {
-            let refusal = Refusal::read(answer.as_bytes());
+            let refusal = Body::read(answer.as_bytes());
             assert_eq!(classify(400, &refusal), (kind, false));
             assert_eq!(refusal.shown(&hidden), (reason.map(Into::into), message.into()), "{answer}");
         }
         // Hidden before it is shortened: what is left of a long one would tell.
         let long = "s".repeat(150) + "-tail";
         let hidden = Hidden::in_body(Some(&serde_json::json!({"command": long}).to_string()));
-        let refusal = Refusal::read(format!("{} {long} {long}", "word ".repeat(15)).as_bytes());
+        let refusal = Body::read(format!("{} {long} {long}", "word ".repeat(15)).as_bytes());
         assert!(!refusal.shown(&hidden).1.contains("sss"));
     }
 
@@ -243,7 +285,7 @@ mod tests {
         ] {
             assert_eq!(shorten(text), shown);
         }
-        let (_, echoed) = Refusal::read(fixture!("error-echoes-secrets.json")).shown(&Hidden::default());
+        let (_, echoed) = Body::read(fixture!("error-echoes-secrets.json")).shown(&Hidden::default());
         assert!(!echoed.contains("secret"), "{echoed}");
         assert_eq!(shorten(&"x".repeat(300)).chars().count(), LONGEST_TEXT + 1);
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::client::Client;
-use super::transport::{Method, Request, Response, Transport, TransportError};
+use crate::cloud::transport::{Method, Request, Response, Transport, TransportError};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
 use crate::core::recreation::blueprint::{OfferQuery, Placement, RecreateSpec, Variable};
 use crate::core::world::error::ErrorKind;
@@ -145,11 +145,11 @@ async fn a_configuration_is_put_together_from_both_answers() {
         (400, r#"{"reason":"RESOURCE_NOT_FOUND"}"#.into(), None),
         (400, r#"{"message":"instance not fount"}"#.into(), None),
         (404, "<html>".into(), Some("GET /v1/gpu/instance: 404: an HTML page")),
-        (200, detail("another"), Some("GET /v1/gpu/instance: 200: answered nonsense: another instance")),
+        (200, detail("another"), Some("GET /v1/gpu/instance: 200: unexpected response: another instance")),
         (
             200,
             r#"{"id":"i000000","command":["env-secret-1"]}"#.into(),
-            Some("GET /v1/gpu/instance: 200: answered nonsense: its command in a shape that cannot be read"),
+            Some("GET /v1/gpu/instance: 200: unexpected response: its command in a shape that cannot be read"),
         ),
     ] {
         let world = replay(|request, _| match request.path {
@@ -168,7 +168,7 @@ async fn a_configuration_is_put_together_from_both_answers() {
         _ => Ok((401, vec![])),
     });
     let error = Client::new(&world).configuration(&id, "train-7").await.expect_err("the list fails");
-    assert_eq!((error.path, error.kind), ("/v1/gpu/instances", ErrorKind::Auth));
+    assert_eq!((error.call.as_str(), error.kind), ("GET /v1/gpu/instances", ErrorKind::Auth));
 }
 
 #[tokio::test(start_paused = true)]

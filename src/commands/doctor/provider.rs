@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, CloudRead, Look};
+use crate::cloud::{CloudError, CloudRead, Ping};
 use crate::commands::{Exit, Failure, client};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::{Timestamp, in_words};
@@ -36,21 +36,21 @@ const NO_ANSWER: &str = "not checked: the API gave no answer";
 async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
     // The system's clock, whatever --now says.
     let (begun, sent_at) = (Instant::now(), Clock::system().now());
-    let Look { answer, date } = cloud.look(LIMIT).await;
+    let ping = cloud.ping(LIMIT).await;
     let took = begun.elapsed();
-    let clock = match date {
+    let Ping { answer, responded, date } = &ping;
+    let clock = match *date {
         Some(date) => clock(sent_at + took / 2, date),
         None if answer.is_ok() => Finding::skipped(CLOCK, "not checked: the answer bears no time"),
         None => Finding::skipped(CLOCK, NO_ANSWER),
     };
-    let api = api(settings, &answer);
-    let answered = answer.as_ref().map_or_else(|error| error.status.is_some(), |()| true);
-    vec![if answered { api.took(took) } else { api }, key(settings, Some(&answer)), clock]
+    let api = api(settings, &ping);
+    vec![if *responded { api.took(took) } else { api }, key(settings, Some(answer)), clock]
 }
 
-fn api(settings: &Settings, answer: &Result<(), CloudError>) -> Finding {
+fn api(settings: &Settings, ping: &Ping) -> Finding {
     let place = &settings.api_base_url;
-    match answer {
+    match &ping.answer {
         Ok(()) => Finding::ok(API, format!("{place} answers")),
         Err(error) => match error.kind {
             ErrorKind::Auth => Finding::ok(API, format!("{place} answers")),
@@ -60,7 +60,7 @@ fn api(settings: &Settings, answer: &Result<(), CloudError>) -> Finding {
             _ => {
                 let Failure { exit, message, hint, .. } = Failure::from(error.clone());
                 let hint = match settings.origins.proxy {
-                    Some(proxy) if error.status.is_none() => {
+                    Some(proxy) if !ping.responded => {
                         format!("check the network, NOVITA_API_BASE_URL and {proxy}, through which requests go")
                     }
                     _ => hint.unwrap_or_else(|| "check NOVITA_API_BASE_URL".into()),

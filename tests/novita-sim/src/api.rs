@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use respot::cloud::novita::transport::Method;
+use respot::cloud::transport::Method;
 use serde_json::Value;
 
 use crate::fault::What;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::core::world::probe::{Endpoint, Probe};
 use respot::measure::{Outcome, Prober, Sample, Target};
 use tokio::time::{Instant, sleep, timeout};

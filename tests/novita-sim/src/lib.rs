@@ -10,7 +10,7 @@
 //! ```
 //! use std::time::Duration;
 //! use novita_sim::{Fate, InProcess, Spec, World};
-//! use respot::cloud::novita::transport::{Method, Request, Transport as _};
+//! use respot::cloud::transport::{Method, Request, Transport as _};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {

@@ -9,7 +9,7 @@ mod metrics;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use respot::cloud::novita::transport::{Method, Request, Transport, TransportError};
+use respot::cloud::transport::{Method, Request, Transport, TransportError};
 use serde_json::{Value, json};
 
 use crate::*;

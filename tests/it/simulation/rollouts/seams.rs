@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novita_sim::InProcess;
-use respot::cloud::novita::transport::{Request, Response, Transport, TransportError};
+use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::core::world::probe::Probe;
 use respot::measure::{Outcome, Prober, Sample, Target};
 use tokio::time::sleep;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use respot::cloud::novita::transport::Method;
+use respot::cloud::transport::Method;
 use respot::core::world::probe::{Endpoint, Probe};
 use respot::measure::{Outcome, Prober as _, Sample, Target};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Tests of what instances cost, of billing modes that are not what was asked for, and of what was when.
 
-use respot::cloud::novita::transport::Method;
+use respot::cloud::transport::Method;
 use serde_json::{Value, json};
 
 use super::{act, call, get};

@@ -1,6 +1,6 @@
 //! Tests of creations, and of what there is to be created from.
 
-use respot::cloud::novita::transport::{Method, Request, Transport as _};
+use respot::cloud::transport::{Method, Request, Transport as _};
 use serde_json::{Value, json};
 
 use super::{act, call, get, status};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use respot::cloud::novita::transport::{Method, Request, Transport as _};
+use respot::cloud::transport::{Method, Request, Transport as _};
 use serde_json::{Value, json};
 
 use super::{call, get};

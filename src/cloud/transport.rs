@@ -1,23 +1,21 @@
-//! One exchange with the provider, and nothing about what it means.
+//! One HTTP exchange with a provider, and nothing about what it means.
 //!
-//! This is the seam at which a stand-in for the provider can take the network's place: everything above it, from
-//! paging to retries, is the same in production and in a simulation.
+//! A simulation replaces the network here: everything above, from paging to retries, is the code that production runs.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A request, ready but for the key and the base address.
+/// A request without the key and the base URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked for.
     pub method: Method,
-    /// Path behind the base address, beginning with `/v1/`; below `/v1/metrics/` the base is another one (section 1.1).
+    /// The path below the base URL, starting with `/`.
     pub path: &'static str,
     /// Query parameters, not yet encoded.
     pub query: Vec<(&'static str, String)>,
     /// A JSON body. Never logged: it may hold secrets.
     pub body: Option<String>,
-    /// The whole exchange must be over by then, counted from its start.
+    /// The limit of the whole exchange, from its start.
     pub timeout: Duration,
 }
 
@@ -29,54 +27,50 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The two methods of the v1 API.
+/// The methods in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum Method {
-    /// Reads.
     Get,
-    /// Writes.
     Post,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The HTTP status.
     pub status: u16,
-    /// The value of `Retry-After`, as it came.
+    /// The `Retry-After` header.
     pub retry_after: Option<String>,
-    /// The value of `Date`, as it came: what the provider's clock shows.
+    /// The `Date` header: the provider's clock.
     pub date: Option<String>,
-    /// The body, complete.
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// No connection was made, so not one byte of the request can have had an effect.
+    /// No connection was made, so the request had no effect.
     #[error("cannot connect: {0}")]
     NotSent(String),
-    /// The other side could not prove who it is. Nothing was sent, and asking again will not help.
+    /// The server's certificate is not valid. Nothing was sent, and a retry will not help.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// Nothing, or not all, came back within the time.
+    /// The response was not complete in time.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// The connection broke after something may have been sent.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The answer is longer than anything the provider sends.
+    /// The response is longer than anything a provider sends.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
 }
 
 /// Carries out one exchange: one attempt, no retries, within the request's timeout.
 pub trait Transport {
-    /// Sends `request` and reads the whole answer.
+    /// Sends `request` and reads the whole response.
     ///
     /// # Errors
-    /// [`TransportError`], which tells apart what cannot have had an effect from what may have.
+    /// [`TransportError`], which says whether the request may have had an effect.
     fn exchange(&self, request: &Request) -> impl Future<Output = Result<Response, TransportError>>;
 }

@@ -18,29 +18,30 @@ const IDLE_LIFE: Duration = Duration::from_secs(10);
 /// The longest answer that is read: a page of 100 instances takes some 100 kB.
 const LONGEST_ANSWER: usize = 32 << 20;
 
-/// What lives on another base.
-const METRICS: &str = "/v1/metrics/";
-
 /// Exchanges over the network.
 #[derive(Debug)]
 pub struct HttpTransport {
     client: reqwest::Client,
     base: Url,
+    path: PathOf,
 }
 
+/// The path of a request's URL, from the path of the base URL without its last `/` and the request's own path.
+pub type PathOf = fn(base: &str, path: &str) -> String;
+
 impl HttpTransport {
-    /// A transport to the API at `base`, for example `https://api.novita.ai/gpu-instance/openapi`.
+    /// A transport to the API at `base` that sends `key` as a bearer token.
     ///
     /// # Errors
-    /// When the key cannot stand in a header or no certificate of an authority is found.
-    pub fn new(base: &Url, key: &str) -> Result<Self> {
+    /// When the key cannot be sent in a header or no CA certificate is found.
+    pub fn new(base: &Url, key: &str, path: PathOf) -> Result<Self> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {key}"))
             .ok()
-            .context("the API key holds characters that no key has")?;
+            .context("the API key contains characters that cannot be sent in a header")?;
         bearer.set_sensitive(true);
         let headers = HeaderMap::from_iter([
             (AUTHORIZATION, bearer),
-            // Most v1 pages call it required even for reads; harmless where they do not (section 1.2).
+            // Some APIs require it even for reads.
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ]);
         let client = tls::client_builder(base.scheme() == "https")?
@@ -49,14 +50,12 @@ impl HttpTransport {
             .pool_idle_timeout(IDLE_LIFE)
             .build()
             .context("cannot set up the HTTP client")?;
-        Ok(Self { client, base: base.clone() })
+        Ok(Self { client, base: base.clone(), path })
     }
 
     fn url(&self, request: &Request) -> Url {
         let mut url = self.base.clone();
-        let base = self.base.path().trim_end_matches('/');
-        let base = if request.path.starts_with(METRICS) { base_of_metrics(base) } else { base.to_owned() };
-        url.set_path(&format!("{base}{}", request.path));
+        url.set_path(&(self.path)(self.base.path().trim_end_matches('/'), request.path));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -87,12 +86,6 @@ impl HttpTransport {
     }
 }
 
-/// The metrics are at the same origin under `/openapi`, not under `/gpu-instance/openapi` (section 1.1); behind a proxy,
-/// under what stands before that.
-fn base_of_metrics(base: &str) -> String {
-    format!("{}/openapi", base.strip_suffix("/gpu-instance/openapi").unwrap_or_default())
-}
-
 impl Transport for HttpTransport {
     async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
         tokio::time::timeout(request.timeout, self.send(request))
@@ -110,33 +103,5 @@ fn describe(error: reqwest::Error) -> TransportError {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),
         (true, None) => TransportError::NotSent(text),
         (false, _) => TransportError::Broken(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_live_beside_the_rest() {
-        let rows = [
-            ("https://api.example/gpu-instance/openapi", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
-            ("https://api.example/gpu-instance/openapi/", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
-            ("https://h:1/x/gpu-instance/openapi", "https://h:1/x/openapi/v1/metrics/gpu/instance?a=b"),
-            ("https://api.example", "https://api.example/openapi/v1/metrics/gpu/instance?a=b"),
-        ];
-        for (base, expected) in rows {
-            let transport = HttpTransport::new(&base.parse().expect("a URL"), "sk_test").expect("a transport");
-            let request = |path| Request {
-                method: Method::Get,
-                path,
-                query: vec![("a", "b".into())],
-                body: None,
-                timeout: Duration::from_secs(1),
-            };
-            assert_eq!(transport.url(&request("/v1/metrics/gpu/instance")).as_str(), expected);
-            let plain = transport.url(&request("/v1/gpu/instances"));
-            assert_eq!(plain.as_str(), format!("{}/v1/gpu/instances?a=b", base.trim_end_matches('/')));
-        }
     }
 }

@@ -55,6 +55,33 @@ fn sections_belong_to_a_document() {
     }
 }
 
+/// Whether a test of this name, or any if it is `*`, is in the files of this module.
+fn is_tested(module: &[&str], test: &str) -> bool {
+    let paths = ["tests/it", "src"].into_iter().flat_map(|folder| {
+        let path = root().join(folder).join(module.join("/"));
+        let below = if path.is_dir() { all_files(path.to_str().unwrap()) } else { Vec::new() };
+        below.into_iter().chain([path.with_extension("rs")])
+    });
+    let has_it = |text: &str| match test {
+        "*" => text.contains("#[test]") || text.contains("#[tokio::test"),
+        name => text.contains(&format!("fn {name}()")),
+    };
+    paths.filter(|path| path.exists()).any(|path| has_it(&read(path)))
+}
+
+#[test]
+fn the_tests_behind_the_promises_exist() {
+    let readme = read("README.md");
+    let promises = readme.split("\n## The promises").nth(1).unwrap().split("\n## ").next().unwrap();
+    let tests: Vec<&str> = promises.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
+    assert!(tests.len() > 10, "{tests:?}");
+    for test in tests {
+        let parts: Vec<&str> = test.split("::").collect();
+        let (name, module) = parts.split_last().unwrap();
+        assert!(is_tested(module, name), "README.md names the test {test}, which does not exist");
+    }
+}
+
 /// The text without its blocks of code.
 fn prose(text: &str) -> String {
     let parts = text.split("```").step_by(2);

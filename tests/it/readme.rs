@@ -1,11 +1,13 @@
-//! The screens in the README are what the program prints: one story, played by the real binary on a terminal of 100
-//! columns. `README=write cargo test --test it readme` writes them anew.
-
-use std::path::PathBuf;
+//! The screens in the README and in `docs/` are what the program prints: one story, played by the real binary on a
+//! terminal of 100 columns. `README=write cargo test --test it readme` updates them.
 
 use novita_sim::{App, Fate, Load, Spec, World};
 
 use crate::harness::{HOUR, Kind, MINUTE, Stage};
+use crate::tidy::{read, root};
+
+/// The documents with screens. Every screen of the story is in one of them.
+const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/rollout.md"];
 
 const COLUMNS: u16 = 100;
 
@@ -23,7 +25,7 @@ fn world() -> World {
     world
 }
 
-/// Every screen of the README, in the order in which the story makes them.
+/// Every screen, in the order in which the story makes them.
 fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
     let mut screens = Vec::new();
     let mut show = |words: &'static str| {
@@ -108,10 +110,10 @@ fn words(screen: &str) -> Vec<String> {
     words
 }
 
-/// The screens of the README: what stands in blocks of `text` below a line `$ respot …`.
-fn of_readme(readme: &str) -> Vec<(String, String)> {
+/// The screens of a document: what is in blocks of `text` below a line `$ respot …`.
+fn of_document(document: &str) -> Vec<(String, String)> {
     let mut screens: Vec<(String, String)> = Vec::new();
-    for block in readme.split("```text\n").skip(1).map(|block| block.split("```").next().unwrap()) {
+    for block in document.split("```text\n").skip(1).map(|block| block.split("```").next().unwrap()) {
         for screen in block.split("$ respot ").skip(1) {
             let (words, shown) = screen.split_once('\n').unwrap();
             screens.push((words.to_owned(), shown.to_owned()));
@@ -121,34 +123,43 @@ fn of_readme(readme: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "whoever changed a screen has the README written anew")]
+#[expect(clippy::disallowed_methods, reason = "a changed screen is written to the documents on request")]
 fn its_screens_are_what_the_program_prints() {
     let stage = Stage::new(Kind::Sqlite, world());
     let made = screens(&stage);
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    let readme = std::fs::read_to_string(&path).unwrap();
-    if std::env::var("README").is_ok_and(|it| it == "write") {
-        let home = stage.path("").display().to_string();
-        let plain = |screen: &str| {
-            let screen =
-                screen.replace(&format!("{home}state/respot"), "/var/lib/respot").replace(&home, "/etc/respot/");
-            screen.replace(&stage.provider.url(), "https://api.novita.ai/gpu-instance/openapi")
-        };
-        let mut written = readme.clone();
-        for (words, shown) in of_readme(&readme) {
-            let (_, screen) = made.iter().find(|(known, _)| *known == words).expect("a screen of the story");
-            let heading = format!("$ respot {words}\n");
-            let blank = if shown.ends_with("\n\n") { "\n" } else { "" };
-            written = written.replace(&format!("{heading}{shown}"), &format!("{heading}{}{blank}", plain(screen)));
+    let is_writing = std::env::var("README").is_ok_and(|it| it == "write");
+    let home = stage.path("").display().to_string();
+    let plain = |screen: &str| {
+        let screen = screen.replace(&format!("{home}state/respot"), "/var/lib/respot").replace(&home, "/etc/respot/");
+        screen.replace(&stage.provider.url(), "https://api.novita.ai/gpu-instance/openapi")
+    };
+    let mut shown_somewhere: Vec<String> = Vec::new();
+    for name in DOCUMENTS {
+        let document = read(name);
+        let mut written = document.clone();
+        for (command, shown) in of_document(&document) {
+            let found = made.iter().find(|(known, _)| *known == command);
+            let (_, real) = found.unwrap_or_else(|| panic!("{name}: `respot {command}` is not part of the story"));
+            if is_writing {
+                let heading = format!("$ respot {command}\n");
+                let blank = if shown.ends_with("\n\n") { "\n" } else { "" };
+                written = written.replace(&format!("{heading}{shown}"), &format!("{heading}{}{blank}", plain(real)));
+            } else {
+                assert_eq!(words(&shown), words(real), "{name}: `respot {command}` prints\n{real}");
+            }
+            shown_somewhere.push(command);
         }
-        std::fs::write(&path, written).unwrap();
-        return;
+        if is_writing {
+            std::fs::write(root().join(name), written).unwrap();
+        }
     }
-    let shown = of_readme(&readme);
-    assert!(shown.len() >= 5, "where are the screens?");
-    for (command, screen) in &shown {
-        let found = made.iter().find(|(known, _)| known == command);
-        let (_, real) = found.unwrap_or_else(|| panic!("`respot {command}` is no part of the story"));
-        assert_eq!(words(screen), words(real), "`respot {command}` prints\n{real}");
+    for (command, _) in &made {
+        assert!(shown_somewhere.iter().any(|it| it == command), "no document shows `respot {command}`");
     }
+}
+
+#[test]
+fn the_readme_is_read_in_five_minutes() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines: what is not for a newcomer belongs in docs/");
 }

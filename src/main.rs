@@ -7,7 +7,7 @@ use respot::cli::{Cli, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
 use respot::commands::{Failure, Printed, dispatch, man};
-use respot::report::{self, log::Format};
+use respot::report::{self, document::Document, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
@@ -16,20 +16,20 @@ fn main() -> ExitCode {
     let (result, json, lines) = match Cli::try_parse_from(&arguments).and_then(Cli::checked) {
         Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json), start::log_format(&cli)),
         Err(error) if !error.use_stderr() => {
-            report::print(&error.render().to_string());
+            Document::from(error.render().to_string()).print();
             return ExitCode::SUCCESS;
         }
         Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments), Format::Text),
     };
     match result {
         Ok(Printed { exit, document }) => {
-            report::print(&document);
+            document.print();
             ExitCode::from(exit.code())
         }
         Err(failure) => {
             report::complain(&failure.message, failure.hint.as_deref(), lines);
             if json {
-                report::print(&failure.document());
+                Document::from(failure.document()).print();
             }
             ExitCode::from(failure.exit.code())
         }

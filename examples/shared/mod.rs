@@ -9,9 +9,9 @@ use respot::cli::Cli;
 use respot::clock::Clock;
 use respot::commands::{Presentation, Printed, dispatch};
 use respot::core::world::time::Timestamp;
+use respot::report::Console;
 use respot::report::bars::Bars;
 use respot::report::human::Screen;
-use respot::report::{Console, print};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
@@ -52,7 +52,7 @@ impl Show {
     pub(crate) fn respot(&self, arguments: &[&str]) -> anyhow::Result<u8> {
         println!("$ respot {}", arguments.join(" "));
         let Some((exit, document)) = self.call(arguments, std::future::pending())? else { return Ok(0) };
-        print(&document);
+        print!("{document}");
         println!("(exit code {exit})\n");
         Ok(exit)
     }
@@ -88,7 +88,7 @@ impl Show {
         });
         Ok(match done {
             None => None,
-            Some(Ok(Printed { exit, document })) => Some((exit.code(), document)),
+            Some(Ok(Printed { exit, document })) => Some((exit.code(), document.into_text())),
             Some(Err(failure)) => Some((failure.exit.code(), format!("error: {}\n", failure.message))),
         })
     }

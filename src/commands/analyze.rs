@@ -25,8 +25,9 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 use crate::measure::{Outcome, Prober, Sample, Target};
-use crate::report::savings::SavingsDocument;
-use crate::report::{Event, Reporter, human, json};
+use crate::report::document::Document;
+use crate::report::savings::savings;
+use crate::report::{Event, Reporter, human};
 use crate::stop::{Stop, StopCause};
 use crate::store::{StoreRead, records};
 
@@ -197,11 +198,11 @@ pub async fn within<T>(
 
 /// What `analyze` prints.
 #[must_use]
-pub fn show(analysis: &Analysis, show: Presentation) -> Printed {
+pub fn show(analysis: Analysis, show: Presentation) -> Printed {
     let document = if show.json() {
-        json::document(&SavingsDocument::new(analysis))
+        Document::json(analysis, |analysis, out| out.document(&savings(analysis)))
     } else {
-        human::savings(show.screen, analysis)
+        human::savings(show.screen, &analysis).into()
     };
     Printed { exit: Exit::Done, document }
 }

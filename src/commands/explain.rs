@@ -275,5 +275,5 @@ pub fn show(explained: &Explained, show: Presentation) -> Printed {
     } else {
         human::explain(show.screen, &document, &life.events[last(life.events.len())..], *now)
     };
-    Printed { exit: failure.as_ref().map_or(Exit::Done, |failure| failure.exit), document: text }
+    Printed { exit: failure.as_ref().map_or(Exit::Done, |failure| failure.exit), document: text.into() }
 }

@@ -106,7 +106,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 fn document(document: String) -> Printed {
-    Printed { exit: Exit::Done, document }
+    Printed { exit: Exit::Done, document: document.into() }
 }
 
 /// A command with the options that no other has. `passes` has those of the three that make a pass.

@@ -23,6 +23,7 @@ use crate::core::pass::safety::Unsafe;
 use crate::core::world::time::Timestamp;
 use crate::measure::NetProber;
 use crate::notify::{Closing, EventsOnly, Outlets};
+use crate::report::document::Document;
 use crate::report::human::Screen;
 use crate::report::{Event, Reporter, SummaryLast, complain, json, prometheus};
 use crate::settings::{Settings, SettingsError, StoreSetting};
@@ -175,12 +176,12 @@ impl From<Unsafe> for Failure {
 }
 
 /// A command's result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Printed {
     /// The exit code.
     pub exit: Exit,
     /// For stdout.
-    pub document: String,
+    pub document: Document,
 }
 
 /// Where and how results are shown.
@@ -223,14 +224,14 @@ pub async fn dispatch(
             };
             tell(&ran, settings, &outlets, clock.now(), &reporter).await;
             reporter.finish();
-            Ok(pass::show(&ran?, &settings.policy, show))
+            Ok(pass::show(ran?, &settings.policy, show))
         }
         Command::DryRun { pass: _, detailed_exit_code } => {
             let store = open_to_read(settings).await?;
             let cloud = client(settings)?;
             let rules = pass::Rules::new(settings, Mode::Real);
             let planned = pass::dry_run(&cloud, &store, &rules, clock, stop, reporter).await?;
-            Ok(pass::show_plan(&planned, &settings.policy, *detailed_exit_code, show))
+            Ok(pass::show_plan(planned, &settings.policy, *detailed_exit_code, show))
         }
         Command::Explain { instance, pass: _ } => {
             let store = open_to_read(settings).await?;
@@ -251,7 +252,7 @@ pub async fn dispatch(
             let (store, cloud) = (open_to_read(settings).await?, client(settings)?);
             let (prober, terms) = (NetProber::new(settings.probe_timeout), &settings.terms);
             let analyzing = analyze::analyze(&cloud, &store, &prober, terms, clock, reporter);
-            Ok(analyze::show(&analyze::within(stop, settings.job_timeout, analyzing).await?, show))
+            Ok(analyze::show(analyze::within(stop, settings.job_timeout, analyzing).await?, show))
         }
         Command::Rollout(arguments) => {
             let reporter = SummaryLast::new(reporter);

@@ -28,6 +28,8 @@ use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::Timestamp;
 use crate::notify::Notify;
+use crate::report::document::{Document, Rows};
+use crate::report::json::{PassDocument, PlanRow};
 use crate::report::{Event, Reporter, human, json};
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
@@ -352,43 +354,55 @@ pub(super) fn stopped(cause: StopCause) -> Failure {
 
 /// What `run` prints.
 #[must_use]
-pub fn show(ran: &Ran, policy: &Policy, show: Presentation) -> Printed {
+pub fn show(ran: Ran, policy: &Policy, show: Presentation) -> Printed {
     let ended = match ran {
         Ran::Ended(ended) => ended,
-        Ran::Skipped(why) => return skipped(why, show),
+        Ran::Skipped(why) => return skipped(&why, show),
     };
-    let Ended { execution, attempts, view } = &**ended;
-    let exit = match execution.status {
+    let exit = match ended.execution.status {
         ExecutionStatus::Completed | ExecutionStatus::Running => Exit::Done,
         ExecutionStatus::Partial => Exit::ActionsFailed,
         ExecutionStatus::Timeout | ExecutionStatus::Interrupted => Exit::Stopped,
         ExecutionStatus::Failed => Exit::Provider,
     };
     let document = if show.json() {
-        let plan = view.as_ref().map_or_else(Vec::new, |(snapshot, plan)| rows(snapshot, plan, policy));
-        json::document(&json::PassDocument { execution, plan, attempts: Some(attempts) })
+        let kept = (ended, policy.clone());
+        Document::json(kept, |(ended, policy), out| {
+            let Ended { execution, attempts, view } = &**ended;
+            let plan = Rows(|| view.iter().flat_map(|(snapshot, plan)| rows(snapshot, plan, policy)));
+            out.document(&PassDocument { execution, plan, attempts: Some(attempts) })
+        })
     } else if show.wants_table() {
+        let Ended { execution, attempts, view } = &*ended;
         let counts = view.as_ref().map_or_else(String::new, |(_, plan)| human::plan_counts(show.screen, plan));
-        human::pass(show.screen, execution, attempts, &counts)
+        human::pass(show.screen, execution, attempts, &counts).into()
     } else {
-        String::new()
+        String::new().into()
     };
     Printed { exit, document }
 }
 
 /// What `dry-run` prints.
 #[must_use]
-pub fn show_plan(planned: &Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Printed {
-    let Planned { execution, snapshot, plan } = planned;
-    let actions = plan.actions(&snapshot.instances.items);
+pub fn show_plan(planned: Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Printed {
+    let acts = !planned.plan.actions(&planned.snapshot.instances.items).is_empty();
     let document = if show.json() {
-        json::document(&json::PassDocument { execution, plan: rows(snapshot, plan, policy), attempts: None })
+        Document::json((planned, policy.clone()), |(planned, policy), out| {
+            let Planned { execution, snapshot, plan } = planned;
+            out.document(&PassDocument { execution, plan: Rows(|| rows(snapshot, plan, policy)), attempts: None })
+        })
     } else {
+        let Planned { snapshot, plan, .. } = &planned;
         let table = human::plan(show.screen, &snapshot.instances.items, plan, policy);
-        format!("{table}\n{}\n", human::plan_counts(show.screen, plan))
+        format!("{table}\n{}\n", human::plan_counts(show.screen, plan)).into()
     };
-    let exit = if detailed_exit_code && !actions.is_empty() { Exit::SomethingToDo } else { Exit::Done };
+    let exit = if detailed_exit_code && acts { Exit::SomethingToDo } else { Exit::Done };
     Printed { exit, document }
+}
+
+fn rows<'a>(snapshot: &'a Snapshot, plan: &'a Plan, policy: &'a Policy) -> impl Iterator<Item = PlanRow<'a>> {
+    let rows = plan.rows(&snapshot.instances.items);
+    rows.map(|(instance, decision)| PlanRow::new(instance, decision, policy))
 }
 
 fn skipped(why: &NoPass, show: Presentation) -> Printed {
@@ -398,12 +412,7 @@ fn skipped(why: &NoPass, show: Presentation) -> Printed {
         (false, true) => String::new(),
         (false, false) => format!("{}\n", skipped.message),
     };
-    Printed { exit: Exit::Done, document }
-}
-
-fn rows<'a>(snapshot: &'a Snapshot, plan: &'a Plan, policy: &Policy) -> Vec<json::PlanRow<'a>> {
-    let rows = plan.rows(&snapshot.instances.items);
-    rows.map(|(instance, decision)| json::PlanRow::new(instance, decision, policy)).collect()
+    Printed { exit: Exit::Done, document: document.into() }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub async fn history<S: StoreRead>(
                 human::life(show.screen, &life, wanted, in_words.as_deref(), now)
             }
         };
-        return Ok(Printed { exit: Exit::Done, document });
+        return Ok(Printed { exit: Exit::Done, document: document.into() });
     }
     let Overview { executions, total, .. } =
         records::overview(store, &Selection { limit, offset, since, ..Selection::default() }).await?;
@@ -66,7 +66,7 @@ pub async fn history<S: StoreRead>(
             human::writes(show.screen, &life::writes(&executions), page, executions.len(), now)
         }
     };
-    Ok(Printed { exit: Exit::Done, document })
+    Ok(Printed { exit: Exit::Done, document: document.into() })
 }
 
 /// What is known of an instance by its id or name, and all executions, newest first: passes, and steps of rollouts,
@@ -122,5 +122,5 @@ pub async fn status<S: StoreRead>(
     };
     let healthy = figures.diagnosis.health == Health::Healthy;
     let exit = if check && !healthy { Exit::ActionsFailed } else { Exit::Done };
-    Ok(Printed { exit, document })
+    Ok(Printed { exit, document: document.into() })
 }

@@ -44,12 +44,12 @@ impl<'a> PlanRow<'a> {
 
 /// `run` and `dry-run`: the execution with its plan. A dry run has no attempts.
 #[derive(Debug, Serialize)]
-pub struct PassDocument<'a> {
+pub struct PassDocument<'a, R: Serialize> {
     /// The pass.
     #[serde(flatten)]
     pub execution: &'a Execution,
-    /// What was decided.
-    pub plan: Vec<PlanRow<'a>>,
+    /// [`PlanRow`]s: what was decided.
+    pub plan: R,
     /// What was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<&'a [Attempt]>,

@@ -5,6 +5,7 @@
 
 pub mod bars;
 pub mod csv;
+pub mod document;
 pub mod explained;
 pub mod figures;
 pub mod human;
@@ -211,12 +212,6 @@ impl Reporter for SummaryLast<'_> {
             event => self.inner.event(event),
         }
     }
-}
-
-/// Writes a document to stdout. A reader that went away (`respot history | head`) is no error.
-pub fn print(document: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(document.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Whether somebody sits before both ends: sees what is asked, and can answer.

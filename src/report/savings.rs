@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::document::Rows;
 use crate::core::pass::exposure::Exposure;
 use crate::core::rollout::analysis::{Analysis, Gate, Gates, Opportunity, Risk};
 use crate::core::rollout::metrics::Workload;
@@ -11,9 +12,9 @@ use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::money::{Usd, decimal};
 
 /// `analyze`.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SavingsDocument<'a> {
+struct SavingsDocument<'a, F: Serialize, O: Serialize> {
     instances_analyzed: usize,
     opportunities_found: usize,
     total_monthly_savings: Box<RawValue>,
@@ -21,8 +22,8 @@ pub struct SavingsDocument<'a> {
     approved: ApprovedPart,
     complete: bool,
     notes: Vec<&'a str>,
-    opportunities: Vec<OpportunityPart<'a>>,
-    others: Vec<OtherPart<'a>>,
+    opportunities: F,
+    others: O,
 }
 
 /// Those that all gates approve.
@@ -92,26 +93,24 @@ struct OtherPart<'a> {
     reason: &'static str,
 }
 
-impl<'a> SavingsDocument<'a> {
-    /// Of an analysis.
-    #[must_use]
-    pub fn new(analysis: &'a Analysis) -> Self {
-        let (total, approved) = (analysis.total(), analysis.approved());
-        Self {
-            instances_analyzed: analysis.opportunities.len(),
-            opportunities_found: total.count,
-            total_monthly_savings: money(total.hourly.monthly()),
-            total_annual_savings: money(total.hourly.annual()),
-            approved: ApprovedPart {
-                count: approved.count,
-                monthly_savings: money(approved.hourly.monthly()),
-                annual_savings: money(approved.hourly.annual()),
-            },
-            complete: analysis.shortfall.is_none(),
-            notes: analysis.notes.iter().map(String::as_str).collect(),
-            opportunities: analysis.found().filter_map(opportunity).collect(),
-            others: analysis.opportunities.iter().filter(|it| it.saving().is_none()).map(other).collect(),
-        }
+/// The document of an analysis.
+#[must_use]
+pub fn savings(analysis: &Analysis) -> impl Serialize {
+    let (total, approved) = (analysis.total(), analysis.approved());
+    SavingsDocument {
+        instances_analyzed: analysis.opportunities.len(),
+        opportunities_found: total.count,
+        total_monthly_savings: money(total.hourly.monthly()),
+        total_annual_savings: money(total.hourly.annual()),
+        approved: ApprovedPart {
+            count: approved.count,
+            monthly_savings: money(approved.hourly.monthly()),
+            annual_savings: money(approved.hourly.annual()),
+        },
+        complete: analysis.shortfall.is_none(),
+        notes: analysis.notes.iter().map(String::as_str).collect(),
+        opportunities: Rows(|| analysis.found().filter_map(opportunity)),
+        others: Rows(|| analysis.opportunities.iter().filter(|it| it.saving().is_none()).map(other)),
     }
 }
 

@@ -270,7 +270,8 @@ impl Stage {
         let show = Presentation { format: Some(OutputFormat::Table), quiet: false, screen };
         let status = views::status(&self.store, &settings, false, self.clock.now(), show).await.unwrap();
         let is = |line: &&str, word: &str| line.trim_start().starts_with(word);
-        let lines = status.document.lines().skip_while(|line| !is(line, "in flight"));
+        let text = status.document.into_text();
+        let lines = text.lines().skip_while(|line| !is(line, "in flight"));
         let cast = Cast::of(&self.provider.world());
         for line in lines.take_while(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();

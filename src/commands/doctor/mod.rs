@@ -77,7 +77,7 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     let checks = findings.into_iter().map(|finding| finding.part).collect();
     let document = DoctorDocument { ok: exit == Exit::Done, checks };
     let document = if show.json() { json::document(&document) } else { human::doctor(show.screen, &document) };
-    Printed { exit, document }
+    Printed { exit, document: document.into() }
 }
 
 /// Invalid settings have ended the program before: what is left is where they came from.

@@ -27,5 +27,5 @@ pub fn show(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, i
     } else {
         human::rollout(show.screen, fleet.as_ref(), attempts, message, now)
     };
-    Printed { exit, document }
+    Printed { exit, document: document.into() }
 }

@@ -46,7 +46,7 @@
 //! a state machine in the store, of which each call takes one step. Moving an instance is a recreation with another billing
 //! mode and a reason of its own, so that the journal and its guarantees are the same; [`core::recreation::journal::moves`] is what
 //! differs: the old instance is well, and stays until the whole rollout has passed. Passes leave alone what a rollout
-//! moves. [`core::rollout::gate`] judges measurements of [`measure`], and what cannot be told is held, never passed.
+//! moves. [`core::rollout::quality`] judges measurements of [`measure`], and what cannot be told is held, never passed.
 //!
 //! # The invariants
 //!

@@ -1,20 +1,20 @@
-//! Measures instances: sends samples of a probe and sums up what came back.
+//! Measures instances: takes samples of a probe and summarizes them.
 //!
-//! The gate compares a measurement with an earlier one, so what matters is that both are taken in the same way:
+//! The quality gate compares two measurements, so both must be taken in the same way:
 //!
-//! * The samples of one instance are taken **one after the other**. Side by side they would wait for each other, and the
-//!   figure would be that of a small load test, which depends on how many there are.
-//! * The first one is a **warm-up** and does not count: it looks up the name, makes the connection, fills caches.
-//! * Over HTTP the samples of one measurement **share a connection**, as the clients of a service do. With one for each,
-//!   two or three round trips of the network and of TLS would stand in each sample, by which the same change of the
-//!   application would be a smaller one. A server that closes after each answer is measured with its connections, before
-//!   and after alike. With a TCP probe the connection is what is measured.
-//! * **Several instances** are measured side by side, [`AT_ONCE`] at most: they do not share what is measured, and the few
-//!   samples in flight cost this machine nothing that shows.
+//! * The samples of one instance are taken **one after another**. In parallel they would wait for each other, and the
+//!   result would be that of a small load test.
+//! * The first sample is a **warm-up** and does not count: it resolves the name, connects, and fills caches.
+//! * HTTP samples of one measurement **share a connection**, as the clients of a service do. Otherwise each sample would
+//!   include the round trips of TCP and TLS, which would dilute a change in the application. A server that closes the
+//!   connection after each response is measured with its connections, before and after alike. A TCP probe measures the
+//!   connection itself.
+//! * **Several instances** are measured in parallel, at most [`AT_ONCE`]; the few samples in flight do not distort each
+//!   other.
 //!
-//! A dead instance answers slowly: a hundred times the limit would be minutes. When sample after sample fails
-//! ([`GIVE_UP_IN_A_ROW`]) and that took [`GIVE_UP_AFTER`], the measurement ends with what it has and says so
-//! ([`Measurement::given_up`]); without a single good sample the gate takes that for dead, not for too few samples.
+//! A dead instance responds slowly, and a hundred timeouts would take minutes. A measurement therefore ends early when
+//! [`GIVE_UP_IN_A_ROW`] samples in a row have failed and taken [`GIVE_UP_AFTER`] ([`Measurement::given_up`]). The gate treats
+//! such a measurement without a passing sample as dead, not as too few samples.
 
 use std::time::Duration;
 
@@ -30,73 +30,71 @@ mod net;
 
 pub use net::NetProber;
 
-/// So many instances are measured at once.
+/// The most instances that are measured in parallel.
 pub const AT_ONCE: usize = 16;
 
-/// A measurement is given up when at least so many samples failed in a row,
+/// The fewest failures in a row after which a measurement is given up.
 pub const GIVE_UP_IN_A_ROW: u32 = 3;
 
-/// and together took so long.
+/// The time that those failures must have taken together.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
 
-/// What could not be taken so many times in a row cannot be taken.
+/// A measurement ends after this many samples in a row that could not be taken.
 const UNTAKEN_IN_A_ROW: u32 = 3;
 
-/// What is probed.
+/// The instance to probe.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// The instance's id.
+pub struct ProbeTarget<'a> {
     pub id: &'a str,
-    /// Its name.
     pub name: &'a str,
-    /// Where its ports can be reached.
+    /// The addresses of its ports.
     pub endpoints: &'a [Endpoint],
 }
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// From asking to the whole answer.
+pub struct ProbeSample {
+    /// From the request to the end of the response.
     pub took: Duration,
-    /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
 }
 
-/// What came of a sample. Reasons hold neither addresses nor answers.
+/// The outcome of a sample. Reasons contain neither addresses nor responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A good answer in time.
+pub enum ProbeOutcome {
+    /// It passed in time.
     Good,
-    /// A bad one, or none: why.
+    /// It failed, and why.
     Bad(String),
-    /// The question could not be asked, which says nothing about the instance: why.
+    /// It could not be taken, which says nothing about the instance, and why.
     Untaken(String),
 }
 
-/// Sends samples.
+/// Takes samples.
 pub trait Prober {
-    /// One sample; never takes longer than the prober's limit.
-    fn sample(&self, probe: &Probe, target: Target<'_>) -> impl Future<Output = Sample>;
+    /// Takes one sample; never takes longer than the prober's limit.
+    fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> impl Future<Output = ProbeSample>;
 }
 
-/// Measures one instance: so many samples, after a warm-up.
+/// Measures one instance by a number of samples after a warm-up.
 pub async fn measure(
     prober: &impl Prober,
     probe: &Probe,
-    target: Target<'_>,
+    target: ProbeTarget<'_>,
     samples: u32,
     now: Timestamp,
 ) -> Measurement {
     let mut tally = Tally::default();
     tally.fill(prober, probe, target, samples).await;
-    tally.summed_up(now)
+    tally.summary(now)
 }
 
-/// Measures many, in the order of the targets. When the word comes, it ends with the samples that it has.
+/// Measures several instances; the results are in the order of the targets. When the program is stopping, it returns what
+/// it has measured so far.
 pub async fn measure_all(
     prober: &impl Prober,
     probe: &Probe,
-    targets: &[Target<'_>],
+    targets: &[ProbeTarget<'_>],
     samples: u32,
     clock: Clock,
     stop: &Stop,
@@ -108,7 +106,7 @@ pub async fn measure_all(
 async fn until_stopped(
     prober: &impl Prober,
     probe: &Probe,
-    target: Target<'_>,
+    target: ProbeTarget<'_>,
     samples: u32,
     clock: Clock,
     stop: &Stop,
@@ -120,13 +118,13 @@ async fn until_stopped(
         _ = stop.triggered() => tally.stopped = true,
         () = tally.fill(prober, probe, target, samples) => {}
     }
-    tally.summed_up(begun)
+    tally.summary(begun)
 }
 
-/// What came back so far.
+/// The samples so far.
 #[derive(Debug, Default)]
 struct Tally {
-    /// How long the good ones took, in microseconds.
+    /// The durations of passing samples, in microseconds.
     took: Vec<u64>,
     errors: u32,
     untaken: u32,
@@ -136,22 +134,22 @@ struct Tally {
 }
 
 impl Tally {
-    async fn fill(&mut self, prober: &impl Prober, probe: &Probe, target: Target<'_>, samples: u32) {
+    async fn fill(&mut self, prober: &impl Prober, probe: &Probe, target: ProbeTarget<'_>, samples: u32) {
         prober.sample(probe, target).await;
         let (mut bad, mut spent, mut untaken) = (0, Duration::ZERO, 0);
         for _ in 0..samples {
-            let Sample { took, outcome } = prober.sample(probe, target).await;
+            let ProbeSample { took, outcome } = prober.sample(probe, target).await;
             match outcome {
-                Outcome::Good => {
+                ProbeOutcome::Good => {
                     self.took.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                     (bad, spent, untaken) = (0, Duration::ZERO, 0);
                 }
-                Outcome::Bad(why) => {
+                ProbeOutcome::Bad(why) => {
                     self.errors += 1;
                     self.last_error = Some(why);
                     (bad, spent, untaken) = (bad + 1, spent + took, 0);
                 }
-                Outcome::Untaken(why) => {
+                ProbeOutcome::Untaken(why) => {
                     self.untaken += 1;
                     self.last_error = Some(why);
                     untaken += 1;
@@ -164,7 +162,7 @@ impl Tally {
         }
     }
 
-    fn summed_up(self, at: Timestamp) -> Measurement {
+    fn summary(self, at: Timestamp) -> Measurement {
         let Self { mut took, errors, untaken, last_error, given_up, stopped } = self;
         took.sort_unstable();
         let samples = errors.saturating_add(u32::try_from(took.len()).unwrap_or(u32::MAX));
@@ -173,14 +171,14 @@ impl Tally {
             samples,
             errors,
             latency: latency(&took),
-            last_error: last_error.or_else(|| stopped.then(|| "ended before it was measured".into())),
+            last_error: last_error.or_else(|| stopped.then(|| "stopped before it was measured".into())),
             untaken,
             given_up,
         }
     }
 }
 
-/// Of sorted microseconds; with an even number of them the median is the lower of the two in the middle.
+/// The latency from sorted microseconds. The median of an even number is the lower of the two in the middle.
 fn latency(sorted: &[u64]) -> Option<Latency> {
     let (least, most) = (*sorted.first()?, *sorted.last()?);
     Some(Latency { least, median: sorted[(sorted.len() - 1) / 2], most })

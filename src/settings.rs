@@ -31,8 +31,8 @@ pub use origins::Origins;
 pub use rows::{SETTINGS, reference};
 
 use crate::core::pass::safety::BlastRadius;
-use crate::core::rollout::analysis::Terms;
 use crate::core::rollout::course::Course;
+use crate::core::rollout::findings::Terms;
 use crate::core::world::policy::{Halves, Policy, Selector};
 use crate::core::world::time::Timestamp;
 

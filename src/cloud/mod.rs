@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::core::record::outbox::Connections;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Cluster, Configuration, Offer, OfferQuery, Placement, RecreateSpec};
-use crate::core::rollout::analysis::Member;
+use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Instance, InstanceId, Job, JobId};
@@ -109,7 +109,7 @@ pub trait CloudRead {
     ///
     /// # Errors
     /// As [`instances`](Self::instances).
-    fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Member>, CloudError>>;
+    fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<ListedInstance>, CloudError>>;
 
     /// What was measured of an instance from a time to another, a point each `interval`; `None` when it does not exist.
     ///

@@ -1,8 +1,8 @@
-//! `analyze`: which on-demand instances could be spot, what that would save and what speaks against it. Holds no writer.
+//! `analyze`: which on-demand instances could be spot, what that would save and what speaks against it. It writes nothing.
 //!
-//! One listing, one question for each kind of offer, and for each instance that would save something one question for its
-//! metrics and one sample of the probe. The calls of a kind are made [`READS_AT_ONCE`] at a time; the client's pacing slows
-//! them down when the provider asks for it.
+//! It takes one listing, one query for each kind of offer, and for each instance that would save money one query for its
+//! metrics and one sample of its probe. Up to [`READS_AT_ONCE`] calls of a kind are in flight; the client's pacing slows
+//! them down if the provider asks for that.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -17,32 +17,31 @@ use super::{Exit, Failure, Presentation, Printed};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, CloudRead, Effect};
 use crate::core::recreation::blueprint::{Offer, OfferQuery};
-use crate::core::rollout::analysis::{
-    Analysis, Facts, Member, Offered, Opportunity, Probed, Terms, Usage, judge, saving,
-};
+use crate::core::rollout::analysis::{Analysis, Opportunity, judge, saving};
+use crate::core::rollout::findings::{Findings, ListedInstance, Offered, Probed, Terms, Usage};
 use crate::core::rollout::metrics::{INTERVAL, Metrics, WINDOW};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
-use crate::measure::{Outcome, Prober, Sample, Target};
+use crate::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
+use crate::report::analyze::AnalyzeDocument;
 use crate::report::document::Document;
-use crate::report::savings::savings;
 use crate::report::{Event, Reporter, human};
 use crate::stop::{Stop, StopCause};
 use crate::store::{StoreRead, records};
 
-/// Calls in flight. These are reads, which `MIGRATION_MAX_CONCURRENT` does not bound: it is about what changes something.
+/// The most calls in flight. `MIGRATION_MAX_CONCURRENT` does not limit these, since they change nothing.
 pub const READS_AT_ONCE: usize = 16;
 
-/// The provider lags about a minute, and silently replaces times that lie ahead of its clock (`novita-api.md` section 2.8):
-/// so nothing is lost by not asking for the last one, and a clock that is a little ahead does no harm.
+/// The most recent time that is left out. The provider lags about a minute and silently replaces times ahead of its clock
+/// (`novita-api.md` section 2.8), so this loses nothing and tolerates a clock that is slightly ahead.
 const LAG: Duration = Duration::from_secs(60);
 
-/// Looks at every running on-demand instance that the terms cover. A listing that is known to be incomplete is analysed
-/// as far as it came, and says so: nothing is done about it here.
+/// Analyzes every running on-demand instance that the terms cover. An incomplete listing is analyzed as far as it goes, and
+/// the result says so.
 ///
 /// # Errors
-/// Exit codes 3 and 4. Metrics that cannot be read are no error, and offers are one only if none can be read.
+/// Exit codes 3 and 4. Unreadable metrics are not an error, and offers are one only if none can be read.
 pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     cloud: &C,
     store: &S,
@@ -54,24 +53,24 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     let exposures = records::exposures(store).await?;
     let fleet = cloud.fleet(&|received, announced| reporter.event(Event::Listed { received, announced })).await?;
     let usage = Usage::of(&fleet.items, fleet.is_complete());
-    let members: Vec<&Member> =
-        fleet.items.iter().filter(|member| member.is_on_demand() && terms.cover(&member.instance)).collect();
-    let market = offers(cloud, &members).await?;
+    let covered: Vec<&ListedInstance> =
+        fleet.items.iter().filter(|it| it.is_on_demand() && terms.cover(&it.instance)).collect();
+    let market = offers(cloud, &covered).await?;
     let meter = Meter::default();
-    let judged = members.into_iter().map(|member| {
-        let offered = market.of(member);
+    let judged = covered.into_iter().map(|listed| {
+        let offered = market.of(listed);
         let (meter, exposures) = (&meter, &exposures);
         async move {
-            let (current, spot) = offered.costs(member.gpu_num);
-            // Whatever else is known of one that would save nothing, it stays where it is.
+            let (current, spot) = offered.costs(listed.gpu_num);
+            // An instance that would save nothing stays where it is, so nothing else about it matters.
             let (metrics, probed) = match saving(current, spot) {
                 Some(_) => {
-                    join(meter.read(cloud, &member.instance.id, clock.now()), sample(prober, member, terms)).await
+                    join(meter.read(cloud, &listed.instance.id, clock.now()), sample(prober, listed, terms)).await
                 }
                 None => (None, Probed::Unasked),
             };
-            let facts = Facts { offered, metrics, probed, usage, exposures };
-            judge(member, &facts, terms, clock.now())
+            let findings = Findings { offered, metrics, probed, usage, exposures };
+            judge(listed, &findings, terms, clock.now())
         }
     });
     let opportunities: Vec<Opportunity> = stream::iter(judged).buffer_unordered(READS_AT_ONCE).collect().await;
@@ -79,14 +78,14 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     Ok(Analysis::new(opportunities, fleet.shortfall, notes))
 }
 
-/// What is on offer, by question.
-struct Market {
+/// The offers by query.
+struct OfferLists {
     offers: HashMap<OfferQuery, Result<Vec<Offer>, String>>,
 }
 
-/// Asks each question once.
-async fn offers<C: CloudRead>(cloud: &C, members: &[&Member]) -> Result<Market, Failure> {
-    let questions: HashSet<OfferQuery> = members.iter().filter_map(|member| member.query()).collect();
+/// Reads the offers of each query once.
+async fn offers<C: CloudRead>(cloud: &C, covered: &[&ListedInstance]) -> Result<OfferLists, Failure> {
+    let questions: HashSet<OfferQuery> = covered.iter().filter_map(|it| it.query()).collect();
     let asked = questions.into_iter().map(|query| async move {
         let offers = cloud.offers(&query).await;
         (query, offers)
@@ -99,19 +98,19 @@ async fn offers<C: CloudRead>(cloud: &C, members: &[&Member]) -> Result<Market, 
         return Err(error.clone().into());
     }
     let answers = answers.into_iter().map(|(query, answer)| (query, answer.map_err(|error| error.to_string())));
-    Ok(Market { offers: answers.collect() })
+    Ok(OfferLists { offers: answers.collect() })
 }
 
-impl Market {
-    fn of(&self, member: &Member) -> Offered {
-        let Some(query) = member.query() else {
+impl OfferLists {
+    fn of(&self, listed: &ListedInstance) -> Offered {
+        let Some(query) = listed.query() else {
             return Offered::Unknown("its product, its cluster or its number of GPUs is not listed".into());
         };
-        let product = member.instance.place.as_deref().map_or("", |place| place.product.as_str());
+        let product = listed.instance.place.as_deref().map_or("", |place| place.product.as_str());
         match self.offers.get(&query) {
             Some(Ok(offers)) => Offered::among(offers, product),
             Some(Err(error)) => Offered::Unknown(error.clone()),
-            None => Offered::Unknown("nobody asked".into()),
+            None => Offered::Unknown("there was no query for them".into()),
         }
     }
 
@@ -129,8 +128,8 @@ impl Market {
     }
 }
 
-/// Reads metrics until they count as down: a call was retried for as long as that makes sense, and no other had an answer
-/// meanwhile. Each further one would take as long, one after another in a large fleet.
+/// Reads metrics until they count as down: one call failed after all its retries, and no other call succeeded meanwhile.
+/// Every further call would take as long to fail.
 #[derive(Default)]
 struct Meter {
     are_down: Cell<bool>,
@@ -152,7 +151,7 @@ impl Meter {
                 metrics
             }
             Err(error) => {
-                // A plain no to one instance says nothing about the others.
+                // A refusal for one instance says nothing about the others.
                 let is_refused = error.effect == Effect::Refused && error.kind != ErrorKind::RateLimit;
                 let others_are_answered = self.answers.get() > answers_before;
                 self.are_down.set(self.are_down.get() || !is_refused && !others_are_answered);
@@ -170,16 +169,17 @@ impl Meter {
     }
 }
 
-async fn sample<P: Prober>(prober: &P, member: &Member, terms: &Terms) -> Probed {
+async fn sample<P: Prober>(prober: &P, listed: &ListedInstance, terms: &Terms) -> Probed {
     let Some(probe) = &terms.probe else { return Probed::Unasked };
-    let target = Target { id: member.instance.id.as_str(), name: &member.instance.name, endpoints: &member.endpoints };
+    let target =
+        ProbeTarget { id: listed.instance.id.as_str(), name: &listed.instance.name, endpoints: &listed.endpoints };
     match prober.sample(probe, target).await {
-        Sample { took, outcome: Outcome::Good } => Probed::Passed(took),
-        Sample { outcome: Outcome::Bad(why) | Outcome::Untaken(why), .. } => Probed::Failed(why),
+        ProbeSample { took, outcome: ProbeOutcome::Good } => Probed::Passed(took),
+        ProbeSample { outcome: ProbeOutcome::Bad(why) | ProbeOutcome::Untaken(why), .. } => Probed::Failed(why),
     }
 }
 
-/// Gives up when the program is told to, or when it takes longer than a pass may.
+/// Stops the work when the program is stopping, or when it exceeds the time limit of a pass.
 ///
 /// # Errors
 /// Exit code 6, and those of the work.
@@ -200,9 +200,9 @@ pub async fn within<T>(
 #[must_use]
 pub fn show(analysis: Analysis, show: Presentation) -> Printed {
     let document = if show.json() {
-        Document::json(analysis, |analysis, out| out.document(&savings(analysis)))
+        Document::json(analysis, |analysis, out| out.document(&AnalyzeDocument::new(analysis)))
     } else {
-        human::savings(show.screen, &analysis).into()
+        human::analyze(show.screen, &analysis).into()
     };
     Printed { exit: Exit::Done, document }
 }

@@ -1,4 +1,4 @@
-//! `rollout`: one step of a rollout under the lease; what a person says to it; and the loop of `--wait`.
+//! `rollout`: one step of a rollout under the lease, the operator's verbs, and the loop of `--wait`.
 
 mod begin;
 mod command;
@@ -18,8 +18,8 @@ use crate::cli::RolloutVerb;
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
-use crate::core::rollout::analysis::Terms;
-use crate::core::rollout::course::{Course, End, Fleet, State, label};
+use crate::core::rollout::course::{Course, Fleet, RolloutEnd, State, label};
+use crate::core::rollout::findings::Terms;
 use crate::core::world::time::Timestamp;
 use crate::measure::Prober;
 use crate::notify::Notify;
@@ -29,12 +29,12 @@ use crate::stop::Stop;
 use crate::store::records::{self, Mode};
 use crate::store::{StoreRead, StoreWrite};
 
-pub use self::begin::{Begun, Prospect, prospect};
+pub use self::begin::prospect;
 
-/// Between two steps of `--wait`, when nothing says how long it takes until there is one.
+/// The time between two steps of `--wait` if no time is set for the next one.
 const BETWEEN_STEPS: Duration = Duration::from_secs(5);
 
-/// So long the word of a person waits for another pass to end.
+/// How long a verb waits for another pass to end.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(40);
 
 /// Who and what a rollout works with.
@@ -66,22 +66,22 @@ pub struct Drive<'a, C, W, S, N, P> {
 /// What one call did.
 #[derive(Debug, Default)]
 pub struct Stepped {
-    /// The rollout after it; `None` if there is none.
+    /// The rollout afterwards, if there is one.
     pub fleet: Option<Fleet>,
     /// What it did to instances.
     pub attempts: Vec<Attempt>,
-    /// What there is to say about it, in one sentence.
+    /// The result in one sentence.
     pub message: String,
-    /// When the next step is due, if time decides that.
+    /// When the next step is due, if that depends on time.
     pub due: Option<Timestamp>,
-    /// Whether it did something, or found nothing to do.
+    /// Whether it did something, or found nothing to do; `false` if another pass held the lease.
     pub worked: bool,
-    /// Whether the rollout was over before it.
+    /// Whether the rollout was over already.
     pub was_over: bool,
 }
 
 impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
-    /// Takes the next step of the rollout that is open. What lies in its past is over: nothing is done about it.
+    /// Takes the next step of the open rollout.
     ///
     /// # Errors
     /// Exit codes 2, 3, 4, 5 and 6.
@@ -96,7 +96,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         self.stepped(None).await
     }
 
-    /// Carries out what a person says.
+    /// Carries out a verb of the operator.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -107,22 +107,22 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             if stepped.fleet.is_some() || stepped.worked {
                 return Ok(stepped);
             }
-            // Somebody else is at work, and a word that was not heard must not look like one that was.
+            // Another pass holds the lease. A verb that had no effect must not look like one that had.
             if Instant::now() >= until || self.stop.sleep(Duration::from_secs(2)).await.is_err() {
                 return Err(Failure {
                     exit: Exit::ActionsFailed,
                     kind: "busy",
                     message: format!("nothing was changed: {}", stepped.message),
-                    hint: Some("say it again when that pass is over; respot status shows it".into()),
+                    hint: Some("try again when that pass has ended; respot status shows it".into()),
                 });
             }
         }
     }
 
-    /// Goes on until it is over, or a person holds it.
+    /// Takes steps until the rollout is over or paused.
     ///
     /// # Errors
-    /// As [`step`](Self::step). What may mend by itself is tried again.
+    /// As [`step`](Self::step). Errors that may be temporary are retried.
     pub async fn wait(&self, mut told: impl FnMut(&Stepped)) -> Result<Stepped, Failure> {
         let mut attempts = Vec::new();
         let mut failures = 0;
@@ -147,8 +147,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 }
                 Err(failure) => {
                     failures += 1;
-                    let may_mend = matches!(failure.exit, Exit::Provider | Exit::Unsafe | Exit::Store);
-                    if !may_mend || failures > 10 || self.stop.sleep(Duration::from_secs(30)).await.is_err() {
+                    let may_be_temporary = matches!(failure.exit, Exit::Provider | Exit::Unsafe | Exit::Store);
+                    if !may_be_temporary || failures > 10 || self.stop.sleep(Duration::from_secs(30)).await.is_err() {
                         return Err(failure);
                     }
                 }
@@ -156,7 +156,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
     }
 
-    /// What is compared with an earlier measurement must be measured in the same way.
+    /// Both measurements of a comparison must be taken with the same probe.
     fn checked(&self, fleet: &Fleet) -> Result<(), Failure> {
         let used = &fleet.rollout.probe;
         let given = self.terms.probe.as_ref().map(label);
@@ -165,8 +165,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
         let given = given.unwrap_or_else(|| "none".into());
         Err(SettingsError {
-            message: format!("the rollout was begun with the probe {used}, and the one given now is {given}"),
-            hint: Some("set RESPOT_PROBE to the one it was begun with, or end it with respot rollout abort".into()),
+            message: format!("the rollout started with the probe {used}, but the current probe is {given}"),
+            hint: Some("set RESPOT_PROBE back, or end the rollout with respot rollout abort".into()),
         }
         .into())
     }
@@ -189,17 +189,13 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 }
             }
             Ran::Skipped(why) => {
-                let message = why.document().message;
-                Ok(Stepped { message, fleet: self.seen_beside(verb, &why).await?, ..Stepped::default() })
+                // A call for the next step also shows the rollout while another pass is running.
+                let fleet = match (verb, &why) {
+                    (None, NoPass::AnotherRuns { .. }) => records::rollout(self.store).await?,
+                    _ => None,
+                };
+                Ok(Stepped { message: why.document().message, fleet, ..Stepped::default() })
             }
-        }
-    }
-
-    /// Whoever only wants the next step sees where the rollout is, also while another pass is at work.
-    async fn seen_beside(&self, verb: Option<RolloutVerb>, why: &NoPass) -> Result<Option<Fleet>, Failure> {
-        match (verb, why) {
-            (None, NoPass::AnotherRuns { .. }) => Ok(records::rollout(self.store).await?),
-            _ => Ok(None),
         }
     }
 
@@ -226,50 +222,50 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     }
 }
 
-/// Why nothing is to be done now, if so; told without a lease.
+/// Why there is nothing to do, if so. This needs no lease.
 fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
     let rollout = &fleet.rollout;
     if rollout.paused_at.is_some() {
-        return Some("the rollout is paused: respot rollout resume goes on".into());
+        return Some("the rollout is paused; respot rollout resume continues it".into());
     }
     let end = rollout.state.end()?;
     let ago = crate::core::world::time::in_words(now.since(rollout.state.since()));
-    let new = "respot rollout --new begins another";
-    Some(format!("the last rollout is over since {ago}: {}; {new}", end.into_str().replace('_', " ")))
+    let end = end.into_str().replace('_', " ");
+    Some(format!("the last rollout ended {ago} ago: {end}; respot rollout --new starts a new one"))
 }
 
-/// The last rollout, with nothing done about it.
+/// The last rollout, without a step.
 ///
 /// # Errors
 /// Exit code 4.
 pub async fn status<S: StoreRead>(store: &S) -> Result<Stepped, Failure> {
     let fleet = records::rollout(store).await?;
-    let message = if fleet.is_some() { String::new() } else { "there was no rollout yet".into() };
+    let message = if fleet.is_some() { String::new() } else { "there has been no rollout yet".into() };
     Ok(Stepped { fleet, message, ..Stepped::default() })
 }
 
-/// How a call ends. What went wrong before it, or beside it, is no failure of this one.
+/// The exit code of a call. Failures of earlier calls do not count.
 #[must_use]
 pub fn exit(stepped: &Stepped, waited: bool) -> Exit {
     let Some(fleet) = &stepped.fleet else { return Exit::Done };
     let is_news = stepped.worked && !stepped.was_over;
     let went_wrong = match (fleet.rollout.state.end(), &fleet.rollout.state) {
-        (Some(End::Completed | End::Aborted), _) => false,
-        (Some(End::Failed | End::RolledBack), _) => is_news || waited,
-        (None, State::RollingBack { end: End::RolledBack, .. }) => is_news,
+        (Some(RolloutEnd::Completed | RolloutEnd::Aborted), _) => false,
+        (Some(RolloutEnd::Failed | RolloutEnd::RolledBack), _) => is_news || waited,
+        (None, State::RollingBack { end: RolloutEnd::RolledBack, .. }) => is_news,
         (None, _) => false,
     };
     let failed = stepped.attempts.iter().any(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown));
     if went_wrong || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
 }
 
-/// Nobody said that it may begin.
+/// The error of a rollout that the operator has not confirmed.
 #[must_use]
 pub fn no_consent() -> Failure {
     Failure {
         exit: Exit::Usage,
         kind: "consent",
-        message: "nothing was begun: a rollout makes and deletes instances, and nobody consented to that".into(),
-        hint: Some("look at respot analyze, then say --yes, or type yes where it is asked on a terminal".into()),
+        message: "confirmation required: a rollout creates and deletes instances; nothing was started".into(),
+        hint: Some("run respot analyze, then pass --yes, or type yes at the prompt on a terminal".into()),
     }
 }

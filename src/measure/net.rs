@@ -8,22 +8,22 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::command::Shell;
-use super::{Outcome, Prober, Sample, Target};
+use super::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use crate::core::world::probe::{Endpoint, Probe};
 use crate::tls;
 
-/// Of an answer so much is read: an answer that is longer, or has no end, is as good as its beginning.
+/// The most that is read of a response. A longer or endless response counts as complete.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// A connection serves one measurement; the next one is minutes later and makes its own.
+/// Connections serve one measurement; the next one is minutes later.
 const IDLE_LIFE: Duration = Duration::from_secs(10);
 
-/// Asks over HTTP, over TCP, or by a command.
+/// Takes samples over HTTP, over TCP, or by a command.
 #[derive(Debug)]
 pub struct NetProber {
     limit: Duration,
     shell: Shell,
-    // Made when first needed: to read the system's authorities takes longer than many a measurement.
+    // Created when first needed, since reading the system's certificates takes longer than many a measurement.
     plain: OnceLock<Result<reqwest::Client, String>>,
     encrypted: OnceLock<Result<reqwest::Client, String>>,
 }
@@ -40,8 +40,8 @@ impl NetProber {
         client.get_or_init(|| client_of(encrypted).map_err(|error| format!("{error:#}"))).as_ref().map_err(Clone::clone)
     }
 
-    async fn http(&self, endpoint: &Endpoint, path: &str) -> Sample {
-        let Some(url) = url(endpoint, path) else { return untaken("its endpoint has no address that can be asked") };
+    async fn http(&self, endpoint: &Endpoint, path: &str) -> ProbeSample {
+        let Some(url) = url(endpoint, path) else { return untaken("its endpoint has no valid address") };
         let client = match self.client(url.scheme() == "https") {
             Ok(client) => client,
             Err(why) => return untaken(&why),
@@ -49,60 +49,63 @@ impl NetProber {
         self.timed(get(client, url)).await
     }
 
-    async fn tcp(&self, endpoint: &Endpoint) -> Sample {
+    async fn tcp(&self, endpoint: &Endpoint) -> ProbeSample {
         let Some((host, port)) = url(endpoint, "").and_then(|url| Some((host(&url)?, url.port_or_known_default()?)))
         else {
-            return untaken("its endpoint has no address that can be asked");
+            return untaken("its endpoint has no valid address");
         };
-        // The name is looked up each time and not measured: it is not the instance that answers.
+        // Name resolution is not measured, since it is not the instance that responds.
         let found = tokio::time::timeout(self.limit, lookup_host((host, port))).await;
-        let Ok(Ok(found)) = found else { return untaken("its name cannot be looked up") };
+        let Ok(Ok(found)) = found else { return untaken("its name does not resolve") };
         let found: Vec<_> = found.collect();
         let connect = async {
             match TcpStream::connect(found.as_slice()).await {
-                Ok(_) => Outcome::Good,
-                Err(error) => Outcome::Bad(error.to_string()),
+                Ok(_) => ProbeOutcome::Good,
+                Err(error) => ProbeOutcome::Bad(error.to_string()),
             }
         };
         self.timed(connect).await
     }
 
-    /// Measures; what takes too long is dropped.
-    async fn timed(&self, asked: impl Future<Output = Outcome>) -> Sample {
+    /// Measures the time, and fails what exceeds the limit.
+    async fn timed(&self, asked: impl Future<Output = ProbeOutcome>) -> ProbeSample {
         let begun = Instant::now();
         let outcome = tokio::time::timeout(self.limit, asked).await;
         let took = begun.elapsed();
-        Sample { took, outcome: outcome.unwrap_or_else(|_| Outcome::Bad(format!("no answer within {:?}", self.limit))) }
+        ProbeSample {
+            took,
+            outcome: outcome.unwrap_or_else(|_| ProbeOutcome::Bad(format!("no answer within {:?}", self.limit))),
+        }
     }
 }
 
 impl Prober for NetProber {
-    async fn sample(&self, probe: &Probe, target: Target<'_>) -> Sample {
+    async fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
         match probe {
             Probe::Command(command) => self.timed(self.shell.run(command, target)).await,
             Probe::Http { port, path } => match endpoint(target, *port, "http") {
                 Some(endpoint) => self.http(endpoint, path).await,
-                None => untaken(&format!("the provider names no endpoint for the port {port}")),
+                None => untaken(&format!("the provider reports no endpoint for port {port}")),
             },
             Probe::Tcp { port } => match endpoint(target, *port, "tcp") {
                 Some(endpoint) => self.tcp(endpoint).await,
-                None => untaken(&format!("the provider names no endpoint for the port {port}")),
+                None => untaken(&format!("the provider reports no endpoint for port {port}")),
             },
         }
     }
 }
 
-fn untaken(why: &str) -> Sample {
-    Sample { took: Duration::ZERO, outcome: Outcome::Untaken(why.into()) }
+fn untaken(why: &str) -> ProbeSample {
+    ProbeSample { took: Duration::ZERO, outcome: ProbeOutcome::Untaken(why.into()) }
 }
 
-/// Where a port can be reached; if in two ways, then in the one of this kind.
-fn endpoint<'a>(target: Target<'a>, port: u16, kind: &str) -> Option<&'a Endpoint> {
+/// The endpoint of a port, preferably of this kind.
+fn endpoint<'a>(target: ProbeTarget<'a>, port: u16, kind: &str) -> Option<&'a Endpoint> {
     let mut of_port = target.endpoints.iter().filter(|it| it.port == port);
     of_port.clone().find(|it| it.kind == kind).or_else(|| of_port.next())
 }
 
-/// The endpoint's scheme, or http; its host and port; its path, and `path` behind it.
+/// The endpoint's scheme (default http), host, port and path, followed by `path`.
 fn url(endpoint: &Endpoint, path: &str) -> Option<Url> {
     let address = endpoint.address.trim();
     let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -123,8 +126,8 @@ fn client_of(encrypted: bool) -> anyhow::Result<reqwest::Client> {
     Ok(tls::client_builder(encrypted)?.pool_idle_timeout(IDLE_LIFE).pool_max_idle_per_host(1).build()?)
 }
 
-/// A GET: 2xx and 3xx are good.
-async fn get(client: &reqwest::Client, url: Url) -> Outcome {
+/// A GET: 2xx and 3xx pass.
+async fn get(client: &reqwest::Client, url: Url) -> ProbeOutcome {
     let mut answer = match client.get(url).send().await {
         Ok(answer) => answer,
         Err(error) => return broken(error),
@@ -138,19 +141,19 @@ async fn get(client: &reqwest::Client, url: Url) -> Outcome {
         }
     }
     match answer.status().as_u16() {
-        200..400 => Outcome::Good,
-        status => Outcome::Bad(format!("answered {status}")),
+        200..400 => ProbeOutcome::Good,
+        status => ProbeOutcome::Bad(format!("answered {status}")),
     }
 }
 
-/// No answer, or half of one. A name that cannot be looked up says nothing about the instance.
-fn broken(error: reqwest::Error) -> Outcome {
+/// No response, or an incomplete one. A name that does not resolve says nothing about the instance.
+fn broken(error: reqwest::Error) -> ProbeOutcome {
     let connecting = error.is_connect();
     let causes = tls::causes(error);
     if connecting && causes.starts_with("dns error") {
-        return Outcome::Untaken("its name cannot be looked up".into());
+        return ProbeOutcome::Untaken("its name does not resolve".into());
     }
-    Outcome::Bad(causes)
+    ProbeOutcome::Bad(causes)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! [`log`] turns events into log lines, [`bars`] into progress on a terminal; [`human`], [`json`], [`csv`] and
 //! [`prometheus`] write the final documents.
 
+pub mod analyze;
 pub mod bars;
 pub mod csv;
 pub mod document;
@@ -12,7 +13,6 @@ pub mod human;
 pub mod json;
 pub mod log;
 pub mod prometheus;
-pub mod savings;
 pub mod text;
 
 use std::cell::RefCell;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::cli::{Command, GateArgs, RolloutArgs};
 use super::layers::Layers;
 use super::{Result, SettingsError, rows, selectors};
-use crate::core::rollout::analysis::Terms;
 use crate::core::rollout::course::Course;
+use crate::core::rollout::findings::Terms;
 
 pub(super) fn terms(gates: &GateArgs, layers: &Layers<'_>, tells: bool) -> Result<Terms> {
     let GateArgs { only, exclude, probe: _, may_lose } = gates;
@@ -20,7 +20,7 @@ pub(super) fn terms(gates: &GateArgs, layers: &Layers<'_>, tells: bool) -> Resul
         probe: layers.optional(&rows::RESPOT_PROBE)?,
         gpu_quota: layers.optional(&rows::RESPOT_GPU_QUOTA)?,
         instance_quota: layers.optional(&rows::RESPOT_INSTANCE_QUOTA)?,
-        tells,
+        notifies: tells,
     })
 }
 

@@ -9,13 +9,15 @@ use respot::cloud::novita::client::Client;
 use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::analyze::{self, READS_AT_ONCE};
 use respot::commands::{Exit, Failure};
-use respot::core::rollout::analysis::{Analysis, Terms, Verdict};
+use respot::core::rollout::analysis::Analysis;
+use respot::core::rollout::findings::Terms;
+use respot::core::rollout::gates::GateVerdict;
 use respot::core::rollout::metrics::Workload;
 use respot::core::world::money::Usd;
 use respot::core::world::policy::Selector;
 use respot::core::world::probe::Probe;
 use respot::core::world::time::Timestamp;
-use respot::measure::{Outcome, Prober, Sample, Target};
+use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use respot::report::Silent;
 use respot::store::sqlite::SqliteStore;
 use rustix::process::Signal;
@@ -139,22 +141,22 @@ fn gates_follow_the_settings_and_the_world() {
         ("", |it| it.fault("metrics:malformed"), "performance", "refuse", "no fresh metrics"),
         ("", |it| it.fault("metrics:status=400"), "performance", "refuse", "no fresh metrics"),
         ("", |it| it.fault("metrics:cut-before*1"), "performance", "approve", "healthy now"),
-        ("", |_| (), "resource", "approve", "many are left"),
-        ("", |it| it.provider.with(|world| world.set_stock(0)), "resource", "refuse", "none is left"),
-        ("", |it| it.provider.with(|world| world.set_stock(4)), "resource", "approve", "few are left"),
+        ("", |_| (), "resource", "approve", "many left"),
+        ("", |it| it.provider.with(|world| world.set_stock(0)), "resource", "refuse", "none left"),
+        ("", |it| it.provider.with(|world| world.set_stock(4)), "resource", "approve", "few left"),
         (
             "",
             |it| it.provider.with(|world| world.product_mut("4090.16c62g").unwrap().sold_out_in.push("us-xx-1".into())),
             "resource",
             "refuse",
-            "of 4090.16c62g as spot in us-xx-1 none is left",
+            "spot stock of 4090.16c62g in us-xx-1: none left",
         ),
         (
             "",
             |it| it.provider.with(|world| world.product_mut("4090.16c62g").unwrap().memory_per_gpu = 32),
             "performance",
             "refuse",
-            "32 GB of memory in place of 62",
+            "32 GB of memory instead of 62",
         ),
         (
             "",
@@ -205,7 +207,7 @@ fn quotas_and_patterns_choose() {
         assert_eq!(ids(&document["opportunities"]), expected, "{words}");
     }
     let table = stage.call("analyze --only nobody").output().ends_with(0).stdout;
-    assert!(table.starts_with("no running on-demand instance was found\n0 instances analysed"), "{table}");
+    assert!(table.starts_with("no running on-demand instance was found\n0 instances analyzed"), "{table}");
 }
 
 #[test]
@@ -300,12 +302,12 @@ fn reclaims_are_measured_by_passes() {
 struct Fake;
 
 impl Prober for Fake {
-    async fn sample(&self, _: &Probe, target: Target<'_>) -> Sample {
+    async fn sample(&self, _: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(target.endpoints.len(), 1, "where it can be reached is in the list");
-        let sick = Outcome::Bad("503 Service Unavailable".into());
-        let outcome = if target.name.ends_with("sick") { sick } else { Outcome::Good };
-        Sample { took: Duration::from_millis(5), outcome }
+        let sick = ProbeOutcome::Bad("503 Service Unavailable".into());
+        let outcome = if target.name.ends_with("sick") { sick } else { ProbeOutcome::Good };
+        ProbeSample { took: Duration::from_millis(5), outcome }
     }
 }
 
@@ -377,7 +379,8 @@ async fn what_all_gates_approve_is_approved() {
         .opportunities
         .iter()
         .map(|it| {
-            let refused: Vec<_> = it.gates.all().into_iter().filter(|it| it.1.verdict() == Verdict::Refuse).collect();
+            let refused: Vec<_> =
+                it.gates.all().into_iter().filter(|it| it.1.verdict() == GateVerdict::Refuse).collect();
             (it.instance.as_str(), it.approved, refused.first().map_or("", |it| it.0), it.workload)
         })
         .collect();

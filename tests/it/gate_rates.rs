@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::thread;
 
-use respot::core::rollout::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
+use respot::core::rollout::quality::{LEAST_SAMPLES, Moves, Pair, QualityVerdict, judge};
 use respot::core::world::probe::{Latency, Measurement};
 use respot::core::world::time::Timestamp;
 
@@ -36,7 +36,7 @@ const TIMES: [u64; 5] = [1, 2, 3, 5, 10];
 /// The median of the latency before, in microseconds.
 const MEDIAN: f64 = 50_000.0;
 
-/// A pass looks every 15 minutes, and an hour is held: the first look and four more.
+/// A pass compared every 15 minutes, and an hour is held: the first look and four more.
 const LOOKS: usize = 5;
 
 /// A measurement before the noise is known.
@@ -150,15 +150,15 @@ fn follow(outcomes: &mut Outcomes, before: &[Measurement], mut look: impl FnMut(
         let verdict = judge(&pairs, Moves { attempted: 20, succeeded: 20 }, LEAST_SAMPLES).verdict;
         if number == 0 {
             *match verdict {
-                Verdict::Pass => &mut outcomes.passed,
-                Verdict::Inconclusive => &mut outcomes.held,
-                Verdict::Fail => &mut outcomes.failed,
+                QualityVerdict::Pass => &mut outcomes.passed,
+                QualityVerdict::Inconclusive => &mut outcomes.held,
+                QualityVerdict::Fail => &mut outcomes.failed,
             } += 1;
         }
         match verdict {
-            Verdict::Pass => return,
-            Verdict::Fail => break,
-            Verdict::Inconclusive => {}
+            QualityVerdict::Pass => return,
+            QualityVerdict::Fail => break,
+            QualityVerdict::Inconclusive => {}
         }
     }
     outcomes.rolled_back += 1;

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use novita_sim::World;
 use respot::clock::Clock;
-use respot::core::rollout::gate::{LEAST_SAMPLES, Moves, Pair, Verdict, judge};
+use respot::core::rollout::quality::{LEAST_SAMPLES, Moves, Pair, QualityVerdict, judge};
 use respot::core::world::probe::{Endpoint, Latency, Measurement, Probe};
 use respot::core::world::time::Timestamp;
-use respot::measure::{AT_ONCE, NetProber, Outcome, Prober, Sample, Target, measure, measure_all};
+use respot::measure::{AT_ONCE, NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober, measure, measure_all};
 use respot::stop::{Stop, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -101,15 +101,15 @@ fn answer(stream: &TcpStream) -> Option<()> {
     }
 }
 
-fn target(endpoints: &[Endpoint]) -> Target<'_> {
-    Target { id: "inst-1", name: "train 1", endpoints }
+fn target(endpoints: &[Endpoint]) -> ProbeTarget<'_> {
+    ProbeTarget { id: "inst-1", name: "train 1", endpoints }
 }
 
 fn probe(text: &str) -> Probe {
     Probe::parse(text).unwrap()
 }
 
-async fn sample(text: &str, endpoints: &[Endpoint]) -> Sample {
+async fn sample(text: &str, endpoints: &[Endpoint]) -> ProbeSample {
     let begun = Instant::now();
     let sample = NetProber::new(LIMIT).sample(&probe(text), target(endpoints)).await;
     let elapsed = begun.elapsed();
@@ -125,10 +125,10 @@ enum Is {
 }
 
 #[track_caller]
-fn check(what: &str, sample: &Sample, is: Is) {
+fn check(what: &str, sample: &ProbeSample, is: Is) {
     let fine = match (&sample.outcome, is) {
-        (Outcome::Good, Is::Good) => true,
-        (Outcome::Bad(why), Is::Bad(words)) | (Outcome::Untaken(why), Is::Untaken(words)) => {
+        (ProbeOutcome::Good, Is::Good) => true,
+        (ProbeOutcome::Bad(why), Is::Bad(words)) | (ProbeOutcome::Untaken(why), Is::Untaken(words)) => {
             assert!(!why.contains("127.0.0.1") && !why.contains("token"), "{why} tells an address");
             why.contains(words)
         }
@@ -162,15 +162,15 @@ async fn what_a_sample_makes_of_every_answer() {
         ("http:80/noise/0", &plain, Is::Bad("")),
         ("http:80/status/200?token=x", &not_tls, Is::Bad("")),
         ("http:80/status/200", &closed, Is::Bad("refused")),
-        ("http:80/", nowhere, Is::Untaken("its name cannot be looked up")),
-        ("http:80/", "two words", Is::Untaken("no address that can be asked")),
-        ("http:81/", &plain, Is::Untaken("the provider names no endpoint for the port 81")),
+        ("http:80/", nowhere, Is::Untaken("its name does not resolve")),
+        ("http:80/", "two words", Is::Untaken("no valid address")),
+        ("http:81/", &plain, Is::Untaken("the provider reports no endpoint for port 81")),
         ("tcp:80", &plain, Is::Good),
         ("tcp:80", &based, Is::Good),
         ("tcp:80", &closed, Is::Bad("refused")),
-        ("tcp:80", nowhere, Is::Untaken("its name cannot be looked up")),
-        ("tcp:80", "two words", Is::Untaken("no address that can be asked")),
-        ("tcp:22", &plain, Is::Untaken("the provider names no endpoint for the port 22")),
+        ("tcp:80", nowhere, Is::Untaken("its name does not resolve")),
+        ("tcp:80", "two words", Is::Untaken("no valid address")),
+        ("tcp:22", &plain, Is::Untaken("the provider reports no endpoint for port 22")),
     ];
     for (text, address, is) in rows {
         let sample = sample(text, &[endpoint(address)]).await;
@@ -212,8 +212,8 @@ async fn commands() {
             "[ \"$RESPOT_INSTANCE_ID $RESPOT_INSTANCE_NAME $RESPOT_ENDPOINT_80\" = 'inst-1 train 1 1.2.3.4:5' ]",
             Is::Good,
         ),
-        ("exit 3", Is::Bad("the command ended with 3")),
-        ("kill -9 $$", Is::Bad("the command was ended by a signal")),
+        ("exit 3", Is::Bad("the command exited with 3")),
+        ("kill -9 $$", Is::Bad("the command was killed by a signal")),
         ("sleep 30", late),
         ("trap '' TERM INT HUP; while :; do sleep 1; done", late),
         ("there-is-no-such-command", Is::Untaken("not found or cannot be executed (exit code 127)")),
@@ -259,19 +259,19 @@ async fn a_command_that_hangs_ends_with_all_that_it_started() {
 /// A server that answers as it is told: the first time it is asked is the warm-up.
 struct Script {
     /// What comes, again and again.
-    answers: Vec<Sample>,
+    answers: Vec<ProbeSample>,
     asked: Cell<usize>,
     at_once: RefCell<(usize, usize)>,
 }
 
 impl Script {
-    fn of(answers: Vec<Sample>) -> Self {
+    fn of(answers: Vec<ProbeSample>) -> Self {
         Self { answers, asked: Cell::new(0), at_once: RefCell::default() }
     }
 }
 
 impl Prober for Script {
-    async fn sample(&self, _: &Probe, _: Target<'_>) -> Sample {
+    async fn sample(&self, _: &Probe, _: ProbeTarget<'_>) -> ProbeSample {
         let sample = self.answers[self.asked.replace(self.asked.get() + 1) % self.answers.len()].clone();
         let in_flight = self.at_once.borrow().0 + 1;
         self.at_once.replace_with(|(_, most)| (in_flight, in_flight.max(*most)));
@@ -281,16 +281,16 @@ impl Prober for Script {
     }
 }
 
-fn good(micros: u64) -> Sample {
-    Sample { took: Duration::from_micros(micros), outcome: Outcome::Good }
+fn good(micros: u64) -> ProbeSample {
+    ProbeSample { took: Duration::from_micros(micros), outcome: ProbeOutcome::Good }
 }
 
-fn bad(seconds: u64) -> Sample {
-    Sample { took: Duration::from_secs(seconds), outcome: Outcome::Bad("late".into()) }
+fn bad(seconds: u64) -> ProbeSample {
+    ProbeSample { took: Duration::from_secs(seconds), outcome: ProbeOutcome::Bad("late".into()) }
 }
 
-fn untaken() -> Sample {
-    Sample { took: Duration::ZERO, outcome: Outcome::Untaken("no such command".into()) }
+fn untaken() -> ProbeSample {
+    ProbeSample { took: Duration::ZERO, outcome: ProbeOutcome::Untaken("no such command".into()) }
 }
 
 fn measured(samples: u32, errors: u32, latency: Option<(u64, u64, u64)>) -> Measurement {
@@ -359,7 +359,7 @@ async fn many_are_measured_side_by_side_but_not_all_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(52));
     let samples: Vec<u32> = measurements.iter().map(|it| it.samples).collect();
     assert_eq!(samples, [vec![50; AT_ONCE], vec![0; 2 * AT_ONCE]].concat());
-    assert_eq!(measurements[AT_ONCE].last_error.as_deref(), Some("ended before it was measured"));
+    assert_eq!(measurements[AT_ONCE].last_error.as_deref(), Some("stopped before it was measured"));
 }
 
 #[tokio::test]
@@ -385,15 +385,19 @@ async fn what_became_of_an_application_is_told() {
     };
     let before = measured("http:80/after/10", &at).await;
     let rows = [
-        (measured("http:80/after/20", &at).await, Verdict::Fail, "degraded by "),
-        (measured("http:80/status/503", &at).await, Verdict::Fail, "answered before and no more (answered 503)"),
-        (measured("http:81/", &at).await, Verdict::Inconclusive, "could not be taken now"),
-        (measured("exec:there-is-no-such-command", &at).await, Verdict::Inconclusive, "could not be taken now"),
+        (measured("http:80/after/20", &at).await, QualityVerdict::Fail, "degraded by "),
+        (
+            measured("http:80/status/503", &at).await,
+            QualityVerdict::Fail,
+            "passed the probe before and never now (answered 503)",
+        ),
+        (measured("http:81/", &at).await, QualityVerdict::Inconclusive, "could not run now"),
+        (measured("exec:there-is-no-such-command", &at).await, QualityVerdict::Inconclusive, "could not run now"),
     ];
     for (now, verdict, words) in rows {
         let pairs = [Pair { before: &before, now: Some(&now) }];
-        let judgement = judge(&pairs, Moves { attempted: 1, succeeded: 1 }, LEAST_SAMPLES);
-        assert_eq!(judgement.verdict, verdict, "{judgement:?}");
-        assert!(judgement.reason.contains(words), "{judgement:?}");
+        let judgment = judge(&pairs, Moves { attempted: 1, succeeded: 1 }, LEAST_SAMPLES);
+        assert_eq!(judgment.verdict, verdict, "{judgment:?}");
+        assert!(judgment.reason.contains(words), "{judgment:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use novita_sim::{Fault, Op, What};
 use respot::cli::RolloutVerb;
-use respot::core::rollout::course::{Course, End, MemberState};
+use respot::core::rollout::course::{Course, MemberState, RolloutEnd};
 use respot::store::records;
 use tokio::time::sleep;
 
@@ -78,7 +78,7 @@ async fn what_is_stranded_is_managed_again() {
         sleep(5 * MINUTES).await;
     }
     let fleet = scene.fleet().await;
-    assert_eq!(fleet.rollout.state.end(), Some(End::Failed), "{fleet:?}");
+    assert_eq!(fleet.rollout.state.end(), Some(RolloutEnd::Failed), "{fleet:?}");
     assert_eq!(fleet.count(MemberState::Stranded), 1, "{fleet:?}");
     assert_eq!(scene.open_recreations().await, 0);
     scene.provider.world().set_stock(u32::MAX);
@@ -99,5 +99,5 @@ async fn a_weekend_without_a_call_fails_nothing() {
         sleep(60 * 60 * MINUTES).await;
     }
     let fleet = scene.fleet().await;
-    assert_eq!(fleet.rollout.state.end(), Some(End::Completed), "{fleet:?}");
+    assert_eq!(fleet.rollout.state.end(), Some(RolloutEnd::Completed), "{fleet:?}");
 }

@@ -229,8 +229,8 @@ fn one_at_a_time() {
         let calls = [(), ()].map(|()| call(&stage, "--yes -o json").spawn());
         let said: Vec<_> = calls.map(|it| it.wait().ends_with(0).json()).into();
         let of = |text: &str| said.iter().filter(|it| it["message"].as_str().unwrap().contains(text)).count();
-        assert_eq!(of("begun with 2"), 1, "{said:?}");
-        assert_eq!(of("another pass is running") + of("has begun meanwhile"), 1, "{said:?}");
+        assert_eq!(of("started with 2"), 1, "{said:?}");
+        assert_eq!(of("another pass is running") + of("another call has started a rollout"), 1, "{said:?}");
         stage.provider.with(World::clear_faults);
         stage.provider.advance(MINUTE);
         // Both want to go on; and a pass.

@@ -87,7 +87,7 @@ fn without_consent_nothing_is_begun() {
     for kind in BOTH {
         let stage = stage(kind, 2, &good());
         for words in ["", "--wait", "--new", "--stages 50,100 --rollback stage", "--max-moves 1"] {
-            let output = call(&stage, words).output().ends_with(2).says(["nobody consented", "hint: ", "--yes"]);
+            let output = call(&stage, words).output().ends_with(2).says(["confirmation required", "hint: ", "--yes"]);
             assert_eq!(output.stdout, "", "{words}");
             let error = told(&stage, words, 2)["error"].clone();
             assert_eq!((keys(&error), &error["kind"]), ("code hint kind message".into(), &"consent".into()), "{words}");
@@ -114,7 +114,7 @@ fn at_a_terminal_it_asks_and_yes_is_yes() {
         let stage = stage(Kind::Sqlite, 3, &good());
         let (code, shown) = call(&stage, "").dialog(typed);
         assert_eq!(code, if *begins { 0 } else { 2 }, "{shown}");
-        for part in ["3 on-demand instances become spot instances", "Type yes to begin: "] {
+        for part in ["3 on-demand instances become spot instances", "Type yes to start: "] {
             assert!(shown.contains(part), "{part} is not in {shown}");
         }
         // Errors are not folded: whoever looks for their words in a log finds them.
@@ -129,7 +129,7 @@ fn at_a_terminal_it_asks_and_yes_is_yes() {
     let (code, shown) = call(&stage, "").env("RESPOT_ROLLOUT_MAY_LOSE", "").dialog("yes\n");
     assert!(code == 0 && shown.contains("nothing to move") && !shown.contains("Type yes"), "{shown}");
     let (code, shown) = call(&stage, "--yes").dialog("");
-    assert!(code == 0 && shown.contains("begun with 1 instance") && !shown.contains("Type yes"), "{shown}");
+    assert!(code == 0 && shown.contains("started with 1 instance") && !shown.contains("Type yes"), "{shown}");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn calls_alone_bring_it_to_the_end() {
         for words in ["--yes", "--yes --wait", "", "pause", "resume", "abort", "abort --wait"] {
             let document = told(&stage, words, 0);
             assert!(
-                document["message"].as_str().is_some_and(|it| it.starts_with("the last rollout is over")),
+                document["message"].as_str().is_some_and(|it| it.starts_with("the last rollout ended")),
                 "{words}: {document}"
             );
             assert_eq!(document["rollout"]["state"], "completed", "{words}");
@@ -278,7 +278,7 @@ fn a_person_is_heard_in_every_state() {
                 assert_eq!(document["rollout"], Value::Null, "{words}");
                 let message = document["message"].as_str().unwrap();
                 assert!(
-                    message.starts_with("there was no rollout yet") || message.starts_with("there is no rollout"),
+                    message.starts_with("there has been no rollout yet") || message.starts_with("there is no rollout"),
                     "{words}: {message}"
                 );
             }
@@ -288,14 +288,14 @@ fn a_person_is_heard_in_every_state() {
         let said = |words: &str, wanted: &str| {
             let document = told(&stage, words, 0);
             let message = document["message"].as_str().unwrap();
-            let wanted = if is_over { "the last rollout is over" } else { wanted };
+            let wanted = if is_over { "the last rollout ended" } else { wanted };
             assert!(message.starts_with(wanted), "{state} {words}: {message}");
             document
         };
         let before = writes(&stage);
-        said("resume", "it was not paused");
+        said("resume", "it is not paused");
         said("pause", "paused: ");
-        said("pause", "it was paused before");
+        said("pause", "it is paused already");
         if !is_over {
             let paused = told(&stage, "--yes", 0);
             assert!(paused["message"].as_str().unwrap().contains("paused"), "{paused}");

@@ -10,10 +10,10 @@ use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
 use respot::commands::pass::{self, Rules};
-use respot::commands::rollout::{self, Begun, Drive, Prospect, Stepped};
+use respot::commands::rollout::{self, Drive, Stepped};
 use respot::core::pass::safety::BlastRadius;
-use respot::core::rollout::analysis::Terms;
-use respot::core::rollout::course::{Course, End, Fleet, MemberState, RollbackScope};
+use respot::core::rollout::course::{Course, Fleet, MemberState, RollbackScope, RolloutEnd};
+use respot::core::rollout::findings::Terms;
 use respot::core::world::policy::{Policy, Scope, Selector};
 use respot::core::world::probe::Probe;
 use respot::core::world::time::Timestamp;
@@ -96,11 +96,8 @@ impl Scene {
     /// One call of the schedule: `respot rollout --yes`.
     pub(crate) async fn call(&self) -> Result<Stepped, Failure> {
         self.drive(async |drive| match rollout::prospect(&drive, false).await? {
-            Prospect::Known => drive.step().await,
-            Prospect::Candidates(analysis) => match drive.begin(&analysis).await? {
-                Begun::Yes(stepped) => Ok(*stepped),
-                Begun::Nothing(message) => Ok(Stepped { message, ..Stepped::default() }),
-            },
+            None => drive.step().await,
+            Some(analysis) => drive.begin(&analysis).await,
         })
         .await
     }
@@ -172,12 +169,12 @@ impl Scene {
 }
 
 impl Story {
-    fn ends(&self, end: End, modes: &[(&str, usize)], what: &str) {
+    fn ends(&self, end: RolloutEnd, modes: &[(&str, usize)], what: &str) {
         let Self { said, fleet, living: found, .. } = self;
         assert_eq!(fleet.rollout.state.end(), Some(end), "{what}: {said:#?}\n{fleet:#?}");
         assert_eq!(*found, living(modes), "{what}: {said:#?}");
         let why = fleet.rollout.state.why();
-        assert_eq!(why.is_none(), end == End::Completed, "{what}: {why:?}");
+        assert_eq!(why.is_none(), end == RolloutEnd::Completed, "{what}: {why:?}");
     }
 }
 
@@ -185,7 +182,7 @@ impl Story {
 async fn a_clean_rollout_moves_everything_once() {
     for (count, stages) in [(40, vec![4, 16, 20]), (1, vec![1, 0, 0]), (3, vec![1, 1, 1]), (9, vec![1, 4, 4])] {
         let story = Scene::of(count, &app()).story().await;
-        story.ends(End::Completed, &[("spot", count)], &count.to_string());
+        story.ends(RolloutEnd::Completed, &[("spot", count)], &count.to_string());
         let Story { fleet, creates, deletes, .. } = story;
         assert_eq!(fleet.rollout.stages.iter().map(|it| it.instances).collect::<Vec<_>>(), stages, "{count}");
         assert_eq!((creates, deletes), (count, count), "{count}");
@@ -201,46 +198,46 @@ async fn a_clean_rollout_moves_everything_once() {
 async fn the_gate_decides() {
     let on_spot = |change: Change| app().spot(change);
     // Of 100 samples one fails, as many as before.
-    let rows: [(&str, App, End, &[(&str, usize)], &str); 12] = [
-        ("4.99 %", on_spot(Change::to_us(74_990)), End::Completed, &[("spot", 9)], ""),
-        ("5.00 %", on_spot(Change::to_us(75_000)), End::RolledBack, &[("onDemand", 9)], "degraded by 5.00 %"),
-        ("5.01 %", on_spot(Change::to_us(75_010)), End::RolledBack, &[("onDemand", 9)], "degraded by 5.01 %"),
-        ("faster", on_spot(Change::to_us(50_000)), End::Completed, &[("spot", 9)], ""),
+    let rows: [(&str, App, RolloutEnd, &[(&str, usize)], &str); 12] = [
+        ("4.99 %", on_spot(Change::to_us(74_990)), RolloutEnd::Completed, &[("spot", 9)], ""),
+        ("5.00 %", on_spot(Change::to_us(75_000)), RolloutEnd::RolledBack, &[("onDemand", 9)], "degraded by 5.00 %"),
+        ("5.01 %", on_spot(Change::to_us(75_010)), RolloutEnd::RolledBack, &[("onDemand", 9)], "degraded by 5.01 %"),
+        ("faster", on_spot(Change::to_us(50_000)), RolloutEnd::Completed, &[("spot", 9)], ""),
         (
             "only when a third of what runs is spot",
             on_spot(Change::to_us(90_000).when(Condition::moved_at_least(33))),
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "the 50 % stage failed: degraded by 20.00 %",
         ),
-        ("errors", on_spot(Change::errors(2_000)), End::RolledBack, &[("onDemand", 9)], "too many samples fail"),
-        ("never answers", on_spot(Change::hangs()), End::RolledBack, &[("onDemand", 9)], "0 of 1 moves"),
+        ("errors", on_spot(Change::errors(2_000)), RolloutEnd::RolledBack, &[("onDemand", 9)], "too many samples fail"),
+        ("never answers", on_spot(Change::hangs()), RolloutEnd::RolledBack, &[("onDemand", 9)], "0 of 1 moves"),
         (
             "dies while it soaks",
             on_spot(Change::hangs().when(Condition::after_samples(20))),
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "",
         ),
         (
             "fails for good while it soaks",
             on_spot(Change::errors(10_000).when(Condition::after_samples(20))),
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "",
         ),
         (
             "gets better on both",
             app().all(Change::to_us(60_000).when(Condition::from_ms(DAWN_MS + 300_000))),
-            End::Completed,
+            RolloutEnd::Completed,
             &[("spot", 9)],
             "",
         ),
-        ("boots for two minutes", app().boot_ms(120_000), End::Completed, &[("spot", 9)], ""),
+        ("boots for two minutes", app().boot_ms(120_000), RolloutEnd::Completed, &[("spot", 9)], ""),
         (
             "boots for two hours",
             on_spot(Change::default()).boot_ms(7_200_000),
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "0 of 1",
         ),
@@ -267,10 +264,10 @@ async fn what_cannot_be_told_is_held_and_then_rolled_back() {
     let image = scene.provider.world().machines().next().unwrap().image_url.clone();
     scene.provider.world().set_app(&image, constant);
     let story = scene.story().await;
-    story.ends(End::RolledBack, &[("onDemand", 3)], "constant");
+    story.ends(RolloutEnd::RolledBack, &[("onDemand", 3)], "constant");
     assert!(story.said.iter().any(|said| said.contains("is held")), "{:#?}", story.said);
     let why = story.fleet.rollout.state.why().unwrap();
-    assert!(why.contains("for 60 min it could not be told"), "{why}");
+    assert!(why.contains("the gate was inconclusive for 60 min"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,12 +297,12 @@ async fn trouble_on_the_way() {
     let lies: Trouble = |scene| scene.provider.world().rules_mut().spot_creates_become = Some("onDemand");
     let says_nothing: Trouble = |scene| scene.provider.world().rules_mut().spot_creates_become = Some("");
     let quota: Trouble = |scene| scene.provider.world().rules_mut().instance_quota = Some(9);
-    let rows: [(&str, usize, Trouble, End, &[(&str, usize)], &str); 7] = [
+    let rows: [(&str, usize, Trouble, RolloutEnd, &[(&str, usize)], &str); 7] = [
         (
             "no stock from the beginning on",
             1,
             spot_sold_out,
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "the 10 % stage failed",
         ),
@@ -313,7 +310,7 @@ async fn trouble_on_the_way() {
             "no stock for the second stage",
             3,
             spot_sold_out,
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "the 50 % stage failed",
         ),
@@ -321,21 +318,28 @@ async fn trouble_on_the_way() {
             "reclaimed while the first stage soaks",
             2,
             one_reclaimed,
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "the 10 % stage",
         ),
-        ("reclaimed while the last stage soaks", 7, one_reclaimed, End::RolledBack, &[("onDemand", 9)], ""),
-        ("billed otherwise", 1, lies, End::RolledBack, &[("onDemand", 9)], "is billed as \"onDemand\", not as spot"),
+        ("reclaimed while the last stage soaks", 7, one_reclaimed, RolloutEnd::RolledBack, &[("onDemand", 9)], ""),
+        (
+            "billed otherwise",
+            1,
+            lies,
+            RolloutEnd::RolledBack,
+            &[("onDemand", 9)],
+            "is billed as \"onDemand\", not as spot",
+        ),
         (
             "billed nobody knows how",
             1,
             says_nothing,
-            End::RolledBack,
+            RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "is billed as \"\", not as spot",
         ),
-        ("no room for two", 1, quota, End::RolledBack, &[("onDemand", 9)], "the 10 % stage failed"),
+        ("no room for two", 1, quota, RolloutEnd::RolledBack, &[("onDemand", 9)], "the 10 % stage failed"),
     ];
     for (what, calls, trouble, end, modes, reason) in rows {
         let scene = Scene::of(9, &app());
@@ -374,7 +378,7 @@ async fn one_of_twenty_may_fail() {
         id
     };
     let story = scene.story().await;
-    story.ends(End::Completed, &[("onDemand", 1), ("spot", 39)], "one of twenty");
+    story.ends(RolloutEnd::Completed, &[("onDemand", 1), ("spot", 39)], "one of twenty");
     let failed = story.fleet.members.iter().find(|it| it.state == MemberState::Failed).unwrap();
     assert!(failed.note.as_deref().unwrap().contains(&taken), "{failed:?}");
 }
@@ -398,7 +402,11 @@ async fn a_person_has_the_last_word() {
         assert_eq!(scene.provider.world().log().len(), log, "{calls}: a paused rollout touched the world");
         scene.tell(RolloutVerb::Resume).await;
         if calls % 2 == 0 {
-            scene.story().await.ends(End::Completed, &[("spot", 9)], &format!("{calls} calls, then held and resumed"));
+            scene.story().await.ends(
+                RolloutEnd::Completed,
+                &[("spot", 9)],
+                &format!("{calls} calls, then held and resumed"),
+            );
             continue;
         }
         scene.call().await.unwrap();
@@ -410,7 +418,7 @@ async fn a_person_has_the_last_word() {
         match over {
             // What is over stays as it is.
             Some(end) => story.ends(end, &[("spot", 9)], &format!("{calls} calls, then over")),
-            None => story.ends(End::Aborted, &[("onDemand", 9)], &format!("{calls} calls, then aborted")),
+            None => story.ends(RolloutEnd::Aborted, &[("onDemand", 9)], &format!("{calls} calls, then aborted")),
         }
     }
 }
@@ -422,11 +430,11 @@ async fn a_bad_minute_while_it_soaks_is_no_rollback() {
     let until = |to: i64| Condition::before_ms(DAWN_MS + to * 60_000);
     // The first stage is moved by the sixth minute and soaks twelve; the schedule looks in the eleventh and the sixteenth,
     // and decides in the twenty-first.
-    let rows: [(&str, Change, End); 4] = [
-        ("a bad look", Change::to_us(80_000).when(minute(9)).when(until(12)), End::Completed),
-        ("two of them", Change::to_us(80_000).when(minute(9)).when(until(17)), End::RolledBack),
-        ("at the gate", Change::to_us(80_000).when(minute(19)).when(until(23)), End::RolledBack),
-        ("a plainly bad look", Change::to_us(100_000).when(minute(9)).when(until(12)), End::RolledBack),
+    let rows: [(&str, Change, RolloutEnd); 4] = [
+        ("a bad look", Change::to_us(80_000).when(minute(9)).when(until(12)), RolloutEnd::Completed),
+        ("two of them", Change::to_us(80_000).when(minute(9)).when(until(17)), RolloutEnd::RolledBack),
+        ("at the gate", Change::to_us(80_000).when(minute(19)).when(until(23)), RolloutEnd::RolledBack),
+        ("a plainly bad look", Change::to_us(100_000).when(minute(9)).when(until(12)), RolloutEnd::RolledBack),
     ];
     for (what, change, end) in rows {
         let mut scene = Scene::of(3, &app().spot(change));
@@ -443,7 +451,7 @@ async fn a_stage_goes_back_alone_if_that_is_wanted() {
     let mut scene = Scene::of(9, &slow);
     scene.course.rollback = RollbackScope::Stage;
     let story = scene.story().await;
-    story.ends(End::RolledBack, &[("onDemand", 8), ("spot", 1)], "one stage");
+    story.ends(RolloutEnd::RolledBack, &[("onDemand", 8), ("spot", 1)], "one stage");
     assert_eq!((story.fleet.count(MemberState::Moved), story.fleet.count(MemberState::Restored)), (1, 4));
 }
 
@@ -466,7 +474,7 @@ async fn cron_alone_brings_it_to_the_end() {
     }
     assert!(days > 3.0, "{days}");
     let story = scene.story().await;
-    story.ends(End::Completed, &[("spot", 10)], "cron");
+    story.ends(RolloutEnd::Completed, &[("spot", 10)], "cron");
     // And what is spot now is looked after like any other.
     let id = {
         let mut world = scene.provider.world();
@@ -501,7 +509,7 @@ async fn passes_leave_alone_what_is_moved() {
         }
         let migrations = scene.provider.world().migrations_of(&taken);
         assert_eq!(migrations, 0, "{scope:?}: a pass migrated what the rollout decides about");
-        scene.story().await.ends(End::RolledBack, &[("onDemand", 3)], &format!("{scope:?}"));
+        scene.story().await.ends(RolloutEnd::RolledBack, &[("onDemand", 3)], &format!("{scope:?}"));
     }
 }
 
@@ -512,7 +520,7 @@ async fn savings_are_those_of_prices_that_were_read_back() {
     scene.call().await.unwrap();
     let report = scene.fleet().await;
     let report = report.report(scene.clock.now());
-    assert!((report.estimated_savings.hourly - 0.335).abs() < 1e-9 && report.realised_savings.is_none());
+    assert!((report.estimated_savings.hourly - 0.335).abs() < 1e-9 && report.realized_savings.is_none());
     assert!((report.estimated_savings.annual - 0.335 * 8760.0).abs() < 1e-6);
     let fleet = scene.story().await.fleet;
     let (ready, retired) = (fleet.members[0].ready_at.unwrap(), fleet.members[0].retired_at.unwrap());
@@ -521,7 +529,7 @@ async fn savings_are_those_of_prices_that_were_read_back() {
     let expected = |hours_alone: i128| 33_500 * (hours_alone * 3_600_000 - both) / 3_600_000;
     for hours in [0, 2, 1000] {
         let later = retired + Duration::from_secs(3600 * u64::try_from(hours).unwrap());
-        let realised = fleet.realised(later).map(|amount| i128::from(amount.micros()));
+        let realised = fleet.realized(later).map(|amount| i128::from(amount.micros()));
         assert_eq!(realised, Some(10 * expected(hours)), "{hours} h");
     }
 }

@@ -11,7 +11,7 @@ use crate::cloud::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progre
 use crate::core::record::outbox::Connections;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Cluster, Configuration, Offer, OfferQuery};
-use crate::core::rollout::analysis::Member;
+use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Instance, InstanceId, Job, JobId};
@@ -127,7 +127,7 @@ impl<T: Transport> CloudRead for Client<T> {
         self.0.read("/v1/clusters", vec![], wire::clusters).await
     }
 
-    async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<Member>, CloudError> {
+    async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
         paging::list(&self.0, INSTANCES, &[], progress).await
     }
 

@@ -1,4 +1,4 @@
-//! How a rollout begins: candidates are found, measured and frozen.
+//! The start of a rollout: its candidates are found, measured and frozen.
 
 use super::step::{close_ups, loads};
 use super::{Drive, Stepped};
@@ -8,48 +8,30 @@ use crate::commands::{Exit, Failure, analyze};
 use crate::core::record::outbox::Happened;
 use crate::core::rollout::analysis::{Analysis, Opportunity};
 use crate::core::rollout::course::{Candidate, Costs, Fleet};
-use crate::core::rollout::gate::LEAST_SAMPLES;
+use crate::core::rollout::quality::LEAST_SAMPLES;
 use crate::core::world::instance::InstanceId;
-use crate::measure::{Prober, Target, measure_all};
+use crate::measure::{ProbeTarget, Prober, measure_all};
 use crate::notify::Notify;
 use crate::report::Event;
 use crate::settings::SettingsError;
 use crate::store::StoreWrite;
 use crate::store::records::{self, Change};
 
-/// What a rollout could begin with.
-#[derive(Debug)]
-pub enum Prospect {
-    /// One is open, or over, and another one was not asked for.
-    Known,
-    /// These could be moved.
-    Candidates(Box<Analysis>),
-}
-
-/// What became of the wish to begin.
-#[derive(Debug)]
-pub enum Begun {
-    /// It has begun.
-    Yes(Box<Stepped>),
-    /// There is nothing to move.
-    Nothing(String),
-}
-
-/// Looks whether there is a rollout already, and if not, what could be moved.
+/// The analysis to start a rollout from; `None` if one is open, or is over and `new` is not given.
 ///
 /// # Errors
 /// Exit codes 2 to 5.
 pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober>(
     drive: &Drive<'_, C, W, S, N, P>,
     new: bool,
-) -> Result<Prospect, Failure> {
+) -> Result<Option<Analysis>, Failure> {
     let known = records::rollout(drive.store).await?;
     if known.is_some_and(|fleet| fleet.rollout.state.end().is_none() || !new) {
-        return Ok(Prospect::Known);
+        return Ok(None);
     }
     if drive.terms.probe.is_none() {
         return Err(SettingsError {
-            message: "RESPOT_PROBE is not set: without a probe nobody knows whether instances that were moved do well"
+            message: "RESPOT_PROBE is not set: a rollout needs a probe to tell whether moved instances got worse"
                 .into(),
             hint: Some("for example RESPOT_PROBE=http:8080/health, or --probe tcp:22".into()),
         }
@@ -65,43 +47,37 @@ pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: 
             hint: Some("nothing was done; the next call reads the list again".into()),
         });
     }
-    Ok(Prospect::Candidates(Box::new(analysis)))
+    Ok(Some(analysis))
 }
 
 impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
-    /// Begins a rollout of what the analysis approved: each candidate is measured before anything is moved. That is its
-    /// first step.
+    /// Starts a rollout of the approved instances, which is its first step: each candidate is measured before any is moved.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub async fn begin(&self, analysis: &Analysis) -> Result<Begun, Failure> {
+    pub async fn begin(&self, analysis: &Analysis) -> Result<Stepped, Failure> {
         let approved: Vec<&Opportunity> = analysis.found().filter(|it| it.approved).collect();
         if approved.is_empty() {
             let found = analysis.found().count();
-            return Ok(Begun::Nothing(format!(
+            return Ok(nothing(format!(
                 "nothing to move: {found} of {} instances would save money, and the gates approve none of them; \
-                 respot analyze says why",
+                 respot analyze shows why",
                 analysis.opportunities.len()
             )));
         }
         let most = self.course.max_moves.unwrap_or(usize::MAX).min(approved.len());
-        let mut begun = Begun::Nothing(String::new());
+        let mut stepped = Stepped::default();
         let ran = self
             .under_lease(async |pass, open, _| {
                 open.summary.total_instances = u64::try_from(analysis.opportunities.len()).unwrap_or(u64::MAX);
-                begun = self.freeze(pass, analysis, &approved[..most]).await?;
+                stepped = self.freeze(pass, analysis, &approved[..most]).await?;
                 Ok(())
             })
             .await?;
-        match ran {
-            super::Ran::Ended(_) => match self.stop.cause() {
-                Some(cause) => Err(super::stopped(cause)),
-                None => Ok(begun),
-            },
-            super::Ran::Skipped(why) => {
-                let stepped = Stepped { message: why.document().message, ..Stepped::default() };
-                Ok(Begun::Yes(Box::new(stepped)))
-            }
+        match (ran, self.stop.cause()) {
+            (super::Ran::Ended(_), Some(cause)) => Err(super::stopped(cause)),
+            (super::Ran::Ended(_), None) => Ok(stepped),
+            (super::Ran::Skipped(why), _) => Ok(Stepped { message: why.document().message, ..Stepped::default() }),
         }
     }
 
@@ -110,30 +86,30 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         pass: &Pass<'_, C, W, S>,
         analysis: &Analysis,
         approved: &[&Opportunity],
-    ) -> Result<Begun, Failure> {
-        let Some(probe) = &self.terms.probe else { return Ok(Begun::Nothing("there is no probe".into())) };
-        // Somebody may have begun one meanwhile.
+    ) -> Result<Stepped, Failure> {
+        let Some(probe) = &self.terms.probe else { return Ok(nothing("there is no probe".into())) };
+        // Another call may have started one meanwhile.
         let known = records::rollout(pass.store).await?;
         if let Some(fleet) = known.filter(|it| it.rollout.state.end().is_none()) {
-            let message = "a rollout has begun meanwhile".into();
-            return Ok(Begun::Yes(Box::new(Stepped { fleet: Some(fleet), message, ..Stepped::default() })));
+            let message = "another call has started a rollout".into();
+            return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
         }
         let ids: Vec<&InstanceId> = approved.iter().map(|it| &it.instance).collect();
         let seen = close_ups(pass.cloud, &ids).await;
         let found: Vec<_> = approved.iter().filter_map(|it| Some((*it, seen.get(&it.instance)?))).collect();
-        let targets: Vec<Target<'_>> = found
+        let targets: Vec<ProbeTarget<'_>> = found
             .iter()
-            .map(|(it, seen)| Target { id: it.instance.as_str(), name: &it.name, endpoints: &seen.endpoints })
+            .map(|(it, seen)| ProbeTarget { id: it.instance.as_str(), name: &it.name, endpoints: &seen.endpoints })
             .collect();
         let measured = measure_all(self.prober, probe, &targets, self.course.samples, pass.clock, pass.stop).await;
         if pass.stop.cause().is_some() {
-            return Ok(Begun::Nothing("it was stopped before it began".into()));
+            return Ok(nothing("stopped before the rollout started".into()));
         }
         let loads = loads(pass.cloud, ids.iter().copied(), pass.clock).await;
         let mut left_out = Vec::new();
         let mut candidates = Vec::new();
         for ((it, seen), baseline) in found.into_iter().zip(measured) {
-            // What cannot be told before can never be compared.
+            // Without a baseline there is nothing to compare with.
             if baseline.samples < LEAST_SAMPLES || baseline.latency.is_none() {
                 left_out.push(format!("{} ({})", it.name, it.instance));
                 continue;
@@ -149,9 +125,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             });
         }
         if candidates.is_empty() {
-            return Ok(Begun::Nothing(
-                "nothing to move: none of the candidates could be measured with the probe".into(),
-            ));
+            return Ok(nothing("nothing to move: none of the candidates could be measured with the probe".into()));
         }
         let now = pass.clock.now();
         let id = new_event_id(now).replacen("evt_", "rollout-", 1);
@@ -166,7 +140,13 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             0 => String::new(),
             count => format!("; {count} could not be measured and were left out, among them {}", left_out[0]),
         };
-        let message = format!("begun with {} instances, each measured{left}", fleet.members.len());
-        Ok(Begun::Yes(Box::new(Stepped { fleet: Some(fleet), message, worked: true, ..Stepped::default() })))
+        let instances = if fleet.members.len() == 1 { "instance" } else { "instances" };
+        let message = format!("started with {} {instances}, each measured{left}", fleet.members.len());
+        Ok(Stepped { fleet: Some(fleet), message, worked: true, ..Stepped::default() })
     }
+}
+
+/// There was nothing to start.
+fn nothing(message: String) -> Stepped {
+    Stepped { message, worked: true, ..Stepped::default() }
 }

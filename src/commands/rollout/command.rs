@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Begun, Drive, Prospect, Stepped, exit, no_consent, prospect};
+use super::{Drive, Stepped, exit, no_consent, prospect};
 use crate::cli::{RolloutArgs, RolloutVerb};
 use crate::commands::pass::{Rules, stopped};
 use crate::commands::{Exit, Failure, Presentation, Printed, Session, client, open_to_read, open_to_write};
@@ -13,7 +13,7 @@ use crate::report::{self, Event, human};
 use crate::settings::{Settings, SettingsError};
 use crate::store::records::Mode;
 
-/// The rollout: its next step, or what a person says to it.
+/// Takes the next step of a rollout, or carries out a verb of the operator.
 ///
 /// # Errors
 /// [`Failure`] with its exit code.
@@ -29,11 +29,11 @@ pub async fn command<N: Notify>(
         return Ok(shown(&super::status(&open_to_read(settings).await?).await?, Exit::Done));
     }
     if !settings.enabled && verb.is_none() {
-        let message = "rollouts are switched off (MIGRATION_ENABLED is false), nothing was done".into();
+        let message = "rollouts are disabled (MIGRATION_ENABLED is false); nothing was done".into();
         return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
     }
     if settings.rehearsal && matches!(verb, Some(RolloutVerb::Abort { .. })) {
-        // A word that is not heard must not look like one that is.
+        // A verb that has no effect must not look like one that has.
         let message = "MIGRATION_DRY_RUN is set, so nothing was aborted".into();
         let hint = Some("unset it for this call".into());
         return Err(SettingsError { message, hint }.into());
@@ -67,29 +67,25 @@ pub async fn command<N: Notify>(
                 shown(&done, exit(&done, true))
             }
             RolloutVerb::Abort { .. } => shown(&stepped, exit(&stepped, false)),
-            // It was heard, whatever else goes wrong.
+            // It was carried out, whatever else goes wrong.
             RolloutVerb::Status | RolloutVerb::Pause | RolloutVerb::Resume => shown(&stepped, Exit::Done),
         });
     }
     let mut first = match prospect(&drive, *new).await? {
-        Prospect::Known => drive.step().await?,
-        Prospect::Candidates(analysis) => {
+        None => drive.step().await?,
+        Some(analysis) => {
             let count = analysis.found().filter(|it| it.approved).count();
             if count > 0 && !yes && !consents(&analysis, settings, show) {
                 return Err(no_consent());
             }
             loop {
-                match drive.begin(&analysis).await? {
-                    // Another pass is at work, and whoever waits wants it begun.
-                    Begun::Yes(stepped) if *wait && stepped.fleet.is_none() => {
-                        progress(&stepped);
-                        stop.sleep(Duration::from_secs(5)).await.map_err(stopped)?;
-                    }
-                    Begun::Yes(stepped) => break *stepped,
-                    Begun::Nothing(message) => {
-                        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
-                    }
+                let stepped = drive.begin(&analysis).await?;
+                let is_skipped = !stepped.worked && stepped.fleet.is_none();
+                if !is_skipped || !*wait {
+                    break stepped;
                 }
+                progress(&stepped);
+                stop.sleep(Duration::from_secs(5)).await.map_err(stopped)?;
             }
         }
     };
@@ -105,11 +101,11 @@ pub async fn command<N: Notify>(
     Ok(shown(&first, exit(&first, false)))
 }
 
-/// Whether somebody at a terminal types that it may begin. Nobody else is asked.
+/// Whether an operator at a terminal confirms the start. Without a terminal there is no prompt.
 fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> bool {
     if show.json() || !report::is_watched() {
         return false;
     }
     let plan = human::prospect(show.screen, analysis, &settings.course);
-    report::ask(&format!("{plan}Type yes to begin: ")).is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
+    report::ask(&format!("{plan}Type yes to start: ")).is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }

@@ -6,8 +6,8 @@ use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 use crate::report::{human, json};
 
-/// The document of one call. Whoever asked for the next step from cron gets one sentence beside the log lines; the screen is
-/// for somebody who watches, or asked for it.
+/// The document of one call. The next step, called from cron, prints one sentence next to the log lines; the screen is for
+/// a terminal, or if requested.
 #[must_use]
 pub fn show(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is_step: bool) -> Printed {
     let Stepped { fleet, attempts, message, due: _, worked: _, was_over: _ } = stepped;

@@ -1,4 +1,4 @@
-//! One step: look, take over what is seen, decide, carry out, take over what came of it.
+//! One step: observe, update the members, decide, act, and update the members again.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,27 +24,27 @@ use crate::core::pass::verdict::Recreating;
 use crate::core::record::news::closes;
 use crate::core::record::outbox::Happened;
 use crate::core::recreation::journal::Recreation;
-use crate::core::rollout::course::{End, Fleet, MemberState, State};
-use crate::core::rollout::members::Sights;
+use crate::core::rollout::course::{Fleet, MemberState, RolloutEnd, State};
+use crate::core::rollout::members::FleetView;
 use crate::core::rollout::steps::Todo;
 use crate::core::world::instance::{Billing, InstanceId, Status};
 use crate::core::world::probe::{CloseUp, Measurement, Probe};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::Timestamp;
-use crate::measure::{AT_ONCE, Outcome, Prober, Target, measure_all};
+use crate::measure::{AT_ONCE, ProbeOutcome, ProbeTarget, Prober, measure_all};
 use crate::notify::Notify;
 use crate::report::Event;
 use crate::store::records::{self, Change};
 use crate::store::{StoreError, StoreWrite};
 
-/// So far back the load of instances is asked for; the provider lags about a minute (`novita-api.md` section 2.8).
+/// The time over which the load of instances is read; the provider lags about a minute (`novita-api.md` section 2.8).
 const LOAD_WINDOW: Duration = Duration::from_secs(900);
 const LOAD_LAG: Duration = Duration::from_secs(60);
 
-/// And so long it is waited for.
+/// How long to wait for it.
 const PATIENCE_WITH_METRICS: Duration = Duration::from_secs(10);
 
-/// Between two looks at an instance that runs and does not answer yet.
+/// The time between two checks of an instance that does not respond yet.
 const POLL: Duration = Duration::from_secs(5);
 
 impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
@@ -80,9 +80,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         open.summary.total_instances = u64::try_from(snapshot.instances.items.len()).unwrap_or(u64::MAX);
         let jobs = JobIndex::new(&snapshot.jobs.items);
         safety::complete(&snapshot)?;
-        let sights = Sights::new(&snapshot, &ledger, &jobs, pass.clock.now());
+        let view = FleetView::new(&snapshot, &ledger, &jobs, pass.clock.now());
         let state_before = fleet.rollout.state.clone();
-        let news = fleet.observe(&sights);
+        let news = fleet.observe(&view);
         let mut todo = fleet.settle(pass.clock.now());
         stored.save(pass, &fleet, journaled(pass, &ledger, news).await).await?;
         if todo == Todo::Measure {
@@ -97,10 +97,10 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             todo = fleet.judge(measured, pass.clock.now());
             stored.save(pass, &fleet, Vec::new()).await?;
         }
-        // What the gate has just let through begins with the next step.
+        // A stage that the gate has just let through starts with the next step.
         let is_new = |state: &State| matches!(state, State::Retiring { .. } | State::Moving { .. });
         let waits = todo != Todo::Work && is_new(&fleet.rollout.state);
-        let works = if waits || fleet.rollout.paused_at.is_some() { Vec::new() } else { fleet.works(&sights) };
+        let works = if waits || fleet.rollout.paused_at.is_some() { Vec::new() } else { fleet.works(&view) };
         let awaits = fleet.members.iter().any(|member| member.awaited().is_some());
         let has_work = !works.is_empty() || awaits;
         let journal = match has_work {
@@ -122,8 +122,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
     }
 
-    /// Goes on with the journals, waits a bounded time for new instances to run and to answer, and takes over what came
-    /// of it. Answers the journals as they are then.
+    /// Advances the journals, waits for a limited time until new instances run and respond, and updates the members. Returns
+    /// the journals afterwards.
     async fn carry_out(
         &self,
         pass: &Pass<'_, C, W, S>,
@@ -160,7 +160,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         Ok(journal)
     }
 
-    /// Looks at the successors that are awaited until they run and answer, or time is up.
+    /// Checks the awaited successors until they run and respond, or time is up.
     async fn meet(&self, pass: &Pass<'_, C, W, S>, fleet: &mut Fleet, until: Instant) {
         let Some(probe) = &self.terms.probe else { return };
         loop {
@@ -183,7 +183,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             let met = met.into_inner();
             let all = met.len() == awaited.len();
             for (at, cost) in met {
-                fleet.members[at].is_ready(cost, pass.clock.now());
+                fleet.members[at].set_ready(cost, pass.clock.now());
             }
             let left = until.saturating_duration_since(Instant::now());
             if all || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
@@ -192,15 +192,15 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
     }
 
-    /// The close-up of an instance that runs as spot and answers.
+    /// The details of an instance that runs as spot and responds.
     async fn answers(&self, pass: &Pass<'_, C, W, S>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
         let seen = pass.cloud.close_up(id).await.ok()??;
         if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
             return None;
         }
-        let target = Target { id: id.as_str(), name, endpoints: &seen.endpoints };
+        let target = ProbeTarget { id: id.as_str(), name, endpoints: &seen.endpoints };
         let sample = self.prober.sample(probe, target).await;
-        (sample.outcome == Outcome::Good).then_some(seen)
+        (sample.outcome == ProbeOutcome::Good).then_some(seen)
     }
 
     /// Measures the successors, in the same way as before the first move.
@@ -214,16 +214,16 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             .filter_map(|(member, id)| Some((&member.id, member.name.as_str(), seen.remove(id)?)))
             .filter(|(_, _, seen)| seen.instance.status == Status::Running)
             .collect();
-        let targets: Vec<Target<'_>> = found
+        let targets: Vec<ProbeTarget<'_>> = found
             .iter()
-            .map(|(_, name, seen)| Target { id: seen.instance.id.as_str(), name, endpoints: &seen.endpoints })
+            .map(|(_, name, seen)| ProbeTarget { id: seen.instance.id.as_str(), name, endpoints: &seen.endpoints })
             .collect();
         let measured = measure_all(self.prober, probe, &targets, fleet.rollout.samples, pass.clock, pass.stop).await;
         found.iter().map(|(id, _, _)| (*id).clone()).zip(measured).collect()
     }
 }
 
-/// Instances at close range, as far as the provider shows them.
+/// The details of instances, as far as the provider returns them.
 pub(super) async fn close_ups<C: CloudRead>(cloud: &C, ids: &[&InstanceId]) -> HashMap<InstanceId, CloseUp> {
     let seen = RefCell::new(HashMap::new());
     stream::iter(ids)
@@ -236,8 +236,8 @@ pub(super) async fn close_ups<C: CloudRead>(cloud: &C, ids: &[&InstanceId]) -> H
     seen.into_inner()
 }
 
-/// How busy the GPUs of instances were in the last quarter of an hour, in hundredths of a percent, as far as the provider
-/// says so in time. It is evidence beside what is measured, so nothing waits for it for long.
+/// The mean load of the GPUs of instances in the last 15 minutes, in hundredths of a percent, as far as the provider reports
+/// it in time. It decides nothing, so the wait for it is short.
 pub(super) async fn loads<'a, C: CloudRead>(
     cloud: &C,
     ids: impl Iterator<Item = &'a InstanceId>,
@@ -258,7 +258,7 @@ pub(super) async fn loads<'a, C: CloudRead>(
 pub(super) struct Stored(pub(super) Fleet);
 
 impl Stored {
-    /// Stores what is new about it, and what else is to be stored with that, and tells of it in the same commit.
+    /// Stores what has changed and the given changes in one commit, together with the event for it.
     pub(super) async fn save<C, W, S: StoreWrite>(
         &mut self,
         pass: &Pass<'_, C, W, S>,
@@ -287,7 +287,7 @@ impl Stored {
     }
 }
 
-/// What a look brought to light about the journals of members, to be stored and told.
+/// The changes to the journals of members that an observation found, with their events.
 async fn journaled<C: CloudRead, W, S: StoreWrite>(
     pass: &Pass<'_, C, W, S>,
     ledger: &Ledger,
@@ -307,39 +307,39 @@ async fn journaled<C: CloudRead, W, S: StoreWrite>(
     changes
 }
 
-/// The event that tells of a change, if somebody wants to know of it.
+/// The event for a change of state, if there is one.
 fn happened(before: &State, now: &State) -> Option<&'static str> {
     match now.end() {
         _ if before == now => None,
-        Some(End::Completed) => Some("rollout.completed"),
-        Some(End::RolledBack | End::Aborted | End::Failed) => Some("rollout.rolled_back"),
+        Some(RolloutEnd::Completed) => Some("rollout.completed"),
+        Some(RolloutEnd::RolledBack | RolloutEnd::Aborted | RolloutEnd::Failed) => Some("rollout.rolled_back"),
         None if before.as_str() == now.as_str() && before.stage() == now.stage() => None,
         None => Some("rollout.advanced"),
     }
 }
 
-/// Carries out what a person says, and answers what came of it.
+/// Carries out a verb of the operator, and returns the result in one sentence.
 fn hear(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
     let over = fleet.rollout.state.end().map(|end| end.into_str());
     match (verb, over) {
         (RolloutVerb::Status, _) => String::new(),
-        (_, Some(end)) => format!("the last rollout is over: {end}; nothing was changed"),
+        (_, Some(end)) => format!("the last rollout ended as {end}; nothing was changed"),
         (RolloutVerb::Pause, None) => match fleet.pause(now) {
-            true => "paused: no step is taken until respot rollout resume; nothing is rolled back meanwhile".into(),
-            false => "it was paused before".into(),
+            true => "paused: no step is taken, and nothing is rolled back, until respot rollout resume".into(),
+            false => "it is paused already".into(),
         },
         (RolloutVerb::Resume, None) => match fleet.resume(now) {
-            true => "resumed: the next step is taken when respot rollout is called".into(),
-            false => "it was not paused".into(),
+            true => "resumed: the next call of respot rollout takes the next step".into(),
+            false => "it is not paused".into(),
         },
         (RolloutVerb::Abort { .. }, None) => {
             fleet.abort(now);
-            "aborted: everything that was moved is put back".into()
+            "aborted: everything that was moved is being put back".into()
         }
     }
 }
 
-/// What a step did, in one sentence.
+/// The result of a step in one sentence.
 fn done(before: &State, fleet: &Fleet, now: Timestamp) -> String {
     let next = fleet.next(now);
     let rollout = &fleet.rollout;
@@ -347,22 +347,22 @@ fn done(before: &State, fleet: &Fleet, now: Timestamp) -> String {
     let what = match &rollout.state {
         State::Moving { stage, .. } if before.stage() == Some(*stage) => {
             let waiting = fleet.count(MemberState::Moving);
-            format!("{waiting} instances of the {} % stage are awaited", percent(*stage))
+            format!("waiting for {waiting} instances of the {} % stage", percent(*stage))
         }
-        State::Moving { .. } => "the gate was passed".into(),
+        State::Moving { .. } => "the gate passed".into(),
         State::Soaking { stage, .. } => format!("the {} % stage soaks", percent(*stage)),
         State::Held { stage, .. } => {
-            format!("the {} % stage is held, since it cannot be told how it does", percent(*stage))
+            format!("the {} % stage is held because the gate is inconclusive", percent(*stage))
         }
-        State::Retiring { why: None, .. } => "the last gate was passed".into(),
-        State::Retiring { .. } => "put back, but for what passed before".into(),
+        State::Retiring { why: None, .. } => "the last gate passed".into(),
+        State::Retiring { .. } => "rolled back, except for the stages that passed".into(),
         State::RollingBack { why, .. } if !matches!(before, State::RollingBack { .. }) => {
             format!("rolling back: {why}")
         }
-        State::RollingBack { .. } => "what was moved is put back".into(),
-        State::Over { end: End::Completed, .. } => "every stage passed".into(),
-        State::Over { end: End::Failed, .. } => "it is over, and a person has to look".into(),
-        State::Over { .. } => "what was moved is back".into(),
+        State::RollingBack { .. } => "putting back what was moved".into(),
+        State::Over { end: RolloutEnd::Completed, .. } => "every stage passed".into(),
+        State::Over { end: RolloutEnd::Failed, .. } => "the rollout failed and needs an operator".into(),
+        State::Over { .. } => "what was moved has been put back".into(),
     };
     if rollout.state.end().is_some() { what } else { format!("{what}; next: {next}") }
 }

@@ -1,43 +1,42 @@
-//! A rollout: on-demand instances become spot ones in stages, with a gate after each, and back again if that was wrong.
+//! A rollout: on-demand instances become spot instances in stages, with a gate after each stage and a way back.
 //!
 //! ```text
 //! moving(stage) -> soaking(stage) -> moving(next stage) -> ... -> retiring -> over: completed
 //!                    |       ^
-//!                    v       |      what cannot be told is held
+//!                    v       |      inconclusive
 //!                   held(stage)
-//! a gate that fails, a hold that lasts too long, a person: -> rolling back -> over: rolled_back, aborted, failed
+//! a gate fails, a hold times out, an operator aborts: -> rolling back -> over: rolled_back, aborted, failed
 //! ```
 //!
-//! The rollout decides what it wants of each instance ([`Fleet::works`]); how that is done, and what a crash leaves open,
-//! is the matter of the journal of recreations, which both directions of a move are. The on-demand instance stays until
-//! the whole rollout has passed, so that nearly every rollback is the deletion of what was made. Time is read from the
-//! clock and never slept: a scheduler calls, and each call takes at most one step.
+//! The rollout decides what it wants of each instance ([`Fleet::works`]). The journal of recreations carries that out in
+//! either direction, and knows what a crash left open. The on-demand instance stays until the whole rollout has passed, so
+//! a rollback usually just deletes what was created. A scheduler calls, and each call takes at most one step: no time is
+//! slept away, only read from the clock.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::Judgement;
+use super::quality::Judgment;
 use crate::core::recreation::marker::hash;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::money::Usd;
 use crate::core::world::probe::{Measurement, Probe};
-use crate::core::world::time::{Timestamp, millis};
+use crate::core::world::time::Timestamp;
 
-/// How a rollout goes, as the operator wants it.
+/// The operator's settings for a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Course {
     /// Cumulative shares in percent, increasing.
     pub stages: Vec<u8>,
-    /// How long each stage soaks; as many as there are stages.
+    /// How long each stage soaks; one entry for each stage.
     pub soaks: Vec<Duration>,
-    /// How long it is held for what cannot be told, and for an instance that does not come up.
+    /// How long an inconclusive stage is held, and how long a new instance may take to run and respond.
     pub hold: Duration,
-    /// What is rolled back when a gate fails.
     pub rollback: RollbackScope,
-    /// At most so many instances are moved.
+    /// The most instances to move.
     pub max_moves: Option<usize>,
-    /// Samples of each measurement of an instance.
+    /// Samples for each measurement of an instance.
     pub samples: u32,
 }
 
@@ -80,109 +79,86 @@ impl Default for Course {
 pub enum RollbackScope {
     /// Everything that was moved.
     All,
-    /// The stage that failed; what passed before stays.
+    /// The stage that failed; earlier stages stay.
     Stage,
 }
 
-/// A rollout, as it is stored, without its members.
+/// A rollout as it is stored, without its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// `rollout-` and a ULID: sorts by time.
+    /// `rollout-` and a ULID, so ids sort by time.
     pub id: String,
-    /// When it was begun.
     pub begun_at: Timestamp,
-    /// How far it is.
     pub state: State,
-    /// Since when a person holds it.
+    /// Since when it is paused by an operator.
     pub paused_at: Option<Timestamp>,
-    /// Its stages.
-    pub stages: Vec<Stage>,
-    /// How long it is held for what cannot be told, in milliseconds.
-    pub hold: i64,
-    /// What is rolled back when a gate fails.
+    pub stages: Vec<RolloutStage>,
+    /// See [`Course::hold`].
+    #[serde(with = "in_millis")]
+    pub hold: Duration,
     pub rollback: RollbackScope,
-    /// What it measures with; see [`label`].
+    /// The probe, as [`label`] writes it.
     pub probe: String,
-    /// Samples of each measurement.
+    /// Samples for each measurement.
     pub samples: u32,
-    /// How many instances were analysed.
+    /// Instances that were analyzed.
     pub analyzed: usize,
-    /// How many of those would save money.
+    /// Analyzed instances that would save money.
     pub opportunities: usize,
     /// When it was last measured.
     pub checked_at: Option<Timestamp>,
 }
 
-/// One stage.
+/// One stage of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stage {
+pub struct RolloutStage {
     /// Cumulative share in percent.
     pub percent: u8,
-    /// How long it soaks, in milliseconds.
-    pub soak: i64,
-    /// Instances that it moves; those of earlier stages not counted.
+    #[serde(with = "in_millis")]
+    pub soak: Duration,
+    /// Instances that this stage moves, not counting those of earlier stages.
     pub instances: usize,
-    /// What the last measurement says.
-    pub judgement: Option<Judgement>,
-    /// When that was.
+    /// The last judgment.
+    #[serde(rename = "judgement")]
+    pub judgment: Option<Judgment>,
     pub judged_at: Option<Timestamp>,
 }
 
-/// How far a rollout is. Stages are counted from 0.
+/// The progress of a rollout. Stages are counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum State {
-    /// The instances of a stage are moved.
-    Moving {
-        /// Which stage.
-        stage: usize,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// They run, and are watched.
-    Soaking {
-        /// Which stage.
-        stage: usize,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Whether they do well cannot be told.
-    Held {
-        /// Which stage.
-        stage: usize,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// All that was to be seen was seen: on-demand instances that have a successor are deleted.
+    /// The instances of a stage are being moved.
+    Moving { stage: usize, since: Timestamp },
+    /// The moved instances run and are watched.
+    Soaking { stage: usize, since: Timestamp },
+    /// The gate was inconclusive.
+    Held { stage: usize, since: Timestamp },
+    /// No stage is left to judge: on-demand instances that have a successor are being deleted.
     Retiring {
-        /// Since when.
         since: Timestamp,
-        /// How it ends then.
-        end: End,
-        /// Why not everything passed, if so.
+        /// How the rollout ends after that.
+        end: RolloutEnd,
+        /// Why it is not completed, if so.
         why: Option<String>,
     },
-    /// What was moved is put back.
+    /// Moved instances are being put back.
     RollingBack {
-        /// Since when.
         since: Timestamp,
-        /// The first stage that is.
+        /// The first stage that is rolled back.
         from: usize,
-        /// Why.
         why: String,
-        /// How it ends then.
-        end: End,
+        /// How the rollout ends after that.
+        end: RolloutEnd,
     },
-    /// It is over, and stays so.
+    /// The rollout has ended.
     Over {
-        /// Since when.
         since: Timestamp,
-        /// How.
-        end: End,
-        /// Why, unless all went well.
+        end: RolloutEnd,
+        /// Why it is not completed, if so.
         why: Option<String>,
     },
 }
@@ -191,19 +167,19 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum End {
-    /// Everything that could be moved is, and passed.
+pub enum RolloutEnd {
+    /// Everything that could be moved was moved, and passed.
     Completed,
-    /// Something could be neither moved nor put back: a person has to look.
+    /// An instance could neither be moved nor put back, and needs an operator.
     Failed,
-    /// A gate failed, and what it was about is back.
+    /// A gate failed, and what it covers was put back.
     RolledBack,
-    /// A person ended it, and everything is back.
+    /// An operator aborted it, and everything was put back.
     Aborted,
 }
 
 impl State {
-    /// The word for it; that of its end when it is over.
+    /// Its name in JSON; the name of its end when it is over.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -212,7 +188,7 @@ impl State {
         }
     }
 
-    /// Since when.
+    /// When it entered this state.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         match self {
@@ -225,7 +201,7 @@ impl State {
         }
     }
 
-    /// The stage it is at, counted from 0.
+    /// The current stage, counted from 0.
     #[must_use]
     pub fn stage(&self) -> Option<usize> {
         match self {
@@ -236,14 +212,14 @@ impl State {
 
     /// How it ended, if it has.
     #[must_use]
-    pub fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<RolloutEnd> {
         match self {
             Self::Over { end, .. } => Some(*end),
             _ => None,
         }
     }
 
-    /// What it goes wrong for, if it does.
+    /// Why it is not going well, if so.
     #[must_use]
     pub fn why(&self) -> Option<&str> {
         match self {
@@ -254,19 +230,17 @@ impl State {
     }
 }
 
-/// One instance that a rollout is about.
+/// One instance of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
     /// The on-demand instance.
     pub id: InstanceId,
-    /// Its name.
     pub name: String,
-    /// Its place in the order; the lowest risk comes first.
+    /// Its position in the order of moves; the lowest risk comes first.
     pub rank: usize,
     /// The stage that moves it, counted from 0.
     pub stage: usize,
-    /// Its GPUs.
     pub gpu_num: u32,
     /// The costs expected when the rollout started.
     pub estimate: Costs,
@@ -274,26 +248,25 @@ pub struct Member {
     pub read_back: Costs,
     /// The measurement before the first move.
     pub baseline: Measurement,
-    /// The last one since.
+    /// The last measurement of its successor.
     pub latest: Option<Measurement>,
-    /// How busy its GPUs were before the first move, in hundredths of a percent, if the provider said. It decides nothing:
-    /// an application that answers quickly because nobody asks it shows here.
+    /// The load of its GPUs before the first move, in hundredths of a percent, if the provider reported it. It is shown but
+    /// decides nothing: it reveals an application that responds quickly only because it receives no requests.
     #[serde(default)]
     pub load_before: Option<u32>,
-    /// The same of its successor, at the last measurement.
+    /// The load of its successor's GPUs at the last measurement.
     #[serde(default)]
     pub load_now: Option<u32>,
-    /// How far it is.
     pub state: MemberState,
-    /// The instance in its place, once there is one.
+    /// The instance that replaces it, once it exists.
     pub successor: Option<InstanceId>,
-    /// When that one was seen to run, billed as it should be, and to answer.
+    /// When the successor ran, with the right billing mode, and responded.
     pub ready_at: Option<Timestamp>,
-    /// When the on-demand one was gone.
+    /// When the on-demand instance was gone.
     pub retired_at: Option<Timestamp>,
-    /// When its successor was gone again, if it was there.
+    /// When a successor that had been ready was gone.
     pub undone_at: Option<Timestamp>,
-    /// Whether its recreation is open.
+    /// Whether its recreation is open in the journal.
     pub is_open: bool,
     /// Why it is not moved, or not put back.
     pub note: Option<String>,
@@ -303,73 +276,65 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Costs {
-    /// On demand.
     pub on_demand: Option<Usd>,
-    /// As spot.
     pub spot: Option<Usd>,
 }
 
-/// How far one instance is.
+/// The progress of one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum MemberState {
-    /// Its stage has not come.
+    /// Its stage has not started.
     Waiting,
-    /// Its successor is made, and awaited.
+    /// Its successor is being created or does not respond yet.
     Moving,
-    /// Its successor runs and answers; it runs as well.
+    /// Its successor runs and responds, and the on-demand instance still runs.
     Ready,
-    /// It is gone, and its successor has its place.
+    /// The on-demand instance is gone, and its successor has taken over.
     Moved,
-    /// It could not be moved and stays; a successor, if any, is deleted.
+    /// It could not be moved and stays; its successor, if any, is being deleted.
     Failed,
-    /// It stays, and its successor is deleted, since the rollout goes back.
+    /// It stays, and its successor is being deleted by a rollback.
     Undoing,
-    /// It was gone already: an on-demand instance is made from its successor.
+    /// The on-demand instance was gone already: a new one is being created from its successor.
     Returning,
-    /// It runs on-demand, as before or anew.
+    /// It runs on demand, as before or recreated.
     Restored,
-    /// It could not be put back: a person has to look.
+    /// It could not be put back and needs an operator.
     Stranded,
 }
 
-/// A rollout with its members, in the order of their ranks.
+/// A rollout with its members in the order of their ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
-    /// The rollout.
     pub rollout: Rollout,
-    /// Its members.
     pub members: Vec<Member>,
 }
 
-/// An instance that is to be moved, with what was found out before.
+/// An instance to be moved, with what was measured before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The on-demand instance.
     pub id: InstanceId,
-    /// Its name.
     pub name: String,
-    /// Its GPUs.
     pub gpu_num: u32,
-    /// What it is expected to cost.
     pub estimate: Costs,
-    /// What the provider says that it costs now.
+    /// The hourly cost that the provider reports for it now.
     pub on_demand_cost: Option<Usd>,
-    /// The measurement before the first move.
     pub baseline: Measurement,
-    /// How busy its GPUs are, in hundredths of a percent, if the provider says.
+    /// The load of its GPUs in hundredths of a percent, if the provider reports it.
     pub load: Option<u32>,
 }
 
-/// How many instances are moved when a stage is through: rounded up, at least one, never more than there are.
+/// How many instances are moved after a stage: rounded up, and at least one.
 #[must_use]
 pub fn cumulative(percent: u8, instances: usize) -> usize {
     (instances * usize::from(percent)).div_ceil(100).clamp(1, instances.max(1)).min(instances)
 }
 
-/// What a probe is called in the store and on screens. A command is the operator's own and may hold a secret, so only a
-/// sum of it is kept: enough to tell that it is the same.
+/// How a probe is named in the store and on screens. A command may contain a secret, so only its hash is kept, which is
+/// enough to recognize it.
 #[must_use]
 pub fn label(probe: &Probe) -> String {
     match probe {
@@ -379,7 +344,7 @@ pub fn label(probe: &Probe) -> String {
 }
 
 impl Fleet {
-    /// A rollout that begins: its candidates are frozen in their order. What lies beyond the last stage is left out.
+    /// Starts a rollout: freezes its candidates in their order. Candidates beyond the last stage are left out.
     #[must_use]
     pub fn begin(
         id: String,
@@ -423,11 +388,11 @@ impl Fleet {
             })
             .collect();
         let of_stage = |stage| members.iter().filter(|member| member.stage == stage).count();
-        let stages = stages.iter().zip(soaks).enumerate().map(|(stage, (percent, soak))| Stage {
+        let stages = stages.iter().zip(soaks).enumerate().map(|(stage, (percent, soak))| RolloutStage {
             percent: *percent,
-            soak: millis(*soak),
+            soak: *soak,
             instances: of_stage(stage),
-            judgement: None,
+            judgment: None,
             judged_at: None,
         });
         let rollout = Rollout {
@@ -436,7 +401,7 @@ impl Fleet {
             state: State::Moving { stage: 0, since: now },
             paused_at: None,
             stages: stages.collect(),
-            hold: millis(*hold),
+            hold: *hold,
             rollback: *rollback,
             probe: label(probe),
             samples: *samples,
@@ -447,13 +412,13 @@ impl Fleet {
         Self { rollout, members }
     }
 
-    /// How many members are in this state.
+    /// The number of members in a state.
     #[must_use]
     pub fn count(&self, state: MemberState) -> usize {
         self.members.iter().filter(|member| member.state == state).count()
     }
 
-    /// A person holds it. Nothing changes if somebody does already, or it is over.
+    /// Pauses it; `false` if it is paused already, or over.
     pub fn pause(&mut self, now: Timestamp) -> bool {
         let may = self.rollout.state.end().is_none() && self.rollout.paused_at.is_none();
         if may {
@@ -462,7 +427,7 @@ impl Fleet {
         may
     }
 
-    /// It goes on. The time of the pause counts neither as soak nor as hold.
+    /// Resumes it; `false` if it is not paused. The time of the pause counts neither as soak nor as hold.
     pub fn resume(&mut self, now: Timestamp) -> bool {
         let Some(paused_at) = self.rollout.paused_at.take() else { return false };
         let away = now.since(paused_at);
@@ -475,6 +440,23 @@ impl Fleet {
             State::Over { .. } => {}
         }
         true
+    }
+}
+
+/// A duration in whole milliseconds, as records and documents hold it.
+pub(super) mod in_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::core::world::time::millis;
+
+    pub(in crate::core::rollout) fn serialize<S: Serializer>(it: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(millis(*it))
+    }
+
+    pub(in crate::core::rollout) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One member of a rollout between the rollout, which wants something of it, and the journal, which knows how far it is.
+//! One member of a rollout: its state follows the journal of its recreation, and the rollout's intent drives the journal.
 
 use std::collections::HashMap;
 
@@ -14,32 +14,31 @@ use crate::core::world::money::Usd;
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
 
-/// A look at the world. While rows are missing, nothing is concluded from it.
-pub struct Sights<'a> {
+/// What a rollout knows of the world. It must be complete: nothing is concluded from a listing with missing rows.
+pub struct FleetView<'a> {
     snapshot: &'a Snapshot,
     ledger: &'a Ledger,
     failures: Failures<'a>,
     now: Timestamp,
 }
 
-/// A move as it is seen now.
-struct Seen {
+/// A move as observed now.
+struct ObservedMove {
     recreation: Recreation,
     situation: Situation,
-    /// Whether the journal has it, or it would be begun now.
-    is_begun: bool,
-    /// Whether the journal does not know it like this.
+    /// Whether it is in the journal already.
+    is_started: bool,
+    /// Whether it differs from the journal.
     is_news: bool,
 }
 
-impl<'a> Sights<'a> {
-    /// Puts a look together.
+impl<'a> FleetView<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, ledger: &'a Ledger, jobs: &'a JobIndex<'a>, now: Timestamp) -> Self {
         Self { snapshot, ledger, failures: Failures::new(snapshot, ledger, jobs, now), now }
     }
 
-    fn seen(&self, rollout: &str, member: &Member) -> Option<Seen> {
+    fn seen(&self, rollout: &str, member: &Member) -> Option<ObservedMove> {
         let (key, to) = member.journal();
         let stored = self.ledger.recreations.get(&key).filter(|it| is_of(it, rollout, &to));
         let recreation = stored.cloned().unwrap_or_else(|| {
@@ -48,10 +47,10 @@ impl<'a> Sights<'a> {
             Recreation::planned(&member.name, cause, marker, self.now)
         });
         let recreation = recreation.clone().observe(&self.failures.situation(&key, &recreation)?);
-        // What is seen may have another successor than what was known.
+        // The observed step may name another successor than the stored one.
         let situation = self.failures.situation(&key, &recreation)?;
         let is_news = stored.map_or(!matches!(recreation.step, Step::Pending { .. }), |it| *it != recreation);
-        Some(Seen { recreation, situation, is_begun: stored.is_some(), is_news })
+        Some(ObservedMove { recreation, situation, is_started: stored.is_some(), is_news })
     }
 
     fn billing(&self, id: &InstanceId) -> Option<&'a Billing> {
@@ -63,7 +62,7 @@ impl<'a> Sights<'a> {
         found.is_some_and(|it| it.status == Status::Running && it.billing == Billing::OnDemand)
     }
 
-    /// Whether another story is told of it, which is not ours to go on with.
+    /// Whether an instance has an open recreation that does not belong to this rollout.
     fn is_taken(&self, id: &InstanceId, rollout: &str) -> bool {
         let stored = self.ledger.recreations.get(id).filter(|it| !it.step.is_over());
         stored.is_some_and(|it| !matches!(&it.cause, Cause::Moved { rollout: its, .. } if its == rollout))
@@ -74,24 +73,24 @@ fn is_of(recreation: &Recreation, rollout: &str, to: &Billing) -> bool {
     matches!(&recreation.cause, Cause::Moved { rollout: its, to: its_to } if its == rollout && its_to == to)
 }
 
-/// Why a new instance will not do: it is billed otherwise than asked for. One that does not run yet may not say.
-fn misbilled(seen: &Seen, to: &Billing, sights: &Sights<'_>) -> Option<String> {
+/// Why a new instance does not count, if it has the wrong billing mode. One that does not run yet may not state its mode.
+fn misbilled(seen: &ObservedMove, to: &Billing, view: &FleetView<'_>) -> Option<String> {
     let Step::Created { replacement, .. } = &seen.recreation.step else { return None };
-    let billing = sights.billing(replacement).filter(|billing| *billing != to)?;
+    let billing = view.billing(replacement).filter(|billing| *billing != to)?;
     let has_to_say = seen.situation.successor == Successor::Running || *billing != Billing::Unstated;
     has_to_say.then(|| format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()))
 }
 
 impl Fleet {
-    /// Takes over what a look shows about each member, and answers what is news for the journal. Both are to be stored at
-    /// once: a member that is through is not looked at again, and whatever its journal leaves open is left alone by passes.
+    /// Updates each member from an observation, and returns the changes for the journal. Both must be stored in one commit: a
+    /// finished member is not observed again, and passes do not touch what its journal leaves open.
     #[must_use]
-    pub fn observe(&mut self, sights: &Sights<'_>) -> Vec<(InstanceId, Recreation)> {
+    pub fn observe(&mut self, view: &FleetView<'_>) -> Vec<(InstanceId, Recreation)> {
         let Self { rollout, members } = self;
-        members.iter_mut().filter_map(|member| member.observe(&rollout.id, sights)).collect()
+        members.iter_mut().filter_map(|member| member.observe(&rollout.id, view)).collect()
     }
 
-    /// Takes over what the journal says after deeds of ours, without a new look.
+    /// Updates each member from the journal after this step's own actions, without a new observation.
     pub fn record(&mut self, recreations: &HashMap<InstanceId, Recreation>, now: Timestamp) {
         let Self { rollout, members } = self;
         for member in members.iter_mut().filter(|it| it.has_journal()) {
@@ -102,12 +101,11 @@ impl Fleet {
         }
     }
 
-    /// Everything there is to do in the journal, in the order in which members are moved; the other way round when they
-    /// are put back.
+    /// The recreations to advance, in the order in which members are moved, or in reverse if they are put back.
     #[must_use]
-    pub fn works(&self, sights: &Sights<'_>) -> Vec<Recreating> {
+    pub fn works(&self, view: &FleetView<'_>) -> Vec<Recreating> {
         let mut works: Vec<Recreating> =
-            self.members.iter().filter_map(|member| member.work(&self.rollout, sights)).collect();
+            self.members.iter().filter_map(|member| member.work(&self.rollout, view)).collect();
         if matches!(self.rollout.state, State::RollingBack { .. }) {
             works.reverse();
         }
@@ -116,7 +114,7 @@ impl Fleet {
 }
 
 impl Member {
-    /// Whose recreation it is, and where that leads.
+    /// The key of its recreation in the journal, and the billing mode to move to.
     fn journal(&self) -> (InstanceId, Billing) {
         match (self.state, &self.successor) {
             (MemberState::Returning, Some(successor)) => (successor.clone(), Billing::OnDemand),
@@ -125,7 +123,7 @@ impl Member {
         }
     }
 
-    /// Whether the journal may have something new about it.
+    /// Whether its journal may change.
     fn has_journal(&self) -> bool {
         match self.state {
             MemberState::Moving | MemberState::Ready | MemberState::Undoing | MemberState::Returning => true,
@@ -134,7 +132,7 @@ impl Member {
         }
     }
 
-    /// Whether something is still to be done about it, whatever the rollout wants.
+    /// Whether it needs more work in any state of the rollout.
     pub(super) fn is_unfinished(&self) -> bool {
         match self.state {
             MemberState::Undoing | MemberState::Returning => true,
@@ -157,36 +155,36 @@ impl Member {
         self.note = Some(why);
     }
 
-    fn observe(&mut self, rollout: &str, sights: &Sights<'_>) -> Option<(InstanceId, Recreation)> {
+    fn observe(&mut self, rollout: &str, view: &FleetView<'_>) -> Option<(InstanceId, Recreation)> {
         if !self.has_journal() {
             return None;
         }
-        let seen = sights.seen(rollout, self)?;
+        let seen = view.seen(rollout, self)?;
         let (key, to) = self.journal();
-        let is_taken = sights.is_taken(&key, rollout);
+        let is_taken = view.is_taken(&key, rollout);
         if let (MemberState::Returning, Step::Created { replacement, .. }) = (self.state, &seen.recreation.step)
             && !is_taken
             && matches!(seen.situation.old, Old::Gone | Old::Going)
-            && sights.billing(replacement).is_some_and(|billing| *billing != to)
+            && view.billing(replacement).is_some_and(|billing| *billing != to)
         {
-            // A pass put another one in its place meanwhile: that is the one to return from.
+            // Meanwhile, a pass replaced the successor: the new one is the one to return from.
             self.successor = Some(replacement.clone());
             return None;
         }
-        if !seen.is_begun && (is_taken || matches!(seen.recreation.step, Step::Pending { .. })) {
-            self.not_begun(is_taken, &seen, sights);
+        if !seen.is_started && (is_taken || matches!(seen.recreation.step, Step::Pending { .. })) {
+            self.not_started(is_taken, &seen, view);
             return None;
         }
         let known = self.successor.clone();
-        self.follow(&seen.recreation, sights.now);
+        self.follow(&seen.recreation, view.now);
         let step = &seen.recreation.step;
         match self.state {
             MemberState::Moving | MemberState::Ready => {
-                if let Some(why) = misbilled(&seen, &to, sights) {
+                if let Some(why) = misbilled(&seen, &to, view) {
                     self.fail(why);
                 } else if self.state == MemberState::Ready {
                     match (step, &seen.situation.successor) {
-                        // Whatever took its place has not soaked.
+                        // A replacement of the successor has not soaked.
                         (step, _) if step.replacement() != known.as_ref() => {
                             self.fail("its spot instance is gone".into());
                         }
@@ -195,7 +193,7 @@ impl Member {
                             self.fail(format!("its spot instance {replacement} failed: {why}"));
                         }
                         (Step::Created { replacement, .. }, Successor::ComingUp | Successor::Down) => {
-                            self.fail(format!("its spot instance {replacement} does not run any more"));
+                            self.fail(format!("its spot instance {replacement} no longer runs"));
                         }
                         (Step::Created { .. } | Step::Pending { .. } | Step::Abandoned { .. }, _) => {
                             self.fail("its spot instance is gone".into());
@@ -204,37 +202,37 @@ impl Member {
                     }
                 }
             }
-            MemberState::Restored if to == Billing::Spot && !sights.runs_on_demand(&self.id) => {
-                self.strand("its spot instance is gone, and it is not seen running on-demand".into());
+            MemberState::Restored if to == Billing::Spot && !view.runs_on_demand(&self.id) => {
+                self.strand("its spot instance is gone, and it does not run on demand".into());
             }
             _ => {}
         }
         seen.is_news.then_some((key, seen.recreation))
     }
 
-    /// What a look says about a move that nobody has begun yet.
-    fn not_begun(&mut self, is_taken: bool, seen: &Seen, sights: &Sights<'_>) {
-        let is_ours = sights.billing(&self.id).is_some_and(|billing| *billing == Billing::OnDemand);
+    /// Updates it from an observation while its move has not started.
+    fn not_started(&mut self, is_taken: bool, seen: &ObservedMove, view: &FleetView<'_>) {
+        let is_ours = view.billing(&self.id).is_some_and(|billing| *billing == Billing::OnDemand);
         match self.state {
             MemberState::Ready => self.fail("its spot instance is gone".into()),
             MemberState::Moving if is_taken => {
-                self.fail("a recreation of it is open already".into());
+                self.fail("another recreation of it is open".into());
             }
             MemberState::Moving if !is_ours || !matches!(seen.situation.old, Old::Runs | Old::Busy) => {
-                self.fail("it does not run on-demand any more".into());
+                self.fail("it no longer runs on demand".into());
             }
             MemberState::Undoing => self.state = MemberState::Restored,
             MemberState::Returning if matches!(seen.situation.old, Old::Gone | Old::Going) => {
-                self.strand("its spot instance vanished before an on-demand one was made in its place".into());
+                self.strand("its spot instance vanished before an on-demand instance replaced it".into());
             }
             _ => {}
         }
     }
 
-    /// What the journal says about it.
+    /// Updates it from its journal.
     fn follow(&mut self, recreation: &Recreation, now: Timestamp) {
         self.is_open = !recreation.step.is_over();
-        let failure = || recreation.last_error.clone().unwrap_or_else(|| "it does not run on-demand any more".into());
+        let failure = || recreation.last_error.clone().unwrap_or_else(|| "it no longer runs on demand".into());
         let is_given_up = recreation.failures >= MOST_FAILURES && recreation.quarantined_until(now).is_some();
         match (&recreation.step, self.state) {
             (Step::Closed { replacement: Some(new) }, MemberState::Returning | MemberState::Stranded) => {
@@ -243,10 +241,10 @@ impl Member {
             }
             (Step::Closed { replacement: None } | Step::Ended, MemberState::Returning) => self.strand(failure()),
             (Step::Pending { .. }, MemberState::Returning) if is_given_up => {
-                self.strand(format!("no on-demand instance could be made in its place: {}", failure()));
+                self.strand(format!("no on-demand instance could replace it: {}", failure()));
             }
             (_, MemberState::Returning | MemberState::Stranded) => {}
-            // It was gone before its spot instance was: that one has its place, and the way back is the long one.
+            // The on-demand instance is gone already, so a new one must be created from the successor.
             (Step::Closed { replacement: Some(new) }, MemberState::Undoing) => {
                 (self.state, self.successor) = (MemberState::Returning, Some(new.clone()));
                 self.retired_at.get_or_insert(now);
@@ -264,7 +262,7 @@ impl Member {
                     self.fail(failure());
                 }
             }
-            // Left as they are, both: what to keep is for a person to say.
+            // Both instances are left as they are: an operator has to decide.
             (Step::Ended, _) if self.successor.is_some() => self.strand(failure()),
             (Step::Ended, _) => self.fail(failure()),
             (Step::Pending { .. }, MemberState::Moving) if is_given_up => self.fail(failure()),
@@ -276,16 +274,16 @@ impl Member {
         }
     }
 
-    fn work(&self, rollout: &Rollout, sights: &Sights<'_>) -> Option<Recreating> {
+    fn work(&self, rollout: &Rollout, view: &FleetView<'_>) -> Option<Recreating> {
         let (instance, to) = self.journal();
         let intent = match self.state {
             MemberState::Moving => MoveIntent::Advance,
             MemberState::Ready if matches!(rollout.state, State::Retiring { .. }) => MoveIntent::Retire,
             MemberState::Failed if self.is_open => MoveIntent::Undo(self.note.clone().unwrap_or_default()),
-            MemberState::Undoing => MoveIntent::Undo("the rollout goes back".into()),
+            MemberState::Undoing => MoveIntent::Undo("the rollout is being rolled back".into()),
             MemberState::Returning => MoveIntent::Retire,
-            // What was given up is not tried again. What was made all the same, late, is what was wanted.
-            MemberState::Stranded if self.is_open => match sights.seen(&rollout.id, self)?.recreation.step {
+            // A creation that was given up is not tried again; an instance that was created late after all is used.
+            MemberState::Stranded if self.is_open => match view.seen(&rollout.id, self)?.recreation.step {
                 Step::Pending { .. } => MoveIntent::Undo(self.note.clone().unwrap_or_default()),
                 _ => MoveIntent::Retire,
             },
@@ -296,11 +294,11 @@ impl Member {
             | MemberState::Restored
             | MemberState::Stranded => return None,
         };
-        let seen = sights.seen(&rollout.id, self)?;
-        if !seen.is_begun && sights.is_taken(&instance, &rollout.id) {
+        let seen = view.seen(&rollout.id, self)?;
+        if !seen.is_started && view.is_taken(&instance, &rollout.id) {
             return None;
         }
-        let intent = match misbilled(&seen, &to, sights) {
+        let intent = match misbilled(&seen, &to, view) {
             Some(why) => MoveIntent::Undo(why),
             None => intent,
         };
@@ -310,14 +308,14 @@ impl Member {
         }
     }
 
-    /// The successor that is to be looked at, if it is awaited.
+    /// The successor that has yet to run and respond.
     #[must_use]
     pub fn awaited(&self) -> Option<&InstanceId> {
         self.successor.as_ref().filter(|_| self.state == MemberState::Moving)
     }
 
-    /// Its successor runs, is billed as it should be and answers; `cost` is what the provider says that it costs.
-    pub fn is_ready(&mut self, cost: Option<Usd>, now: Timestamp) {
+    /// Records that its successor runs with the right billing mode and responds. `cost` is its hourly cost, if reported.
+    pub fn set_ready(&mut self, cost: Option<Usd>, now: Timestamp) {
         self.state = MemberState::Ready;
         self.ready_at = Some(now);
         self.read_back.spot = cost;

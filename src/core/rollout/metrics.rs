@@ -1,6 +1,6 @@
-//! What the provider measured of an instance (`novita-api.md` section 2.8): is it well now, and how does it work?
+//! The provider's metrics of an instance (`novita-api.md` section 2.8): is it healthy now, and what is its load like?
 //!
-//! One series of the last days, a point every quarter of an hour, answers both, so that one call an instance is enough.
+//! One series of the last days with a point for every 15 minutes answers both, so one call for each instance is enough.
 
 use std::time::Duration;
 
@@ -9,61 +9,57 @@ use serde::Serialize;
 use crate::core::world::money::decimal;
 use crate::core::world::time::Timestamp;
 
-/// How far back is looked.
+/// The time that a series covers.
 pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// The time between two points.
 pub const INTERVAL: Duration = Duration::from_secs(900);
 
-/// The last point must not be older: one interval may just have begun, and the provider lags about a minute.
+/// The age from which the last point is stale: two intervals, and the minute or so by which the provider lags.
 const FRESH: Duration = Duration::from_secs(2 * 900 + 120);
 
-/// In hundredths of a percent, as all that follow. What is used to this extent may run out any moment.
+/// From this use on, a resource may run out at any moment. In hundredths of a percent, as are all shares below.
 const HEALTHY_BELOW: u32 = 95_00;
 
-/// Fewer points make no class: six hours of quarters.
+/// The fewest points that a load is classified by: six hours.
 const ENOUGH: usize = 24;
 
-/// The middle four fifths of a stable load lie within so much.
+/// A load is stable if its middle four fifths lie within this range.
 const STABLE_WITHIN: u32 = 20_00;
 
-/// A load in bursts is below this half of the time, and above the other in its busiest twentieth.
+/// A load comes in bursts if its median is below the first and its 95th percentile reaches the second.
 const IDLE_BELOW: u32 = 20_00;
 const BURST_ABOVE: u32 = 50_00;
 
-/// One measurement.
+/// One point of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// When.
     pub at: Timestamp,
-    /// In hundredths of a percent; of a CPU the sum over its cores.
+    /// In hundredths of a percent; for a CPU, the sum over its cores.
     pub value: u32,
 }
 
-/// The series of one instance, each in the order of time. What the provider leaves out is empty.
+/// The series of one instance, each sorted by time. A series that the provider leaves out is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// CPU, the sum over all cores.
+    /// The sum over all cores.
     pub cpu: Vec<Point>,
-    /// Memory.
     pub memory: Vec<Point>,
-    /// Container disk.
+    /// The container disk.
     pub disk: Vec<Point>,
-    /// GPUs, on average.
+    /// The mean over all GPUs.
     pub gpu: Vec<Point>,
 }
 
-/// How an instance is now.
+/// Whether an instance is about to run out of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Nothing is near its end.
+pub enum ResourceHealth {
     Healthy {
         /// What is used, in words.
         used: String,
-        /// What was not measured.
+        /// The resources that have no fresh point.
         unmeasured: Vec<&'static str>,
     },
-    /// Something is.
     Unhealthy {
         /// What is used, in words.
         used: String,
@@ -73,33 +69,33 @@ pub enum Health {
 }
 
 impl Metrics {
-    /// How the instance is now. The provider sums a CPU's load over its cores, so `cpu_num` takes part.
+    /// The health of the instance now. The provider sums the load of a CPU over its cores, hence `cpu_num`.
     #[must_use]
-    pub fn health(&self, cpu_num: Option<u32>, now: Timestamp) -> Health {
+    pub fn health(&self, cpu_num: Option<u32>, now: Timestamp) -> ResourceHealth {
         let fresh = |series: &[Point]| series.last().filter(|it| now.since(it.at) <= FRESH).map(|it| it.value);
         let cpu = fresh(&self.cpu).and_then(|value| value.checked_div(cpu_num?));
         let all = [("memory", fresh(&self.memory)), ("disk", fresh(&self.disk)), ("CPU", cpu)];
         let measured: Vec<_> = all.iter().filter_map(|(what, value)| value.map(|value| (*what, value))).collect();
         if measured.is_empty() {
-            return Health::Unknown;
+            return ResourceHealth::Unknown;
         }
         let used: Vec<String> = measured.iter().map(|(what, value)| format!("{what} {}", percent(*value))).collect();
         let used = used.join(", ");
         if measured.iter().any(|(_, value)| *value >= HEALTHY_BELOW) {
-            return Health::Unhealthy { used };
+            return ResourceHealth::Unhealthy { used };
         }
         let unmeasured = all.iter().filter(|(_, value)| value.is_none()).map(|(what, _)| *what).collect();
-        Health::Healthy { used, unmeasured }
+        ResourceHealth::Healthy { used, unmeasured }
     }
 
-    /// How busy its GPUs were on average, in hundredths of a percent; `None` if nothing is known of that.
+    /// The mean load of its GPUs in hundredths of a percent, if known.
     #[must_use]
     pub fn load(&self) -> Option<u32> {
         let sum: u64 = self.gpu.iter().map(|point| u64::from(point.value)).sum();
         sum.checked_div(u64::try_from(self.gpu.len()).ok()?).and_then(|mean| u32::try_from(mean).ok())
     }
 
-    /// How the instance works: by its GPUs, or by its CPU where their series is missing.
+    /// What its load is like, judged by its GPUs, or by its CPU if there are no GPU points.
     #[must_use]
     pub fn workload(&self, cpu_num: Option<u32>) -> Workload {
         let values = |series: &[Point]| series.iter().map(|point| point.value).collect::<Vec<u32>>();
@@ -114,7 +110,7 @@ impl Metrics {
         values.sort_unstable();
         let at = |percent: usize| values[(values.len() - 1) * percent / 100];
         match () {
-            // Before "stable": what is idle but for a twentieth of the time is as even as can be the rest of it.
+            // Checked before "stable", since a load that is idle most of the time is even for the rest of it.
             () if at(50) < IDLE_BELOW && at(95) >= BURST_ABOVE => Workload::Burst,
             () if at(90) - at(10) <= STABLE_WITHIN => Workload::Stable,
             () => Workload::Variable,
@@ -122,24 +118,23 @@ impl Metrics {
     }
 }
 
-/// A share in hundredths of a percent, in words.
-#[must_use]
-pub fn percent(value: u32) -> String {
+/// Hundredths of a percent, rounded to one decimal.
+fn percent(value: u32) -> String {
     format!("{} %", decimal(u64::from(value.saturating_add(5) / 10), 1))
 }
 
-/// How an instance works.
+/// What the load of an instance is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Workload {
-    /// About the same load all the time.
+    /// About the same all the time.
     Stable,
-    /// Now more, now less.
+    /// Neither stable nor in bursts.
     Variable,
-    /// Idle most of the time, and then busy.
+    /// Idle most of the time, and busy in between.
     Burst,
-    /// Nobody knows.
+    /// There are too few points.
     Unknown,
 }
 
@@ -182,11 +177,13 @@ mod tests {
             let of = |value: &Option<u32>| value.map_or(vec![], |value| series(&[9_999, value], *ago));
             let metrics = Metrics { cpu: of(cpu), memory: of(memory), disk: of(disk), gpu: vec![] };
             match (metrics.health(*cpus, now), expected) {
-                (Health::Healthy { unmeasured, .. }, Ok(Some(expected))) => {
+                (ResourceHealth::Healthy { unmeasured, .. }, Ok(Some(expected))) => {
                     assert_eq!(unmeasured, *expected, "{row:?}");
                 }
-                (Health::Unhealthy { used }, Err(expected)) => assert!(used.contains(expected), "{used}, {row:?}"),
-                (Health::Unknown, Ok(None)) => {}
+                (ResourceHealth::Unhealthy { used }, Err(expected)) => {
+                    assert!(used.contains(expected), "{used}, {row:?}");
+                }
+                (ResourceHealth::Unknown, Ok(None)) => {}
                 (other, _) => panic!("{other:?} of {row:?}"),
             }
         }

@@ -2,9 +2,10 @@
 
 pub mod analysis;
 pub mod course;
-pub mod gate;
+pub mod findings;
 pub mod gates;
 pub mod members;
 pub mod metrics;
+pub mod quality;
 pub mod report;
 pub mod steps;

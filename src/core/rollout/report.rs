@@ -1,92 +1,88 @@
-//! What a rollout did and saved, for screens, events and scripts.
+//! What a rollout did and saved, for screens, events and JSON documents.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::rollout::course::{Costs, Fleet, Member, MemberState, State};
-use crate::core::rollout::gate::{Effect, Verdict};
+use crate::core::rollout::course::{Costs, Fleet, Member, MemberState, State, in_millis};
+use crate::core::rollout::quality::{QualityFigures, QualityVerdict};
 use crate::core::world::money::Usd;
-use crate::core::world::time::{Timestamp, millis};
+use crate::core::world::time::{Timestamp, in_words, millis};
 
-/// A rollout as it is shown.
+/// A rollout as shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report<'a> {
-    /// Its id.
     pub rollout_id: &'a str,
-    /// The word for how far it is; see [`State::as_str`].
+    /// See [`State::as_str`].
     pub state: &'static str,
-    /// The stage it is at, counted from 1.
+    /// The current stage, counted from 1.
     pub stage: Option<usize>,
-    /// When it was begun.
     pub begun_at: Timestamp,
-    /// Since when it is where it is.
+    /// When it entered its state.
     pub since: Timestamp,
-    /// Since when a person holds it.
+    /// Since when it is paused by an operator.
     pub paused_at: Option<Timestamp>,
-    /// Why it goes back, or went.
+    /// Why it is being or was rolled back.
     pub reason: Option<&'a str>,
-    /// What it measures with.
     pub probe: &'a str,
-    /// Its stages.
     pub stages: Vec<StageReport<'a>>,
-    /// Instances that were analysed.
     pub instances_analyzed: usize,
-    /// Of those, the ones that would save money.
+    /// Analyzed instances that would save money.
     pub opportunities: usize,
-    /// Of those, the ones that it is about.
+    /// The members of the rollout.
     pub candidates: usize,
-    /// On spot, and the on-demand instance gone.
+    /// Members on spot whose on-demand instance is gone.
     pub moved: usize,
-    /// On spot, and the on-demand instance still there.
+    /// Members on spot whose on-demand instance still exists.
     pub ready: usize,
-    /// Not moved.
+    /// Members that could not be moved.
     pub failed: usize,
-    /// Put back.
+    /// Members that were put back.
     pub restored: usize,
-    /// Neither: a person has to look.
+    /// Members that could not be put back and need an operator.
     pub stranded: usize,
-    /// Share of the instances that were tried which are on spot and answer, 0 to 1; `None` before the first.
+    /// The share of attempted members that are on spot and respond, 0 to 1; `None` before the first attempt.
     pub success_rate: Option<f64>,
-    /// What the last judgement found, in percent.
+    /// The degradation of the last judgment in percent.
     pub degradation: Option<f64>,
-    /// What it was expected to save in all, in USD.
     pub estimated_savings: Savings,
-    /// What it saved so far in USD, at prices that the provider gave back. Both instances are paid for while they run side
-    /// by side, so that it begins below zero. `None` while no price is known.
-    pub realised_savings: Option<f64>,
-    /// Of how many instances both prices are known.
+    /// What it saved so far in USD, at prices that the provider reported. Both instances are paid for while they run side
+    /// by side, so this starts below zero. `None` while no price is known.
+    #[serde(rename = "realisedSavings")]
+    pub realized_savings: Option<f64>,
+    /// The number of members of which both prices are known.
     pub prices_read_back: usize,
 }
 
-/// One stage as it is shown.
+/// One stage as shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StageReport<'a> {
     /// Cumulative share in percent.
     pub percent: u8,
-    /// Instances of its own.
+    /// Instances that this stage moves.
     pub instances: usize,
-    /// Of those, on spot.
+    /// Those of its instances that are on spot.
     pub on_spot: usize,
-    /// How long it soaks, in milliseconds.
-    pub soak: i64,
-    /// What the last judgement says.
-    pub verdict: Option<Verdict>,
-    /// In one sentence.
+    /// In milliseconds.
+    #[serde(with = "in_millis")]
+    pub soak: Duration,
+    pub verdict: Option<QualityVerdict>,
+    /// The reason for the verdict in one sentence.
     pub reason: Option<&'a str>,
-    /// What it rests on.
-    pub effect: Option<&'a Effect>,
-    /// When it was made.
+    #[serde(rename = "effect")]
+    pub figures: Option<&'a QualityFigures>,
     pub judged_at: Option<Timestamp>,
-    /// How busy the GPUs of its instances are, as the provider has it. It decides nothing.
+    /// The load of its GPUs. It decides nothing.
     pub load: Option<Load>,
 }
 
-/// The mean load of GPUs, in percent, of instances of which both are known.
+/// The mean GPU load in percent of the instances for which it is known both before and now.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
-    /// How many instances that is.
+    /// The number of those instances.
     pub instances: usize,
     /// Before the first move.
     pub before: f64,
@@ -111,11 +107,10 @@ impl Load {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Savings {
-    /// Per hour.
     pub hourly: f64,
-    /// Per month of 730 hours.
+    /// For a month of 730 hours.
     pub monthly: f64,
-    /// Per year of twelve of those.
+    /// For a year of 8760 hours.
     pub annual: f64,
 }
 
@@ -135,7 +130,7 @@ impl Costs {
 
 impl Member {
     /// What its move saved so far, in micro-USD per hour times milliseconds; `None` if a price is not known.
-    fn realised(&self, now: Timestamp) -> Option<i128> {
+    fn realized(&self, now: Timestamp) -> Option<i128> {
         let Costs { on_demand, spot } = self.read_back;
         let since = |then: Option<Timestamp>| {
             let until = self.undone_at.unwrap_or(now);
@@ -154,21 +149,21 @@ impl Fleet {
         let on_spot = |member: &&Member| matches!(member.state, MemberState::Ready | MemberState::Moved);
         let tried = members.len() - self.count(MemberState::Waiting);
         let stages = rollout.stages.iter().enumerate().map(|(number, stage)| {
-            let judgement = stage.judgement.as_ref();
+            let judgment = stage.judgment.as_ref();
             StageReport {
                 percent: stage.percent,
                 instances: stage.instances,
                 on_spot: members.iter().filter(|it| it.stage == number).filter(on_spot).count(),
                 soak: stage.soak,
-                verdict: judgement.map(|it| it.verdict),
-                reason: judgement.map(|it| it.reason.as_str()),
-                effect: judgement.map(|it| &it.effect),
+                verdict: judgment.map(|it| it.verdict),
+                reason: judgment.map(|it| it.reason.as_str()),
+                figures: judgment.map(|it| &it.figures),
                 judged_at: stage.judged_at,
                 load: Load::of(members.iter().filter(|it| it.stage == number).filter(on_spot)),
             }
         });
         let judged = rollout.stages.iter().filter(|stage| stage.judged_at.is_some());
-        let last = judged.max_by_key(|stage| stage.judged_at).and_then(|stage| stage.judgement.as_ref());
+        let last = judged.max_by_key(|stage| stage.judged_at).and_then(|stage| stage.judgment.as_ref());
         Report {
             rollout_id: &rollout.id,
             state: rollout.state.as_str(),
@@ -188,10 +183,10 @@ impl Fleet {
             restored: self.count(MemberState::Restored),
             stranded: self.count(MemberState::Stranded),
             success_rate: (tried > 0).then(|| share(members.iter().filter(on_spot).count(), tried)),
-            degradation: last.and_then(|it| it.effect.degradation).map(percent),
+            degradation: last.and_then(|it| it.figures.degradation).map(percent),
             estimated_savings: Savings::of(self.estimated()),
-            realised_savings: self.realised(now).map(Usd::to_f64),
-            prices_read_back: members.iter().filter(|member| member.realised(now).is_some()).count(),
+            realized_savings: self.realized(now).map(Usd::to_f64),
+            prices_read_back: members.iter().filter(|member| member.realized(now).is_some()).count(),
         }
     }
 
@@ -203,26 +198,25 @@ impl Fleet {
 
     /// What it saved so far at the prices that the provider reported, in whole 1/100000 USD; `None` while none is known.
     #[must_use]
-    pub fn realised(&self, now: Timestamp) -> Option<Usd> {
-        let known = self.members.iter().filter_map(|member| member.realised(now));
-        let hundred_thousandths = known.reduce(|sum, realised| sum + realised)? / (10 * 3_600_000);
+    pub fn realized(&self, now: Timestamp) -> Option<Usd> {
+        let known = self.members.iter().filter_map(|member| member.realized(now));
+        let hundred_thousandths = known.reduce(|sum, realized| sum + realized)? / (10 * 3_600_000);
         Some(Usd::from_micros(i64::try_from(10 * hundred_thousandths).unwrap_or(i64::MAX)))
     }
 
-    /// What the schedule does next, in one sentence.
+    /// What the next call will do, in one sentence.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> String {
         let Self { rollout, .. } = self;
         let stage = |stage: usize| rollout.stages.get(stage).map_or(0, |stage| stage.percent);
-        let until = |at: Timestamp| crate::core::world::time::in_words(at.since(now));
+        let until = |at: Timestamp| in_words(at.since(now));
         if rollout.paused_at.is_some() {
             return "nothing until respot rollout resume".into();
         }
         match &rollout.state {
             State::Moving { stage: at, .. } => format!("moves the instances of the {} % stage", stage(*at)),
             State::Soaking { stage: at, since } => {
-                let soak = rollout.stages.get(*at).map_or(0, |stage| stage.soak);
-                let due = *since + std::time::Duration::from_millis(u64::try_from(soak).unwrap_or(0));
+                let due = *since + self.soak(*at);
                 if now < due {
                     format!("watches the {} % stage, and decides in {}", stage(*at), until(due))
                 } else {
@@ -230,13 +224,12 @@ impl Fleet {
                 }
             }
             State::Held { stage: at, since } => {
-                let hold = std::time::Duration::from_millis(u64::try_from(rollout.hold).unwrap_or(0));
-                let left = until(*since + hold);
-                format!("measures the {} % stage again, and puts everything back in {left} at the latest", stage(*at))
+                let left = until(*since + rollout.hold);
+                format!("measures the {} % stage again, and rolls back in {left} at the latest", stage(*at))
             }
             State::Retiring { .. } => "deletes on-demand instances that have a successor".into(),
-            State::RollingBack { .. } => "goes on putting back what was moved".into(),
-            State::Over { .. } => "nothing: it is over".into(),
+            State::RollingBack { .. } => "continues to put back what was moved".into(),
+            State::Over { .. } => "nothing: the rollout is over".into(),
         }
     }
 }

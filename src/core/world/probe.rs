@@ -1,4 +1,4 @@
-//! Probes: how the health and the speed of an instance are measured, and what a measurement brought.
+//! Probes: how the health and latency of an instance are measured, and the results.
 
 use std::fmt;
 
@@ -8,32 +8,26 @@ use crate::core::world::instance::Instance;
 use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 
-/// How an instance is asked whether it does its work. Ports are those the instance listens on; where they can be reached
-/// the provider says ([`Endpoint`]).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// How an instance is probed. A port is one that the instance listens on; the provider reports its address ([`Endpoint`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// `http:8080/health`: a GET answered with 2xx or 3xx.
+    /// `http:8080/health`: passes if a GET returns 2xx or 3xx.
     Http {
-        /// The port.
         port: u16,
-        /// The path, with its query; begins with `/`.
+        /// The path with its query; starts with `/`.
         path: String,
     },
-    /// `tcp:22`: a connection is accepted.
-    Tcp {
-        /// The port.
-        port: u16,
-    },
-    /// `exec:COMMAND`: a command of the operator's ends with 0.
+    /// `tcp:22`: passes if the connection is accepted.
+    Tcp { port: u16 },
+    /// `exec:COMMAND`: passes if the command exits with 0.
     Command(String),
 }
 
 impl Probe {
-    /// Reads what an operator wrote.
+    /// Parses a setting.
     ///
     /// # Errors
-    /// What is allowed.
+    /// The allowed forms.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const ALLOWED: &str = "http:PORT/PATH, tcp:PORT or exec:COMMAND, for example http:8080/health";
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or(ALLOWED);
@@ -64,73 +58,56 @@ impl fmt::Display for Probe {
     }
 }
 
-impl TryFrom<String> for Probe {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Probe> for String {
-    fn from(probe: Probe) -> Self {
-        probe.to_string()
-    }
-}
-
-/// Where one port of an instance can be reached from outside (`novita-api.md` section 2.1, `portMappings`).
+/// Where a port of an instance can be reached from outside (`novita-api.md` section 2.1, `portMappings`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The port it listens on.
+    /// The port that the instance listens on.
     pub port: u16,
     /// `http` or `tcp`; empty if the provider left it out.
     pub kind: String,
-    /// `host:port`, or an address that begins with `http://` or `https://`.
+    /// `host:port`, or a URL that starts with `http://` or `https://`.
     pub address: String,
 }
 
-/// One instance at close range.
+/// The details of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseUp {
-    /// How it is.
     pub instance: Instance,
-    /// Where its ports can be reached.
+    /// The addresses of its ports.
     pub endpoints: Vec<Endpoint>,
     /// The price of one GPU for one hour, if the provider reports it.
     pub gpu_price: Option<Usd>,
 }
 
-/// What many samples of one probe on one instance brought.
+/// The result of several samples of one probe on one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// When it began.
+    /// When it started.
     pub at: Timestamp,
-    /// Samples taken: answered well, badly, or not in time.
+    /// Samples that passed or failed.
     pub samples: u32,
-    /// Of those, failed: no answer in time, or a bad one.
+    /// Samples that failed or timed out.
     pub errors: u32,
-    /// How long the good ones took; `None` if there was none.
+    /// The latency of passing samples; `None` if there are none.
     pub latency: Option<Latency>,
-    /// Why the last one that failed, or could not be taken, did.
+    /// The reason of the last sample that failed or could not be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Samples that could not be taken at all, not among [`samples`](Self::samples): there is no such command, or no
-    /// endpoint. They say nothing about the instance.
+    /// Samples that could not be taken, for example because the command or the endpoint does not exist. They do not count
+    /// as [`samples`](Self::samples), since they say nothing about the instance.
     #[serde(default)]
     pub untaken: u32,
-    /// Whether it ended early since sample after sample failed, each after a long time.
+    /// Whether it ended early because several samples in a row failed slowly.
     #[serde(default)]
     pub given_up: bool,
 }
 
-/// How long good samples took, in microseconds.
+/// The durations of passing samples, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
-    /// The fastest.
     pub least: u64,
-    /// The one in the middle.
     pub median: u64,
-    /// The slowest.
     pub most: u64,
 }

@@ -1,12 +1,12 @@
 //! The screens for people: the answer first, details below, nothing that is not needed.
 
+mod analyze;
 mod doctor;
 mod explain;
 mod history;
 mod life;
 mod plan;
 mod rollout;
-mod savings;
 mod status;
 mod table;
 
@@ -19,6 +19,7 @@ use super::text::{shorten, visible, wrap};
 use crate::core::record::execution::ExecutionStatus;
 use crate::core::world::time::{Timestamp, in_words};
 
+pub use analyze::analyze;
 pub use doctor::doctor;
 pub use explain::explain;
 pub use history::{Page, history};
@@ -26,7 +27,6 @@ pub use life::{life, writes};
 use plan::attempts;
 pub use plan::{pass, plan, plan_counts};
 pub use rollout::{prospect, rollout};
-pub use savings::savings;
 pub use status::status;
 
 /// The widest a name gets in a table, in columns.

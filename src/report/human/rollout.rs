@@ -1,4 +1,4 @@
-//! How far a rollout is: the answer, its stages, what went wrong with which instance, what it saved.
+//! The screen of a rollout: its state, its stages, the instances with a problem, and what it saved.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use super::table::{Cell, columns};
 use super::{Color, Screen, ago, attempts, counted, to_the_second};
 use crate::core::record::execution::Attempt;
 use crate::core::rollout::analysis::Analysis;
-use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, cumulative};
-use crate::core::rollout::gate::Verdict;
+use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, RolloutEnd, State, cumulative};
+use crate::core::rollout::quality::{self, QualityVerdict};
 use crate::core::rollout::report::{Load, Report, StageReport};
 use crate::core::world::money::Usd;
-use crate::core::world::time::{Timestamp, in_words};
+use crate::core::world::time::{Timestamp, in_words, millis};
 use crate::report::text::visible;
 
-/// So many instances with something to say are listed.
+/// The most instances with a problem that are listed.
 const LISTED: usize = 10;
 
-/// What a call did, and how far the rollout is.
+/// What a call did, and the state of the rollout.
 #[must_use]
 pub fn rollout(screen: Screen, fleet: Option<&Fleet>, did: &[Attempt], message: &str, now: Timestamp) -> String {
     let mut out = String::new();
@@ -36,7 +36,7 @@ pub fn rollout(screen: Screen, fleet: Option<&Fleet>, did: &[Attempt], message: 
     out
 }
 
-/// What a rollout would do, for whoever has to consent.
+/// What a rollout would do, shown before the operator confirms it.
 #[must_use]
 pub fn prospect(screen: Screen, analysis: &Analysis, course: &Course) -> String {
     let approved = analysis.approved();
@@ -50,9 +50,9 @@ pub fn prospect(screen: Screen, analysis: &Analysis, course: &Course) -> String 
         RollbackScope::Stage => "that stage",
     };
     let text = format!(
-        "{} become spot instances, those with the lowest risk first: {}. Each is made anew beside the on-demand one, \
-         which is deleted when the last gate is passed; if a gate fails, {back} goes back. Container disks and addresses \
-         are not kept. Expected: {} USD a month saved.\n",
+        "{} become spot instances, lowest risk first: {}. Each gets a spot instance next to it and is deleted after the \
+         last gate has passed; if a gate fails, {back} is rolled back. Container disks and addresses are not kept. \
+         Expected saving: {} USD per month.\n",
         counted(count, "on-demand instance"),
         stages.join("; "),
         approved.hourly.monthly().to_the_cent(),
@@ -62,21 +62,22 @@ pub fn prospect(screen: Screen, analysis: &Analysis, course: &Course) -> String 
 
 fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
     let report = fleet.report(now);
-    let color = match report.state {
-        "completed" => Color::Green,
-        "failed" | "rolled_back" | "rolling_back" => Color::Red,
-        _ => Color::Yellow,
+    let color = match &fleet.rollout.state {
+        State::Over { end: RolloutEnd::Completed, .. } => Color::Green,
+        State::Over { end: RolloutEnd::Failed | RolloutEnd::RolledBack, .. } | State::RollingBack { .. } => Color::Red,
+        State::Over { end: RolloutEnd::Aborted, .. }
+        | State::Moving { .. }
+        | State::Soaking { .. }
+        | State::Held { .. }
+        | State::Retiring { .. } => Color::Yellow,
     };
     let paused = report.paused_at.map_or_else(String::new, |at| format!(", paused {} ago", ago(at, now)));
     let word = report.state.replace('_', " ");
     let stage = report.stage.and_then(|at| report.stages.get(at - 1));
     let stage = stage.map_or_else(String::new, |stage| format!(" at {} %", stage.percent));
-    let since = in_words(now.since(report.since));
-    let head = format!(
-        "{word}{stage} since {since}{paused}: {} of {} on spot",
-        report.moved + report.ready,
-        report.candidates
-    );
+    let (since, on_spot) = (in_words(now.since(report.since)), report.moved + report.ready);
+    let since = if fleet.rollout.state.end().is_some() { format!("{since} ago") } else { format!("for {since}") };
+    let head = format!("{word}{stage} {since}{paused}: {on_spot} of {} on spot", report.candidates);
     let text = screen.sentences(&head);
     let _ = writeln!(out, "{}{}", screen.paint(&word, color), &text[word.len()..]);
     if let Some(reason) = report.reason {
@@ -95,12 +96,12 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
     line(
         "instances",
         format!(
-            "{} moved, {} side by side, {} failed, {} put back{}; {} analysed, {}",
+            "{} moved, {} side by side, {} failed, {} put back{}; {} analyzed, {}",
             report.moved,
             report.ready,
             report.failed,
             report.restored,
-            if report.stranded > 0 { format!(", {} for you to look at", report.stranded) } else { String::new() },
+            if report.stranded > 0 { format!(", {} in need of attention", report.stranded) } else { String::new() },
             report.instances_analyzed,
             match report.opportunities {
                 1 => "1 opportunity".to_owned(),
@@ -111,7 +112,7 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
     line("savings", savings(fleet, &report, now));
     line("measured", format!("{}, {} samples each time", report.probe, fleet.rollout.samples));
     line(
-        "begun",
+        "started",
         format!(
             "{} ago ({}), {}",
             in_words(now.since(report.begun_at)),
@@ -126,39 +127,32 @@ fn stages(screen: Screen, report: &Report<'_>) -> String {
     let names = ["STAGE", "NEW", "ON SPOT", "SOAK", "VERDICT", "DEGRADED"];
     let head = names.map(|name| if matches!(name, "VERDICT" | "SOAK") { Cell::new(name) } else { Cell::number(name) });
     let rows = report.stages.iter().map(|stage| {
-        let StageReport { percent, instances, on_spot, soak, verdict, reason, effect, judged_at: _, load } = stage;
+        let StageReport { percent, instances, on_spot, soak, verdict, reason, figures, judged_at: _, load } = stage;
         let (word, color) = match verdict {
-            Some(Verdict::Pass) => ("pass", Some(Color::Green)),
-            Some(Verdict::Fail) => ("fail", Some(Color::Red)),
-            Some(Verdict::Inconclusive) => ("cannot tell", Some(Color::Yellow)),
+            Some(QualityVerdict::Pass) => ("pass", Some(Color::Green)),
+            Some(QualityVerdict::Fail) => ("fail", Some(Color::Red)),
+            Some(QualityVerdict::Inconclusive) => ("inconclusive", Some(Color::Yellow)),
             None => ("-", None),
         };
         let word = color.map_or(Cell::new(word), |color| Cell::new(word).paint(color));
-        let degraded = effect.and_then(|it| it.degradation).map_or("-".into(), points);
+        let degraded = figures.and_then(|it| it.degradation).map_or("-".into(), quality::percent);
         let cells = vec![
             Cell::number(format!("{percent} %")),
             Cell::number(instances),
             Cell::number(on_spot),
-            Cell::new(super::short(Some(*soak))),
+            Cell::new(super::short(Some(millis(*soak)))),
             word,
             Cell::number(degraded),
         ];
         let busy = load.map_or_else(String::new, |Load { instances, before, now }| {
-            format!("; GPUs of {} {before:.1} % busy before, {now:.1} % now", counted(instances, "instance"))
+            format!("; GPU load of {}: {before:.1} % before, {now:.1} % now", counted(instances, "instance"))
         });
         (cells, reason.map(|reason| visible(&format!("{reason}{busy}"))).into_iter().collect())
     });
     columns(screen, std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect(), &["SOAK", "NEW"])
 }
 
-/// Basis points as a percentage.
-fn points(points: i64) -> String {
-    let sign = if points < 0 { "-" } else { "" };
-    let points = points.unsigned_abs();
-    format!("{sign}{}.{:02} %", points / 100, points % 100)
-}
-
-/// Instances of which there is something to say.
+/// The instances with a problem.
 fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
     let is_troubled =
         |it: &&Member| matches!(it.state, MemberState::Failed | MemberState::Stranded) && it.note.is_some();
@@ -177,12 +171,12 @@ fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
 
 fn savings(fleet: &Fleet, report: &Report<'_>, now: Timestamp) -> String {
     let hourly = fleet.estimated().max(Usd::default());
-    let expected = format!("{} USD a month expected", hourly.monthly().to_the_cent());
-    match fleet.realised(now) {
+    let expected = format!("{} USD per month expected", hourly.monthly().to_the_cent());
+    match fleet.realized(now) {
         Some(amount) => {
             let (amount, instances) = (amount.to_the_cent(), counted(report.prices_read_back, "instance"));
-            format!("{expected}; {amount} USD so far, at the prices read back of {instances}")
+            format!("{expected}; {amount} USD so far, at the reported prices of {instances}")
         }
-        None => format!("{expected}; nothing so far"),
+        None => format!("{expected}; none so far"),
     }
 }

@@ -117,7 +117,7 @@ fn the_lines_of_the_crontab_work() {
     let shell = shell.env("HOME", stage.path("")).env("NOVITA_API_BASE_URL", stage.provider.url());
     assert_eq!(shell.output().ends_with(0).all(), "\n", "all goes into the file");
     let said = fs::read_to_string(&log).unwrap();
-    assert!(said.contains("nothing to move") || said.contains("begun with"), "{said}");
+    assert!(said.contains("nothing to move") || said.contains("started with"), "{said}");
 
     let mut quiet = 0;
     for line in schedules {

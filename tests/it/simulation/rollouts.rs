@@ -24,10 +24,10 @@ use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
 use respot::commands::pass::{self, Ran, Rules};
-use respot::commands::rollout::{self, Begun, Drive, Prospect, Stepped};
+use respot::commands::rollout::{self, Drive, Stepped};
 use respot::core::pass::safety::BlastRadius;
-use respot::core::rollout::analysis::Terms;
 use respot::core::rollout::course::{Course, Fleet, Rollout, State};
+use respot::core::rollout::findings::Terms;
 use respot::core::world::policy::{Halves, Policy};
 use respot::core::world::time::Timestamp;
 use respot::notify::Nobody;
@@ -417,11 +417,8 @@ impl History {
     async fn call(&self, new: bool) -> Result<Stepped, Failure> {
         let called = self
             .drive(async |drive| match rollout::prospect(&drive, new).await? {
-                Prospect::Known => drive.step().await,
-                Prospect::Candidates(analysis) => match drive.begin(&analysis).await? {
-                    Begun::Yes(stepped) => Ok(*stepped),
-                    Begun::Nothing(message) => Ok(Stepped { message, ..Stepped::default() }),
-                },
+                None => drive.step().await,
+                Some(analysis) => drive.begin(&analysis).await,
             })
             .await;
         if seeds().count() == 1 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::core::world::probe::{Endpoint, Probe};
-use respot::measure::{Outcome, Prober, Sample, Target};
+use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{Answer, Call, Delivery};
@@ -105,7 +105,7 @@ impl Transport for InProcess {
 /// machine, or nobody. What a sample takes is what the script says, to the microsecond; tokio's clock goes on by whole
 /// milliseconds. A probe that is a command asks the first application behind any of the endpoints, in its own way.
 impl Prober for InProcess {
-    async fn sample(&self, probe: &Probe, target: Target<'_>) -> Sample {
+    async fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
         let asked = {
             let mut world = self.world();
             match probe {
@@ -118,14 +118,14 @@ impl Prober for InProcess {
                 }
             }
         };
-        let bad = |why: &str| Outcome::Bad(why.into());
+        let bad = |why: &str| ProbeOutcome::Bad(why.into());
         let (took, outcome) = match asked {
-            Err(why) => (Duration::ZERO, Outcome::Untaken(why)),
+            Err(why) => (Duration::ZERO, ProbeOutcome::Untaken(why)),
             Ok(Knock { took_us, said }) => {
                 let took = Duration::from_micros(took_us);
                 match said {
-                    Said::Nothing => (Duration::MAX, Outcome::Good),
-                    Said::Fine => (took, Outcome::Good),
+                    Said::Nothing => (Duration::MAX, ProbeOutcome::Good),
+                    Said::Fine => (took, ProbeOutcome::Good),
                     Said::Failed if matches!(probe, Probe::Http { .. }) => (took, bad("status 500")),
                     Said::Failed => (took, bad("failed")),
                     Said::Refused => (took, bad("connection refused")),
@@ -136,13 +136,13 @@ impl Prober for InProcess {
         let limit = self.sample_timeout;
         sleep(took.min(limit)).await;
         if took > limit {
-            return Sample { took: limit, outcome: Outcome::Bad(format!("no answer within {limit:?}")) };
+            return ProbeSample { took: limit, outcome: ProbeOutcome::Bad(format!("no answer within {limit:?}")) };
         }
-        Sample { took, outcome }
+        ProbeSample { took, outcome }
     }
 }
 
-fn knock(world: &mut World, port: u16, target: Target<'_>, kind: AppKind) -> Result<Knock, String> {
+fn knock(world: &mut World, port: u16, target: ProbeTarget<'_>, kind: AppKind) -> Result<Knock, String> {
     let endpoint = target.endpoints.iter().find(|endpoint| endpoint.port == port);
     let endpoint = endpoint.ok_or_else(|| format!("no endpoint for port {port}"))?;
     Ok(world.knock(&endpoint.address, kind))

@@ -49,7 +49,7 @@
 //! ```
 //! use novita_sim::{App, Change, Condition, InProcess, Spec, World};
 //! use respot::core::world::probe::{Endpoint, Probe};
-//! use respot::measure::{Outcome, Prober as _, Target};
+//! use respot::measure::{ProbeOutcome, Prober as _, ProbeTarget};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
@@ -60,9 +60,9 @@
 //! let provider = InProcess::new(world);
 //!
 //! let endpoints = [Endpoint { port: 8080, kind: "http".into(), address }];
-//! let target = Target { id: &id, name: "web-0", endpoints: &endpoints };
+//! let target = ProbeTarget { id: &id, name: "web-0", endpoints: &endpoints };
 //! let sample = provider.sample(&Probe::parse("http:8080/health").expect("a probe"), target).await;
-//! assert_eq!((sample.took.as_micros(), sample.outcome), (21_000, Outcome::Good));
+//! assert_eq!((sample.took.as_micros(), sample.outcome), (21_000, ProbeOutcome::Good));
 //! # }
 //! ```
 //!

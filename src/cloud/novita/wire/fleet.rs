@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::closeup::endpoints;
 use super::record::{Record, records};
 use super::{InstanceRow, Page, Row};
-use crate::core::rollout::analysis::Member;
+use crate::core::rollout::findings::ListedInstance;
 use crate::core::world::instance::{Instance, Places};
 
-impl Row for Member {
+impl Row for ListedInstance {
     fn page(body: &[u8]) -> Result<Page<Self>, String> {
         let places = RefCell::default();
         records(body, |record| member(&record, &places))
@@ -27,9 +27,9 @@ impl Row for Member {
     }
 }
 
-fn member(record: &Record, places: &RefCell<Places>) -> Option<Member> {
+fn member(record: &Record, places: &RefCell<Places>) -> Option<ListedInstance> {
     let instance = InstanceRow::deserialize(record.fields()).ok()?.into_instance(places)?;
-    Some(Member {
+    Some(ListedInstance {
         instance,
         product_name: record.word("productName"),
         gpu_num: record.number("gpuNum"),
@@ -47,13 +47,13 @@ mod tests {
     use crate::core::recreation::blueprint::{NetworkVolume, Port};
     use crate::core::world::instance::{Billing, Status};
 
-    fn read(rows: &str) -> Vec<Member> {
-        Member::page(format!("{{\"instances\":[{rows}],\"total\":1}}").as_bytes()).expect("a page").rows
+    fn read(rows: &str) -> Vec<ListedInstance> {
+        ListedInstance::page(format!("{{\"instances\":[{rows}],\"total\":1}}").as_bytes()).expect("a page").rows
     }
 
     #[test]
     fn a_row_has_everything_but_what_may_be_secret() {
-        let members = Member::page(fixture!("recreate-row.json")).expect("a page").rows;
+        let members = ListedInstance::page(fixture!("recreate-row.json")).expect("a page").rows;
         assert_eq!(members.len(), 2);
         let shown = format!("{members:?}");
         for secret in ["env-secret", "API_TOKEN", "train.py", "/bin/sh"] {

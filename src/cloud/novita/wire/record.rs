@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Page, Row, Text, decode, page_of};
 use crate::core::recreation::blueprint::{Configuration, NetworkVolume, Port, Variable};
-use crate::core::rollout::analysis::Fittings;
+use crate::core::rollout::findings::Fittings;
 use crate::core::world::instance::{Billing, InstanceId, JobId};
 use crate::core::world::money::Usd;
 

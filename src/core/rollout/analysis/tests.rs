@@ -1,5 +1,14 @@
+use std::time::Duration;
+
 use super::*;
-use crate::core::rollout::metrics::Point;
+use crate::core::pass::exposure::Exposures;
+use crate::core::recreation::blueprint::{NetworkVolume, Offer, Port};
+use crate::core::rollout::findings::{Fittings, Offered, Probed, Usage};
+use crate::core::rollout::gates::{Evidence, Gate, GateVerdict, Weight};
+use crate::core::rollout::metrics::{Metrics, Point};
+use crate::core::world::instance::{Billing, Instance, Status};
+use crate::core::world::policy::Selector;
+use crate::core::world::probe::Probe;
 use crate::core::world::time::Seconds;
 
 const NOW: i64 = 1_768_478_400;
@@ -7,7 +16,7 @@ const NOW: i64 = 1_768_478_400;
 /// An instance that every gate approves, and everything that is known about it.
 #[derive(Clone)]
 struct Case {
-    member: Member,
+    member: ListedInstance,
     offered: Offered,
     metrics: Option<Metrics>,
     probed: Probed,
@@ -53,7 +62,7 @@ fn well() -> Metrics {
     Metrics { cpu: series(&[400]), memory: series(&[30]), disk: series(&[20]), gpu: series(&[70; 30]) }
 }
 
-fn member(id: &str) -> Member {
+fn member(id: &str) -> ListedInstance {
     let instance = Instance {
         id: InstanceId::new(id),
         name: format!("train-{id}").as_str().into(),
@@ -65,7 +74,7 @@ fn member(id: &str) -> Member {
         started_at: Seconds::new(NOW - 86_400),
         stopped_at: None,
     };
-    Member {
+    ListedInstance {
         instance,
         product_name: "P".into(),
         gpu_num: Some(2),
@@ -90,7 +99,7 @@ fn case() -> Case {
             probe: Some(Probe::Http { port: 8080, path: "/health?token=secret".into() }),
             gpu_quota: Some(8),
             instance_quota: Some(4),
-            tells: true,
+            notifies: true,
             ..Terms::default()
         },
     }
@@ -99,7 +108,7 @@ fn case() -> Case {
 impl Case {
     fn judge(&self) -> Opportunity {
         let Self { member, offered, metrics, probed, usage, exposures, terms } = self.clone();
-        judge(&member, &Facts { offered, metrics, probed, usage, exposures: &exposures }, &terms, now())
+        judge(&member, &Findings { offered, metrics, probed, usage, exposures: &exposures }, &terms, now())
     }
 
     fn offer(&mut self) -> &mut Offer {
@@ -120,7 +129,7 @@ impl Case {
 
 /// What is changed, the verdict of one gate with its confidence, and what it says. The other two gates stand as they were
 /// unless the row says that they refuse, too.
-type Row = (&'static str, fn(&mut Case), (Verdict, u8), &'static [&'static str], &'static [&'static str]);
+type Row = (&'static str, fn(&mut Case), (GateVerdict, u8), &'static [&'static str], &'static [&'static str]);
 
 fn check(gate: &str, rows: &[Row]) {
     for (what, change, expected, says, others) in rows {
@@ -135,35 +144,35 @@ fn check(gate: &str, rows: &[Row]) {
                     assert!(texts.iter().any(|text| text.contains(part)), "{what}: {part:?} is not in {texts:?}");
                 }
                 assert!(!texts.iter().any(|text| text.contains("secret")), "{what}: {texts:?}");
-                assert_eq!(found.verdict() == Verdict::Refuse, found.against().count() > 0);
+                assert_eq!(found.verdict() == GateVerdict::Refuse, found.against().count() > 0);
             } else {
-                assert_eq!(found.verdict() == Verdict::Refuse, others.contains(&name), "{what}: {name} {found:?}");
+                assert_eq!(found.verdict() == GateVerdict::Refuse, others.contains(&name), "{what}: {name} {found:?}");
             }
         }
-        assert_eq!(judged.approved, expected.0 == Verdict::Approve && others.is_empty(), "{what}");
+        assert_eq!(judged.approved, expected.0 == GateVerdict::Approve && others.is_empty(), "{what}");
     }
 }
 
-use Verdict::{Approve, Refuse};
+use GateVerdict::{Approve, Refuse};
 
 #[test]
 fn performance_wants_no_less_and_good_health() {
     let rows: &[Row] = &[
         ("as good and well", |_| (), (Approve, 95), &["2 x p, 16 CPUs, 64 GB", "healthy now: memory 30.0 %"], &[]),
         ("better", |it| it.offer().cpu_per_gpu = Some(9), (Approve, 95), &["18 CPUs"], &[]),
-        ("fewer CPUs", |it| it.offer().cpu_per_gpu = Some(7), (Refuse, 95), &["14 CPUs in place of 16"], &[]),
+        ("fewer CPUs", |it| it.offer().cpu_per_gpu = Some(7), (Refuse, 95), &["14 CPUs instead of 16"], &[]),
         (
             "less memory",
             |it| it.offer().memory_per_gpu = Some(31),
             (Refuse, 95),
-            &["62 GB of memory in place of 64"],
+            &["62 GB of memory instead of 64"],
             &[],
         ),
         (
             "less disk",
             |it| it.offer().max_rootfs = Some(59),
             (Refuse, 95),
-            &["59 GB of disk at most in place of 60"],
+            &["59 GB of disk at most instead of 60"],
             &[],
         ),
         ("as much disk", |it| it.offer().max_rootfs = Some(60), (Approve, 95), &["60 GB of disk"], &[]),
@@ -176,8 +185,8 @@ fn performance_wants_no_less_and_good_health() {
             &["its CPU was not measured"],
             &[],
         ),
-        ("GPUs not known", |it| it.member.gpu_num = None, (Refuse, 30), &["how many GPUs"], &[]),
-        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 30), &["not known"], &["resource"]),
+        ("GPUs not known", |it| it.member.gpu_num = None, (Refuse, 30), &["number of GPUs is unknown"], &[]),
+        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 30), &["offer is unknown"], &["resource"]),
         ("offers unread", |it| it.offered = Offered::Unknown("503".into()), (Refuse, 30), &[], &["resource"]),
         (
             "disk full",
@@ -210,25 +219,25 @@ fn resource_wants_stock_and_room_for_two() {
             "plenty",
             |_| (),
             (Approve, 95),
-            &["p as spot in c many are left", "6 GPUs in use and 2 more, 8 allowed"],
+            &["spot stock of p in c: many left", "6 GPUs in use plus 2 more, 8 allowed"],
             &[],
         ),
-        ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 95), &["enough are left"], &[]),
-        ("few", |it| it.offer().stock = Stock::Low, (Approve, 70), &["few are left"], &[]),
-        ("not said", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not said how many"], &[]),
-        ("none", |it| it.offer().stock = Stock::None, (Refuse, 80), &["none is left"], &[]),
-        ("not deployable", |it| it.offer().available = false, (Refuse, 80), &["none is left"], &[]),
+        ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 95), &["enough left"], &[]),
+        ("few", |it| it.offer().stock = Stock::Low, (Approve, 70), &["few left"], &[]),
+        ("not said", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not reported"], &[]),
+        ("none", |it| it.offer().stock = Stock::None, (Refuse, 80), &["none left"], &[]),
+        ("not deployable", |it| it.offer().available = false, (Refuse, 80), &["none left"], &[]),
         ("not sold as spot", |it| it.offer().price = None, (Refuse, 95), &["p is not sold as spot in c"], &[]),
         ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 95), &["not sold as spot"], &["performance"]),
         (
             "offers unread",
             |it| it.offered = Offered::Unknown("GET /v1/products: 503".into()),
             (Refuse, 30),
-            &["not known: GET /v1/products: 503"],
+            &["unknown: GET /v1/products: 503"],
             &["performance"],
         ),
-        ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 95), &["no room for both at once: 7 GPUs"], &[]),
-        ("one instance too many", |it| it.usage.instances = 4, (Refuse, 95), &["4 instances in use and 1 more"], &[]),
+        ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 95), &["no quota for both at once: 7 GPUs"], &[]),
+        ("one instance too many", |it| it.usage.instances = 4, (Refuse, 95), &["4 instances in use plus 1 more"], &[]),
         ("GPUs: nobody says", |it| it.terms.gpu_quota = None, (Approve, 80), &["set RESPOT_GPU_QUOTA"], &[]),
         ("instances: nobody says", |it| it.terms.instance_quota = None, (Approve, 80), &["RESPOT_INSTANCE_QUOTA"], &[]),
         (
@@ -274,7 +283,7 @@ fn application_wants_consent_and_a_sign_of_life() {
             "consented, told, up",
             |_| (),
             (Approve, 95),
-            &["(60 GB) may be lost: it matches train-*", "http:8080 passed within 12 ms", "the webhook is told"],
+            &["(60 GB) may be lost: it matches train-*", "http:8080 passed within 12 ms", "a webhook is notified"],
             &[],
         ),
         ("by id", |it| it.terms.may_lose = vec![pattern("a")], (Approve, 95), &["it matches a"], &[]),
@@ -293,21 +302,21 @@ fn application_wants_consent_and_a_sign_of_life() {
                 it.terms.may_lose.clear();
             },
             (Refuse, 95),
-            &["(60 GB) and what is at /scratch would be lost"],
+            &["(60 GB) and the data at /scratch would be lost"],
             &[],
         ),
         (
             "nobody is told, but it may be lost",
-            |it| it.terms.tells = false,
+            |it| it.terms.notifies = false,
             (Approve, 95),
             &["ports 8080 may change"],
             &[],
         ),
         (
             "nobody is told",
-            |it| (it.terms.tells, it.terms.may_lose) = (false, vec![]),
+            |it| (it.terms.notifies, it.terms.may_lose) = (false, vec![]),
             (Refuse, 95),
-            &["nobody is told of new addresses of its ports 8080: set WEBHOOK_URL"],
+            &["no webhook is notified of new addresses of its ports 8080: set WEBHOOK_URL"],
             &[],
         ),
         ("no ports", |it| it.fittings().ports.clear(), (Approve, 95), &["it has no ports"], &[]),
@@ -326,7 +335,7 @@ fn application_wants_consent_and_a_sign_of_life() {
             &["http:8080 failed: refused"],
             &[],
         ),
-        ("not asked", |it| it.probed = Probed::Unasked, (Refuse, 30), &["was not asked"], &[]),
+        ("not asked", |it| it.probed = Probed::Unasked, (Refuse, 30), &["was not run"], &[]),
         ("another probe", |it| it.terms.probe = Some(Probe::Tcp { port: 22 }), (Approve, 95), &["tcp:22 passed"], &[]),
         (
             "a command",
@@ -339,7 +348,7 @@ fn application_wants_consent_and_a_sign_of_life() {
             "fittings unread",
             |it| it.member.fittings = Err("its volumeMounts".into()),
             (Refuse, 30),
-            &["is not known: its volumeMounts"],
+            &["is unknown: its volumeMounts"],
             &[],
         ),
     ];
@@ -539,7 +548,7 @@ fn only_what_is_known_to_be_on_demand_and_runs_is_a_candidate() {
         assert_eq!(member.is_on_demand(), expected, "{member:?}");
     }
     assert!(member("a").query().is_some());
-    for change in [|it: &mut Member| it.gpu_num = None, |it: &mut Member| it.instance.place = None] {
+    for change in [|it: &mut ListedInstance| it.gpu_num = None, |it: &mut ListedInstance| it.instance.place = None] {
         let mut member = member("a");
         change(&mut member);
         assert_eq!(member.query(), None, "a question with a part made up");

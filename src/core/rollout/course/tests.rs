@@ -70,7 +70,7 @@ fn the_time_of_a_pause_does_not_count() {
     assert!(!fleet.resume(at(1)) && fleet.pause(at(1)) && !fleet.pause(at(2)));
     assert!(fleet.resume(at(31)));
     assert_eq!((fleet.rollout.state.since(), fleet.rollout.paused_at), (at(30), None));
-    fleet.rollout.state = State::Over { since: at(40), end: End::Completed, why: None };
+    fleet.rollout.state = State::Over { since: at(40), end: RolloutEnd::Completed, why: None };
     assert!(!fleet.pause(at(50)), "what is over stays so");
 }
 
@@ -100,5 +100,5 @@ fn figures_of_the_report() {
     assert_eq!(report.estimated_savings.monthly, 4.0 * 730.0);
     assert_eq!(report.estimated_savings.annual, 4.0 * 8760.0);
     // 2 USD saved in an hour alone, at 1 USD for each of three hours; 1 and 0.5 USD for those beside the others.
-    assert_eq!((report.realised_savings, report.prices_read_back), (Some(2.0 - 3.0 - 1.0 - 0.5), 3));
+    assert_eq!((report.realized_savings, report.prices_read_back), (Some(2.0 - 3.0 - 1.0 - 0.5), 3));
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use novita_sim::{App, Change, Condition, DAWN_MS, Fate, PageBase, Spec, Total, World};
-use respot::core::rollout::analysis::Terms;
 use respot::core::rollout::course::{Course, RollbackScope};
+use respot::core::rollout::findings::Terms;
 use respot::core::world::policy::{Policy, Scope, Selector};
 use respot::core::world::probe::Probe;
 use serde_json::Value;

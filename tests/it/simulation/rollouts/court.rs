@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use novita_sim::{Machine, Op, Outcome, World};
 use respot::core::recreation::journal::Recreation;
-use respot::core::rollout::course::{End, Fleet, Member, MemberState, Rollout, State};
-use respot::core::rollout::gate::Verdict;
+use respot::core::rollout::course::{Fleet, Member, MemberState, Rollout, RolloutEnd, State};
+use respot::core::rollout::quality::QualityVerdict;
 use respot::core::world::instance::InstanceId;
 use respot::core::world::policy::{Policy, Scope};
+use respot::core::world::time::millis;
 
 use super::Tally;
 use super::cast::Taste;
@@ -71,10 +72,10 @@ impl<'a> Court<'a> {
             match noted {
                 Noted::Rollout(rollout) => {
                     let word = match rollout.state {
-                        State::Over { end: End::Completed, .. } => "completed",
-                        State::Over { end: End::RolledBack, .. } => "rolled back",
-                        State::Over { end: End::Aborted, .. } => "aborted",
-                        State::Over { end: End::Failed, .. } => "failed",
+                        State::Over { end: RolloutEnd::Completed, .. } => "completed",
+                        State::Over { end: RolloutEnd::RolledBack, .. } => "rolled back",
+                        State::Over { end: RolloutEnd::Aborted, .. } => "aborted",
+                        State::Over { end: RolloutEnd::Failed, .. } => "failed",
                         State::Held { .. } => "held",
                         State::Retiring { .. } => "retiring",
                         State::RollingBack { .. } => "rolling back",
@@ -248,9 +249,9 @@ impl<'a> Court<'a> {
             if let (Some(head), Some(member)) = (head, member) {
                 let stage = head.stages.get(member.stage);
                 let passed = stage
-                    .filter(|stage| stage.judgement.as_ref().is_some_and(|it| it.verdict == Verdict::Pass))
+                    .filter(|stage| stage.judgment.as_ref().is_some_and(|it| it.verdict == QualityVerdict::Pass))
                     .filter(|_| retires);
-                soak = passed.map(|stage| stage.soak).or(soak);
+                soak = passed.map(|stage| millis(stage.soak)).or(soak);
             }
         }
         let Some(soak) = soak else {
@@ -346,7 +347,8 @@ impl<'a> Court<'a> {
     fn check_end(&self) -> Result<(), String> {
         let Some(Fleet { rollout, members }) = self.evidence.fleet else { return Ok(()) };
         let Some(end) = rollout.state.end() else { return Err(format!("it does not end: {rollout:?}")) };
-        if self.evidence.was_easy && (end != End::Completed || members.iter().any(|it| it.state != MemberState::Moved))
+        if self.evidence.was_easy
+            && (end != RolloutEnd::Completed || members.iter().any(|it| it.state != MemberState::Moved))
         {
             return Err(format!("there is no reason not to complete: {rollout:?} {members:?}"));
         }
@@ -365,10 +367,10 @@ impl<'a> Court<'a> {
             let living = self.living(self.family(root));
             let [one] = living[..] else { continue };
             let wanted = match (end, member.state) {
-                (End::Failed, MemberState::Stranded) => continue,
+                (RolloutEnd::Failed, MemberState::Stranded) => continue,
                 (_, MemberState::Moved) if last.is_none_or(|from| member.stage < from) => "spot",
                 (_, MemberState::Failed | MemberState::Restored) => "onDemand",
-                (End::Aborted | End::RolledBack | End::Failed, MemberState::Waiting) => "onDemand",
+                (RolloutEnd::Aborted | RolloutEnd::RolledBack | RolloutEnd::Failed, MemberState::Waiting) => "onDemand",
                 (end, state) => return Err(format!("a member of a rollout that is {end:?} is {state:?}: {member:?}")),
             };
             if one.billing_mode != wanted {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use novita_sim::InProcess;
 use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::core::world::probe::Probe;
-use respot::measure::{Outcome, Prober, Sample, Target};
+use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use tokio::time::sleep;
 
 use super::{Broken, History, cast};
@@ -36,12 +36,12 @@ pub(super) struct Dial<'a> {
 }
 
 impl Prober for Dial<'_> {
-    async fn sample(&self, probe: &Probe, target: Target<'_>) -> Sample {
+    async fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
         let History { line, broken, samples, .. } = self.history;
         if *broken == Broken::Flattered {
             samples.set(samples.get() + 1);
             sleep(Duration::from_millis(1)).await;
-            return Sample { took: Duration::from_millis(70 + samples.get() % 3), outcome: Outcome::Good };
+            return ProbeSample { took: Duration::from_millis(70 + samples.get() % 3), outcome: ProbeOutcome::Good };
         }
         line.inner.sample(probe, target).await
     }

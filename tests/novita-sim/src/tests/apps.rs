@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use respot::cloud::transport::Method;
 use respot::core::world::probe::{Endpoint, Probe};
-use respot::measure::{Outcome, Prober as _, Sample, Target};
+use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober as _};
 use serde_json::{Value, json};
 
 use super::{act, call, get};
@@ -308,19 +308,19 @@ async fn samples_in_process() {
         let before = tokio::time::Instant::now();
         let probe = Probe::parse(probe).expect(probe);
         // The id and the name are another machine's: only the endpoint counts.
-        let sample = provider.sample(&probe, Target { id: &down, name: "down", endpoints }).await;
+        let sample = provider.sample(&probe, ProbeTarget { id: &down, name: "down", endpoints }).await;
         let outcome = match error {
-            "" => Outcome::Good,
-            why if why.contains("no endpoint") => Outcome::Untaken(why.into()),
-            why => Outcome::Bad(why.into()),
+            "" => ProbeOutcome::Good,
+            why if why.contains("no endpoint") => ProbeOutcome::Untaken(why.into()),
+            why => ProbeOutcome::Bad(why.into()),
         };
-        let expected = Sample { took, outcome };
+        let expected = ProbeSample { took, outcome };
         assert_eq!(sample, expected, "{probe} {endpoints:?}");
         let passed = before.elapsed();
         assert!(passed >= took && passed <= took + ms(1), "{probe}: {passed:?}");
     }
     let patient = provider.clone().sample_timeout(ms(6_000));
     let probe = Probe::Http { port: 8080, path: "/".into() };
-    let target = Target { id: "", name: "", endpoints: &slow_ends };
-    assert_eq!(patient.sample(&probe, target).await, Sample { took: ms(5_001), outcome: Outcome::Good });
+    let target = ProbeTarget { id: "", name: "", endpoints: &slow_ends };
+    assert_eq!(patient.sample(&probe, target).await, ProbeSample { took: ms(5_001), outcome: ProbeOutcome::Good });
 }

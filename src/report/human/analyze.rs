@@ -1,19 +1,20 @@
-//! What `analyze` found: a row for each instance, below it why a gate refuses, and the sum last.
+//! The screen of `analyze`: a row for each instance, the reasons for refusals below it, and the total last.
 
 use std::fmt::Write as _;
 
 use super::table::{Cell, columns};
 use super::{Color, Screen, counted};
-use crate::core::rollout::analysis::{Analysis, Opportunity, Risk, Verdict};
+use crate::core::rollout::analysis::{Analysis, Opportunity, Risk};
+use crate::core::rollout::gates::GateVerdict;
 use crate::core::world::money::{Usd, decimal};
 use crate::report::text::visible;
 
-/// What goes first where it does not fit.
+/// The columns to drop on a narrow screen, first to last.
 const SPARE: [&str; 5] = ["LOAD", "PRODUCT", "SPOT/H", "NOW/H", "RISK"];
 
-/// The findings.
+/// The table, its notes and the total.
 #[must_use]
-pub fn savings(screen: Screen, analysis: &Analysis) -> String {
+pub fn analyze(screen: Screen, analysis: &Analysis) -> String {
     let mut out = String::new();
     if analysis.opportunities.is_empty() {
         out.push_str("no running on-demand instance was found\n");
@@ -26,7 +27,7 @@ pub fn savings(screen: Screen, analysis: &Analysis) -> String {
         let rows = analysis.opportunities.iter().map(|it| row(screen, it));
         let rows = std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect();
         out.push_str(&columns(screen, rows, &SPARE));
-        let legend = "gates: performance, resource, application; + approves, - refuses (how surely)";
+        let legend = "gates: performance, resource, application; + approves, - refuses (confidence)";
         let _ = writeln!(out, "\n{}", screen.sentences(legend));
     }
     for note in &analysis.notes {
@@ -62,7 +63,7 @@ fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
         Risk::High => Color::Red,
     };
     let marks: String =
-        it.gates.all().map(|(_, gate)| if gate.verdict() == Verdict::Approve { '+' } else { '-' }).iter().collect();
+        it.gates.all().map(|(_, gate)| if gate.verdict() == GateVerdict::Approve { '+' } else { '-' }).iter().collect();
     let cells = vec![
         Cell::new(screen.name(&it.name)),
         Cell::new(product),
@@ -74,7 +75,7 @@ fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
         Cell::new(it.workload.into_str()),
         Cell::new(marks).paint(if it.approved { Color::Green } else { Color::Red }),
     ];
-    let refusing = it.gates.all().into_iter().filter(|(_, gate)| gate.verdict() == Verdict::Refuse);
+    let refusing = it.gates.all().into_iter().filter(|(_, gate)| gate.verdict() == GateVerdict::Refuse);
     let notes = refusing.map(|(name, gate)| {
         let why: Vec<&str> = gate.against().collect();
         visible(&format!("{name} ({} %): {}", gate.confidence(), why.join("; ")))
@@ -92,7 +93,7 @@ fn total(analysis: &Analysis) -> String {
     let sums = |hourly: Usd| {
         format!("{} USD/month, {} USD/year", hourly.monthly().to_the_cent(), hourly.annual().to_the_cent())
     };
-    let all = format!("{instances} analysed, {found}: {}", sums(total.hourly));
+    let all = format!("{instances} analyzed, {found}: {}", sums(total.hourly));
     match approved.count {
         0 => format!("{all}; all gates approve none"),
         count => format!("{all}; all gates approve {count}: {}", sums(approved.hourly)),
@@ -104,7 +105,7 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::core::rollout::analysis::{Evidence, Gate, Gates, Weight};
+    use crate::core::rollout::gates::{Evidence, Gate, Gates, Weight};
     use crate::core::rollout::metrics::Workload;
     use crate::core::world::instance::{InstanceId, Place};
     use crate::core::world::snapshot::Shortfall;
@@ -151,17 +152,17 @@ a-name…-table  4090.16c62g   0.67  0.66999      0.01   0.0  high  stable  -++
 render         4090.16c62g   0.67        -         -     -  -     -       -
     not sold as spot
 
-gates: performance, resource, application; + approves, - refuses (how surely)
+gates: performance, resource, application; + approves, - refuses (confidence)
 metrics of 1 instance could not be read: \\u{1b}[31m
 the list of instances is incomplete: the provider announced 4 rows and delivered
 3
-3 instances analysed, 2 opportunities: 244.56 USD/month, 2934.69 USD/year; all
+3 instances analyzed, 2 opportunities: 244.56 USD/month, 2934.69 USD/year; all
 gates approve 1: 244.55 USD/month, 2934.60 USD/year
 ";
 
     #[test]
     fn it_fits_the_screen() {
-        let at = |width, color| savings(Screen { width, color }, &analysis());
+        let at = |width, color| analyze(Screen { width, color }, &analysis());
         assert_eq!(at(Some(80), false), AT_80[1..]);
         for width in [50, 60, 70, 80, 100, 120] {
             let drawn = at(Some(width), false);
@@ -172,7 +173,7 @@ gates approve 1: 244.55 USD/month, 2934.60 USD/year
         for painted in ["\u{1b}[32mlow", "\u{1b}[31mhigh", "\u{1b}[32m+++", "\u{1b}[31m-++"] {
             assert!(colored.contains(painted), "{colored:?}");
         }
-        let none = savings(Screen { width: None, color: false }, &Analysis::default());
+        let none = analyze(Screen { width: None, color: false }, &Analysis::default());
         assert!(none.ends_with("USD/year; all gates approve none\n"), "{none}");
     }
 }

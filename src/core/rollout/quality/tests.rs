@@ -41,19 +41,19 @@ const ALL: (u32, u32) = (20, 20);
 /// A base that 7/10 of a change can be told exactly from: +100 000 is a degradation of 5 %.
 const BASE: u64 = 1_400_000;
 
-fn check(pairs: &[(Measurement, Option<Measurement>)], (succeeded, attempted): (u32, u32)) -> Judgement {
+fn check(pairs: &[(Measurement, Option<Measurement>)], (succeeded, attempted): (u32, u32)) -> Judgment {
     let pairs: Vec<Pair<'_>> = pairs.iter().map(|(before, now)| Pair { before, now: now.as_ref() }).collect();
     judge(&pairs, Moves { attempted, succeeded }, LEAST)
 }
 
 #[test]
 fn every_verdict_and_every_boundary() {
-    use Verdict::{Fail, Inconclusive, Pass};
+    use QualityVerdict::{Fail, Inconclusive, Pass};
     let one = |before, now| vec![(before, Some(now))];
     let errors = |before, now| one(of(100_000, before, BASE), of(100_000, now, BASE));
     let slower = |now| one(of(100, 0, BASE), of(100, 0, now));
     let few = |before, now| one(of(100, before, BASE), of(100, now, BASE));
-    let rows: Vec<(Vec<(Measurement, Option<Measurement>)>, (u32, u32), Verdict, &str)> = vec![
+    let rows: Vec<(Vec<(Measurement, Option<Measurement>)>, (u32, u32), QualityVerdict, &str)> = vec![
         // The latency alone.
         (slower(BASE), ALL, Pass, "degraded by 0.00 % (latency +0.00 %, errors 0.00 % -> 0.00 %), 1 instance, "),
         (slower(BASE + 99_800), ALL, Pass, "degraded by 4.99 % (latency +7.12 %, "),
@@ -93,7 +93,7 @@ fn every_verdict_and_every_boundary() {
         (few(0, 1), ALL, Pass, "degraded by 0.00 % (latency +0.00 %, errors 0.00 % -> 1.00 %)"),
         (few(1, 0), ALL, Pass, "degraded by 0.00 % (latency +0.00 %, errors 1.00 % -> 0.00 %)"),
         (few(0, 2), ALL, Inconclusive, "degraded by 30.00 % (latency +0.00 %, errors 0.00 % -> 2.00 %): whether"),
-        (few(0, 8), ALL, Inconclusive, "hangs on failed samples that chance explains"),
+        (few(0, 8), ALL, Inconclusive, "depends on errors that chance can explain"),
         (few(0, 9), ALL, Fail, "too many samples fail, whatever the latency (latency +0.00 %, errors 0.00 % -> 9.00"),
         (one(of(2_000, 0, BASE), of(30, 1, BASE)), ALL, Pass, "degraded by 0.00 %"),
         (one(of(30, 1, BASE), of(2_000, 0, BASE)), ALL, Pass, "degraded by 0.00 %"),
@@ -114,7 +114,7 @@ fn every_verdict_and_every_boundary() {
         (slower(BASE), (0, 1), Fail, "0 of 1 moves succeeded, 0.00 %"),
         (slower(BASE), (u32::MAX, u32::MAX), Pass, "degraded"),
         (slower(BASE), (0, 0), Inconclusive, "no move was attempted"),
-        (slower(BASE), (2, 1), Inconclusive, "2 of 1 moves succeeded, which cannot be"),
+        (slower(BASE), (2, 1), Inconclusive, "2 of 1 moves succeeded, which is impossible"),
         (vec![], ALL, Inconclusive, "no instance was measured"),
         // Too few moves fail whatever else is not known.
         (vec![], (18, 20), Fail, "18 of 20 moves succeeded, 90.00 %, less than 95 %"),
@@ -130,31 +130,36 @@ fn every_verdict_and_every_boundary() {
             Inconclusive,
             "an instance was not measured now; 3 instances cannot be judged, 1 instance, 100 samples before",
         ),
-        (one(untaken(), of(100, 0, BASE)), ALL, Inconclusive, "could not be taken before (no such command)"),
-        (one(of(100, 0, BASE), untaken()), ALL, Inconclusive, "could not be taken now (no such command)"),
+        (one(untaken(), of(100, 0, BASE)), ALL, Inconclusive, "could not run before (no such command)"),
+        (one(of(100, 0, BASE), untaken()), ALL, Inconclusive, "could not run now (no such command)"),
         // What is dead does not hold; what never lived does.
-        (one(of(100, 0, BASE), bad(30)), ALL, Fail, "1 instance answered before and no more (answered 503) (errors"),
+        (
+            one(of(100, 0, BASE), bad(30)),
+            ALL,
+            Fail,
+            "1 instance passed the probe before and never now (answered 503) (errors",
+        ),
         (one(of(100, 0, BASE), bad(29)), ALL, Inconclusive, "an instance has 29 samples now"),
-        (one(of(100, 0, BASE), given_up(4)), ALL, Fail, "answered before and no more (no answer within 5 s)"),
+        (one(of(100, 0, BASE), given_up(4)), ALL, Fail, "passed the probe before and never now (no answer within 5 s)"),
         (
             one(given_up(4), given_up(4)),
             ALL,
             Inconclusive,
             "an instance has 4 samples before, 30 are needed (no answer",
         ),
-        (one(bad(100), bad(100)), ALL, Inconclusive, "an instance had no good sample before (answered 503)"),
-        (one(bad(100), of(100, 0, BASE)), ALL, Inconclusive, "an instance had no good sample before"),
+        (one(bad(100), bad(100)), ALL, Inconclusive, "an instance never passed the probe before (answered 503)"),
+        (one(bad(100), of(100, 0, BASE)), ALL, Inconclusive, "an instance never passed the probe before"),
         (
             [vec![(of(100, 9, BASE), Some(of(100, 9, BASE))); 999], one(of(100, 0, BASE), bad(100))].concat(),
             ALL,
             Fail,
-            "1 instance answered before and no more",
+            "1 instance passed the probe before and never now",
         ),
         (
             [vec![(of(100, 0, BASE), None)], vec![(of(100, 0, BASE), Some(given_up(4))); 2]].concat(),
             ALL,
             Fail,
-            "2 instances answered before and no more",
+            "2 instances passed the probe before and never now",
         ),
         // Nearly dead: the one good sample left is no latency, but the errors decide alone.
         (
@@ -164,8 +169,8 @@ fn every_verdict_and_every_boundary() {
             "too many samples fail, whatever the latency (errors 0.00 % -> 99.00 %)",
         ),
         // Stuck, impossible or contradictory.
-        (one(timed(7, 7, 7), of(100, 0, 7)), ALL, Inconclusive, "took exactly 7 us before, which is no measurement"),
-        (one(of(100, 0, 7), timed(7, 7, 7)), ALL, Inconclusive, "took exactly 7 us now, which is no measurement"),
+        (one(timed(7, 7, 7), of(100, 0, 7)), ALL, Inconclusive, "took exactly 7 us before, which is not plausible"),
+        (one(of(100, 0, 7), timed(7, 7, 7)), ALL, Inconclusive, "took exactly 7 us now, which is not plausible"),
         (one(timed(0, 7, 9), of(100, 0, 7)), ALL, Inconclusive, "took no time before"),
         (one(of(100, 0, 7), timed(0, 0, 0)), ALL, Inconclusive, "took no time now"),
         (one(timed(0, 0, 0), timed(0, 0, 0)), ALL, Inconclusive, "took no time before"),
@@ -179,25 +184,25 @@ fn every_verdict_and_every_boundary() {
         (vec![(of(u32::MAX, 1, 7), Some(of(30, 1, 7))); 99], ALL, Fail, "too many samples fail"),
     ];
     for (pairs, moves, verdict, words) in rows {
-        let judgement = check(&pairs, moves);
-        assert_eq!(judgement.verdict, verdict, "{words}: {judgement:?}");
-        assert!(judgement.reason.contains(words), "{:?} lacks {words:?}", judgement.reason);
+        let judgment = check(&pairs, moves);
+        assert_eq!(judgment.verdict, verdict, "{words}: {judgment:?}");
+        assert!(judgment.reason.contains(words), "{:?} lacks {words:?}", judgment.reason);
         // What is shown is never on the other side of a threshold.
-        let Effect { degradation, success_rate, .. } = judgement.effect;
+        let QualityFigures { degradation, success_rate, .. } = judgment.figures;
         if verdict == Pass {
-            assert!(degradation.unwrap() < 500 && success_rate.unwrap() >= 9_500, "{judgement:?}");
+            assert!(degradation.unwrap() < 500 && success_rate.unwrap() >= 9_500, "{judgment:?}");
         }
-        if judgement.reason.starts_with("degraded") && verdict == Fail {
-            assert!(degradation.unwrap() >= 500, "{judgement:?}");
+        if judgment.reason.starts_with("degraded") && verdict == Fail {
+            assert!(degradation.unwrap() >= 500, "{judgment:?}");
         }
     }
 }
 
 #[test]
-fn a_judgement_is_kept_as_it_was() {
-    let judgement = check(&[(of(100, 1, BASE), Some(of(100, 1, BASE + 50_000)))], ALL);
-    let text = serde_json::to_string(&judgement).unwrap();
-    assert_eq!(serde_json::from_str::<Judgement>(&text).unwrap(), judgement);
+fn a_judgment_is_kept_as_it_was() {
+    let judgment = check(&[(of(100, 1, BASE), Some(of(100, 1, BASE + 50_000)))], ALL);
+    let text = serde_json::to_string(&judgment).unwrap();
+    assert_eq!(serde_json::from_str::<Judgment>(&text).unwrap(), judgment);
     for part in [r#""verdict":"pass""#, r#""latencyChange":357"#, r#""errorRateBefore":100"#, r#""successRate":10000"#]
     {
         assert!(text.contains(part), "{text} lacks {part}");
@@ -225,13 +230,13 @@ fn what_may_not_matter_does_not_and_what_may_only_harm_does_not_help() {
     let mut seen = [0_u32; 3];
     for _ in 0..20_000 {
         let fleet = fleet(&mut random);
-        let judgement = check(&fleet, ALL);
-        seen[judgement.verdict as usize] += 1;
+        let judgment = check(&fleet, ALL);
+        seen[judgment.verdict as usize] += 1;
 
         let mut other = fleet.clone();
         random.shuffle(&mut other);
         let shuffled = check(&other, ALL);
-        assert_eq!((shuffled.verdict, &shuffled.effect), (judgement.verdict, &judgement.effect));
+        assert_eq!((shuffled.verdict, &shuffled.figures), (judgment.verdict, &judgment.figures));
 
         let factor = random.u64(2..1_000_000);
         let scale = |it: &Measurement| {
@@ -244,7 +249,7 @@ fn what_may_not_matter_does_not_and_what_may_only_harm_does_not_help() {
         };
         let scaled: Vec<_> = fleet.iter().map(|(before, now)| (scale(before), now.as_ref().map(scale))).collect();
         let scaled = check(&scaled, ALL);
-        assert_eq!((scaled.verdict, &scaled.effect), (judgement.verdict, &judgement.effect));
+        assert_eq!((scaled.verdict, &scaled.figures), (judgment.verdict, &judgment.figures));
 
         // Slower at one of them, then failing more often at one of them, then failed moves.
         let mut other = fleet.clone();
@@ -261,14 +266,14 @@ fn what_may_not_matter_does_not_and_what_may_only_harm_does_not_help() {
         }
         let failing = check(&other, ALL).verdict;
         let unmoved = check(&other, (18, 20)).verdict;
-        assert_eq!(unmoved, Verdict::Fail);
-        match judgement.verdict {
-            Verdict::Pass => {}
-            Verdict::Fail => {
-                assert_ne!(slower, Verdict::Pass, "{judgement:?}");
-                assert_ne!(failing, Verdict::Pass, "{judgement:?}");
+        assert_eq!(unmoved, QualityVerdict::Fail);
+        match judgment.verdict {
+            QualityVerdict::Pass => {}
+            QualityVerdict::Fail => {
+                assert_ne!(slower, QualityVerdict::Pass, "{judgment:?}");
+                assert_ne!(failing, QualityVerdict::Pass, "{judgment:?}");
             }
-            Verdict::Inconclusive => assert_ne!(slower, Verdict::Pass, "{judgement:?}"),
+            QualityVerdict::Inconclusive => assert_ne!(slower, QualityVerdict::Pass, "{judgment:?}"),
         }
     }
     assert!(seen.iter().all(|count| *count > 1000), "all of it was tried: {seen:?}");

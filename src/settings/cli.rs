@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+pub use clap::ColorChoice;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::rows;
 
-/// Brings reclaimed GPU spot instances back. One shot per invocation: schedule it with cron, systemd or a CronJob.
+/// Brings back reclaimed GPU spot instances. Each call runs once and exits: schedule it with cron, systemd or a CronJob.
 #[derive(Debug, Parser)]
 #[command(name = "respot", version, after_help = after_help(), disable_help_flag = true)]
 pub struct Cli {
@@ -58,7 +59,7 @@ fn after_help() -> String {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run one pass: migrate reclaimed instances, recover failed migrations, record the result
+    /// Run one pass: migrate reclaimed instances and recover failed migrations
     Run(PassArgs),
     /// Show what a pass would do and why, without changing anything
     DryRun {
@@ -68,11 +69,11 @@ pub enum Command {
         #[arg(long)]
         detailed_exit_code: bool,
     },
-    /// Only recover: recreate instances whose migration failed or is stuck, resume unfinished recreations
+    /// Run only the second half of a pass: recover failed and stuck migrations
     CheckFailed(PassArgs),
     /// Show past passes, newest first, or the history of one instance
     History(HistoryArgs),
-    /// Explain why a pass acts on an instance or skips it, rule by rule, without changing anything
+    /// Explain why an instance is or is not acted on, rule by rule
     Explain {
         /// ID or name of the instance, or of one that has been replaced
         instance: String,
@@ -85,11 +86,11 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Find on-demand instances that could move to spot: savings, risk and gates, without changing anything
+    /// Find on-demand instances that could move to spot, with savings and risk
     Analyze(GateArgs),
-    /// Move instances to spot in stages, with a quality gate after each and automatic rollback; one step per call
+    /// Move instances to spot in stages, with quality gates and rollback; one step per call
     Rollout(RolloutArgs),
-    /// Check settings, API key, provider, clock, store and receivers, and say how to fix what is wrong
+    /// Check settings, provider, store and receivers, and show how to fix problems
     Doctor {
         /// Send a signed test event to the webhook instead of only connecting to it
         #[arg(long)]
@@ -216,7 +217,7 @@ pub struct PassArgs {
     pub eligibility: Option<String>,
     #[arg(long, value_name = "SCOPE", help = rows::MIGRATION_SCOPE.row.help())]
     pub scope: Option<String>,
-    /// Recreate even if more instances are due than MIGRATION_MAX_RECREATE_PERCENT allows
+    /// Recreate even more instances than MIGRATION_MAX_RECREATE_PERCENT allows
     #[arg(long)]
     pub force: bool,
     /// Retry instances that are in quarantine after repeated failures
@@ -256,7 +257,7 @@ pub struct Global {
     pub config: Option<PathBuf>,
     #[arg(long, global = true, value_name = "URL", help = rows::REDIS_URL.row.help())]
     pub store: Option<String>,
-    /// Output format; only `status` supports prometheus, only `history` supports csv
+    /// Output format; prometheus is for status only, csv for history only
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<OutputFormat>,
     /// Log only errors, and print no table after a pass
@@ -290,18 +291,6 @@ pub enum OutputFormat {
     Prometheus,
     /// For spreadsheets, of `history` only.
     Csv,
-}
-
-/// When color is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// How log lines are written.

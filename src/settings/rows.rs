@@ -186,7 +186,7 @@ settings! {
     RESPOT_PROBE_TIMEOUT_MS: Duration = 5000, parsers::millis[100..=60_000],
         "Milliseconds after which a sample has failed";
     RESPOT_ROLLOUT_MAY_LOSE["--may-lose"]: Vec<Selector> = NONE, parsers::selectors,
-        "Instances (name or ID pattern) that may lose container disk and local volumes; repeat the flag, or separate patterns in the variable with commas";
+        "Instances (name or ID pattern) that may lose container disk and local volumes; repeat the flag, or separate patterns with commas in the variable";
     RESPOT_ROLLOUT_STAGES["--stages"]: Vec<u8> = parsers::list(&Course::STAGES), parsers::increasing[1..=100],
         "Stages of a rollout: cumulative percentages, separated by commas";
     RESPOT_ROLLOUT_SOAK_MINUTES["--soak"]: Vec<u16> = parsers::list(&Course::SOAK_MINUTES), parsers::integers[1..=10_080],

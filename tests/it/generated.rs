@@ -80,5 +80,6 @@ fn the_man_page_names_everything() {
     for (code, meaning) in EXIT_CODES {
         assert!(page.contains(&format!("\n{code}\n{meaning}\n")), "{code}");
     }
+    assert!(page.contains("\nrespot rollout abort [OPTIONS]\n"), "commands of commands are there, too");
     assert!(!page.contains("--now"), "hidden options stay so");
 }

@@ -1,32 +1,31 @@
-//! What the operator allows, valid by construction: parsed once in `settings`, never checked again.
+//! What the operator allows: parsed and checked once, in `settings`.
 
 use std::time::Duration;
 
 use crate::core::world::instance::{Billing, InstanceId};
 
-/// When an exited instance may be migrated.
+/// When to migrate an exited instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum Eligibility {
-    /// It is exited and has cooled down.
+    /// Once its cooldown is over.
     Time,
-    /// It also bears evidence of a reclaim, now or seen by an earlier pass.
+    /// Only if this pass or an earlier one also saw evidence of a reclaim.
     Reclaimed,
 }
 
-/// Which instances are managed by their billing.
+/// Which instances are managed, by their billing mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum Scope {
-    /// All but those known to be `onDemand` or `monthly`.
+    /// All except those known to be `onDemand` or `monthly`.
     Spot,
-    /// All.
     All,
 }
 
 impl Scope {
-    /// Whether instances with this billing are managed. A missing or unknown mode counts as spot
-    /// (`MIGRATION_SCOPE`): only what is *known* to be something else is skipped.
+    /// Whether instances with this billing mode are managed. A missing or unknown mode counts as spot: only what is
+    /// *known* to be something else is skipped.
     #[must_use]
     pub fn covers(self, billing: &Billing) -> bool {
         match self {
@@ -39,33 +38,34 @@ impl Scope {
     }
 }
 
-/// Which half of a pass is wanted.
+/// Which halves of a pass run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Halves {
-    /// Migrate what is exited, and look after failed migrations.
+    /// Migrate exited instances and recover failed migrations.
     Both,
-    /// Migrate only (`MIGRATION_RETRY_FAILED=false`).
+    /// `MIGRATION_RETRY_FAILED=false`.
     MigrateOnly,
-    /// Look after failed migrations only (`check-failed`).
+    /// `check-failed`.
     RecreateOnly,
 }
 
-/// What comes first when an instance is created anew.
+/// The order in which an instance is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case", ascii_case_insensitive, const_into_str)]
 pub enum RecreateOrder {
-    /// The replacement: the old instance is deleted when it runs.
+    /// Create the replacement; delete the old instance once the replacement runs.
     CreateFirst,
-    /// The deletion, for accounts whose quota has no room for two. The specification is kept meanwhile.
+    /// Delete the old instance first, for accounts whose quota has no room for both. The specification is stored
+    /// until the replacement runs.
     DeleteFirst,
 }
 
-/// A shell pattern over an instance's name or id.
+/// A glob pattern for the name or ID of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(glob::Pattern);
 
 impl Selector {
-    /// Reads a pattern: `*`, `?`, `[abc]`, `[!abc]`.
+    /// Parses a pattern: `*`, `?`, `[abc]`, `[!abc]`.
     ///
     /// # Errors
     /// What is wrong with the pattern, and where.
@@ -73,41 +73,36 @@ impl Selector {
         glob::Pattern::new(text).map(Self).map_err(|error| error.to_string())
     }
 
-    /// Whether the whole name or the whole id matches.
+    /// Whether the whole name or the whole ID matches.
     #[must_use]
     pub fn matches(&self, id: &InstanceId, name: &str) -> bool {
         self.0.matches(id.as_str()) || self.0.matches(name)
     }
 
-    /// The pattern as it was given.
+    /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
-/// The rules of eligibility.
+/// Which instances a pass acts on, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// When an exited instance may be migrated.
     pub eligibility: Eligibility,
-    /// Which instances are managed by their billing.
     pub scope: Scope,
-    /// How long an instance is left alone after a migration.
+    /// How long to wait before migrating the same instance again.
     pub cooldown: Duration,
-    /// When not empty, only what matches one of these is managed.
+    /// If not empty, only what matches one of these is managed.
     pub only: Vec<Selector>,
     /// What matches one of these is not managed.
     pub exclude: Vec<Selector>,
-    /// At most this many migrations in one pass.
+    /// Per pass.
     pub max_migrations: Option<usize>,
-    /// Which half of the pass is wanted.
     pub halves: Halves,
-    /// What comes first in a recreation.
     pub recreate_order: RecreateOrder,
-    /// At most this many recreations are begun, or begun again, in one pass.
+    /// Recreations started or restarted, per pass.
     pub max_recreations: Option<usize>,
-    /// Whether instances in quarantine are tried again.
     pub retry_quarantined: bool,
 }
 

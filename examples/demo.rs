@@ -16,18 +16,18 @@ fn main() -> anyhow::Result<()> {
     demo.respot(&["dry-run"])?;
 
     demo.say(
-        "Two migrations had failed before: those instances hang in `migrating`. They are created anew from their own",
+        "Two migrations had failed before: those instances hang in `migrating`. They are recreated from their own",
     );
-    demo.say("data, but the pass is killed right after the first replacement was created:");
+    demo.say("data, but the pass is killed right after it has created the first replacement:");
     killed(&demo, &["check-failed", "-o", "table"])?;
-    demo.say("Nothing is lost and nothing forgotten, the journal has it:");
+    demo.say("Nothing is lost, the journal has it:");
     demo.respot(&["status"])?;
-    demo.say("Once the dead pass's lease is over, after 30 s at most, the next one finishes what it began:");
+    demo.say("Once the dead pass's lease has expired, after 30 s at most, the next pass finishes what it started:");
     std::thread::sleep(LEASE_LIFE);
     demo.respot(&["check-failed", "-o", "table"])?;
 
-    demo.say("Now the whole pass, with trouble: the line is cut right after one call, one call is told to slow down,");
-    demo.say("one finds no free GPU.");
+    demo.say("Now a whole pass, with faults: the connection is cut right after one request, one request is told to slow down,");
+    demo.say("and one finds no free GPU.");
     for fault in [
         "migrate@2:cut-after",
         "migrate@4:status=429,retry-after=1",
@@ -37,10 +37,10 @@ fn main() -> anyhow::Result<()> {
     }
     demo.respot(&["run", "-o", "table"])?;
 
-    demo.say("Called again at once, it remembers, and tries only what had no effect:");
+    demo.say("Called again at once, it remembers, and retries only what had no effect:");
     demo.respot(&["run", "-o", "table"])?;
 
-    demo.say("Fifteen minutes go by: migrations end, and a wave of reclaims takes more instances.");
+    demo.say("Fifteen minutes pass: migrations finish, and a wave of reclaims takes more instances.");
     demo.server.advance(15 * MINUTE_MS);
     let taken = demo.server.with(|world| world.reclaim_wave(0.3));
     demo.say(&format!("({} instances taken.) The schedule calls:", taken.len()));
@@ -71,21 +71,21 @@ fn killed(demo: &Show, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The simulator's own books.
+/// What the simulator recorded.
 fn count(demo: &Show) {
-    demo.say("The provider's own books:");
+    demo.say("What the provider recorded:");
     demo.server.with(|world| {
         let of = |op: Op| world.log().iter().filter(move |entry| entry.op == op);
         let took_effect = |op: Op| of(op).filter(|entry| entry.outcome == Outcome::Applied);
         for (op, what) in [(Op::Migrate, "migrate"), (Op::Create, "create"), (Op::Delete, "delete")] {
-            println!("{} {what} calls arrived, {} took effect", of(op).count(), took_effect(op).count());
+            println!("{} {what} requests arrived, {} took effect", of(op).count(), took_effect(op).count());
         }
         let replaced = world.gone().filter(|old| took_effect(Op::Delete).any(|entry| entry.instance == old.id));
         for old in replaced {
             let base = old.name.split("-recreated-").next().unwrap_or_default();
             let is_successor = |name: &&str| name.strip_prefix(base).is_some_and(|it| it.starts_with("-recreated-"));
             let successors: Vec<&str> = world.machines().map(|it| it.name.as_str()).filter(is_successor).collect();
-            println!("{} is gone, in its place there is {}", old.name, successors.join(", "));
+            println!("{} is gone, and {} has taken its place", old.name, successors.join(", "));
         }
     });
 }

@@ -8,7 +8,7 @@ use shared::{MINUTE_MS, Show};
 
 mod shared;
 
-/// Instances that are to become spot ones.
+/// Number of instances that may move to spot.
 const FLEET: usize = 10;
 
 fn main() -> anyhow::Result<()> {
@@ -23,11 +23,11 @@ fn main() -> anyhow::Result<()> {
     show.say("of them, so that there is something to compare with. It moves nothing yet:");
     show.respot(&["rollout", "--yes", "-o", "table"])?;
     explain_stages(&show)?;
-    show.say("From now on a schedule calls it every five minutes, and each call takes at most one step.");
+    show.say("From now on a scheduler calls it every five minutes, and each call takes at most one step.");
     schedule(&show)?;
     explain(&show)?;
     books(&show);
-    show.say("An hour later it has begun to pay:");
+    show.say("An hour later it has started to pay off:");
     show.server.advance(60 * MINUTE_MS);
     show.respot(&["rollout", "status"])?;
     explain_savings(&show)?;
@@ -36,14 +36,14 @@ fn main() -> anyhow::Result<()> {
     let slower = Change::slower_ppm(150_000).when(Condition::moved_at_least(25));
     let show = stage(&App::http(8080).base_us(40_000).jitter_us(1_000).boot_ms(5_000).spot(slower))?;
     show.say(
-        "The same fleet, but its application becomes 15 % slower on spot as soon as a quarter of what runs is spot:",
+        "The same fleet, but its application becomes 15 % slower on spot once a quarter of the instances are spot:",
     );
-    show.say("something it depends on does not keep up. The first stage cannot show that.");
+    show.say("something it depends on cannot keep up. The first stage does not show that.");
     show.respot(&["rollout", "--yes", "-o", "table"])?;
     schedule(&show)?;
     explain(&show)?;
     books(&show);
-    show.say("What is over stays as it is; cron may go on calling:");
+    show.say("A finished rollout stays as it is; cron may go on calling:");
     show.respot(&["rollout", "--yes", "-o", "table"])?;
     Ok(())
 }
@@ -56,7 +56,7 @@ fn stage(app: &App) -> anyhow::Result<Show> {
     Show::of(world, &settings)
 }
 
-/// Calls every five minutes until it is over.
+/// Calls it every five minutes until it has finished.
 fn schedule(show: &Show) -> anyhow::Result<()> {
     for call in 1.. {
         show.server.advance(5 * MINUTE_MS);
@@ -90,7 +90,7 @@ fn explain_stages(show: &Show) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each number of the judgements, with where it comes from.
+/// The figures behind each verdict of the gate.
 fn explain(show: &Show) -> anyhow::Result<()> {
     let report = report(show)?;
     show.say("The numbers:");
@@ -105,7 +105,7 @@ fn explain(show: &Show) -> anyhow::Result<()> {
             effect["instances"], effect["samplesBefore"], effect["samplesNow"]
         );
         println!("    0.7 x latency {latency:+.2} % + 0.3 x errors {errors:+.2} % = degraded by {degradation:.2} %;");
-        println!("    from 5 % on a stage fails. Verdict: {}", stage["verdict"].as_str().unwrap_or("none"));
+        println!("    at 5 % or more a stage fails. Verdict: {}", stage["verdict"].as_str().unwrap_or("none"));
     }
     let count = |name: &str| report[name].as_u64().unwrap_or(0);
     println!(
@@ -123,24 +123,24 @@ fn explain_savings(show: &Show) -> anyhow::Result<()> {
     let (estimated, realised) = (&report["estimatedSavings"], &report["realisedSavings"]);
     let money = |value: &Value| value.as_f64().unwrap_or(0.0);
     let (hourly, monthly) = (money(&estimated["hourly"]), money(&estimated["monthly"]));
-    println!("  expected: {hourly:.3} USD/h less for all of them, times 730 h = {monthly:.2} USD a month");
+    println!("  expected: {hourly:.3} USD/h less for all of them, times 730 h = {monthly:.2} USD per month");
     println!(
-        "  realised: {:.2} USD. From the moment a spot instance ran it was paid for beside the old one;",
+        "  realized: {:.2} USD. While a spot instance and the old one run side by side, both are paid for;",
         money(realised)
     );
-    println!("            since the old ones are gone, {hourly:.3} USD are saved every hour, at prices read back");
+    println!("            once the old ones are gone, {hourly:.3} USD are saved every hour, at prices read back");
     println!();
     Ok(())
 }
 
-/// The provider's own books.
+/// What the provider recorded.
 fn books(show: &Show) {
-    show.say("The provider's own books:");
+    show.say("What the provider recorded:");
     show.server.with(|world| {
         let applied = |op: Op| world.log().iter().filter(|it| it.op == op && it.outcome == Outcome::Applied).count();
         println!("  {} creates and {} deletes took effect", applied(Op::Create), applied(Op::Delete));
         let alive = |mode: &str| world.machines().filter(|it| it.is_alive() && it.billing_mode == mode).count();
-        println!("  alive: {} on-demand, {} spot, {FLEET} before", alive("onDemand"), alive("spot"));
+        println!("  now running: {} on-demand, {} spot; {FLEET} before", alive("onDemand"), alive("spot"));
     });
     println!();
 }

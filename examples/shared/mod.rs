@@ -1,4 +1,4 @@
-//! A simulated provider, and the program called against it in this process, so that nothing has to be installed.
+//! A simulated provider, and the program called against it in the same process, so that nothing has to be installed.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use respot::stop::Stop;
 
 pub(crate) const MINUTE_MS: u64 = 60_000;
 
-/// A provider on loopback, a store that goes with the value, and somebody who tells what happens.
+/// A provider on loopback and a store that is deleted when the value is dropped.
 pub(crate) struct Show {
     pub(crate) server: Server,
     state: tempfile::TempDir,
@@ -28,8 +28,8 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    /// Serves the world, ten times as fast as time goes, so that nobody has to wait for instances to come up. The program
-    /// gets these settings besides.
+    /// Serves the world ten times faster than real time, so that instances start quickly. The program gets these settings
+    /// as well.
     pub(crate) fn of(world: World, settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
         let mut world = world.starting_at(Clock::system().now().as_millis());
         world.rules_mut().visible_after_ms = 500;
@@ -48,7 +48,7 @@ impl Show {
         println!("{bold}# {text}{reset}");
     }
 
-    /// Calls the program as a shell would. Answers its exit code.
+    /// Calls the program as a shell would, and returns its exit code.
     pub(crate) fn respot(&self, arguments: &[&str]) -> anyhow::Result<u8> {
         println!("$ respot {}", arguments.join(" "));
         let Some((exit, document)) = self.call(arguments, std::future::pending())? else { return Ok(0) };
@@ -57,7 +57,7 @@ impl Show {
         Ok(exit)
     }
 
-    /// Calls it, unless it is killed before it ends. Answers its exit code and what it prints.
+    /// Calls it, unless it is killed before it ends, and returns its exit code and its output.
     pub(crate) fn call(
         &self,
         arguments: &[&str],

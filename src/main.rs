@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use respot::cli::{Cli, OutputFormat};
+use respot::cli::{Cli, Command, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
-use respot::commands::{Failure, Printed, dispatch, man};
+use respot::commands::{Failure, Printed, Session, dispatch, man};
 use respot::report::{self, document::Document, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> Result<Printed, Failure> {
-    if let Some(output) = man::without_settings(&cli.command) {
-        return Ok(output);
+    if let Command::Manual(wanted) = &cli.command {
+        return Ok(man::document(wanted));
     }
     let settings = Settings::load(cli, &Environment::of_process()?)?;
     // One thread: a pass waits, it does not compute.
@@ -47,13 +47,15 @@ fn execute(cli: &Cli) -> Result<Printed, Failure> {
         let clock = settings.now.map_or_else(Clock::system, Clock::starting_at);
         let (show, reporter) = start::console(cli, &settings, clock)?;
         let stop = Stop::default();
+        let log_format = start::log_format(cli);
+        let session = Session { settings: &settings, clock, stop: &stop, reporter: &reporter, show, log_format };
         let mut signals = Signals::listen(stop.clone()).map_err(Failure::internal)?;
         tokio::select! {
-            done = dispatch(cli, &settings, clock, &stop, &reporter, show) => done,
+            done = dispatch(cli, &session) => done,
             failure = signals.insisted() => Err(failure),
         }
     });
-    // A name that is still being looked up would be waited for.
+    // A name lookup in progress would block the shutdown of the runtime.
     runtime.shutdown_background();
     result
 }

@@ -7,7 +7,8 @@ use clap::Parser;
 use novita_sim::{Options, Server, World};
 use respot::cli::Cli;
 use respot::clock::Clock;
-use respot::commands::{Presentation, Printed, dispatch};
+use respot::commands::start;
+use respot::commands::{Presentation, Printed, Session, dispatch};
 use respot::core::world::time::Timestamp;
 use respot::report::Console;
 use respot::report::bars::Bars;
@@ -81,8 +82,10 @@ impl Show {
             // The simulated world has its own time.
             let clock = Clock::starting_at(Timestamp::from_millis(self.server.with(|world| world.now_ms())));
             let (console, stop) = (Console::new(Bars::new(self.color), false), Stop::default());
+            let log_format = start::log_format(&cli);
+            let session = Session { settings: &settings, clock, stop: &stop, reporter: &console, show, log_format };
             tokio::select! {
-                done = dispatch(&cli, &settings, clock, &stop, &console, show) => Some(done),
+                done = dispatch(&cli, &session) => Some(done),
                 () = killed => None,
             }
         });

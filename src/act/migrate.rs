@@ -8,9 +8,10 @@ use std::cell::{Cell, RefCell};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
-use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard};
-use crate::core::pass::ledger::{Call, InFlight, KnownJob};
+use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass, attempt};
+use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard};
+use crate::core::pass::ledger::{Call, InFlight};
+use crate::core::pass::plan::Migration;
 use crate::core::pass::settle::is_new;
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::record::trail::WriteCall;
@@ -19,31 +20,12 @@ use crate::core::world::instance::{Instance, InstanceId, Job, Status};
 use crate::core::world::snapshot::JobIndex;
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::Event;
-use crate::store::StoreWrite;
 use crate::store::records::{Change, Mode};
 
-/// An instance to migrate, and what to remember of the time before.
-#[derive(Clone, Debug)]
-pub struct Migration<'a> {
-    /// The instance.
-    pub instance: &'a Instance,
-    /// Its last attempt.
-    pub previous_attempt: Option<Timestamp>,
-    /// Its newest migration job.
-    pub job_before: Option<KnownJob>,
-    /// Why it is migrated.
-    pub reason: String,
-}
-
 /// Migrates `migrations` in order, with at most `workers` calls in flight.
-pub async fn migrate<C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    migrations: &[Migration<'_>],
-    workers: usize,
-    jobs_since: Timestamp,
-) -> Applied {
+pub async fn migrate<E: Edges>(pass: &Pass<'_, E>, migrations: &[Migration<'_>], jobs_since: Timestamp) -> Applied {
     let queue = Queue { next: Cell::new(0), calls: RefCell::default(), store_error: RefCell::default() };
-    let workers = (0..workers.min(migrations.len())).map(|_| work(pass, migrations, &queue));
+    let workers = (0..pass.world.limits.workers.min(migrations.len())).map(|_| work(pass, migrations, &queue));
     join_all(workers).await;
     let Queue { next, calls, store_error } = queue;
     let mut calls = calls.into_inner();
@@ -53,7 +35,7 @@ pub async fn migrate<C: CloudRead, W: CloudWrite, S: StoreWrite>(
     let mut attempts: Vec<Attempt> = calls.into_iter().map(|called| called.attempt).collect();
     for migration in migrations.iter().skip(next.get()) {
         let attempt = not_begun(pass, migration, &store_error);
-        pass.reporter.event(Event::ActionEnded(&attempt));
+        pass.world.reporter.event(Event::ActionEnded(&attempt));
         attempts.push(attempt);
     }
     Applied { attempts, store_error: store_error.into_inner() }
@@ -82,42 +64,38 @@ enum Ambiguity {
     StateRefused,
 }
 
-async fn work<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    migrations: &'a [Migration<'a>],
-    queue: &Queue<'a>,
-) {
+async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>], queue: &Queue<'a>) {
     let mut unsaved: Vec<Change> = Vec::new();
     loop {
-        if pass.stop.cause().is_some() || queue.store_error.borrow().is_some() {
+        if pass.world.stop.cause().is_some() || queue.store_error.borrow().is_some() {
             break;
         }
         let Some(migration) = migrations.get(queue.next.get()) else { break };
         queue.next.set(queue.next.get() + 1);
 
-        let called_at = pass.clock.now();
+        let called_at = pass.now();
         let Instance { id, name, .. } = migration.instance;
         // A rehearsal sends nothing that would have to be on record.
-        let ticket = (pass.mode == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, id, name));
+        let ticket = (pass.mode() == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, id, name));
         let mut changes = std::mem::take(&mut unsaved);
         changes.extend(intent(pass, migration, called_at));
         if let Err(error) = pass.commit(changes).await {
             queue.store_error.borrow_mut().get_or_insert(error);
             let attempt = not_begun(pass, migration, &queue.store_error);
-            pass.reporter.event(Event::ActionEnded(&attempt));
+            pass.world.reporter.event(Event::ActionEnded(&attempt));
             queue.calls.borrow_mut().push(Called { migration, attempt, doubt: None });
             return;
         }
         let may_send = || pass.may_send(&queue.store_error);
         let begun = Instant::now();
-        let answer = pass.writer.migrate(id, Guard { stop: pass.stop, may_send: &may_send }).await;
+        let answer = pass.writer.migrate(id, Guard { stop: pass.world.stop, may_send: &may_send }).await;
         let response_time = millis(begun.elapsed());
         if let Some(ticket) = ticket {
             pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
         }
         let called = judge(pass, migration, called_at, Some(response_time), answer);
         unsaved.extend(result(pass, &called));
-        pass.reporter.event(Event::ActionEnded(&called.attempt));
+        pass.world.reporter.event(Event::ActionEnded(&called.attempt));
         queue.calls.borrow_mut().push(called);
     }
     if !unsaved.is_empty()
@@ -129,47 +107,47 @@ async fn work<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
 }
 
 /// What is stored before the call. A rehearsal has no call to follow.
-fn intent<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, called_at: Timestamp) -> Vec<Change> {
+fn intent<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, called_at: Timestamp) -> Vec<Change> {
     let id = migration.instance.id.clone();
     let mut changes = vec![Change::Attempt { id: id.clone(), at: called_at }];
-    if pass.mode == Mode::Real {
+    if pass.mode() == Mode::Real {
         changes.push(Change::Follow(id, follow(pass, migration, called_at, Call::Begun)));
     }
     changes
 }
 
-fn follow<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, called_at: Timestamp, call: Call) -> InFlight {
+fn follow<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, called_at: Timestamp, call: Call) -> InFlight {
     InFlight {
         instance_name: migration.instance.name.to_string(),
         called_at,
         pass: pass.job_id.to_owned(),
-        job_before: migration.job_before.clone(),
-        previous_attempt: migration.previous_attempt,
+        job_before: migration.job_before.cloned(),
+        previous_attempt: migration.eligible.previous_attempt(),
         call,
     }
 }
 
 /// What is stored after the call.
-fn result<C, W, S>(pass: &Pass<'_, C, W, S>, called: &Called<'_>) -> Vec<Change> {
+fn result<E: Edges>(pass: &Pass<'_, E>, called: &Called<'_>) -> Vec<Change> {
     let Called { migration, attempt, doubt } = called;
     let id = migration.instance.id.clone();
     let call = match (attempt.outcome, doubt) {
         (Outcome::Accepted | Outcome::Done, _) => Call::Accepted,
         (Outcome::Unknown, _) | (_, Some(_)) => Call::Unknown,
         (Outcome::Failed | Outcome::Skipped, None) => {
-            let previous = migration.previous_attempt;
+            let previous = migration.eligible.previous_attempt();
             return vec![Change::Withdraw { id: id.clone(), previous }, Change::Unfollow(id)];
         }
     };
-    if pass.mode == Mode::Rehearsal {
+    if pass.mode() == Mode::Rehearsal {
         return Vec::new();
     }
     vec![Change::Follow(id, follow(pass, migration, attempt.at, call))]
 }
 
 /// Turns the provider's answer into an outcome.
-fn judge<'a, C, W, S>(
-    pass: &Pass<'_, C, W, S>,
+fn judge<'a, E: Edges>(
+    pass: &Pass<'_, E>,
     migration: &'a Migration<'a>,
     called_at: Timestamp,
     response_time: Option<i64>,
@@ -177,17 +155,17 @@ fn judge<'a, C, W, S>(
 ) -> Called<'a> {
     let attempt = attempt(&migration.instance.id, &migration.instance.name, Action::Migrate, called_at);
     let Err(error) = answer else {
-        let reason = match pass.mode {
-            Mode::Real => migration.reason.clone(),
-            Mode::Rehearsal => format!("rehearsal, not sent: {}", migration.reason),
+        let reason = match pass.mode() {
+            Mode::Real => migration.eligible.in_words(),
+            Mode::Rehearsal => format!("rehearsal, not sent: {}", migration.eligible.in_words()),
         };
-        let response_time = response_time.filter(|_| pass.mode == Mode::Real);
+        let response_time = response_time.filter(|_| pass.mode() == Mode::Real);
         let attempt = Attempt { outcome: Outcome::Accepted, reason, response_time, ..attempt };
         return Called { migration, attempt, doubt: None };
     };
     let gone = || "the instance is gone, nothing to do".to_owned();
     let (outcome, doubt, kind, reason) = match (error.effect, error.kind) {
-        (Effect::NotSent, _) if pass.stop.cause().is_some() => (Outcome::Skipped, None, None, error.to_string()),
+        (Effect::NotSent, _) if pass.world.stop.cause().is_some() => (Outcome::Skipped, None, None, error.to_string()),
         (Effect::NotSent, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
         (Effect::Refused, _) if error.not_found => (Outcome::Skipped, None, None, gone()),
         (Effect::Refused, kind @ ErrorKind::State) => {
@@ -201,34 +179,34 @@ fn judge<'a, C, W, S>(
     Called { migration, attempt, doubt }
 }
 
-fn not_begun<C, W, S>(pass: &Pass<'_, C, W, S>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
+fn not_begun<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
     let Instance { id, name, .. } = migration.instance;
-    let attempt = attempt(id, name, Action::Migrate, pass.clock.now());
+    let attempt = attempt(id, name, Action::Migrate, pass.now());
     Attempt { reason: pass.why_not_begun(store_error).into(), ..attempt }
 }
 
 /// Looks once at what became of the calls in doubt. What cannot be told now is settled by a later pass.
-async fn look<C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
+async fn look<E: Edges>(
+    pass: &Pass<'_, E>,
     calls: &mut [Called<'_>],
     jobs_since: Timestamp,
     store_error: &FirstStoreError,
 ) {
     let doubtful: Vec<&mut Called<'_>> = calls.iter_mut().filter(|called| called.doubt.is_some()).collect();
-    if doubtful.is_empty() || pass.stop.sleep(LOOK_DELAY).await.is_err() {
+    if doubtful.is_empty() || pass.world.stop.sleep(CHECK_DELAY).await.is_err() {
         return;
     }
-    let reading = pass.cloud.jobs(jobs_since);
+    let reading = pass.world.cloud.jobs(jobs_since);
     let Some(Ok(jobs)) = pass.unless_stopped(reading).await else { return };
     let jobs = JobIndex::new(&jobs.items);
     let mut changes = Vec::new();
     // One after the other is enough: doubts are rare, and a provider in trouble is not helped by haste.
     for called in doubtful {
-        let reading = pass.cloud.instance(&called.migration.instance.id);
+        let reading = pass.world.cloud.instance(&called.migration.instance.id);
         let Some(Ok(instance)) = pass.unless_stopped(reading).await else { break };
         if resolve(called, instance.as_ref(), &jobs) {
             changes.extend(result(pass, called));
-            pass.reporter.event(Event::ActionResolved(&called.attempt));
+            pass.world.reporter.event(Event::ActionResolved(&called.attempt));
         }
     }
     if !changes.is_empty()
@@ -242,7 +220,7 @@ async fn look<C: CloudRead, W: CloudWrite, S: StoreWrite>(
 fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex<'_>) -> bool {
     let Called { migration, attempt, doubt } = called;
     let id: &InstanceId = &migration.instance.id;
-    let own_job = |job: &&Job| is_new(job, migration.job_before.as_ref());
+    let own_job = |job: &&Job| is_new(job, migration.job_before);
     let migrating = instance.is_some_and(|instance| instance.status == Status::Migrating);
     if migrating || jobs.newest_migration(id).filter(own_job).is_some() {
         attempt.outcome = Outcome::Accepted;

@@ -12,17 +12,16 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use self::turn::Turn;
-use super::{Applied, FirstStoreError, LOOK_DELAY, Pass, attempt};
-use crate::cloud::{CloudRead, CloudWrite};
+use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass, attempt};
+use crate::core::pass::plan::Duplicate;
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::time::Timestamp;
 use crate::report::Event;
+use crate::store::StoreError;
 use crate::store::records::Mode;
-use crate::store::{StoreError, StoreWrite};
 
 /// The time between two looks at a replacement that comes up.
 const POLL: Duration = Duration::from_secs(5);
@@ -64,27 +63,13 @@ enum Awaits {
     Sign,
 }
 
-/// An instance that is one too many.
-#[derive(Clone, Copy, Debug)]
-pub struct Duplicate<'a> {
-    /// It.
-    pub instance: &'a Instance,
-    /// The one that stays.
-    pub keep: &'a InstanceId,
-}
-
 /// Sends what can be sent at once, with at most `workers` recreations at a time. What was begun by earlier passes comes
 /// first, in the order of `works`.
-pub async fn begin<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    works: &[&'a Recreating],
-    workers: usize,
-    wait: Duration,
-) -> Underway<'a> {
+pub async fn begin<'a, E: Edges>(pass: &Pass<'_, E>, works: &[&'a Recreating], wait: Duration) -> Underway<'a> {
     let store_error = FirstStoreError::default();
-    let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.clock.now())).collect();
+    let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.now())).collect();
     stream::iter(tasks.iter_mut())
-        .for_each_concurrent(workers, |task| {
+        .for_each_concurrent(pass.world.limits.workers, |task| {
             let turn = Turn { pass, store_error: &store_error, wait };
             async move { turn.begin(task).await }
         })
@@ -93,16 +78,11 @@ pub async fn begin<'a, C: CloudRead, W: CloudWrite, S: StoreWrite>(
 }
 
 /// Waits for replacements to run, for `wait` at most, and deletes what they replace.
-pub async fn finish<C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    underway: Underway<'_>,
-    workers: usize,
-    wait: Duration,
-) -> Applied {
+pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: Duration) -> Applied {
     let Underway { mut tasks, store_error } = underway;
     let until = Instant::now() + wait;
     let turn = Turn { pass, store_error: &store_error, wait };
-    if tasks.iter().any(|task| task.awaits == Awaits::Sign) && pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+    if tasks.iter().any(|task| task.awaits == Awaits::Sign) && pass.world.stop.sleep(CHECK_DELAY).await.is_ok() {
         for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Sign) {
             turn.look_for(task).await;
         }
@@ -112,46 +92,43 @@ pub async fn finish<C: CloudRead, W: CloudWrite, S: StoreWrite>(
         if awaited == 0 || !pass.may_send(&store_error) {
             break;
         }
-        pass.reporter.event(Event::Awaiting { count: awaited });
+        pass.world.reporter.event(Event::Awaiting { count: awaited });
         stream::iter(tasks.iter_mut().filter(|task| task.awaits == Awaits::Running))
-            .for_each_concurrent(workers, |task| {
+            .for_each_concurrent(pass.world.limits.workers, |task| {
                 let turn = &turn;
                 async move { turn.watch(task).await }
             })
             .await;
         let is_over = tasks.iter().all(|task| task.awaits != Awaits::Running);
         let left = until.saturating_duration_since(Instant::now());
-        if is_over || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
+        if is_over || left.is_zero() || pass.world.stop.sleep(POLL.min(left)).await.is_err() {
             break;
         }
     }
     let attempts: Vec<Attempt> = tasks.into_iter().map(|task| task.attempt).collect();
     for attempt in &attempts {
-        pass.reporter.event(Event::ActionEnded(attempt));
+        pass.world.reporter.event(Event::ActionEnded(attempt));
     }
     Applied { attempts, store_error: store_error.into_inner() }
 }
 
 /// Deletes instances that are one too many, each only while the one that stays is seen running.
-pub async fn retire<C: CloudRead, W: CloudWrite, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    duplicates: &[Duplicate<'_>],
-) -> Applied {
+pub async fn retire<E: Edges>(pass: &Pass<'_, E>, duplicates: &[Duplicate<'_>]) -> Applied {
     let store_error = FirstStoreError::default();
     let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
     let mut attempts = Vec::with_capacity(duplicates.len());
     for Duplicate { instance, keep } in duplicates {
-        let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.clock.now());
+        let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.now());
         attempt.reason = pass.why_not_begun(&store_error).into();
-        if pass.mode == Mode::Rehearsal {
-            attempt.reason = format!("rehearsal, not deleted: one too many beside {keep}");
+        if pass.mode() == Mode::Rehearsal {
+            attempt.reason = format!("rehearsal, not deleted: duplicate of {keep}");
         } else if pass.may_send(&store_error) {
             match turn.runs(keep).await {
                 Some(true) => turn.retire(instance, keep, &mut attempt).await,
                 Some(false) | None => attempt.reason = format!("{keep} was not seen running, left for a later pass"),
             }
         }
-        pass.reporter.event(Event::ActionEnded(&attempt));
+        pass.world.reporter.event(Event::ActionEnded(&attempt));
         attempts.push(attempt);
     }
     Applied { attempts, store_error: store_error.into_inner() }
@@ -159,7 +136,7 @@ pub async fn retire<C: CloudRead, W: CloudWrite, S: StoreWrite>(
 
 impl<'a> Task<'a> {
     fn new(work: &'a Recreating, now: Timestamp) -> Self {
-        let action = if work.begins() { Action::Recreate } else { Action::Resume };
+        let action = if work.starts() { Action::Recreate } else { Action::Resume };
         let mut attempt = attempt(&work.instance, &work.recreation.instance_name, action, now);
         attempt.new_instance_id = work.recreation.step.replacement().cloned();
         Self { work, recreation: work.recreation.clone(), attempt, awaits: Awaits::Nothing, place: String::new() }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
-use tokio::time::Instant;
 
-use super::pass::stopped;
-use super::{Exit, Failure, Presentation, Printed};
+use super::observe::unless_stopped;
+use super::{Exit, Failure, Presentation, Printed, Session};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, CloudRead, Effect};
 use crate::core::recreation::blueprint::{Offer, OfferQuery};
@@ -23,11 +22,10 @@ use crate::core::rollout::metrics::{INTERVAL, Metrics, WINDOW};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
-use crate::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
+use crate::measure::{NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use crate::report::analyze::AnalyzeDocument;
 use crate::report::document::Document;
 use crate::report::{Event, Reporter, human};
-use crate::stop::{Stop, StopCause};
 use crate::store::{StoreRead, records};
 
 /// The most calls in flight. `MIGRATION_MAX_CONCURRENT` does not limit these, since they change nothing.
@@ -179,21 +177,16 @@ async fn sample<P: Prober>(prober: &P, listed: &ListedInstance, terms: &Terms) -
     }
 }
 
-/// Stops the work when the program is stopping, or when it exceeds the time limit of a pass.
+/// The command.
 ///
 /// # Errors
-/// Exit code 6, and those of the work.
-pub async fn within<T>(
-    stop: &Stop,
-    limit: Duration,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        cause = stop.triggered() => Err(stopped(cause)),
-        () = stop.trigger_at(Instant::now() + limit) => Err(stopped(StopCause::Deadline)),
-        done = work => done,
-    }
+/// Exit codes 2, 3, 4 and 6.
+pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
+    let Session { settings, clock, stop, reporter, show, .. } = *session;
+    let (store, cloud) = (session.open_to_read().await?, session.client()?);
+    let prober = NetProber::new(settings.probe_timeout);
+    let analyzing = analyze(&cloud, &store, &prober, &settings.terms, clock, reporter);
+    Ok(self::show(unless_stopped(stop, settings.job_timeout, analyzing).await?, show))
 }
 
 /// What `analyze` prints.

@@ -9,22 +9,20 @@ use clap_mangen::Man;
 use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{Exit, Printed};
-use crate::cli::{Cli, Command, EXIT_CODES, PassArgs};
+use crate::cli::{Cli, EXIT_CODES, Manual, PassArgs};
 use crate::settings::SETTINGS;
 
-/// The output of a command that needs no settings; `None` for all others.
+/// What such a command prints.
 #[must_use]
-pub fn without_settings(command: &Command) -> Option<Printed> {
-    match command {
-        Command::Completions { shell } => Some(completions(*shell)),
-        Command::Man => Some(man()),
-        _ => None,
+pub fn document(wanted: &Manual) -> Printed {
+    match wanted {
+        Manual::Completions { shell } => completions(*shell),
+        Manual::Man => man(),
     }
 }
 
 /// The script that completes commands and flags.
-#[must_use]
-pub fn completions(shell: Shell) -> Printed {
+fn completions(shell: Shell) -> Printed {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "respot", &mut script);
     Printed { exit: Exit::Done, document: String::from_utf8_lossy(&script).into_owned().into() }
@@ -43,8 +41,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// One page in roff: every command with its options, every setting, the exit codes, the files.
-#[must_use]
-pub fn man() -> Printed {
+fn man() -> Printed {
     let mut program = Cli::command();
     program.build();
     let pass = PassArgs::augment_args(clap::Command::new("pass"));

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 pub use self::command::command;
 pub use self::show::show;
-use super::pass::frame::{Frame, Stage, under_lease};
-use super::pass::{NoPass, Ran, Rules, stopped};
+use super::run::lease::under_lease;
+use super::run::record::Open;
+use super::run::{NoPass, Ran};
 use super::{Exit, Failure};
+use crate::act::{Pass, World};
 use crate::cli::RolloutVerb;
-use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
 use crate::core::rollout::course::{Course, Fleet, RolloutEnd, State, label};
@@ -23,10 +24,8 @@ use crate::core::rollout::findings::Terms;
 use crate::core::world::time::Timestamp;
 use crate::measure::Prober;
 use crate::notify::Notify;
-use crate::report::Reporter;
 use crate::settings::SettingsError;
-use crate::stop::Stop;
-use crate::store::records::{self, Mode};
+use crate::store::records;
 use crate::store::{StoreRead, StoreWrite};
 
 pub use self::begin::prospect;
@@ -39,24 +38,10 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(40);
 
 /// Who and what a rollout works with.
 pub struct Drive<'a, C, W, S, N, P> {
-    /// The provider, to read.
-    pub cloud: &'a C,
-    /// The provider, to write.
+    pub world: &'a World<'a, C, S>,
     pub writer: &'a W,
-    /// The memory.
-    pub store: &'a S,
-    /// Who is told.
     pub notify: &'a N,
-    /// Who measures.
     pub prober: &'a P,
-    /// The clock of decisions and records.
-    pub clock: Clock,
-    /// The word that ends it.
-    pub stop: &'a Stop,
-    /// Who hears of it.
-    pub reporter: &'a dyn Reporter,
-    /// The rules of a pass: how much at once, how long.
-    pub rules: Rules<'a>,
     /// What may be moved.
     pub terms: &'a Terms,
     /// How.
@@ -86,10 +71,10 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     /// # Errors
     /// Exit codes 2, 3, 4, 5 and 6.
     pub async fn step(&self) -> Result<Stepped, Failure> {
-        let Some(fleet) = records::rollout(self.store).await? else {
+        let Some(fleet) = records::rollout(self.world.store).await? else {
             return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
         };
-        if let Some(message) = resting(&fleet, self.clock.now()) {
+        if let Some(message) = resting(&fleet, self.world.clock.now()) {
             return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
         }
         self.checked(&fleet)?;
@@ -108,7 +93,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 return Ok(stepped);
             }
             // Another pass holds the lease. A verb that had no effect must not look like one that had.
-            if Instant::now() >= until || self.stop.sleep(Duration::from_secs(2)).await.is_err() {
+            if Instant::now() >= until || self.world.stop.sleep(Duration::from_secs(2)).await.is_err() {
                 return Err(Failure {
                     exit: Exit::ActionsFailed,
                     kind: "busy",
@@ -139,16 +124,19 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                     if over {
                         return Ok(Stepped { attempts, ..stepped });
                     }
-                    let now = self.clock.now();
+                    let now = self.world.clock.now();
                     let left = stepped.due.map_or(BETWEEN_STEPS, |due| due.since(now).max(Duration::from_millis(200)));
-                    if let Err(cause) = self.stop.sleep(left.min(Duration::from_secs(60))).await {
-                        return Err(stopped(cause));
+                    if let Err(cause) = self.world.stop.sleep(left.min(Duration::from_secs(60))).await {
+                        return Err(Failure::stopped(cause));
                     }
                 }
                 Err(failure) => {
                     failures += 1;
                     let may_be_temporary = matches!(failure.exit, Exit::Provider | Exit::Unsafe | Exit::Store);
-                    if !may_be_temporary || failures > 10 || self.stop.sleep(Duration::from_secs(30)).await.is_err() {
+                    if !may_be_temporary
+                        || failures > 10
+                        || self.world.stop.sleep(Duration::from_secs(30)).await.is_err()
+                    {
                         return Err(failure);
                     }
                 }
@@ -183,15 +171,15 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             Ran::Ended(ended) => {
                 stepped.attempts = ended.attempts;
                 stepped.worked = true;
-                match self.stop.cause() {
-                    Some(cause) => Err(stopped(cause)),
+                match self.world.stop.cause() {
+                    Some(cause) => Err(Failure::stopped(cause)),
                     None => Ok(stepped),
                 }
             }
             Ran::Skipped(why) => {
                 // A call for the next step also shows the rollout while another pass is running.
                 let fleet = match (verb, &why) {
-                    (None, NoPass::AnotherRuns { .. }) => records::rollout(self.store).await?,
+                    (None, NoPass::AnotherRuns { .. }) => records::rollout(self.world.store).await?,
                     _ => None,
                 };
                 Ok(Stepped { message: why.document().message, fleet, ..Stepped::default() })
@@ -201,24 +189,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
 
     async fn under_lease(
         &self,
-        work: impl AsyncFnOnce(
-            &crate::act::Pass<'_, C, W, S>,
-            &mut super::pass::record::Open,
-            Instant,
-        ) -> Result<(), Failure>,
+        work: impl AsyncFnOnce(&Pass<'_, (C, W, S)>, &mut Open, Instant) -> Result<(), Failure>,
     ) -> Result<Ran, Failure> {
-        let Self { cloud, writer, store, notify, clock, stop, reporter, rules, .. } = self;
-        let stage = Stage {
-            cloud: *cloud,
-            writer: *writer,
-            store: *store,
-            notify: *notify,
-            clock: *clock,
-            stop,
-            reporter: *reporter,
-        };
-        let frame = Frame { id_prefix: ROLLOUT_STEP, mode: Mode::Real, deadline: rules.deadline };
-        under_lease(stage, frame, work).await
+        under_lease::<(C, W, S), N>(self.world, self.writer, self.notify, ROLLOUT_STEP, work).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! From the command line to a working program: where to write, what to log, which signals to hear.
+//! Starts the program: where to print, what to log, which signals to handle.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -15,10 +15,10 @@ use crate::report::{Console, log};
 use crate::settings::Settings;
 use crate::stop::{Stop, StopCause};
 
-/// Looks where stdout and stderr lead, and begins logging.
+/// Determines how to print, and starts logging.
 ///
 /// # Errors
-/// When logging was begun before.
+/// When logging was started before.
 pub fn console(cli: &Cli, settings: &Settings, clock: Clock) -> Result<(Presentation, Console), Failure> {
     let global = &cli.global;
     let colored = |terminal: bool| match global.color {
@@ -39,7 +39,7 @@ pub fn console(cli: &Cli, settings: &Settings, clock: Clock) -> Result<(Presenta
             tracing::warn!("{warning}");
         }
     }
-    // The screen of a dry run is its verdicts; that of an explanation is one of them.
+    // A dry run prints its verdicts, so that they need not be in the log.
     let verdicts = global.verbose > 0 || !matches!(cli.command, Command::DryRun { .. });
     Ok((show, Console::new(bars, verdicts)))
 }
@@ -52,30 +52,20 @@ fn start_log(
     watched: bool,
     color: bool,
 ) -> Result<(), Failure> {
-    // In cron the log of a pass is all there is. Somebody who watches sees bars and a table instead, and whoever asked
-    // for a view wants the view.
+    // In cron the log of a pass is all there is. On a terminal there are bars and a table instead, and the commands that
+    // only show something show that.
     let default = match cli.command {
         Command::Run(_) | Command::CheckFailed(_) | Command::Rollout(RolloutArgs { verb: None, .. }) if !watched => {
             LevelFilter::INFO
         }
-        Command::Run(_)
-        | Command::CheckFailed(_)
-        | Command::DryRun { .. }
-        | Command::Explain { .. }
-        | Command::History(_)
-        | Command::Status { .. }
-        | Command::Analyze(_)
-        | Command::Rollout(_)
-        | Command::Doctor { .. }
-        | Command::Completions { .. }
-        | Command::Man => LevelFilter::WARN,
+        _ => LevelFilter::WARN,
     };
     let level = settings.log_level.unwrap_or(default);
     log::init(level, settings.log_directives.clone(), log_format(cli), color, clock, bars.clone())
         .map_err(|error| Failure::internal(format!("{error:#}")))
 }
 
-/// How log lines are to be written.
+/// How log lines are written.
 #[must_use]
 pub fn log_format(cli: &Cli) -> log::Format {
     match cli.global.log_format {
@@ -84,7 +74,7 @@ pub fn log_format(cli: &Cli) -> log::Format {
     }
 }
 
-/// Whether `-o json` stands in arguments that could not be parsed, so that a script gets its error as it wants it.
+/// Whether arguments that could not be parsed contain `-o json`, so that a script gets its error as JSON.
 #[must_use]
 pub fn asks_for_json(arguments: &[OsString]) -> bool {
     let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
@@ -92,7 +82,7 @@ pub fn asks_for_json(arguments: &[OsString]) -> bool {
         || words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
 }
 
-/// SIGINT and SIGTERM: the first ends the pass in good order, the second at once.
+/// SIGINT and SIGTERM: the first requests a shutdown, the second ends the program at once.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -101,19 +91,19 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// When the system lets nobody listen.
+    /// When the system refuses the handlers.
     pub fn listen(stop: Stop) -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, stop })
     }
 
-    /// Gives the word to stop at the first signal; returns at the second.
+    /// Requests the shutdown at the first signal; returns at the second.
     pub async fn insisted(&mut self) -> Failure {
         self.next().await;
         self.stop.trigger(StopCause::Signal);
-        tracing::warn!("stopping: calls in flight end, nothing new begins; a second signal stops at once");
+        tracing::warn!("stopping: calls in flight end, no new work starts; a second signal stops at once");
         self.next().await;
         Failure {
             exit: Exit::Stopped,

@@ -1,157 +1,151 @@
-//! Everything `explain` has to say, in the shape of its document.
+//! Everything `explain` has to say about one instance: the document, and what the screen shows.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::json::ErrorPart;
 use crate::core::pass::explain::Checked;
 use crate::core::pass::ledger::{Call, InFlight, Observation, Stamp};
 use crate::core::record::life::LifeEvent;
-use crate::core::recreation::journal::{Recreation, Step};
-use crate::core::world::instance::InstanceId;
+use crate::core::recreation::journal::Recreation;
+use crate::core::world::instance::{Billing, InstanceId, Status};
 use crate::core::world::time::Timestamp;
 
-/// What is to be said of one instance.
+/// What `explain -o json` prints.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct ExplainDocument<'a> {
     /// Why the provider could not be asked; what follows is then from the store alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorPart<'a>>,
-    /// The instance.
-    pub instance_id: &'a InstanceId,
+    #[serde(flatten)]
+    pub explained: &'a Explained,
+}
+
+/// What there is to say about one instance.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explained {
+    pub instance_id: InstanceId,
     /// Its name, as far as it is known.
-    pub instance_name: Option<&'a str>,
-    /// What it is doing; missing if the provider could not be asked or does not list it.
-    pub status: Option<&'a str>,
-    /// How it is paid for, as far as the provider says.
-    pub billing: Option<&'a str>,
+    pub instance_name: Option<String>,
+    /// Missing if the provider could not be asked or does not list it.
+    pub status: Option<Status>,
+    /// As far as the provider says.
+    pub billing: Option<Billing>,
     /// As in a plan; missing without a plan.
     pub verdict: Option<&'static str>,
     /// As in a plan; `not_listed` and `replaced` also for what the provider does not list.
     pub reason: Option<&'static str>,
     /// The reason in one sentence.
-    pub detail: Option<&'a str>,
+    pub detail: Option<String>,
     /// When time alone may change the verdict.
     pub until: Option<Timestamp>,
     /// What the next pass does.
-    pub next_pass: Option<&'a str>,
+    pub next_pass: Option<String>,
     /// Why the next pass would be refused as a whole.
-    pub refused: Option<&'a str>,
+    pub refused: Option<String>,
     /// Every rule in its order.
-    pub rules: &'a [Checked],
+    pub rules: Vec<Checked>,
     /// The reclaim that was announced.
-    pub observations: Option<ObservationPart<'a>>,
+    #[serde(serialize_with = "flat")]
+    pub observations: Option<Observation>,
     /// The last migrate attempt, as it is stored.
-    pub last_attempt: Option<String>,
+    #[serde(serialize_with = "as_stored")]
+    pub last_attempt: Option<Stamp>,
     /// The migrate call whose end was not seen yet.
-    pub in_flight: Option<CallPart<'a>>,
+    pub in_flight: Option<CallPart>,
     /// The recreation it belongs to.
-    pub journal: Option<JournalPart<'a>>,
+    pub journal: Option<JournalPart>,
     /// All ids it ever had, old before new.
-    pub ids: &'a [InstanceId],
+    pub ids: Vec<InstanceId>,
     /// What was done to any of these, oldest first; the last ten.
-    pub attempts: &'a [LifeEvent],
+    pub attempts: Vec<LifeEvent>,
+    /// What happened to any of these, oldest first; the last ten. For the screen.
+    #[serde(skip)]
+    pub events: Vec<LifeEvent>,
 }
 
-/// An announced reclaim.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObservationPart<'a> {
-    /// The provider's word.
-    pub spot_status: &'a str,
-    /// When the instance is, or was, to be taken.
-    pub reclaim_at: Timestamp,
-    /// When a pass first saw this.
-    pub first_seen_at: Timestamp,
-    /// When a pass last saw it.
-    pub last_seen_at: Timestamp,
-}
-
-impl<'a> From<&'a Observation> for ObservationPart<'a> {
-    fn from(seen: &'a Observation) -> Self {
-        let Observation { notice, first_seen_at, last_seen_at } = seen;
-        Self {
-            spot_status: &notice.spot_status,
-            reclaim_at: notice.reclaim_at,
-            first_seen_at: *first_seen_at,
-            last_seen_at: *last_seen_at,
-        }
+/// The notice and when it was seen, side by side.
+fn flat<S: Serializer>(seen: &Option<Observation>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Flat<'a> {
+        spot_status: &'a str,
+        reclaim_at: Timestamp,
+        first_seen_at: Timestamp,
+        last_seen_at: Timestamp,
     }
+    let flat = seen.as_ref().map(|Observation { notice, first_seen_at, last_seen_at }| Flat {
+        spot_status: &notice.spot_status,
+        reclaim_at: notice.reclaim_at,
+        first_seen_at: *first_seen_at,
+        last_seen_at: *last_seen_at,
+    });
+    flat.serialize(serializer)
+}
+
+fn as_stored<S: Serializer>(stamp: &Option<Stamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = stamp.as_ref().map(|stamp| match stamp {
+        Stamp::At(at) => at.to_string(),
+        Stamp::Unreadable(value) => value.clone(),
+    });
+    text.serialize(serializer)
 }
 
 /// An open migrate call.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CallPart<'a> {
-    /// When it was made.
+pub struct CallPart {
     pub called_at: Timestamp,
     /// The pass that made it.
-    pub job_id: &'a str,
-    /// What is known of it: `begun`, `accepted`, `unknown`.
+    pub job_id: String,
     pub call: Call,
 }
 
-impl<'a> From<&'a InFlight> for CallPart<'a> {
-    fn from(call: &'a InFlight) -> Self {
-        Self { called_at: call.called_at, job_id: &call.pass, call: call.call }
+impl From<&InFlight> for CallPart {
+    fn from(call: &InFlight) -> Self {
+        Self { called_at: call.called_at, job_id: call.pass.clone(), call: call.call }
     }
 }
 
 /// A recreation, without what is kept of the old instance.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct JournalPart<'a> {
+pub struct JournalPart {
     /// The old instance.
-    pub instance_id: &'a InstanceId,
-    /// How far it is.
+    pub instance_id: InstanceId,
     pub step: &'static str,
-    /// Since when.
     pub since: Timestamp,
-    /// When it was begun.
     pub opened_at: Timestamp,
-    /// Why.
+    /// Why it was started.
     pub cause: String,
-    /// The replacement.
-    pub replacement: Option<&'a InstanceId>,
+    pub replacement: Option<InstanceId>,
     /// The replacement's name.
-    pub marker: &'a str,
+    pub marker: String,
     /// Failures in a row.
     pub failures: u32,
-    /// The last of them.
-    pub last_error: Option<&'a str>,
+    pub last_error: Option<String>,
     /// Until when it is left alone after repeated failures.
     pub quarantined_until: Option<Timestamp>,
     /// The pass that last wrote it.
-    pub job_id: &'a str,
+    pub job_id: String,
 }
 
-impl<'a> JournalPart<'a> {
+impl JournalPart {
     /// A recreation as it stands at `now`.
     #[must_use]
-    pub fn new(old: &'a InstanceId, recreation: &'a Recreation, now: Timestamp) -> Self {
-        let Recreation { instance_name: _, cause, marker, opened_at, pass, failures, last_error, step, since } =
-            recreation;
+    pub fn new(old: &InstanceId, recreation: &Recreation, now: Timestamp) -> Self {
         Self {
-            instance_id: old,
-            step: Step::into_str(step),
-            since: *since,
-            opened_at: *opened_at,
-            cause: cause.in_words(),
-            replacement: step.replacement(),
-            marker,
-            failures: *failures,
-            last_error: last_error.as_deref(),
+            instance_id: old.clone(),
+            step: recreation.step.into_str(),
+            since: recreation.since,
+            opened_at: recreation.opened_at,
+            cause: recreation.cause.in_words(),
+            replacement: recreation.step.replacement().cloned(),
+            marker: recreation.marker.clone(),
+            failures: recreation.failures,
+            last_error: recreation.last_error.clone(),
             quarantined_until: recreation.quarantined_until(now),
-            job_id: pass,
+            job_id: recreation.pass.clone(),
         }
-    }
-}
-
-/// A stored migration time as it is.
-#[must_use]
-pub fn stamp(stamp: &Stamp) -> String {
-    match stamp {
-        Stamp::At(at) => at.to_string(),
-        Stamp::Unreadable(value) => value.clone(),
     }
 }

@@ -34,7 +34,7 @@ impl<'a> PlanRow<'a> {
             instance_id: &instance.id,
             instance_name: &instance.name,
             status: instance.status.as_str(),
-            verdict: decision.verdict(),
+            verdict: decision.verdict().into_str(),
             reason: decision.reason(),
             detail: decision.detail(instance, policy),
             until: decision.until(),

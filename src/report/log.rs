@@ -86,7 +86,7 @@ pub(super) fn event(event: Event<'_>) {
                 CallEnd::Confirmed => {
                     info!(instanceId = id, calledAt = %called_at, "the migrate call had its effect, migration is under way");
                 }
-                CallEnd::Failed { error } => {
+                CallEnd::Failed { job: _, error } => {
                     let error = error.as_deref().unwrap_or("no reason given");
                     warn!(instanceId = id, calledAt = %called_at, error, "migration failed");
                 }
@@ -225,10 +225,10 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         };
     }
     match (decision, &instance.status) {
-        (Decision::Migrate(Eligible::NoPreviousMigration), _) => {
+        (Decision::Migrate { eligible: Eligible::NoPreviousMigration, .. }, _) => {
             line!(info, INFO, "no previous migration found: eligible");
         }
-        (Decision::Migrate(Eligible::CooledDown { .. }), _) => {
+        (Decision::Migrate { eligible: Eligible::CooledDown { .. }, .. }, _) => {
             line!(info, INFO, "instance eligible for migration: time-based check passed");
         }
         (Decision::Skip(Skip::CoolingDown { .. }), _) => {
@@ -236,7 +236,7 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         }
         (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: to be recreated"),
         (Decision::Resume(_), _) => line!(info, INFO, "recreation goes on"),
-        (Decision::Retire { .. }, _) => line!(warn, WARN, "instance is one too many"),
+        (Decision::Retire { .. }, _) => line!(warn, WARN, "instance is a duplicate"),
         (Decision::Skip(Skip::Waiting { rest: Rest::Quarantined { .. }, .. }), _) => {
             line!(warn, WARN, "instance in quarantine");
         }

@@ -96,6 +96,13 @@ pub enum Command {
         #[arg(long)]
         send_test_event: bool,
     },
+    #[command(flatten)]
+    Manual(Manual),
+}
+
+/// The commands that print a document about the program. They need no settings.
+#[derive(Debug, Subcommand)]
+pub enum Manual {
     /// Print shell completions to stdout
     Completions {
         /// Shell to generate completions for

@@ -131,14 +131,14 @@ fn each_verdict_is_explained_with_its_facts() {
         ("taken --eligibility reclaimed", "no_previous_migration", &["reclaim at"]),
         ("saving", "job_unfinished", &["job save-1 (saveImage)"]),
         ("new", "cooling_down", &["cooling down until", "last attempt", "time alone may change that in"]),
-        ("odd", "unreadable_record", &["\"soon\"", "is no time"]),
+        ("odd", "unreadable_record", &["\"soon\"", "is not a time"]),
         ("lost", "call_unsettled", &["no visible result yet", "is in doubt"]),
         ("old --max-migrations 0", "over_limit", &["over the limit of 0"]),
-        ("stuck", "migration_failed", &["USD/h", "creates it anew", "us-xx-1"]),
+        ("stuck", "migration_failed", &["USD/h", "recreates it", "us-xx-1"]),
         ("stuck --max-recreations 0", "over_limit", &["over the limit of 0", "its migration failed"]),
         ("hopeless", "quarantined", &["left alone until", "no stock", "failed 3 in a row"]),
-        ("hopeless --retry-quarantined", "migration_failed", &["created anew"]),
-        ("kept", "migration_failed", &["deleting since", "goes on with its recreation"]),
+        ("hopeless --retry-quarantined", "migration_failed", &["recreated"]),
+        ("kept", "migration_failed", &["deleting since", "continues its recreation"]),
         ("twin", "no_previous_migration", &["twin-1"]),
     ];
     let secret = "hunter2-hunter2";
@@ -182,7 +182,7 @@ fn whoever_is_not_one_listed_instance_is_told_so() {
         let stage = Stage::new(kind, zoo());
         let (files, dump) = (stage.files(), stage.dump());
         stage.call("explain nobody").output().ends_with(2).says(["nobody", "nothing is remembered", "hint: "]);
-        stage.call("explain web").output().ends_with(2).says(["2 instances bear the name", "up (running", "up2 ("]);
+        stage.call("explain web").output().ends_with(2).says(["2 instances have the name", "up (running", "up2 ("]);
         let error = stage.call("explain web -o json").output().ends_with(2).json();
         assert_eq!((&error["error"]["code"], &error["error"]["kind"]), (&2.into(), &"usage".into()));
         stage.call("explain").output().ends_with(2).says(["INSTANCE"]);
@@ -191,7 +191,7 @@ fn whoever_is_not_one_listed_instance_is_told_so() {
     }
 }
 
-/// One that was created anew is explained by what became of it.
+/// One that was recreated is explained by what became of it.
 #[test]
 fn what_was_replaced_is_explained_from_memory() {
     for kind in BOTH {

@@ -1,9 +1,10 @@
 //! The client under a rate limit: it slows down by itself, loses no call and wastes few.
 
 use novita_sim::{DAWN_MS, Fate, InProcess, Op, Outcome, Spec, World};
+use respot::act::Limits;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
-use respot::commands::pass::{self, Ran, Rules};
+use respot::commands::run::{self, Ran};
 use respot::core::record::execution::ExecutionStatus;
 use respot::core::world::policy::Policy;
 use respot::core::world::time::Timestamp;
@@ -25,11 +26,23 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
         let provider = InProcess::new(world);
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let policy = Policy::default();
-        let rules = Rules::of(&policy, Mode::Real);
+        let rules = Limits::of(&policy, Mode::Real);
         let store = SqliteStore::in_memory(clock).unwrap();
         let client = Client::new(provider.clone());
-        let ran =
-            pass::run((&client, &client), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await.unwrap();
+        let ran = run::run(
+            &respot::act::World {
+                cloud: &client,
+                store: &store,
+                limits: &rules,
+                clock,
+                stop: &Stop::default(),
+                reporter: &Silent,
+            },
+            &client,
+            &Nobody,
+        )
+        .await
+        .unwrap();
 
         let Ran::Ended(ended) = ran else { panic!("nobody else holds the lease") };
         assert_eq!(ended.execution.status, ExecutionStatus::Completed, "at {limit:?} a minute");

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use novita_sim::{App, Change, Condition, DAWN_MS, InProcess, Load, Machine, Op, Outcome, Spec, World};
+use respot::act::Limits;
 use respot::cli::RolloutVerb;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
-use respot::commands::pass::{self, Rules};
 use respot::commands::rollout::{self, Drive, Stepped};
+use respot::commands::run;
 use respot::core::pass::safety::BlastRadius;
 use respot::core::rollout::course::{Course, Fleet, MemberState, RollbackScope, RolloutEnd};
 use respot::core::rollout::findings::Terms;
@@ -77,16 +78,20 @@ impl Scene {
         work: impl AsyncFnOnce(Drive<'_, Client<InProcess>, Client<InProcess>, Memory, Nobody, InProcess>) -> T,
     ) -> T {
         let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
-        let drive = Drive {
+        let limits = Limits::of(&self.policy, Mode::Real);
+        let world = respot::act::World {
             cloud: &cloud,
-            writer: &cloud,
             store: &self.store,
-            notify: &Nobody,
-            prober: &self.provider,
+            limits: &limits,
             clock: self.clock,
             stop: &stop,
             reporter: &Silent,
-            rules: Rules::of(&self.policy, Mode::Real),
+        };
+        let drive = Drive {
+            world: &world,
+            writer: &cloud,
+            notify: &Nobody,
+            prober: &self.provider,
             terms: &self.terms,
             course: &self.course,
         };
@@ -106,8 +111,21 @@ impl Scene {
     pub(crate) async fn pass(&self) {
         let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
-        let rules = Rules { blast_radius, ..Rules::of(&self.policy, Mode::Real) };
-        pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await.unwrap();
+        let rules = Limits { blast_radius, ..Limits::of(&self.policy, Mode::Real) };
+        run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &self.store,
+                limits: &rules,
+                clock: self.clock,
+                stop: &stop,
+                reporter: &Silent,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await
+        .unwrap();
     }
 
     async fn tell(&self, verb: RolloutVerb) -> Stepped {

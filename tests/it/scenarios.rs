@@ -10,11 +10,13 @@ use std::time::Duration;
 use cast::{Cast, dressed, job};
 use clap::Parser as _;
 use novita_sim::{DAWN_MS, InProcess, Spec, World};
+use respot::act::Limits;
 use respot::cli::{Cli, Command, OutputFormat};
 use respot::clock::Clock;
 use respot::cloud::Rehearsal;
 use respot::cloud::novita::client::Client;
-use respot::commands::pass::{self, Ended, Planned, Ran, Rules};
+use respot::commands::dry_run::{self, Planned};
+use respot::commands::run::{self, Ended, Ran};
 use respot::commands::{Failure, Presentation, views};
 use respot::core::pass::plan::Plan;
 use respot::core::record::execution::Attempt;
@@ -186,10 +188,19 @@ impl Stage {
         let is_told = words.contains(&"-v");
         let (settings, command) = self.settings(words);
         let mode = if words[0] == "rehearsal" { Mode::Rehearsal } else { Mode::Real };
-        let (rules, stop) = (Rules::new(&settings, mode), Stop::default());
+        let (rules, stop) = (Limits::new(&settings, mode), Stop::default());
         let cloud = Client::new(self.provider.clone());
         if let Command::DryRun { .. } = command {
-            match pass::dry_run(&cloud, &self.store, &rules, self.clock, &stop, &Silent).await {
+            match dry_run::dry_run(&respot::act::World {
+                cloud: &cloud,
+                store: &self.store,
+                limits: &rules,
+                clock: self.clock,
+                stop: &stop,
+                reporter: &Silent,
+            })
+            .await
+            {
                 Ok(Planned { execution: _, snapshot, plan }) => {
                     self.verdicts(&snapshot, &plan, &[], &settings.policy, is_told, out);
                     out.push_str("  planned\n");
@@ -199,9 +210,35 @@ impl Stage {
             return;
         }
         let ran = match mode {
-            Mode::Real => pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await,
+            Mode::Real => {
+                run::run(
+                    &respot::act::World {
+                        cloud: &cloud,
+                        store: &self.store,
+                        limits: &rules,
+                        clock: self.clock,
+                        stop: &stop,
+                        reporter: &Silent,
+                    },
+                    &cloud,
+                    &Nobody,
+                )
+                .await
+            }
             Mode::Rehearsal => {
-                pass::run((&cloud, &Rehearsal), &self.store, &rules, &Nobody, self.clock, &stop, &Silent).await
+                run::run(
+                    &respot::act::World {
+                        cloud: &cloud,
+                        store: &self.store,
+                        limits: &rules,
+                        clock: self.clock,
+                        stop: &stop,
+                        reporter: &Silent,
+                    },
+                    &Rehearsal,
+                    &Nobody,
+                )
+                .await
             }
         };
         match ran {
@@ -250,7 +287,7 @@ impl Stage {
                 let kind = it.error_kind.map_or(String::new(), |kind| format!(" {}", kind.into_str()));
                 format!(" -> {}{kind}", it.outcome.into_str())
             });
-            let mut row = format!("  {name} {} {}{outcome}\n", decision.verdict(), decision.reason());
+            let mut row = format!("  {name} {} {}{outcome}\n", decision.verdict().into_str(), decision.reason());
             if is_told {
                 let _ = writeln!(row, "    why: {}", cast.named(&decision.detail(instance, policy)));
                 if let Some(attempt) = attempt {

@@ -20,11 +20,12 @@ use ear::Ear;
 use futures_util::future::join;
 use judge::{Evidence, judge};
 use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
+use respot::act::Limits;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::Failure;
-use respot::commands::pass::{self, Ran, Rules};
+use respot::commands::run::{self, Ran};
 use respot::core::pass::safety::BlastRadius;
 use respot::core::recreation::journal::Recreation;
 use respot::core::world::instance::InstanceId;
@@ -408,10 +409,22 @@ impl History {
     async fn pass(&self, halves: Halves) -> Result<Ran, Failure> {
         let policy = Policy { halves, ..self.policy.clone() };
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
-        let rules = Rules { workers: 3, blast_radius, ..Rules::of(&policy, Mode::Real) };
+        let rules = Limits { workers: 3, blast_radius, ..Limits::of(&policy, Mode::Real) };
         let cloud = Client::new(self.provider.clone());
         let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        pass::run((&cloud, &cloud), &self.store, &rules, &self.ear, self.clock, &Stop::default(), reporter).await
+        run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &self.store,
+                limits: &rules,
+                clock: self.clock,
+                stop: &Stop::default(),
+                reporter,
+            },
+            &cloud,
+            &self.ear,
+        )
+        .await
     }
 
     /// The world decides what is true.

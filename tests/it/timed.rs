@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use novita_sim::{DAWN_MS, Fate, InProcess, Op, Spec, World};
+use respot::act::Limits;
 use respot::clock::Clock;
 use respot::cloud::Rehearsal;
 use respot::cloud::novita::client::Client;
 use respot::commands::Exit;
-use respot::commands::pass::{self, NoPass, Ran, Rules};
+use respot::commands::run::{self, NoPass, Ran};
 use respot::core::record::outbox::{EVENTS_KEPT, Happened};
 use respot::core::world::policy::Policy;
 use respot::core::world::time::Timestamp;
@@ -96,9 +97,21 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
     let provider = InProcess::new(world);
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
-    let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
+    let rules = Limits { workers: 2, ..Limits::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
-    let ran = pass::run((&cloud, &cloud), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
+    let ran = run::run(
+        &respot::act::World {
+            cloud: &cloud,
+            store: &store,
+            limits: &rules,
+            clock,
+            stop: &Stop::default(),
+            reporter: &Silent,
+        },
+        &cloud,
+        &Nobody,
+    )
+    .await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
     let world = provider.world();
     (["a", "b", "c"].map(|id| world.accepted_migrations_of(id)), world.calls(Op::Migrate))
@@ -115,8 +128,21 @@ fn the_outbox_is_bounded() {
         let events = records::writes((0..EVENTS_KEPT + 3).map(event).collect(), Mode::Real, clock.now());
         store.commit_and_release(lease, &events).await.unwrap();
         let (policy, cloud) = (Policy::default(), Client::new(InProcess::new(World::new(76))));
-        let rules = Rules::of(&policy, Mode::Real);
-        pass::run((&cloud, &cloud), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await.unwrap();
+        let rules = Limits::of(&policy, Mode::Real);
+        run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &store,
+                limits: &rules,
+                clock,
+                stop: &Stop::default(),
+                reporter: &Silent,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await
+        .unwrap();
         let waiting = records::outbox(&store).await.unwrap().waiting;
         assert_eq!((waiting.len(), waiting[0].id.as_str()), (EVENTS_KEPT, "evt_000003"));
     });
@@ -133,8 +159,20 @@ fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
         let inner = SqliteStore::in_memory(clock).unwrap();
         let store = Told { inner, at: 0, trouble: Trouble::AtTheEnd, commits: Cell::new(0) };
         let policy = Policy::default();
-        let (rules, cloud) = (Rules::of(&policy, Mode::Real), Client::new(provider.clone()));
-        let ran = pass::run((&cloud, &cloud), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
+        let (rules, cloud) = (Limits::of(&policy, Mode::Real), Client::new(provider.clone()));
+        let ran = run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &store,
+                limits: &rules,
+                clock,
+                stop: &Stop::default(),
+                reporter: &Silent,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
         assert_eq!(ended.execution.status.into_str(), "completed");
         assert_eq!(provider.world().accepted_migrations_of("a"), 1);
@@ -171,9 +209,21 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
         let store = SqliteStore::in_memory(clock).unwrap();
         let policy = Policy::default();
         let (deadline, recreate_wait) = (Duration::from_secs(60), Duration::from_secs(600));
-        let rules = Rules { deadline, recreate_wait, ..Rules::of(&policy, Mode::Real) };
+        let rules = Limits { deadline, recreate_wait, ..Limits::of(&policy, Mode::Real) };
         let cloud = Client::new(provider.clone());
-        let ran = pass::run((&cloud, &cloud), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
+        let ran = run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &store,
+                limits: &rules,
+                clock,
+                stop: &Stop::default(),
+                reporter: &Silent,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
         assert_eq!(ended.execution.status.into_str(), "completed");
         assert_eq!(ended.attempts[0].outcome.into_str(), "accepted");
@@ -193,9 +243,21 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
     let provider = InProcess::new(world);
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
-    let rules = Rules { workers: 2, ..Rules::of(&policy, Mode::Real) };
+    let rules = Limits { workers: 2, ..Limits::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
-    let ran = pass::run((&cloud, &cloud), &store, &rules, &Nobody, clock, &Stop::default(), &Silent).await;
+    let ran = run::run(
+        &respot::act::World {
+            cloud: &cloud,
+            store: &store,
+            limits: &rules,
+            clock,
+            stop: &Stop::default(),
+            reporter: &Silent,
+        },
+        &cloud,
+        &Nobody,
+    )
+    .await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
     let world = provider.world();
     [Op::Create, Op::Delete].map(|op| world.applied(op))
@@ -229,9 +291,17 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
             let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
             let store = SqliteStore::in_memory(clock).unwrap();
             let (policy, stop) = (Policy::default(), Stop::default());
-            let rules = Rules { workers: 2, ..Rules::of(&policy, mode) };
+            let rules = Limits { workers: 2, ..Limits::of(&policy, mode) };
             let cloud = Client::new(InProcess::new(World::new(72)));
-            let pass = || pass::run((&cloud, &Rehearsal), &store, &rules, &Nobody, clock, &stop, &Silent);
+            let world = respot::act::World {
+                cloud: &cloud,
+                store: &store,
+                limits: &rules,
+                clock,
+                stop: &stop,
+                reporter: &Silent,
+            };
+            let pass = || run::run(&world, &Rehearsal, &Nobody);
             // It has said that it is there, and waits for the provider.
             assert!(tokio::time::timeout(Duration::from_millis(5), pass()).await.is_err());
             assert!(matches!(pass().await, Ok(Ran::Skipped(NoPass::AnotherRuns { .. }))));
@@ -253,13 +323,35 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let store = SqliteStore::in_memory(clock).unwrap();
         let (policy, stop) = (Policy::default(), Stop::default());
-        let rules = |mode| Rules { workers: 2, ..Rules::of(&policy, mode) };
+        let rules = |mode| Limits { workers: 2, ..Limits::of(&policy, mode) };
         let (slow, quick) = (InProcess::new(World::new(73)).latency(LEASE_LIFE / 10), InProcess::new(World::new(73)));
         let (slow, quick) = (Client::new(slow), Client::new(quick));
         let (rehearsing, acting) = (rules(Mode::Rehearsal), rules(Mode::Real));
         let (rehearsed, acted) = futures_util::future::join(
-            pass::run((&slow, &Rehearsal), &store, &rehearsing, &Nobody, clock, &stop, &Silent),
-            pass::run((&quick, &quick), &store, &acting, &Nobody, clock, &stop, &Silent),
+            run::run(
+                &respot::act::World {
+                    cloud: &slow,
+                    store: &store,
+                    limits: &rehearsing,
+                    clock,
+                    stop: &stop,
+                    reporter: &Silent,
+                },
+                &Rehearsal,
+                &Nobody,
+            ),
+            run::run(
+                &respot::act::World {
+                    cloud: &quick,
+                    store: &store,
+                    limits: &acting,
+                    clock,
+                    stop: &stop,
+                    reporter: &Silent,
+                },
+                &quick,
+                &Nobody,
+            ),
         )
         .await;
         assert!(matches!((rehearsed, acted), (Ok(Ran::Ended(_)), Ok(Ran::Ended(_)))));

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{Awaits, POLL, Task};
 use crate::act::audit::Ticket;
-use crate::act::{FirstStoreError, LOOK_DELAY, Pass};
-use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order};
+use crate::act::{CHECK_DELAY, Edges, FirstStoreError, Pass};
+use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard, Order};
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::news::closes;
@@ -19,7 +19,6 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::time::millis;
 use crate::report::Event;
-use crate::store::StoreWrite;
 use crate::store::records::{Change, Mode};
 
 /// What a look at one instance told.
@@ -58,17 +57,17 @@ enum Deletion {
 }
 
 /// What every step of a recreation needs.
-pub(super) struct Turn<'a, C, W, S> {
-    pub(super) pass: &'a Pass<'a, C, W, S>,
+pub(super) struct Turn<'a, E: Edges> {
+    pub(super) pass: &'a Pass<'a, E>,
     pub(super) store_error: &'a FirstStoreError,
     /// How long a delete-first recreation waits for the old instance to go.
     pub(super) wait: Duration,
 }
 
-impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
+impl<E: Edges> Turn<'_, E> {
     pub(super) async fn begin(&self, task: &mut Task<'_>) {
         let work = task.work;
-        if self.pass.mode == Mode::Rehearsal {
+        if self.pass.mode() == Mode::Rehearsal {
             let outcome = if work.creates() && matches!(work.prepared, Some(Ok(_))) {
                 Outcome::Accepted
             } else {
@@ -139,7 +138,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             let order = Order { name: &marker, spec, placement };
             let may_send = || self.pass.may_send(self.store_error);
             let begun = Instant::now();
-            let answer = self.pass.writer.create(order, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+            let answer =
+                self.pass.writer.create(order, Guard { stop: self.pass.world.stop, may_send: &may_send }).await;
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
             task.attempt.response_time = Some(response_time);
@@ -158,7 +158,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
                 (Effect::NotSent, kind) => {
                     task.attempt.response_time = None;
                     if self.advance(task, Transition::CreateUnsent).await {
-                        match self.pass.stop.cause() {
+                        match self.pass.world.stop.cause() {
                             Some(_) => task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error)),
                             None => task.fail(Outcome::Failed, kind, error.to_string()),
                         }
@@ -205,8 +205,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
                 break;
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.pass.stop.sleep(POLL.min(left)).await.is_err() {
-                return task.end(Outcome::Accepted, "the old instance is being deleted; a later pass creates it anew");
+            if left.is_zero() || self.pass.world.stop.sleep(POLL.min(left)).await.is_err() {
+                return task.end(Outcome::Accepted, "the old instance is being deleted; a later pass recreates it");
             }
         }
         if self.observe(task, Old::Gone, Successor::None).await {
@@ -331,7 +331,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         let deletion = self.delete(ticket, &duplicate.id, attempt).await;
         if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
             attempt.outcome = Outcome::Done;
-            attempt.reason = format!("deleted: one too many beside {keep}, which runs");
+            attempt.reason = format!("deleted: duplicate of {keep}, which runs");
         }
     }
 
@@ -364,7 +364,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     /// Looks for a replacement whose creation was not answered.
     pub(super) async fn look_for(&self, task: &mut Task<'_>) {
         task.awaits = Awaits::Nothing;
-        let reading = self.pass.cloud.named(&task.recreation.marker);
+        let reading = self.pass.world.cloud.named(&task.recreation.marker);
         let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
         let Some(found) = found.into_iter().find(|instance| !instance.status.is_going()) else { return };
         if self.advance(task, Transition::Found(found.id.clone())).await {
@@ -378,7 +378,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
     async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
         let may_send = || self.pass.may_send(self.store_error);
         let begun = Instant::now();
-        let answer = self.pass.writer.delete(id, Guard { stop: self.pass.stop, may_send: &may_send }).await;
+        let answer = self.pass.writer.delete(id, Guard { stop: self.pass.world.stop, may_send: &may_send }).await;
         let response_time = millis(begun.elapsed());
         self.pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
         attempt.response_time = Some(response_time);
@@ -395,7 +395,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             attempt.response_time = None;
         }
         let is_open = error.effect == Effect::Possible || error.kind == ErrorKind::State;
-        if is_open && self.pass.stop.sleep(LOOK_DELAY).await.is_ok() {
+        if is_open && self.pass.world.stop.sleep(CHECK_DELAY).await.is_ok() {
             match self.presence(id).await {
                 Some(seen) if seen.is_gone() => return Deletion::Gone,
                 _ => {}
@@ -403,7 +403,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         }
         attempt.reason = error.to_string();
         attempt.error_kind = Some(error.kind);
-        match (error.effect, self.pass.stop.cause()) {
+        match (error.effect, self.pass.world.stop.cause()) {
             (Effect::Possible, _) => {
                 attempt.outcome = Outcome::Unknown;
                 Deletion::Unknown
@@ -430,7 +430,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
 
     /// `None` when it could not be told.
     async fn presence(&self, id: &InstanceId) -> Option<Presence> {
-        let seen: Result<Option<Instance>, CloudError> = self.pass.unless_stopped(self.pass.cloud.instance(id)).await?;
+        let seen: Result<Option<Instance>, CloudError> =
+            self.pass.unless_stopped(self.pass.world.cloud.instance(id)).await?;
         match seen {
             Ok(Some(instance)) => Some(Presence::There(Box::new(instance))),
             Ok(None) => Some(Presence::Gone),
@@ -440,7 +441,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
 
     /// Stores the journal after a transition. `false` ends the task: what is not stored is not done.
     async fn advance(&self, task: &mut Task<'_>, transition: Transition) -> bool {
-        let now = self.pass.clock.now();
+        let now = self.pass.now();
         match task.recreation.clone().apply(transition, now) {
             Ok(recreation) => self.store(task, recreation).await,
             Err(illegal) => {
@@ -452,7 +453,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
 
     /// Stores the journal after a look.
     async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
-        let situation = Situation { old, successor, marked: None, now: self.pass.clock.now() };
+        let situation = Situation { old, successor, marked: None, now: self.pass.now() };
         let recreation = task.recreation.clone().observe(&situation);
         self.store(task, recreation).await
     }
@@ -462,7 +463,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
         let old = &task.work.instance;
         let mut changes = vec![Change::Journal(old.clone(), Some(recreation.clone()))];
         if let Some(new) = closes(Some(&task.recreation.step), &recreation) {
-            let reachable = self.pass.connections(&[new], 1).await.remove(new).unwrap_or_default();
+            let reachable = self.pass.connections(&[new]).await.remove(new).unwrap_or_default();
             changes.extend(self.pass.tell(&Happened::recreated(old, new, &recreation, reachable, recreation.since)));
         }
         if let Err(error) = self.pass.commit(changes).await {
@@ -470,7 +471,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Turn<'_, C, W, S> {
             task.fail_unrecorded();
             return false;
         }
-        self.pass.reporter.event(Event::Journaled { instance: &task.work.instance, recreation: &recreation });
+        self.pass.world.reporter.event(Event::Journaled { instance: &task.work.instance, recreation: &recreation });
         task.recreation = recreation;
         true
     }

@@ -25,7 +25,7 @@ pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: 
     drive: &Drive<'_, C, W, S, N, P>,
     new: bool,
 ) -> Result<Option<Analysis>, Failure> {
-    let known = records::rollout(drive.store).await?;
+    let known = records::rollout(drive.world.store).await?;
     if known.is_some_and(|fleet| fleet.rollout.state.end().is_none() || !new) {
         return Ok(None);
     }
@@ -37,8 +37,8 @@ pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: 
         }
         .into());
     }
-    let Drive { cloud, store, prober, terms, clock, reporter, .. } = drive;
-    let analysis = analyze::analyze(*cloud, *store, *prober, terms, *clock, *reporter).await?;
+    let Drive { world, prober, terms, .. } = drive;
+    let analysis = analyze::analyze(world.cloud, world.store, *prober, terms, world.clock, world.reporter).await?;
     if let Some(shortfall) = &analysis.shortfall {
         return Err(Failure {
             exit: Exit::Unsafe,
@@ -74,8 +74,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 Ok(())
             })
             .await?;
-        match (ran, self.stop.cause()) {
-            (super::Ran::Ended(_), Some(cause)) => Err(super::stopped(cause)),
+        match (ran, self.world.stop.cause()) {
+            (super::Ran::Ended(_), Some(cause)) => Err(Failure::stopped(cause)),
             (super::Ran::Ended(_), None) => Ok(stepped),
             (super::Ran::Skipped(why), _) => Ok(Stepped { message: why.document().message, ..Stepped::default() }),
         }
@@ -83,29 +83,30 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
 
     async fn freeze(
         &self,
-        pass: &Pass<'_, C, W, S>,
+        pass: &Pass<'_, (C, W, S)>,
         analysis: &Analysis,
         approved: &[&Opportunity],
     ) -> Result<Stepped, Failure> {
         let Some(probe) = &self.terms.probe else { return Ok(nothing("there is no probe".into())) };
         // Another call may have started one meanwhile.
-        let known = records::rollout(pass.store).await?;
+        let known = records::rollout(pass.world.store).await?;
         if let Some(fleet) = known.filter(|it| it.rollout.state.end().is_none()) {
             let message = "another call has started a rollout".into();
             return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
         }
         let ids: Vec<&InstanceId> = approved.iter().map(|it| &it.instance).collect();
-        let seen = close_ups(pass.cloud, &ids).await;
+        let seen = close_ups(pass.world.cloud, &ids).await;
         let found: Vec<_> = approved.iter().filter_map(|it| Some((*it, seen.get(&it.instance)?))).collect();
         let targets: Vec<ProbeTarget<'_>> = found
             .iter()
             .map(|(it, seen)| ProbeTarget { id: it.instance.as_str(), name: &it.name, endpoints: &seen.endpoints })
             .collect();
-        let measured = measure_all(self.prober, probe, &targets, self.course.samples, pass.clock, pass.stop).await;
-        if pass.stop.cause().is_some() {
+        let measured =
+            measure_all(self.prober, probe, &targets, self.course.samples, pass.world.clock, pass.world.stop).await;
+        if pass.world.stop.cause().is_some() {
             return Ok(nothing("stopped before the rollout started".into()));
         }
-        let loads = loads(pass.cloud, ids.iter().copied(), pass.clock).await;
+        let loads = loads(pass.world.cloud, ids.iter().copied(), pass.world.clock).await;
         let mut left_out = Vec::new();
         let mut candidates = Vec::new();
         for ((it, seen), baseline) in found.into_iter().zip(measured) {
@@ -127,7 +128,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if candidates.is_empty() {
             return Ok(nothing("nothing to move: none of the candidates could be measured with the probe".into()));
         }
-        let now = pass.clock.now();
+        let now = pass.now();
         let id = new_event_id(now).replacen("evt_", "rollout-", 1);
         let counts = (analysis.opportunities.len(), analysis.found().count());
         let fleet = Fleet::begin(id, candidates, self.course, probe, counts, now);
@@ -135,7 +136,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         changes.extend(fleet.members.iter().map(|member| Change::Member(Box::new(member.clone()))));
         changes.extend(pass.tell(&Happened::rollout("rollout.advanced", &fleet.report(now), now)));
         pass.commit(changes).await?;
-        pass.reporter.event(Event::RolloutAdvanced { fleet: &fleet });
+        pass.world.reporter.event(Event::RolloutAdvanced { fleet: &fleet });
         let left = match left_out.len() {
             0 => String::new(),
             count => format!("; {count} could not be measured and were left out, among them {}", left_out[0]),

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{Drive, Stepped, exit, no_consent, prospect};
+use crate::act::Limits;
 use crate::cli::{RolloutArgs, RolloutVerb};
-use crate::commands::pass::{Rules, stopped};
-use crate::commands::{Exit, Failure, Presentation, Printed, Session, client, open_to_read, open_to_write};
+use crate::commands::{Exit, Failure, Presentation, Printed, Session};
 use crate::core::rollout::analysis::Analysis;
 use crate::measure::NetProber;
-use crate::notify::Notify;
-use crate::report::{self, Event, human};
+use crate::notify::{EventsOnly, Notify};
+use crate::report::{self, Event, SummaryLast, human};
 use crate::settings::{Settings, SettingsError};
 use crate::store::records::Mode;
 
@@ -17,16 +17,21 @@ use crate::store::records::Mode;
 ///
 /// # Errors
 /// [`Failure`] with its exit code.
-pub async fn command<N: Notify>(
-    arguments: &RolloutArgs,
-    session: &Session<'_>,
-    notify: &N,
-) -> Result<Printed, Failure> {
-    let Session { settings, clock, stop, reporter, show } = *session;
+pub async fn command(arguments: &RolloutArgs, session: &Session<'_>) -> Result<Printed, Failure> {
+    let reporter = SummaryLast::new(session.reporter);
+    let session = Session { reporter: &reporter, ..*session };
+    let outlets = session.outlets()?;
+    let printed = call(arguments, &session, &EventsOnly(&outlets)).await;
+    reporter.finish();
+    printed
+}
+
+async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify: &N) -> Result<Printed, Failure> {
+    let Session { settings, clock, stop, reporter, show, .. } = *session;
     let RolloutArgs { verb, yes, wait, new, .. } = arguments;
     let shown = |stepped: &Stepped, exit: Exit| super::show(stepped, exit, clock.now(), show, verb.is_none());
     if let Some(RolloutVerb::Status) = verb {
-        return Ok(shown(&super::status(&open_to_read(settings).await?).await?, Exit::Done));
+        return Ok(shown(&super::status(&session.open_to_read().await?).await?, Exit::Done));
     }
     if !settings.enabled && verb.is_none() {
         let message = "rollouts are disabled (MIGRATION_ENABLED is false); nothing was done".into();
@@ -42,18 +47,14 @@ pub async fn command<N: Notify>(
         let message = "MIGRATION_DRY_RUN is set, so nothing is moved; respot analyze shows what could be".into();
         return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
     }
-    let store = open_to_write(settings).await?;
-    let (cloud, prober) = (client(settings)?, NetProber::new(settings.probe_timeout));
+    let store = session.open_to_write().await?;
+    let (cloud, prober) = (session.client()?, NetProber::new(settings.probe_timeout));
+    let limits = Limits::new(settings, Mode::Real);
     let drive = Drive {
-        cloud: &cloud,
+        world: &session.world(&cloud, &store, &limits),
         writer: &cloud,
-        store: &store,
         notify,
         prober: &prober,
-        clock,
-        stop,
-        reporter,
-        rules: Rules::new(settings, Mode::Real),
         terms: &settings.terms,
         course: &settings.course,
     };
@@ -85,7 +86,7 @@ pub async fn command<N: Notify>(
                     break stepped;
                 }
                 progress(&stepped);
-                stop.sleep(Duration::from_secs(5)).await.map_err(stopped)?;
+                stop.sleep(Duration::from_secs(5)).await.map_err(Failure::stopped)?;
             }
         }
     };

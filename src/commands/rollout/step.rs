@@ -8,14 +8,14 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::{Drive, Stepped};
-use crate::act::Pass;
-use crate::act::recreate::{self, Duplicate};
+use crate::act::{Edges, Pass, recreate};
 use crate::cli::RolloutVerb;
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::commands::Failure;
-use crate::commands::pass::record::Open;
-use crate::commands::pass::{TIME_TO_CLOSE, look};
+use crate::commands::observe::{Observed, observe};
+use crate::commands::run::TIME_TO_CLOSE;
+use crate::commands::run::record::Open;
 use crate::commands::survey::survey;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;
@@ -51,18 +51,18 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     pub(super) async fn one_step(
         &self,
         verb: Option<RolloutVerb>,
-        pass: &Pass<'_, C, W, S>,
+        pass: &Pass<'_, (C, W, S)>,
         open: &mut Open,
         deadline: Instant,
     ) -> Result<Stepped, Failure> {
-        let Some(mut fleet) = records::rollout(pass.store).await? else {
+        let Some(mut fleet) = records::rollout(pass.world.store).await? else {
             return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
         };
         let was_over = fleet.rollout.state.end().is_some();
         let mut stored = Stored(fleet.clone());
         let said = match verb {
             Some(verb) => {
-                let said = hear(&mut fleet, verb, pass.clock.now());
+                let said = hear(&mut fleet, verb, pass.now());
                 stored.save(pass, &fleet, Vec::new()).await?;
                 if !matches!(verb, RolloutVerb::Abort { .. }) || fleet.rollout.state.end().is_some() {
                     return Ok(Stepped { fleet: Some(fleet), message: said, was_over, ..Stepped::default() });
@@ -71,30 +71,31 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             }
             None => None,
         };
-        let looked = tokio::select! {
+        let observed = tokio::select! {
             biased;
-            _ = pass.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
-            looked = look(pass.cloud, pass.store, &self.rules, pass.clock, pass.reporter) => looked,
+            _ = pass.world.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
+            observed = observe(pass.world) => observed?,
         };
-        let (snapshot, plan, ledger) = looked?;
+        let Observed { snapshot, ledger, plan, .. } = observed;
         open.summary.total_instances = u64::try_from(snapshot.instances.items.len()).unwrap_or(u64::MAX);
         let jobs = JobIndex::new(&snapshot.jobs.items);
         safety::complete(&snapshot)?;
-        let view = FleetView::new(&snapshot, &ledger, &jobs, pass.clock.now());
+        let view = FleetView::new(&snapshot, &ledger, &jobs, pass.now());
         let state_before = fleet.rollout.state.clone();
         let news = fleet.observe(&view);
-        let mut todo = fleet.settle(pass.clock.now());
+        let mut todo = fleet.settle(pass.now());
         stored.save(pass, &fleet, journaled(pass, &ledger, news).await).await?;
         if todo == Todo::Measure {
             let measured = self.measure(pass, &fleet).await;
-            if pass.stop.cause().is_some() {
+            if pass.world.stop.cause().is_some() {
                 return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() });
             }
-            let loads = loads(pass.cloud, fleet.to_measure().into_iter().map(|(_, id)| id), pass.clock).await;
+            let loads =
+                loads(pass.world.cloud, fleet.to_measure().into_iter().map(|(_, id)| id), pass.world.clock).await;
             for member in &mut fleet.members {
                 member.load_now = member.successor.as_ref().and_then(|id| loads.get(id)).copied().or(member.load_now);
             }
-            todo = fleet.judge(measured, pass.clock.now());
+            todo = fleet.judge(measured, pass.now());
             stored.save(pass, &fleet, Vec::new()).await?;
         }
         // A stage that the gate has just let through starts with the next step.
@@ -108,9 +109,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             false => ledger.recreations.clone(),
         };
         if has_work || todo == Todo::Work {
-            if pass.stop.cause().is_none() {
-                fleet.give_up(&journal, pass.clock.now());
-                todo = fleet.settle(pass.clock.now());
+            if pass.world.stop.cause().is_none() {
+                fleet.give_up(&journal, pass.now());
+                todo = fleet.settle(pass.now());
             }
             stored.save(pass, &fleet, Vec::new()).await?;
         }
@@ -118,7 +119,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             Todo::Rest(due) => due,
             Todo::Work | Todo::Measure => None,
         };
-        let message = said.unwrap_or_else(|| done(&state_before, &fleet, pass.clock.now()));
+        let message = said.unwrap_or_else(|| done(&state_before, &fleet, pass.now()));
         Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
     }
 
@@ -126,42 +127,41 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     /// the journals afterwards.
     async fn carry_out(
         &self,
-        pass: &Pass<'_, C, W, S>,
+        pass: &Pass<'_, (C, W, S)>,
         open: &mut Open,
         deadline: Instant,
         fleet: &mut Fleet,
         (snapshot, plan): (&Snapshot, &Plan),
         mut works: Vec<Recreating>,
     ) -> Result<HashMap<InstanceId, Recreation>, Failure> {
-        let workers = self.rules.workers;
+        let limits = pass.world.limits;
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_TO_CLOSE);
-        let until = Instant::now() + self.rules.recreate_wait.min(left);
+        let until = Instant::now() + limits.recreate_wait.min(left);
         let wait = || until.saturating_duration_since(Instant::now());
-        survey(pass.cloud, &snapshot.jobs.items, works.iter_mut(), workers).await;
-        pass.reporter.event(Event::ActionsBegin { count: works.len() });
-        let duplicates: Vec<Duplicate<'_>> = plan
-            .duplicates()
-            .filter(|(_, keep)| fleet.members.iter().any(|it| it.id == **keep || it.successor.as_ref() == Some(*keep)))
-            .map(|(at, keep)| Duplicate { instance: &snapshot.instances.items[at], keep })
-            .collect();
+        survey(pass.world.cloud, &snapshot.jobs.items, works.iter_mut(), limits.workers).await;
+        pass.world.reporter.event(Event::ActionsBegin { count: works.len() });
+        let is_ours =
+            |keep: &InstanceId| fleet.members.iter().any(|it| it.id == *keep || it.successor.as_ref() == Some(keep));
+        let mut duplicates = plan.work(&snapshot.instances.items).duplicates;
+        duplicates.retain(|it| is_ours(it.keep));
         let retired = recreate::retire(pass, &duplicates).await;
         let works: Vec<&Recreating> = works.iter().collect();
-        let underway = recreate::begin(pass, &works, workers, wait()).await;
-        let applied = recreate::finish(pass, underway, workers, wait()).await;
-        pass.reporter.event(Event::ActionsEnd);
+        let underway = recreate::begin(pass, &works, wait()).await;
+        let applied = recreate::finish(pass, underway, wait()).await;
+        pass.world.reporter.event(Event::ActionsEnd);
         open.attempts = [retired.attempts, applied.attempts].concat();
         open.summary = open.summary.with_attempts(&open.attempts);
         if let Some(error) = retired.store_error.or(applied.store_error) {
             return Err(error.into());
         }
-        let journal = records::journal(pass.store).await?;
-        fleet.record(&journal, pass.clock.now());
+        let journal = records::journal(pass.world.store).await?;
+        fleet.record(&journal, pass.now());
         self.meet(pass, fleet, until).await;
         Ok(journal)
     }
 
     /// Checks the awaited successors until they run and respond, or time is up.
-    async fn meet(&self, pass: &Pass<'_, C, W, S>, fleet: &mut Fleet, until: Instant) {
+    async fn meet(&self, pass: &Pass<'_, (C, W, S)>, fleet: &mut Fleet, until: Instant) {
         let Some(probe) = &self.terms.probe else { return };
         loop {
             let awaited: Vec<(usize, InstanceId)> = fleet
@@ -183,18 +183,18 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             let met = met.into_inner();
             let all = met.len() == awaited.len();
             for (at, cost) in met {
-                fleet.members[at].set_ready(cost, pass.clock.now());
+                fleet.members[at].set_ready(cost, pass.now());
             }
             let left = until.saturating_duration_since(Instant::now());
-            if all || left.is_zero() || pass.stop.sleep(POLL.min(left)).await.is_err() {
+            if all || left.is_zero() || pass.world.stop.sleep(POLL.min(left)).await.is_err() {
                 return;
             }
         }
     }
 
     /// The details of an instance that runs as spot and responds.
-    async fn answers(&self, pass: &Pass<'_, C, W, S>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
-        let seen = pass.cloud.close_up(id).await.ok()??;
+    async fn answers(&self, pass: &Pass<'_, (C, W, S)>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
+        let seen = pass.world.cloud.close_up(id).await.ok()??;
         if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
             return None;
         }
@@ -204,11 +204,11 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     }
 
     /// Measures the successors, in the same way as before the first move.
-    async fn measure(&self, pass: &Pass<'_, C, W, S>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
+    async fn measure(&self, pass: &Pass<'_, (C, W, S)>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
         let Some(probe) = &self.terms.probe else { return HashMap::new() };
         let successors = fleet.to_measure();
         let ids: Vec<&InstanceId> = successors.iter().map(|(_, id)| *id).collect();
-        let mut seen = close_ups(pass.cloud, &ids).await;
+        let mut seen = close_ups(pass.world.cloud, &ids).await;
         let found: Vec<(&InstanceId, &str, CloseUp)> = successors
             .into_iter()
             .filter_map(|(member, id)| Some((&member.id, member.name.as_str(), seen.remove(id)?)))
@@ -218,7 +218,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             .iter()
             .map(|(_, name, seen)| ProbeTarget { id: seen.instance.id.as_str(), name, endpoints: &seen.endpoints })
             .collect();
-        let measured = measure_all(self.prober, probe, &targets, fleet.rollout.samples, pass.clock, pass.stop).await;
+        let measured =
+            measure_all(self.prober, probe, &targets, fleet.rollout.samples, pass.world.clock, pass.world.stop).await;
         found.iter().map(|(id, _, _)| (*id).clone()).zip(measured).collect()
     }
 }
@@ -259,9 +260,9 @@ pub(super) struct Stored(pub(super) Fleet);
 
 impl Stored {
     /// Stores what has changed and the given changes in one commit, together with the event for it.
-    pub(super) async fn save<C, W, S: StoreWrite>(
+    pub(super) async fn save<E: Edges>(
         &mut self,
-        pass: &Pass<'_, C, W, S>,
+        pass: &Pass<'_, E>,
         fleet: &Fleet,
         mut changes: Vec<Change>,
     ) -> Result<(), StoreError> {
@@ -277,29 +278,25 @@ impl Stored {
                 .map(|(_, member)| Change::Member(Box::new(member.clone()))),
         );
         if let Some(event) = happened(&before.rollout.state, &fleet.rollout.state) {
-            let now = pass.clock.now();
+            let now = pass.now();
             changes.extend(pass.tell(&Happened::rollout(event, &fleet.report(now), now)));
         }
         pass.commit(changes).await?;
-        pass.reporter.event(Event::RolloutAdvanced { fleet });
+        pass.world.reporter.event(Event::RolloutAdvanced { fleet });
         self.0 = fleet.clone();
         Ok(())
     }
 }
 
 /// The changes to the journals of members that an observation found, with their events.
-async fn journaled<C: CloudRead, W, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    ledger: &Ledger,
-    news: Vec<(InstanceId, Recreation)>,
-) -> Vec<Change> {
+async fn journaled<E: Edges>(pass: &Pass<'_, E>, ledger: &Ledger, news: Vec<(InstanceId, Recreation)>) -> Vec<Change> {
     let mut changes = Vec::new();
     for (old, recreation) in news {
         let recreation = Recreation { pass: pass.job_id.to_owned(), ..recreation };
-        pass.reporter.event(Event::Journaled { instance: &old, recreation: &recreation });
+        pass.world.reporter.event(Event::Journaled { instance: &old, recreation: &recreation });
         let before = ledger.recreations.get(&old).map(|it| &it.step);
         if let Some(new) = closes(before, &recreation) {
-            let reachable = pass.connections(&[new], 1).await.remove(new).unwrap_or_default();
+            let reachable = pass.connections(&[new]).await.remove(new).unwrap_or_default();
             changes.extend(pass.tell(&Happened::recreated(&old, new, &recreation, reachable, recreation.since)));
         }
         changes.push(Change::Journal(old, Some(recreation)));

@@ -1,6 +1,6 @@
-//! Which instances need a replacement, which have one, and what is seen of both.
+//! Which instances need a replacement, which have one, and what is observed of both.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::ledger::{Call, Ledger};
@@ -12,31 +12,32 @@ use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::{FOLLOW_TIME, PATIENCE, SETTLE_TIME};
 
-/// Two instances that bear one marker come from one decision only if they were made within this time of each other: a
-/// request cannot live longer. Somebody who copies a replacement by hand later does not lose the copy.
+/// Instances with the same marker count as duplicates only if they were created within this time of each other: a request
+/// cannot live longer, so a later one is a copy that an operator made on purpose.
 const TWIN_TIME: Duration = Duration::from_secs(3600);
 
-/// The same where the journal knows the decision.
+/// The same, measured from the recreation in the journal.
 const KNOWN_TWIN_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// So far back jobs are asked for. Wider than any gap between the passes of a schedule.
+/// How far back jobs are read. Longer than any gap between the passes of a schedule.
 pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// So far back at most, when the usual window leaves a question open.
+/// How far back they are read when the usual window leaves a question open.
 const WIDEST_WINDOW: Duration = FOLLOW_TIME;
 
-/// The time from which on the jobs must be asked for once more, if the usual window did not reach far enough: nobody
-/// called for days, and a call or a migration from before is still open.
+/// The time from which the jobs must be read again, if the usual window did not reach far enough: no pass ran for days,
+/// and a call or a migration from before is still open.
 #[must_use]
 pub fn jobs_needed_since(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
     let window = snapshot.taken_at - JOBS_WINDOW;
-    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let migrations = snapshot.jobs.items.iter().filter(|job| job.kind.is_migration());
+    let explained: HashSet<&InstanceId> = migrations.map(|job| &job.instance).collect();
     let is_unexplained =
-        |instance: &Instance| instance.status == Status::Migrating && jobs.newest_migration(&instance.id).is_none();
+        |instance: &Instance| instance.status == Status::Migrating && !explained.contains(&instance.id);
     if snapshot.instances.items.iter().any(is_unexplained) {
         return Some(snapshot.taken_at - WIDEST_WINDOW);
     }
-    // The provider's clock is not ours: with a margin.
+    // With a margin for the provider's clock.
     let called = ledger.in_flight.values().map(|call| call.called_at - Duration::from_secs(3600)).min()?;
     (called < window).then(|| called.max(snapshot.taken_at - WIDEST_WINDOW))
 }
@@ -47,7 +48,7 @@ pub(in crate::core) struct Failures<'a> {
     ledger: &'a Ledger,
     jobs: &'a JobIndex<'a>,
     now: Timestamp,
-    /// Living instances that bear a marker, those furthest on first.
+    /// Living instances by the marker in their name, the most advanced first.
     marked: HashMap<Origin, Vec<&'a Instance>>,
     /// The old instance of each replacement that an open recreation names, or whose old instance is still there.
     replaces: HashMap<&'a InstanceId, &'a InstanceId>,
@@ -70,7 +71,7 @@ impl<'a> Failures<'a> {
         }
         let mut replaces: HashMap<&InstanceId, &InstanceId> = HashMap::new();
         if !marked.is_empty() {
-            // Also without a journal: two recreations must not care for one replacement.
+            // Also without a journal: two recreations must not handle one replacement.
             for old in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
                 let group = marked.get(&Origin::of(&old.id)).into_iter().flatten();
                 replaces.extend(group.map(|replacement| (&replacement.id, &old.id)));
@@ -86,7 +87,7 @@ impl<'a> Failures<'a> {
         this
     }
 
-    /// The one that stays, if this instance is one too many.
+    /// The one that stays, if this instance is a duplicate.
     pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<&'a InstanceId> {
         self.duplicates.get(id).copied()
     }
@@ -96,8 +97,7 @@ impl<'a> Failures<'a> {
         self.replaces.get(id).copied()
     }
 
-    /// The instance that an open rollout moves, and the billing mode it moves it to, if this is that instance or one in
-    /// its place.
+    /// The instance that an open rollout moves and its new billing mode, if this is that instance or its successor.
     pub(in crate::core) fn moving(&self, id: &InstanceId) -> Option<(&'a InstanceId, &'a Billing)> {
         let ledger = &self.ledger.recreations;
         let own = ledger.get_key_value(id);
@@ -108,7 +108,12 @@ impl<'a> Failures<'a> {
         Some((old, recreation.moves_to()?))
     }
 
-    /// Of those that bear one marker all but the best are one too many, once the best one runs.
+    /// Duplicates, each with the instance that stays:
+    ///
+    /// 1. An instance made for a move that was called off is a duplicate of the old one, which runs.
+    /// 2. Of several instances with one marker one stays: the one that the journal names if it runs, else the most
+    ///    advanced. The others are duplicates once that one runs, and only if they were created at about the same time.
+    /// 3. A replacement that was given up is deleted by its own recreation, and no other is deleted in its favor.
     fn find_duplicates(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
         let mut duplicates = HashMap::new();
         let called_off = self.called_off();
@@ -128,7 +133,6 @@ impl<'a> Failures<'a> {
                 continue;
             }
             let named = recreation.and_then(|recreation| recreation.step.replacement());
-            // One that was given up goes by itself: nobody else may go for its sake.
             let given_up = matches!(recreation.map(|it| &it.step), Some(Step::Abandoned { .. }));
             let group = || group.iter().filter(|it| !(given_up && Some(&it.id) == named));
             let is_named = |instance: &&&Instance| Some(&instance.id) == named && instance.status == Status::Running;
@@ -143,8 +147,8 @@ impl<'a> Failures<'a> {
         duplicates
     }
 
-    /// Instances that bear the marker of a move that was called off, with the instance that was to be moved and runs: a
-    /// request that arrived late made them.
+    /// Instances with the marker of a move that was called off, made by a request that arrived late; each with the old
+    /// instance, which runs.
     fn called_off(&self) -> Vec<(&'a InstanceId, &'a Recreation, &'a Instance)> {
         let is_called_off = |it: &Recreation| it.is_move() && matches!(it.step, Step::Closed { replacement: None });
         let moves = self.ledger.recreations.iter().filter(|(_, recreation)| is_called_off(recreation));
@@ -159,7 +163,7 @@ impl<'a> Failures<'a> {
             .collect()
     }
 
-    /// The furthest on of the living instances that bear the marker of `old`, but for the one that is known already.
+    /// The most advanced living instance with the marker of `old`, other than `known`.
     fn marked(&self, old: &InstanceId, known: Option<&InstanceId>) -> Option<&'a Instance> {
         if self.marked.is_empty() {
             return None;
@@ -168,7 +172,7 @@ impl<'a> Failures<'a> {
         group.iter().copied().find(|instance| Some(&instance.id) != known && instance.id != *old)
     }
 
-    /// The recreation of a listed instance: the open one, or one that must have been begun since a replacement exists.
+    /// The recreation of a listed instance: the open one, or one that must have started, since a replacement exists.
     pub(in crate::core) fn recreation(&self, instance: &Instance) -> Option<Recreation> {
         let stored = self.ledger.recreations.get(&instance.id);
         if let Some(stored) = stored {
@@ -176,7 +180,7 @@ impl<'a> Failures<'a> {
             if !stored.step.is_over() || lingers() {
                 return Some(stored.clone());
             }
-            // A rollout left both as they are: what to keep is for a person to say.
+            // A rollout left both as they are: the operator decides which one to keep.
             if stored.is_move() && stored.step == Step::Ended {
                 return None;
             }
@@ -189,7 +193,7 @@ impl<'a> Failures<'a> {
         Some(Recreation::planned(&instance.name, cause, marked.name.to_string(), self.now))
     }
 
-    /// What is seen of a recreation. `None` while listings have gaps: nothing is concluded from those.
+    /// What is observed of a recreation. `None` while listings have gaps: nothing is concluded from them.
     pub(in crate::core) fn situation(&self, old: &InstanceId, recreation: &Recreation) -> Option<Situation> {
         if !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete() {
             return None;
@@ -240,7 +244,7 @@ impl<'a> Failures<'a> {
         find(&self.snapshot.instances.items, id).filter(|instance| !instance.status.is_going())
     }
 
-    /// Why an instance needs a replacement, if it does (`docs/reference.md`, Recreation).
+    /// Why an instance needs a replacement, if it does.
     pub(in crate::core) fn failure(&self, instance: &Instance) -> Option<Cause> {
         let is_migrating = instance.status == Status::Migrating;
         if !is_migrating && instance.status != Status::Exited || self.jobs.unfinished(&instance.id).is_some() {
@@ -248,12 +252,12 @@ impl<'a> Failures<'a> {
         }
         let newest = self.jobs.newest_migration(&instance.id);
         if let Some(job) = newest.filter(|job| job.state.has_failed()) {
-            // A call of ours may be on its way, of which no job is to be seen yet.
+            // A later call of ours may be under way, whose job is not listed yet.
             let call = self.ledger.in_flight.get(&instance.id);
             let is_answered = call.is_none_or(|call| {
                 is_new(job, call.job_before.as_ref()) || self.now.since(call.called_at) >= SETTLE_TIME
             });
-            // It has been running since: it was stopped for another reason.
+            // If it ran since then, it was stopped for another reason.
             let started = instance.started_at.map(Timestamp::from);
             let ran_since = !is_migrating && job.created_at.is_some() && started > job.created_at;
             return (is_answered && !ran_since)
@@ -271,15 +275,15 @@ impl<'a> Failures<'a> {
             return None;
         }
         let seen = self.ledger.stalls.get(&instance.id).copied();
-        // An accepted call of which there is no job: it has been like this since then.
+        // After an accepted call without a job, it has been like this since the call.
         let call = self.ledger.in_flight.get(&instance.id).filter(|call| call.call == Call::Accepted);
         let called = call.filter(|call| newest.is_none_or(|job| !is_new(job, call.job_before.as_ref())));
         let since = [seen, called.map(|call| call.called_at)].into_iter().flatten().min();
-        // One ahead of the clock was written before it was set back.
+        // A time ahead of the clock was written before the clock was set back.
         Some(since.map_or(self.now, |since| since.min(self.now)))
     }
 
-    /// What to remember, and to forget, about instances that are `migrating` without a job.
+    /// Since when instances are `migrating` without a job, to remember and to forget.
     pub(in crate::core) fn stalls(&self) -> Vec<(InstanceId, Option<Timestamp>)> {
         let mut changes: Vec<(InstanceId, Option<Timestamp>)> = Vec::new();
         for instance in self.snapshot.instances.items.iter().filter(|it| it.status == Status::Migrating) {
@@ -299,7 +303,7 @@ impl<'a> Failures<'a> {
     }
 }
 
-/// How far on an instance is; less is further.
+/// How advanced an instance is; less is more advanced.
 fn progress(status: &Status) -> u8 {
     match status {
         Status::Running => 0,
@@ -309,7 +313,7 @@ fn progress(status: &Status) -> u8 {
     }
 }
 
-/// Whether two that bear one marker come from one decision.
+/// Whether two instances with one marker come from one decision.
 fn are_twins(keep: &Instance, other: &Instance, recreation: Option<&Recreation>) -> bool {
     let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
     match (other.created_at.map(Timestamp::from), keep.created_at.map(Timestamp::from), recreation) {

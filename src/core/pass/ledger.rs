@@ -14,7 +14,7 @@ use crate::core::world::time::Timestamp;
 pub struct Ledger {
     /// The last migrate attempt of each instance that has one.
     pub last_attempt: HashMap<InstanceId, Stamp>,
-    /// Migrate calls whose end was not seen yet.
+    /// Migrate calls whose end is not known yet.
     pub in_flight: HashMap<InstanceId, InFlight>,
     /// Reclaims that were announced.
     pub observations: HashMap<InstanceId, Observation>,
@@ -22,22 +22,21 @@ pub struct Ledger {
     pub recreations: HashMap<InstanceId, Recreation>,
     /// Since when instances are known to be `migrating` without a job.
     pub stalls: HashMap<InstanceId, Timestamp>,
-    /// The failed migration of each instance that was last told of, so that it is told once.
+    /// The failed migration of each instance that was last reported, so that it is reported once.
     pub told_failures: HashMap<InstanceId, String>,
-    /// How often spot instances are taken, by place.
+    /// How often spot instances are reclaimed, by place.
     pub exposures: Exposures,
 }
 
 /// The stored time of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stamp {
-    /// Then.
     At(Timestamp),
-    /// Something is stored that is no time. The instance is left alone until somebody looks.
+    /// What is stored is not a time. The instance is left alone until an operator fixes the record.
     Unreadable(String),
 }
 
-/// A migrate call whose end was not seen yet.
+/// A migrate call whose end is not known yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlight {
@@ -51,7 +50,6 @@ pub struct InFlight {
     pub job_before: Option<KnownJob>,
     /// The migration time to put back should the call have had no effect.
     pub previous_attempt: Option<Timestamp>,
-    /// What is known of the call.
     pub call: Call,
 }
 
@@ -59,7 +57,6 @@ pub struct InFlight {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KnownJob {
-    /// Its id.
     pub id: JobId,
     /// When it was made, by the provider's clock.
     pub created_at: Option<Timestamp>,
@@ -69,11 +66,11 @@ pub struct KnownJob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Call {
-    /// The intent was stored. Unless the pass goes on to say more, it was killed around the call.
+    /// The intent was stored. If nothing follows, the pass was killed around the call.
     Begun,
     /// The provider accepted it.
     Accepted,
-    /// No clear answer came: it may or may not have had an effect.
+    /// No clear answer came: the call may have had an effect.
     Unknown,
 }
 
@@ -81,7 +78,6 @@ pub enum Call {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
-    /// What the provider said.
     pub notice: ReclaimNotice,
     /// When a pass first saw this notice.
     pub first_seen_at: Timestamp,

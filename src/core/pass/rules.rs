@@ -1,24 +1,28 @@
 //! The rules that a verdict follows, in their order: the first that has an answer decides.
 //!
-//! Each rule answers for itself, whatever the others say, so that the verdict and an explanation that goes through
-//! all of them cannot disagree.
+//! Each rule answers independently of the others, so that the verdict and an explanation, which asks all of them, cannot
+//! disagree. A new rule is a variant of [`Rule`] with its answer in [`View::answer`] and its facts in [`View::facts`].
 
 use std::collections::HashMap;
 
+use strum::VariantArray as _;
+
 use crate::core::pass::failures::Failures;
-use crate::core::pass::ledger::{Call, InFlight, Ledger, Stamp};
+use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
-use crate::core::recreation::marker::replacement_name;
+use crate::core::recreation::marker::{Origin, replacement_name};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::{Eligibility, Halves, Policy};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, in_words};
 use crate::core::world::times::{EVIDENCE_LIFE, PATIENCE, SETTLE_TIME};
 
-/// One question about an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One question about an instance, in the order in which they are asked. The machine names are only added to, never
+/// changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Rule {
     /// Does `--only` name it?
     Selected,
@@ -26,10 +30,10 @@ pub enum Rule {
     NotExcluded,
     /// Does the scope cover its billing?
     InScope,
-    /// Does no other instance bear the same marker and is further on?
+    /// Is no other instance with the same marker more advanced?
     OneOfItsMarker,
     /// Does no rollout move it?
-    NotMoving,
+    NotInRollout,
     /// Is no recreation of it open?
     NoRecreation,
     /// Is its status one that a pass acts on?
@@ -38,7 +42,7 @@ pub enum Rule {
     NoUnfinishedJob,
     /// Is the end of the last call known?
     CallSettled,
-    /// Is there evidence of a reclaim, if that is wanted?
+    /// Is there evidence of a reclaim, if the policy asks for it?
     ReclaimEvidence,
     /// Did no migration of it fail?
     MigrationNotFailed,
@@ -46,30 +50,11 @@ pub enum Rule {
     NotMigrating,
     /// Is it no replacement that is about to be given up?
     NotGivenUp,
-    /// Is this a pass that migrates?
+    /// Does this pass migrate?
     PassMigrates,
     /// Is the last attempt long enough ago?
     CooledDown,
 }
-
-/// The rules, in the order of `docs/reference.md`, Eligibility.
-pub const RULES: [Rule; 15] = [
-    Rule::Selected,
-    Rule::NotExcluded,
-    Rule::InScope,
-    Rule::OneOfItsMarker,
-    Rule::NotMoving,
-    Rule::NoRecreation,
-    Rule::Stopped,
-    Rule::NoUnfinishedJob,
-    Rule::CallSettled,
-    Rule::ReclaimEvidence,
-    Rule::MigrationNotFailed,
-    Rule::NotMigrating,
-    Rule::NotGivenUp,
-    Rule::PassMigrates,
-    Rule::CooledDown,
-];
 
 /// Everything a verdict on one instance depends on.
 pub(in crate::core) struct View<'a> {
@@ -98,11 +83,16 @@ impl<'a> View<'a> {
 
     /// The verdict: what the first rule that has an answer says.
     pub(in crate::core) fn decide(&self, instance: &Instance) -> Decision {
-        let answer = RULES.into_iter().find_map(|rule| self.answer(rule, instance));
+        let answer = Rule::VARIANTS.iter().find_map(|rule| self.answer(*rule, instance));
         answer.unwrap_or_else(|| match self.cooldown(instance) {
-            Ok(eligible) => Decision::Migrate(eligible),
+            Ok(eligible) => Decision::Migrate { eligible, job_before: self.newest_job(&instance.id) },
             Err(skip) => Decision::Skip(skip),
         })
+    }
+
+    fn newest_job(&self, id: &InstanceId) -> Option<Box<KnownJob>> {
+        let job = self.jobs.newest_migration(id)?;
+        Some(Box::new(KnownJob { id: job.id.clone(), created_at: job.created_at }))
     }
 
     /// What one rule says about an instance; `None` if it leaves the verdict to those behind it.
@@ -124,11 +114,11 @@ impl<'a> View<'a> {
                 let keep = self.failures.duplicate(id).filter(|_| recreates)?;
                 Some(Decision::Retire { keep: keep.clone() })
             }
-            Rule::NotMoving => self.failures.moving(id).map(|(old, to)| {
+            Rule::NotInRollout => self.failures.moving(id).map(|(old, to)| {
                 let (old, to) = (old.clone(), Box::new(to.clone()));
                 Decision::Skip(Skip::Moving { old, to })
             }),
-            // What a rollout does with it is answered above, and no matter of a pass.
+            // A rollout's recreation is answered above; a pass leaves it alone.
             Rule::NoRecreation if self.failures.moving(id).is_some() => None,
             Rule::NoRecreation => {
                 let recreation = self.failures.recreation(instance)?;
@@ -143,7 +133,7 @@ impl<'a> View<'a> {
             }
             Rule::NoUnfinishedJob => {
                 let job = self.jobs.unfinished(id)?;
-                // That of a migration is what `migrating` means.
+                // A migration job is what `migrating` means.
                 let says_nothing_new = *status == Status::Migrating && job.kind.is_migration();
                 Some(Decision::Skip(if says_nothing_new {
                     self.not_exited(instance)
@@ -177,7 +167,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether failed migrations are looked after.
+    /// Whether this pass handles failed migrations.
     pub(in crate::core) fn recreates(&self) -> bool {
         self.policy.halves != Halves::MigrateOnly
     }
@@ -217,18 +207,18 @@ impl<'a> View<'a> {
             }
             next => {
                 let work = Box::new(Recreating { instance: id.clone(), recreation, next, prepared: None });
-                if work.begins() { Decision::Recreate(work) } else { Decision::Resume(work) }
+                if work.starts() { Decision::Recreate(work) } else { Decision::Resume(work) }
             }
         }
     }
 
     fn not_exited(&self, instance: &Instance) -> Skip {
-        // Soon after it began a migration has no job that could be seen.
+        // A migration that has just started may have no listed job yet.
         let stalled = self.failures.stalled_since(instance).filter(|since| self.now.since(*since) >= SETTLE_TIME);
         if let Some(since) = stalled {
             return Skip::Stalled { since, until: since + PATIENCE };
         }
-        // The failure of an earlier job says nothing about a call of which no job is to be seen yet.
+        // The failure of an earlier job says nothing about a call whose job is not listed yet.
         let failed_job = match self.failures.failure(instance) {
             Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
             Some(Cause::Stalled { .. } | Cause::Found | Cause::Moved { .. }) | None => None,
@@ -258,6 +248,81 @@ impl<'a> View<'a> {
     fn unsettled(&self, id: &InstanceId) -> Option<&InFlight> {
         let call = self.ledger.in_flight.get(id)?;
         (call.call != Call::Accepted && !self.no_effect.contains_key(id)).then_some(call)
+    }
+
+    /// The facts of a rule that leaves the verdict to those behind it; `Err` if the question does not arise.
+    pub(super) fn facts(&self, rule: Rule, instance: &Instance) -> Result<String, String> {
+        let Policy { only, exclude, scope, eligibility, halves, .. } = self.policy;
+        let Instance { id, name, status, billing, .. } = instance;
+        let nothing = |why: &str| Err(why.to_owned());
+        match rule {
+            Rule::Selected => match only.iter().find(|selector| selector.matches(id, name)) {
+                Some(selector) => Ok(format!("selected by --only {}", selector.as_str())),
+                None => nothing("no --only is given"),
+            },
+            Rule::NotExcluded if exclude.is_empty() => nothing("no --exclude is given"),
+            Rule::NotExcluded => Ok("no --exclude names it".into()),
+            Rule::InScope => {
+                let billing = if billing.as_str().is_empty() { "not stated" } else { billing.as_str() };
+                Ok(format!("billing is {billing}, scope is {}", scope.into_str()))
+            }
+            Rule::OneOfItsMarker if Origin::in_name(name).is_none() => nothing("it has no replacement marker"),
+            Rule::OneOfItsMarker => Ok("no other instance with its marker is more advanced".into()),
+            Rule::NotInRollout => Ok("no rollout moves it".into()),
+            Rule::NoRecreation => Ok("no recreation of it is open".into()),
+            Rule::Stopped => Ok(match instance.stopped_at {
+                Some(stopped) => format!("status is {status}, stopped at {}", Timestamp::from(stopped)),
+                None => format!("status is {status}"),
+            }),
+            Rule::NoUnfinishedJob => Ok(match self.jobs.newest_migration(id) {
+                Some(job) => {
+                    let made = job.created_at.map_or_else(String::new, |at| format!(", of {at}"));
+                    format!("no job is at work on it; its newest migration is job {} ({}{made})", job.id, job.state)
+                }
+                None => "no job is at work on it, and no migration job of it is listed".into(),
+            }),
+            Rule::CallSettled => match self.ledger.in_flight.get(id) {
+                Some(call) => {
+                    let known = match call.call {
+                        Call::Accepted => "was accepted",
+                        Call::Begun | Call::Unknown => "is in doubt, which matters only while it is exited",
+                    };
+                    Ok(format!("the migrate call at {} {known}", call.called_at))
+                }
+                None => nothing("no call of an earlier pass is open"),
+            },
+            Rule::ReclaimEvidence => {
+                let seen = self.ledger.observations.get(id);
+                let facts = match (&instance.reclaim, seen) {
+                    (Some(notice), _) => notice.to_string(),
+                    (None, Some(seen)) => format!("{}; last seen at {}", seen.notice, seen.last_seen_at),
+                    (None, None) => "no reclaim was announced".into(),
+                };
+                match (eligibility, status) {
+                    (Eligibility::Reclaimed, Status::Exited) => Ok(facts),
+                    (Eligibility::Reclaimed, _) => nothing("only what is exited needs evidence of a reclaim"),
+                    (Eligibility::Time, _) => Err(format!("eligibility is time; {facts}")),
+                }
+            }
+            Rule::MigrationNotFailed if !self.recreates() => nothing("MIGRATION_RETRY_FAILED is false"),
+            Rule::MigrationNotFailed => Ok("no migration of it failed or is stuck".into()),
+            Rule::NotMigrating => Ok(format!("status is {status}")),
+            Rule::NotGivenUp => match self.failures.replaces(id) {
+                Some(old) => Ok(format!("it replaces {old}, and is not given up")),
+                None => nothing("it replaces no other in an open recreation"),
+            },
+            Rule::PassMigrates => match halves {
+                Halves::MigrateOnly => Ok("the pass migrates only".into()),
+                Halves::Both | Halves::RecreateOnly => Ok("the pass migrates".into()),
+            },
+            Rule::CooledDown => Ok(match self.cooldown(instance) {
+                Ok(Eligible::CooledDown { last, elapsed }) => {
+                    let cooldown = in_words(self.policy.cooldown);
+                    format!("the last migration was at {last}, {} ago; the cooldown is {cooldown}", in_words(elapsed))
+                }
+                Ok(Eligible::NoPreviousMigration) | Err(_) => "no previous migration".into(),
+            }),
+        }
     }
 
     fn has_evidence(&self, instance: &Instance) -> bool {

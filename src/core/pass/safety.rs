@@ -3,12 +3,12 @@
 use super::plan::Plan;
 use crate::core::world::snapshot::{Shortfall, Snapshot};
 
-/// How much a pass may recreate before it is taken for a mistake.
+/// How much a pass may recreate before it is refused as a likely mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlastRadius {
     /// More than this share of the managed instances is too much, in percent.
     pub percent: u64,
-    /// The operator says that it is no mistake.
+    /// The operator allows more.
     pub force: bool,
 }
 
@@ -23,35 +23,21 @@ impl Default for BlastRadius {
     }
 }
 
-/// So many are never too many.
+/// This many recreations are always allowed.
 const ALWAYS_ALLOWED: usize = 3;
 
 /// Why a plan is refused as a whole (exit code 5).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsafe {
-    /// Rows are known to be missing: what is not seen may be at work.
+    /// Rows are known to be missing.
     #[error("the list of {what} is incomplete: {shortfall}")]
-    IncompleteListing {
-        /// Which listing.
-        what: &'static str,
-        /// By how much.
-        shortfall: Shortfall,
-    },
-    /// So many failures at once are more likely a wrong look at the world than a right one.
+    IncompleteListing { what: &'static str, shortfall: Shortfall },
+    /// This many failures at once suggest a mistake in what is observed.
     #[error(
         "this pass would recreate {recreations} of {managed} managed instances, allowed are {allowed} (the larger of \
          {ALWAYS_ALLOWED} and {percent} %)"
     )]
-    BlastRadius {
-        /// How many it would recreate.
-        recreations: usize,
-        /// How many instances are managed.
-        managed: usize,
-        /// How many it may.
-        allowed: usize,
-        /// The setting.
-        percent: u64,
-    },
+    BlastRadius { recreations: usize, managed: usize, allowed: usize, percent: u64 },
 }
 
 /// Refuses to act on a listing that is known to be incomplete, and on a plan that recreates suspiciously many. Without

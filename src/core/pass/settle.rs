@@ -1,35 +1,32 @@
 //! What became of the calls of earlier passes, and what to remember of announced reclaims.
 //!
-//! A call that a crash, a timeout or a cut connection left open is proved here, one way or the other, by what is seen
-//! now. Nothing is guessed: absence of an effect is proved only by complete listings after [`SETTLE_TIME`].
-
-use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, SETTLE_TIME};
+//! A call that a crash, a timeout or a cut connection left open is settled here by what is observed now. Nothing is
+//! guessed: only complete listings after [`SETTLE_TIME`] prove that a call had no effect.
 
 use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation};
-use crate::core::world::instance::{InstanceId, Job, Status};
+use crate::core::world::instance::{InstanceId, Job, JobId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
+use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, SETTLE_TIME};
 
 /// What became of a migrate call of an earlier pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// The instance.
     pub instance: InstanceId,
-    /// The call.
     pub call: InFlight,
-    /// Its end.
     pub end: CallEnd,
 }
 
 /// How a migrate call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallEnd {
-    /// It had an effect after all: it is under way, and followed on.
+    /// It had an effect after all: the migration is under way, and followed.
     Confirmed,
     /// The instance is running again.
     Migrated,
     /// Its job failed.
     Failed {
+        job: JobId,
         /// Why, in the provider's words.
         error: Option<Box<str>>,
     },
@@ -37,11 +34,8 @@ pub enum CallEnd {
     Vanished,
     /// The call never had an effect: the earlier migration time is put back.
     NoEffect,
-    /// Nothing more is to be learnt: it was accepted, and the instance ended up in this status.
-    Closed {
-        /// That status.
-        status: Status,
-    },
+    /// It was accepted, and the instance ended up in this status. Nothing more will be learned.
+    Closed { status: Status },
 }
 
 impl Settlement {
@@ -62,7 +56,7 @@ impl Settlement {
     }
 }
 
-/// Compares the calls of earlier passes with what is seen now. Calls of which nothing new can be said are left out.
+/// Compares the calls of earlier passes with what is observed now. Calls without news are left out.
 pub(super) fn settle(snapshot: &Snapshot, ledger: &Ledger, jobs: &JobIndex<'_>, now: Timestamp) -> Vec<Settlement> {
     let mut settlements: Vec<Settlement> = ledger
         .in_flight
@@ -92,15 +86,15 @@ fn end_of(
     if let Some(job) = own_job
         && job.state.has_failed()
     {
-        return Some(CallEnd::Failed { error: job.error.clone() });
+        return Some(CallEnd::Failed { job: job.id.clone(), error: job.error.clone() });
     }
     match (&instance.status, own_job) {
         (Status::Running, Some(job)) if !job.state.is_unfinished() => Some(CallEnd::Migrated),
-        // Running without a job of ours: somebody may have started it by hand. Only an accepted call explains it.
+        // Running without a job of ours: it may have been started by hand. Only an accepted call explains it.
         (Status::Running, None) if accepted => Some(CallEnd::Migrated),
         (Status::Migrating, _) | (_, Some(_)) if !accepted => Some(CallEnd::Confirmed),
         (status, _) if now.since(call.called_at) >= FOLLOW_TIME => Some(CallEnd::Closed { status: status.clone() }),
-        // The job is done and the instance stays as it is.
+        // The job is done, and the instance stays as it is.
         (Status::Exited, Some(job)) if !job.state.is_unfinished() && settled => {
             Some(CallEnd::Closed { status: instance.status.clone() })
         }
@@ -116,8 +110,8 @@ fn end_of(
     }
 }
 
-/// Whether the job was made after the one known before a call. Compares the provider's times with each other only, so
-/// a skew between its clock and ours does not matter.
+/// Whether the job was made after the one known before a call. Only the provider's times are compared, so that a skew
+/// between its clock and ours does not matter.
 #[must_use]
 pub fn is_new(job: &Job, before: Option<&KnownJob>) -> bool {
     before.is_none_or(|before| job.id != before.id && job.created_at >= before.created_at)
@@ -153,7 +147,7 @@ pub(super) fn observe(snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::world::instance::{Billing, Instance, JobId, JobKind, JobState, ReclaimNotice};
+    use crate::core::world::instance::{Billing, Instance, JobKind, JobState, ReclaimNotice};
     use crate::core::world::snapshot::{Listing, Shortfall};
 
     fn ago(secs: i64) -> Timestamp {
@@ -192,7 +186,7 @@ mod tests {
         use Call::{Accepted, Begun, Unknown};
         let own = |state| Some(job("new", state, 100));
         let known = |state| Some(job("old", state, OLD_JOB));
-        let failed = || Some(CallEnd::Failed { error: Some("no node".into()) });
+        let failed = || Some(CallEnd::Failed { job: JobId::new("new"), error: Some("no node".into()) });
         let closed = |status| Some(CallEnd::Closed { status });
         let week = 7 * 24 * 3600;
         // What is known of the call, its age in seconds, the status now, the newest job, and the end.
@@ -200,7 +194,7 @@ mod tests {
             (Accepted, 100, Status::Running, None, Some(CallEnd::Migrated)),
             (Accepted, 100, Status::Running, own(JobState::Success), Some(CallEnd::Migrated)),
             (Unknown, 100, Status::Running, own(JobState::Success), Some(CallEnd::Migrated)),
-            // Somebody may have started it: that proves nothing about the call.
+            // It may have been started by hand: that proves nothing about the call.
             (Unknown, 100, Status::Running, None, None),
             (Unknown, 200, Status::Running, None, Some(CallEnd::NoEffect)),
             (Accepted, 100, Status::Running, own(JobState::Running), None),

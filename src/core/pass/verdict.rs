@@ -1,31 +1,45 @@
-//! The verdicts: what is to be done about an instance, or why nothing is, each with its facts and its words.
+//! The verdicts: what is to be done about an instance, or why nothing is, each with its facts and its sentence.
 
-use crate::core::world::time::in_words;
 use std::time::Duration;
 
+use super::ledger::KnownJob;
 use crate::core::recreation::blueprint::{Obstacle, Prepared};
 use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step};
 use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, JobKind, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, in_words};
 
 /// The verdict on one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Migrate it.
-    Migrate(Eligible),
-    /// Create it anew: a recreation is begun.
+    Migrate {
+        eligible: Eligible,
+        /// Its newest migration job: any other that is not older is the call's own.
+        job_before: Option<Box<KnownJob>>,
+    },
+    /// Start a recreation of it.
     Recreate(Box<Recreating>),
-    /// Go on with a recreation that an earlier pass began.
+    /// Continue a recreation that an earlier pass started.
     Resume(Box<Recreating>),
-    /// Delete it: another instance bears the same marker, and that one is further on.
+    /// Delete it: another instance with the same marker is more advanced.
     Retire {
         /// The one that stays.
         keep: InstanceId,
     },
     /// Leave it alone.
     Skip(Skip),
+}
+
+/// A decision in one word, in the order of the actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Verdict {
+    Resume,
+    Recreate,
+    Migrate,
+    Skip,
 }
 
 /// A recreation with something to do.
@@ -37,7 +51,7 @@ pub struct Recreating {
     pub recreation: Recreation,
     /// What comes next.
     pub next: Next,
-    /// What is to be created and where, once it was asked for; only before a creation.
+    /// What is to be created and where, once that was read; only before a creation.
     pub prepared: Option<Result<Prepared, Obstacle>>,
 }
 
@@ -48,9 +62,9 @@ impl Recreating {
         matches!(self.next, Next::Create | Next::DeleteOldFirst)
     }
 
-    /// Whether nobody has begun it yet.
+    /// Whether it starts now: no earlier pass has started it.
     #[must_use]
-    pub fn begins(&self) -> bool {
+    pub fn starts(&self) -> bool {
         self.recreation.pass.is_empty() && matches!(self.recreation.step, Step::Pending { .. })
     }
 
@@ -65,12 +79,27 @@ pub enum Eligible {
     /// No attempt is known.
     NoPreviousMigration,
     /// The last attempt is long enough ago.
-    CooledDown {
-        /// The last attempt.
-        last: Timestamp,
-        /// How long ago that was.
-        elapsed: Duration,
-    },
+    CooledDown { last: Timestamp, elapsed: Duration },
+}
+
+impl Eligible {
+    /// The attempt to put back should the next call have no effect.
+    #[must_use]
+    pub fn previous_attempt(self) -> Option<Timestamp> {
+        match self {
+            Self::NoPreviousMigration => None,
+            Self::CooledDown { last, .. } => Some(last),
+        }
+    }
+
+    /// In one sentence.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        match self {
+            Self::NoPreviousMigration => "no previous migration".into(),
+            Self::CooledDown { last, elapsed } => format!("{} since the last one at {last}", in_words(elapsed)),
+        }
+    }
 }
 
 /// Why an instance is left alone.
@@ -85,18 +114,13 @@ pub enum Skip {
     },
     /// The scope leaves out its billing.
     OutOfScope,
-    /// It is doing something else than being exited.
+    /// It is not exited.
     NotExited {
-        /// Its newest migration job, if that failed: the migration will not come to an end by itself.
+        /// Its newest migration job, if that failed.
         failed_job: Option<Box<FailedJob>>,
     },
     /// One of the provider's jobs is at work on it.
-    JobUnfinished {
-        /// The job.
-        job: JobId,
-        /// What it does.
-        kind: JobKind,
-    },
+    JobUnfinished { job: JobId, kind: JobKind },
     /// A call of an earlier pass has no clear answer yet.
     Unsettled {
         /// When the call was made.
@@ -104,16 +128,12 @@ pub enum Skip {
         /// When it counts as without effect, should nothing be seen until then.
         until: Timestamp,
     },
-    /// The `reclaimed` policy wants evidence, and there is none.
+    /// The `reclaimed` policy requires evidence, and there is none.
     NoReclaimEvidence,
-    /// What is stored as its migration time is no time.
-    UnreadableRecord {
-        /// What is stored.
-        value: Box<str>,
-    },
+    /// What is stored as its migration time is not a time.
+    UnreadableRecord { value: Box<str> },
     /// The last attempt is too recent.
     CoolingDown {
-        /// The last attempt.
         last: Timestamp,
         /// When the cooldown ends.
         until: Timestamp,
@@ -126,14 +146,7 @@ pub enum Skip {
         until: Timestamp,
     },
     /// Its recreation waits.
-    Waiting {
-        /// The old instance.
-        instance: InstanceId,
-        /// The journal.
-        recreation: Box<Recreation>,
-        /// Why.
-        rest: Rest,
-    },
+    Waiting { instance: InstanceId, recreation: Box<Recreation>, rest: Rest },
     /// A rollout moves it, or it is the instance in the place of the one that is moved.
     Moving {
         /// The instance that is moved.
@@ -142,24 +155,15 @@ pub enum Skip {
         to: Box<Billing>,
     },
     /// Its recreation is over, and its row lingers.
-    Replaced {
-        /// The successor.
-        by: InstanceId,
-    },
-    /// Its recreation is open, and this pass is told to migrate only.
+    Replaced { by: InstanceId },
+    /// Its recreation is open, and this pass only migrates.
     RecreationOpen,
-    /// It is the replacement of another instance and failed itself, or is given up; the recreation it belongs to decides.
-    ReplacementFailed {
-        /// The old instance.
-        of: InstanceId,
-    },
+    /// It is a replacement that failed itself or is given up; the recreation it belongs to decides.
+    ReplacementFailed { of: InstanceId },
     /// Exited, and no migration of it failed: nothing for `check-failed`.
     NotFailed,
     /// Eligible, but the pass may not do more.
-    OverLimit {
-        /// How many it may.
-        limit: usize,
-    },
+    OverLimit { limit: usize },
 }
 
 /// A migration job that ended without doing its work.
@@ -177,7 +181,7 @@ impl Decision {
     pub fn creates(&self) -> bool {
         match self {
             Self::Recreate(work) | Self::Resume(work) => work.creates(),
-            Self::Migrate(_) | Self::Retire { .. } | Self::Skip(_) => false,
+            Self::Migrate { .. } | Self::Retire { .. } | Self::Skip(_) => false,
         }
     }
 
@@ -187,34 +191,42 @@ impl Decision {
         !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope))
     }
 
-    /// The recreation it is about, with its old instance, if it says more of it than that it is open.
+    /// The recreation it is about, with its old instance.
     #[must_use]
     pub fn recreation(&self) -> Option<(&InstanceId, &Recreation)> {
         match self {
             Self::Recreate(work) | Self::Resume(work) => Some((&work.instance, &work.recreation)),
             Self::Skip(Skip::Waiting { instance, recreation, .. }) => Some((instance, recreation)),
-            Self::Migrate(_) | Self::Retire { .. } | Self::Skip(_) => None,
+            Self::Migrate { .. } | Self::Retire { .. } | Self::Skip(_) => None,
         }
     }
 
-    /// The verdict's machine name (`docs/reference.md`).
+    /// What is to be done. A recreation with an obstacle is a skip.
     #[must_use]
-    pub fn verdict(&self) -> &'static str {
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Migrate(_) => "migrate",
-            Self::Recreate(work) | Self::Resume(work) if work.obstacle().is_some() => "skip",
-            Self::Recreate(_) => "recreate",
-            Self::Resume(_) | Self::Retire { .. } => "resume",
-            Self::Skip(_) => "skip",
+            Self::Migrate { .. } => Verdict::Migrate,
+            Self::Recreate(work) | Self::Resume(work) if work.obstacle().is_some() => Verdict::Skip,
+            Self::Recreate(_) => Verdict::Recreate,
+            Self::Resume(_) | Self::Retire { .. } => Verdict::Resume,
+            Self::Skip(_) => Verdict::Skip,
         }
     }
 
-    /// The reason's machine name. Names are part of the contract: they are added to, never changed.
+    /// The recreation to carry out, to be completed with what is read for it.
+    pub fn recreating_mut(&mut self) -> Option<&mut Recreating> {
+        match self {
+            Self::Recreate(work) | Self::Resume(work) => Some(work),
+            Self::Migrate { .. } | Self::Retire { .. } | Self::Skip(_) => None,
+        }
+    }
+
+    /// The reason's machine name. Names are only added, never changed.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Migrate(Eligible::NoPreviousMigration) => "no_previous_migration",
-            Self::Migrate(Eligible::CooledDown { .. }) => "cooled_down",
+            Self::Migrate { eligible: Eligible::NoPreviousMigration, .. } => "no_previous_migration",
+            Self::Migrate { eligible: Eligible::CooledDown { .. }, .. } => "cooled_down",
             Self::Recreate(work) | Self::Resume(work) => work.reason(),
             Self::Retire { .. } => "extra_replacement",
             Self::Skip(skip) => match skip {
@@ -256,7 +268,7 @@ impl Decision {
                 | Skip::Stalled { until, .. }
                 | Skip::Waiting { rest: Rest::Unsettled { until } | Rest::Quarantined { until }, .. },
             ) => Some(*until),
-            Self::Skip(_) | Self::Migrate(_) | Self::Recreate(_) | Self::Resume(_) | Self::Retire { .. } => None,
+            Self::Skip(_) | Self::Migrate { .. } | Self::Recreate(_) | Self::Resume(_) | Self::Retire { .. } => None,
         }
     }
 
@@ -264,16 +276,15 @@ impl Decision {
     #[must_use]
     pub fn detail(&self, instance: &Instance, policy: &Policy) -> String {
         match self {
-            Self::Migrate(Eligible::NoPreviousMigration) => "no previous migration".into(),
-            Self::Migrate(Eligible::CooledDown { last, elapsed }) => {
-                format!("{} since the last one at {last}", in_words(*elapsed))
-            }
+            Self::Migrate { eligible, .. } => eligible.in_words(),
             Self::Recreate(work) | Self::Resume(work) => work.detail(),
             Self::Retire { keep } if Origin::in_name(&instance.name) == Some(Origin::of(keep)) => {
-                format!("{keep}, which was to be moved, runs and stays: a request that arrived late made this one")
+                format!("duplicate of {keep}, whose move was called off and which runs: a late request created it")
             }
             Self::Retire { keep } => {
-                format!("it bears the same marker as {keep}, which is further on: a request that arrived late made it")
+                format!(
+                    "duplicate of {keep}, which has the same marker and is more advanced: a late request created it"
+                )
             }
             Self::Skip(skip) => skip.detail(instance, policy),
         }
@@ -319,12 +330,12 @@ impl Recreating {
         };
         match (next, prepared) {
             (_, Some(Err(obstacle))) => format!("{why}; {obstacle}"),
-            (Next::Create, Some(Ok(prepared))) => format!("{why}; created anew {}{again}", prepared.in_words()),
-            (Next::Create, None) => format!("{why}; created anew{again}"),
+            (Next::Create, Some(Ok(prepared))) => format!("{why}; recreated {}{again}", prepared.in_words()),
+            (Next::Create, None) => format!("{why}; recreated{again}"),
             (Next::DeleteOldFirst, Some(Ok(prepared))) => {
-                format!("{why}; deleted first, then created anew {}{again}", prepared.in_words())
+                format!("{why}; deleted first, then recreated {}{again}", prepared.in_words())
             }
-            (Next::DeleteOldFirst, None) => format!("{why}; deleted first, then created anew{again}"),
+            (Next::DeleteOldFirst, None) => format!("{why}; deleted first, then recreated{again}"),
             (Next::Watch, _) => format!("{why}; its replacement {replacement} is awaited, then the old one is deleted"),
             (Next::DeleteOld, _) => format!("{why}; its replacement {replacement} runs, the old one is deleted"),
             (Next::Abandon(unfit), _) => format!("its replacement {replacement} is deleted: {unfit}"),
@@ -367,7 +378,7 @@ impl Skip {
             }
             Self::NoReclaimEvidence => "no evidence of a reclaim, now or seen by an earlier pass".into(),
             Self::UnreadableRecord { value } => {
-                format!("its stored migration time is not a time: {value:?}; delete or mend the record")
+                format!("its stored migration time is not a time: {value:?}; delete or fix the record")
             }
             Self::CoolingDown { last, until } => format!("migrated at {last}, cooling down until {until}"),
             Self::Stalled { since, until } => {
@@ -379,9 +390,7 @@ impl Skip {
                     Rest::Unsettled { until } => {
                         let sent = |call: &str| {
                             let since = recreation.since;
-                            format!(
-                                "the {call} call at {since} has no visible result yet; looked at again after {until}"
-                            )
+                            format!("the {call} call at {since} has no visible result yet; checked again after {until}")
                         };
                         match &recreation.step {
                             Step::Intent { .. } => sent("create"),
@@ -401,10 +410,7 @@ impl Skip {
                         "its recreation waits: a job is at work on it".into()
                     }
                     Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
-                    Rest::Unseen => {
-                        "its recreation waits: rows are missing from what the provider listed, and may tell more of it"
-                            .into()
-                    }
+                    Rest::Unseen => "its recreation waits: the provider's listing is incomplete".into(),
                     Rest::Soaking => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
                         format!("{replacement} runs beside it until the rollout decides")

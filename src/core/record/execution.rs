@@ -4,6 +4,7 @@ use crate::core::world::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::core::pass::plan::Plan;
+use crate::core::pass::verdict::Verdict;
 use crate::core::record::trail::{ProviderCalls, ProviderWrite, Sighting};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::snapshot::Listing;
@@ -88,12 +89,11 @@ impl Summary {
     #[must_use]
     pub fn of_plan(plan: &Plan, instances: &Listing<Instance>) -> Self {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let with = |verdict: &str| plan.all().filter(|decision| decision.verdict() == verdict).count();
         Self {
             total_instances: count(instances.items.len()),
             exited_instances: count(instances.items.iter().filter(|it| it.status == Status::Exited).count()),
-            eligible_instances: count(with("migrate") + with("recreate")),
-            skipped_instances: count(with("skip")),
+            eligible_instances: count(plan.count(Verdict::Migrate) + plan.count(Verdict::Recreate)),
+            skipped_instances: count(plan.count(Verdict::Skip)),
             ..Self::default()
         }
     }

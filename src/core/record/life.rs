@@ -1,6 +1,6 @@
 //! The life of one instance: everything the memory knows of it and of those that took its place, in order.
 //!
-//! An instance that is created anew gets a new id and a new name. Whoever asks for any of them means all of them.
+//! An instance that is recreated gets a new id and a new name. Whoever asks for any of them means all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -143,7 +143,7 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
         let (seen, detail) = match &settlement.end {
             CallEnd::Confirmed => (Seen::MigrationConfirmed, format!("the migrate call of {called} had an effect")),
             CallEnd::Migrated => (Seen::RunningAgain, format!("after the migrate call of {called}")),
-            CallEnd::Failed { error } => {
+            CallEnd::Failed { job: _, error } => {
                 told.insert(&settlement.instance);
                 (Seen::MigrationFailed, error.as_deref().unwrap_or("the provider gave no reason").to_owned())
             }
@@ -155,7 +155,7 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
         };
         saw(snapshot.taken_at, &settlement.instance, &settlement.call.instance_name, seen, detail);
     }
-    for decision in plan.all() {
+    for decision in &plan.decisions {
         let Decision::Recreate(work) = decision else { continue };
         let Recreation { instance_name, cause, .. } = &work.recreation;
         let (seen, detail) = match cause {
@@ -440,7 +440,7 @@ fn standing(recreation: &Recreation) -> String {
 pub fn step_in_words(step: &Step) -> String {
     match step {
         Step::Pending { .. } => "to be created".into(),
-        Step::Deleting { .. } => "deleted first, then created anew".into(),
+        Step::Deleting { .. } => "deleted first, then recreated".into(),
         Step::Intent { .. } => "create call without an answer so far".into(),
         Step::Created { replacement, .. } => format!("replacement {replacement} comes up"),
         Step::Running { replacement } => format!("replacement {replacement} runs, the old one is to go"),

@@ -9,7 +9,7 @@ use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::{Decision, FailedJob, Skip};
 use crate::core::recreation::journal::{Cause, Recreation, Step};
 use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
-use crate::core::world::snapshot::{JobIndex, Snapshot, find};
+use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
 
 /// Something that came to light.
@@ -85,14 +85,11 @@ pub fn closes<'a>(was: Option<&Step>, recreation: &'a Recreation) -> Option<&'a 
 
 /// Migrations that failed and were not told of before: those that a call of ours led to, and those that a verdict names.
 fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
-    let jobs = JobIndex::new(&snapshot.jobs.items);
     let mut failures: HashMap<&InstanceId, (&Instance, String, Option<&str>)> = HashMap::new();
     for settlement in &plan.settlements {
-        let CallEnd::Failed { error } = &settlement.end else { continue };
+        let CallEnd::Failed { job, error } = &settlement.end else { continue };
         let Some(instance) = find(&snapshot.instances.items, &settlement.instance) else { continue };
-        let job = jobs.newest_migration(&instance.id).filter(|job| job.state.has_failed());
-        let failure = job.map_or_else(|| settlement.call.called_at.to_string(), |job| job.id.to_string());
-        failures.insert(&instance.id, (instance, failure, error.as_deref()));
+        failures.insert(&instance.id, (instance, job.to_string(), error.as_deref()));
     }
     for (instance, decision) in plan.rows(&snapshot.instances.items) {
         let (failure, error) = match decision {

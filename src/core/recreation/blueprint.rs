@@ -143,14 +143,14 @@ impl fmt::Debug for RecreateSpec {
     }
 }
 
-/// Why an instance cannot be created anew. Nothing is touched then.
+/// Why an instance cannot be recreated. Nothing is touched then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CannotRecreate {
     /// No image is known.
-    #[error("the provider gives no image for it, so it cannot be created anew; nothing was touched")]
+    #[error("the provider gives no image for it, so it cannot be recreated; nothing was touched")]
     NoImage,
     /// Neither a product nor the name of one is known.
-    #[error("the provider gives no product for it, so it cannot be created anew; nothing was touched")]
+    #[error("the provider gives no product for it, so it cannot be recreated; nothing was touched")]
     NoProduct,
     /// Paid by the month: it cannot be deleted, and its term cannot be transferred.
     #[error("it is paid by the month: the provider deletes no such instance, so it is left to you")]

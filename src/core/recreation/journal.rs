@@ -1,8 +1,8 @@
-//! The journal of one recreation: how far it is, what is seen of it, and what comes next.
+//! The journal of one recreation: its step, what is observed of it, and what comes next.
 //!
-//! Three functions, each one exhaustive match over [`Step`]: [`Recreation::apply`] is what the program itself did,
-//! [`Recreation::see`] is what a look at the world tells about it, [`next`] is what to do now. Recovery after a crash is
-//! nothing else than `see` and `next` on what was stored.
+//! Three functions, each one exhaustive match over [`Step`]: [`Recreation::apply`] takes what the program did,
+//! [`Recreation::observe`] takes what is seen of both instances, [`next`] says what to do now. Recovery after a crash is
+//! `observe` and `next` on what was stored.
 //!
 //! ```text
 //! create-first:  pending -> intent -> created -> running -> deleted -> closed
@@ -14,7 +14,6 @@
 mod cause;
 pub mod moves;
 
-use crate::core::world::times::PATIENCE;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,18 +23,18 @@ use crate::core::recreation::blueprint::RecreateSpec;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::SETTLE_TIME;
+use crate::core::world::times::{PATIENCE, SETTLE_TIME};
 
-/// An instance is left alone after so many failed recreations in a row.
+/// The failed recreations in a row after which an instance is left alone.
 pub const MOST_FAILURES: u32 = 3;
 
-/// For so long it is left alone then.
+/// How long it is left alone then.
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 
-/// A closed recreation is remembered for so long: rows of deleted instances linger, and requests arrive late.
+/// How long a closed recreation is remembered: rows of deleted instances linger, and requests may arrive late.
 pub const CLOSED_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// One that ended without a successor is shown for so long.
+/// How long one that ended without a successor is shown.
 pub const ENDED_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The recreation of one instance.
@@ -44,11 +43,9 @@ pub const ENDED_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Recreation {
     /// The old instance's name.
     pub instance_name: String,
-    /// Why it is recreated.
     pub cause: Cause,
     /// The replacement's name.
     pub marker: String,
-    /// When it was begun.
     pub opened_at: Timestamp,
     /// The pass that last wrote it.
     pub pass: String,
@@ -56,14 +53,13 @@ pub struct Recreation {
     pub failures: u32,
     /// The last of them.
     pub last_error: Option<String>,
-    /// How far it is.
     #[serde(flatten)]
     pub step: Step,
-    /// Since when.
+    /// When it came to this step.
     pub since: Timestamp,
 }
 
-/// How far a recreation is. Each step is stored before the call that it allows is sent.
+/// The step of a recreation. It is stored before the call that it allows is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "step", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[strum(serialize_all = "camelCase", const_into_str)]
@@ -74,10 +70,7 @@ pub enum Step {
         kept: Option<Box<RecreateSpec>>,
     },
     /// Delete-first: the specification is safe, the old instance may be deleted.
-    Deleting {
-        /// All that will be left of it.
-        kept: Box<RecreateSpec>,
-    },
+    Deleting { kept: Box<RecreateSpec> },
     /// The call that creates the replacement may have been sent.
     Intent {
         /// As in `Pending`.
@@ -85,24 +78,16 @@ pub enum Step {
     },
     /// The replacement exists.
     Created {
-        /// Its id.
         replacement: InstanceId,
         /// As in `Pending`.
         kept: Option<Box<RecreateSpec>>,
     },
     /// The replacement was seen running, the old instance may be deleted.
-    Running {
-        /// The replacement.
-        replacement: InstanceId,
-    },
+    Running { replacement: InstanceId },
     /// The deletion of the old instance was accepted.
-    Deleted {
-        /// The replacement.
-        replacement: InstanceId,
-    },
-    /// The replacement will not do, and may be deleted.
+    Deleted { replacement: InstanceId },
+    /// The replacement is given up, and may be deleted.
     Abandoned {
-        /// It.
         replacement: InstanceId,
         /// As in `Pending`.
         kept: Option<Box<RecreateSpec>>,
@@ -150,14 +135,14 @@ impl Step {
     }
 }
 
-/// Something the program did, or is about to do.
+/// What the program did, or is about to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// Delete-first: the old instance is about to be deleted.
     DeleteOldFirst(Box<RecreateSpec>),
     /// The call that creates is about to be sent.
     Create,
-    /// The provider plainly refused to create, or there is nothing that could be asked of it.
+    /// The provider refused to create, or there is nothing that could be requested.
     CreateRefused(String),
     /// The call that creates was not sent after all. That is no failure of the recreation.
     CreateUnsent,
@@ -169,13 +154,13 @@ pub enum Transition {
     DeletionAccepted,
     /// The replacement is about to be deleted.
     Abandon(String),
-    /// There will be no replacement, since none is wanted any more.
+    /// There will be no replacement, since none is needed any more.
     CallOff,
     /// Both are left as they are, for this reason.
     LeaveBoth(String),
 }
 
-/// A transition that does not fit the step: an error of the program's, never of the world's.
+/// A transition that does not fit the step: an error in the program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a recreation at step {step} cannot take {transition}")]
 pub struct Illegal {
@@ -184,7 +169,7 @@ pub struct Illegal {
 }
 
 impl Recreation {
-    /// One that nobody has begun yet.
+    /// One that has not started.
     #[must_use]
     pub fn planned(name: &str, cause: Cause, marker: String, now: Timestamp) -> Self {
         Self {
@@ -205,7 +190,7 @@ impl Recreation {
     /// # Errors
     /// [`Illegal`] when the transition does not fit the step.
     pub fn apply(self, transition: Transition, now: Timestamp) -> Result<Self, Illegal> {
-        // Whoever served a quarantine begins to count anew.
+        // After a quarantine failures count from zero.
         let is_served = matches!(self.step, Step::Pending { .. })
             && self.failures >= MOST_FAILURES
             && self.quarantined_until(now).is_none();
@@ -214,7 +199,7 @@ impl Recreation {
         let step = match (this.step, transition) {
             (Step::Pending { kept: None }, Transition::DeleteOldFirst(spec)) => Step::Deleting { kept: spec },
             (Step::Deleting { kept }, Transition::DeleteOldFirst(_)) => Step::Deleting { kept },
-            // Again from the intent: the place before was refused.
+            // From the intent again: the last placement was refused.
             (Step::Pending { kept } | Step::Intent { kept }, Transition::Create) => Step::Intent { kept },
             (Step::Pending { kept } | Step::Intent { kept }, Transition::CreateRefused(why)) => {
                 let failed = Self { step: Step::Pending { kept: None }, ..this };
@@ -242,7 +227,7 @@ impl Recreation {
                 let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
                 return Ok(Self { step: Step::Abandoned { replacement, kept }, ..failed });
             }
-            // A rollout that goes back, when the deletion that it began had no effect.
+            // A rollout that is rolled back, after a deletion without effect.
             (Step::Running { replacement } | Step::Deleted { replacement }, Transition::Abandon(why))
                 if matches!(this.cause, Cause::Moved { .. }) =>
             {
@@ -271,7 +256,7 @@ impl Recreation {
         Self { failures, last_error: Some(why), step: Step::Pending { kept }, since: now, ..self }
     }
 
-    /// Until when it is left alone after repeated failures; `None` if it is not.
+    /// Until when it is left alone after repeated failures.
     #[must_use]
     pub fn quarantined_until(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.since + QUARANTINE;
@@ -280,16 +265,16 @@ impl Recreation {
     }
 }
 
-/// What is seen of the old instance.
+/// What is observed of the old instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
     /// It needs a replacement.
     Failed,
     /// It runs again.
     Runs,
-    /// It is exited, and no migration of it failed any more.
+    /// It is exited, and no failed migration of it stands.
     Down,
-    /// Something is under way with it, or nobody knows.
+    /// Something is under way with it, or its state is unknown.
     Busy,
     /// It is being removed.
     Going,
@@ -297,7 +282,7 @@ pub enum Old {
     Gone,
 }
 
-/// What is seen of the replacement that the journal names.
+/// What is observed of the replacement that the journal names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Successor {
     /// The journal names none.
@@ -306,7 +291,7 @@ pub enum Successor {
     Running,
     /// It is on its way to run.
     ComingUp,
-    /// It is there and does not run: the rules for any other instance apply to it.
+    /// It is listed and does not run: the rules for any other instance apply to it.
     Down,
     /// It needs a replacement itself.
     Failed(String),
@@ -314,27 +299,27 @@ pub enum Successor {
     Gone,
 }
 
-/// A look at everything that belongs to one recreation.
+/// Everything that is observed of one recreation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Situation {
     /// The old instance.
     pub old: Old,
     /// The replacement that the journal names.
     pub successor: Successor,
-    /// The furthest on of those that bear the marker and that the journal does not name, and whether it runs.
+    /// The most advanced instance with the marker that the journal does not name, and whether it runs.
     pub marked: Option<(InstanceId, bool)>,
     /// The clock of decisions.
     pub now: Timestamp,
 }
 
 impl Recreation {
-    /// The journal after a look at the world. Absence proves something only after [`SETTLE_TIME`], and the caller
-    /// reports it from complete listings only.
+    /// The journal after an observation. Absence proves something only after [`SETTLE_TIME`], and the caller reports it
+    /// from complete listings only.
     #[must_use]
     pub fn observe(mut self, situation: &Situation) -> Self {
         let Situation { old, successor, marked, now } = situation;
         let (old, now) = (*old, *now);
-        // Times ahead of the clock were written before it was set back. Nobody knows how long ago: they count from now.
+        // Times ahead of the clock were written before it was set back. How long ago is unknown: they count from now.
         (self.since, self.opened_at) = (self.since.min(now), self.opened_at.min(now));
         let is_settled = now.since(self.since) >= SETTLE_TIME;
         let is_gone = matches!(old, Old::Gone | Old::Going);
@@ -349,7 +334,7 @@ impl Recreation {
             Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down) && !self.is_move() => {
                 to(self, Step::Closed { replacement: None })
             }
-            // It was not gone after all, and what is kept says that it is to go.
+            // It was not gone after all, and the kept specification says that it is to go.
             Step::Pending { kept: Some(kept) } if matches!(old, Old::Failed | Old::Runs | Old::Down) => {
                 to(self, Step::Deleting { kept })
             }
@@ -371,7 +356,7 @@ impl Recreation {
                 }
                 (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).observe(situation),
                 (Successor::Running, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
-                // Nothing can be created from the old one any more; this one is an instance like any other now.
+                // Nothing can be created from the old one any more; the new one is now an instance like any other.
                 (Successor::Down | Successor::Failed(_), _) if is_gone && kept.is_none() => {
                     to(self, Step::Closed { replacement: Some(replacement) })
                 }
@@ -386,7 +371,7 @@ impl Recreation {
                 }
                 (Successor::Gone | Successor::None, None) => self,
                 (_, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
-                // No deletion can be under way any more, and the replacement is not fit to stand alone.
+                // No deletion can be under way any more, and the replacement does not run.
                 (Successor::ComingUp | Successor::Down | Successor::Failed(_), _) if is_settled => {
                     to(self, Step::Created { replacement, kept: None }).observe(situation)
                 }
@@ -397,7 +382,7 @@ impl Recreation {
                 to(self, Step::Pending { kept }).observe(situation)
             }
             Step::Abandoned { .. } => self,
-            // The row of a deleted instance may linger, but not for ever.
+            // The row of a deleted instance may linger, but not forever.
             Step::Closed { replacement: Some(replacement) }
                 if !is_gone && is_settled && *successor == Successor::Running =>
             {
@@ -430,7 +415,7 @@ pub enum Next {
     DeleteOld,
     /// Delete the replacement.
     Abandon(Unfit),
-    /// Record that none is wanted any more.
+    /// Record that none is needed any more.
     CallOff,
     /// Leave both as they are, and record why.
     LeaveBoth(String),
@@ -443,7 +428,7 @@ pub enum Next {
 /// Why a replacement is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// The old instance runs again, and was never told to go.
+    /// The old instance runs again, and was never to be deleted.
     NotNeeded,
     /// It does not come up.
     NotComingUp,
@@ -451,7 +436,7 @@ pub enum Unfit {
     Failed(String),
     /// It does not run any more.
     Down,
-    /// A rollout does not want it any more, for this reason.
+    /// A rollout takes it back, for this reason.
     Undone(String),
     /// An earlier pass gave it up, for this reason.
     GivenUp(String),
@@ -475,26 +460,20 @@ impl std::fmt::Display for Unfit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rest {
     /// A call has no visible result yet.
-    Unsettled {
-        /// Until then.
-        until: Timestamp,
-    },
+    Unsettled { until: Timestamp },
     /// Left alone after repeated failures.
-    Quarantined {
-        /// Until then.
-        until: Timestamp,
-    },
+    Quarantined { until: Timestamp },
     /// Something is under way with the old instance.
     OldBusy,
-    /// The listings have gaps, and nothing is concluded from those.
+    /// The listings have gaps, and nothing is concluded from them.
     Unseen,
-    /// The replacement is there and does not run; it is looked after like any other instance.
+    /// The replacement is listed and does not run; it is handled like any other instance.
     ReplacementDown,
     /// Old and new run side by side until the rollout decides.
     Soaking,
 }
 
-/// Decides what to do about a recreation as it was seen.
+/// Decides what to do about a recreation as it is observed.
 #[must_use]
 pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder, retry_quarantined: bool) -> Next {
     let Situation { old, successor, marked: _, now } = situation;
@@ -517,7 +496,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
         },
         Step::Intent { .. } => unsettled(),
         Step::Created { kept, .. } => match (successor, old) {
-            // Both run: the old one was never told to go, so it is the one to keep.
+            // Both run: the old one was never to be deleted, so it is the one to keep.
             (Successor::Running | Successor::ComingUp | Successor::Down, Old::Runs) if kept.is_none() => {
                 if is_settled {
                     Next::Abandon(Unfit::NotNeeded)
@@ -525,7 +504,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                     unsettled()
                 }
             }
-            // Where a specification is kept the old one was told to go, so it goes also when it runs again.
+            // With a kept specification the old one was to be deleted, so it is, even if it runs again.
             (Successor::Running, Old::Failed | Old::Down | Old::Runs) => Next::DeleteOld,
             (Successor::Running, _) => Next::Rest(Rest::OldBusy),
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => {

@@ -1,4 +1,4 @@
-//! Markers: the name of a replacement says what it replaces, so that it is recognised without the store.
+//! Markers: the name of a replacement says what it replaces, so that it is recognized without the store.
 
 use std::fmt;
 
@@ -15,9 +15,8 @@ const ORIGIN_LENGTH: usize = 8;
 /// Characters of its second part, which the failed job decides.
 const CAUSE_LENGTH: usize = 4;
 
-/// The part of a marker that tells which instance it replaces: 40 bits of the id's hash. Can be derived anew from the
-/// id alone, so that a replacement is recognised by a store that has forgotten everything, even when the failed job is
-/// no more in the list.
+/// The part of a marker that says which instance it replaces: 40 bits of the id's hash. The id alone is enough to derive
+/// it, so that a replacement is recognized even with an empty store and after the failed job has left the list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin([u8; ORIGIN_LENGTH]);
 
@@ -28,7 +27,7 @@ impl Origin {
         Self(letters(hash(&[id.as_str()])))
     }
 
-    /// Reads it from the name of a replacement; `None` if the name bears no marker.
+    /// Reads it from the name of a replacement; `None` if the name has no marker.
     #[must_use]
     pub fn in_name(name: &str) -> Option<Self> {
         let (_, id) = name.rsplit_once(MARK)?;
@@ -107,7 +106,7 @@ mod tests {
         replacement_name(&InstanceId::new(id), name, job.unwrap_or_default())
     }
 
-    /// Names are kept by the provider: whoever changes the derivation loses sight of replacements in the world.
+    /// The provider keeps the names: with another derivation, existing replacements are no longer recognized.
     #[test]
     fn the_derivation_never_changes() {
         assert_eq!(named("a1b2c3d4e5f60718", "train-7", Some("q9w8e7r6t5y4u3i2")), "train-7-recreated-66t881xrxh4k");
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_is_recognised_by_the_old_id_alone() {
+    fn a_replacement_is_recognized_by_the_old_id_alone() {
         let old = InstanceId::new("a1b2c3d4e5f60718");
         for job in [None, Some("j1"), Some("j2")] {
             assert_eq!(Origin::in_name(&named("a1b2c3d4e5f60718", "train", job)), Some(Origin::of(&old)));

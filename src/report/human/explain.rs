@@ -5,40 +5,25 @@ use std::fmt::Write as _;
 use super::table::{Cell, prose};
 use super::{Color, Screen, ago, folded, life, to_the_second};
 use crate::core::pass::explain::{Checked, RuleOutcome};
-use crate::core::record::life::LifeEvent;
+use crate::core::pass::ledger::{Call, Observation, Stamp};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
-use crate::report::explained::{CallPart, ExplainDocument, JournalPart, ObservationPart};
+use crate::report::explained::{CallPart, Explained, JournalPart};
 use crate::report::text::{together, visible};
 
-/// The answer first, then the rules it follows from, then what earlier passes left behind.
+/// The answer first, then the rules it follows from, then what earlier passes left behind. `failed` is whether the
+/// provider could not be asked.
 #[must_use]
-pub fn explain(screen: Screen, document: &ExplainDocument<'_>, events: &[LifeEvent], now: Timestamp) -> String {
-    let ExplainDocument {
-        error: _,
-        instance_id,
-        instance_name,
-        status,
-        billing,
-        verdict,
-        reason: _,
-        detail,
-        until: _,
-        next_pass,
-        refused,
-        rules,
-        observations,
-        last_attempt,
-        in_flight,
-        journal,
-        ids,
-        attempts: _,
-    } = document;
+pub fn explain(screen: Screen, explained: &Explained, failed: bool, now: Timestamp) -> String {
+    let Explained { instance_id, rules, ids, events, .. } = explained;
     let mut out = String::new();
-    let name = instance_name.map_or(String::new(), |name| format!(" ({name})"));
-    let status = status.map_or("not listed".into(), |status| format!("status {status}"));
-    let status = if document.error.is_some() { "the provider could not be asked".into() } else { status };
-    let billing = billing.map_or(String::new(), |billing| format!(", billing {billing}"));
+    let name = explained.instance_name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+    let status = match &explained.status {
+        _ if failed => "the provider could not be asked".into(),
+        Some(status) => format!("status {status}"),
+        None => "not listed".into(),
+    };
+    let billing = explained.billing.as_ref().map_or(String::new(), |billing| format!(", billing {billing}"));
     let _ = writeln!(out, "{}", visible(&format!("{instance_id}{name}: {status}{billing}")));
     let mut fact = |name: &str, text: &str| {
         for line in folded(&format!("  {name:<10}  "), &visible(text), screen.width) {
@@ -46,29 +31,33 @@ pub fn explain(screen: Screen, document: &ExplainDocument<'_>, events: &[LifeEve
         }
     };
     let when = |at: Timestamp| format!("{} ago {}", ago(at, now), together(&format!("({})", to_the_second(at))));
-    if let Some(verdict) = verdict {
-        fact("verdict", &format!("{verdict}: {}", detail.unwrap_or_default()));
-    } else if let Some(detail) = detail {
-        fact("became", detail);
+    match (explained.verdict, &explained.detail) {
+        (Some(verdict), detail) => fact("verdict", &format!("{verdict}: {}", detail.as_deref().unwrap_or_default())),
+        (None, Some(detail)) => fact("became", detail),
+        (None, None) => {}
     }
-    next_pass.iter().for_each(|next| fact("next pass", next));
-    refused.iter().for_each(|why| fact("but", &format!("the pass as a whole is refused: {why}")));
-    if let Some(ObservationPart { spot_status, reclaim_at, first_seen_at, last_seen_at }) = *observations {
-        let announced = format!("{spot_status}, reclaim at {}", to_the_second(reclaim_at));
-        fact("reclaim", &format!("{announced}; first seen {}, last seen {}", when(first_seen_at), when(last_seen_at)));
+    explained.next_pass.iter().for_each(|next| fact("next pass", next));
+    explained.refused.iter().for_each(|why| fact("but", &format!("the pass as a whole is refused: {why}")));
+    if let Some(Observation { notice, first_seen_at, last_seen_at }) = &explained.observations {
+        let announced = format!("{}, reclaim at {}", notice.spot_status, to_the_second(notice.reclaim_at));
+        fact(
+            "reclaim",
+            &format!("{announced}; first seen {}, last seen {}", when(*first_seen_at), when(*last_seen_at)),
+        );
     }
-    if let Some(last) = last_attempt {
-        let at = last.parse().map_or_else(|_| format!("{last:?}, which is no time"), when);
-        fact("migrated", &format!("last attempt {at}"));
+    match &explained.last_attempt {
+        Some(Stamp::At(at)) => fact("migrated", &format!("last attempt {}", when(*at))),
+        Some(Stamp::Unreadable(text)) => fact("migrated", &format!("last attempt {text:?}, which is not a time")),
+        None => {}
     }
-    if let Some(CallPart { called_at, job_id, call }) = *in_flight {
+    if let Some(CallPart { called_at, job_id, call }) = &explained.in_flight {
         let known = match call {
-            crate::core::pass::ledger::Call::Accepted => "was accepted, its end is not seen yet",
-            _ => "is in doubt: no clear answer came",
+            Call::Accepted => "was accepted, its end is not seen yet",
+            Call::Begun | Call::Unknown => "is in doubt: no clear answer came",
         };
-        fact("open call", &format!("migrate, {}, {known} [{job_id}]", when(called_at)));
+        fact("open call", &format!("migrate, {}, {known} [{job_id}]", when(*called_at)));
     }
-    if let Some(journal) = journal {
+    if let Some(journal) = &explained.journal {
         fact("recreation", &recreation(journal, instance_id, &when));
     }
     if ids.len() > 1 {
@@ -97,7 +86,7 @@ fn table(screen: Screen, rules: &[Checked]) -> String {
             other => other.into_str().replace('_', " "),
         };
         let answer = Cell::new(answer);
-        // Readable without colour: the rule that decides bears an arrow.
+        // An arrow marks the rule that decides, so that it is visible without color.
         let mark = if outcome.decides() { ">" } else { " " };
         let cells = vec![
             Cell::new(format!("{mark} {}", rule.replace('_', " "))),
@@ -114,24 +103,13 @@ fn table(screen: Screen, rules: &[Checked]) -> String {
     prose(screen, &rows)
 }
 
-fn recreation(journal: &JournalPart<'_>, asked: &InstanceId, when: &dyn Fn(Timestamp) -> String) -> String {
-    let JournalPart {
-        instance_id,
-        step,
-        since,
-        opened_at,
-        cause,
-        replacement,
-        marker,
-        failures,
-        last_error,
-        quarantined_until,
-        job_id: _,
-    } = journal;
-    let mut text = if *instance_id == asked { String::new() } else { format!("it replaces {instance_id}; ") };
+fn recreation(journal: &JournalPart, asked: &InstanceId, when: &dyn Fn(Timestamp) -> String) -> String {
+    let JournalPart { instance_id, step, since, opened_at, cause, replacement, marker, failures, last_error, .. } =
+        journal;
+    let mut text = if instance_id == asked { String::new() } else { format!("it replaces {instance_id}; ") };
     let _ = write!(text, "{step} since {}, begun {}: {cause}", when(*since), when(*opened_at));
     match replacement {
-        Some(replacement) if *replacement != asked => {
+        Some(replacement) if replacement != asked => {
             let _ = write!(text, "; its replacement is {replacement}, named {marker}");
         }
         Some(_) => {}
@@ -142,8 +120,8 @@ fn recreation(journal: &JournalPart<'_>, asked: &InstanceId, when: &dyn Fn(Times
     if let (1.., Some(error)) = (failures, last_error) {
         let _ = write!(text, "; failed {failures} in a row, the last one: {error}");
     }
-    if let Some(until) = quarantined_until {
-        let _ = write!(text, "; left alone until {}", to_the_second(*until));
+    if let Some(until) = journal.quarantined_until {
+        let _ = write!(text, "; left alone until {}", to_the_second(until));
     }
     text
 }

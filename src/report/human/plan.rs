@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::table::{Cell, prose};
 use super::{Color, Screen, color_of, counted, short};
 use crate::core::pass::plan::Plan;
-use crate::core::pass::verdict::Decision;
+use crate::core::pass::verdict::{Decision, Verdict};
 use crate::core::record::execution::{Attempt, Execution, Outcome, Summary};
 use crate::core::world::instance::Instance;
 use crate::core::world::policy::Policy;
@@ -19,17 +19,17 @@ const WIDE: usize = 100;
 pub fn plan(screen: Screen, instances: &[Instance], plan: &Plan, policy: &Policy) -> String {
     let names = ["INSTANCE", "NAME", "STATUS", "VERDICT"].map(Cell::new).to_vec();
     let mut rows = vec![(names, "REASON".to_owned())];
-    let skips = plan.rows(instances).filter(|(_, decision)| decision.verdict() == "skip");
+    let skips = plan.rows(instances).filter(|(_, decision)| decision.verdict() == Verdict::Skip);
     for (instance, decision) in plan.actions(instances).into_iter().chain(skips) {
-        let verdict = Cell::new(decision.verdict());
+        let verdict = Cell::new(decision.verdict().into_str());
         let cells = vec![
             Cell::new(visible(instance.id.as_str())),
             Cell::new(screen.name(&instance.name)),
             Cell::new(visible(instance.status.as_str())),
             match decision.verdict() {
-                "migrate" => verdict.paint(Color::Green),
-                "recreate" | "resume" => verdict.paint(Color::Cyan),
-                _ => verdict,
+                Verdict::Migrate => verdict.paint(Color::Green),
+                Verdict::Recreate | Verdict::Resume => verdict.paint(Color::Cyan),
+                Verdict::Skip => verdict,
             },
         ];
         rows.push((cells, visible(&decision.detail(instance, policy))));
@@ -41,7 +41,7 @@ pub fn plan(screen: Screen, instances: &[Instance], plan: &Plan, policy: &Policy
 #[must_use]
 pub fn plan_counts(screen: Screen, plan: &Plan) -> String {
     let mut reasons: Vec<(&str, usize)> = Vec::new();
-    for reason in plan.all().filter(|it| it.verdict() == "skip").map(Decision::reason) {
+    for reason in plan.decisions.iter().filter(|it| it.verdict() == Verdict::Skip).map(Decision::reason) {
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += 1,
             None => reasons.push((reason, 1)),
@@ -52,15 +52,17 @@ pub fn plan_counts(screen: Screen, plan: &Plan) -> String {
     let why: Vec<String> =
         reasons.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
-    let with = |verdict: &str| plan.all().filter(|decision| decision.verdict() == verdict).count();
-    let mut actions = format!("{} to migrate", with("migrate"));
-    for (verdict, words) in [("recreate", "to recreate"), ("resume", "to go on with")] {
-        let count = with(verdict);
+    let mut actions = format!("{} to migrate", plan.count(Verdict::Migrate));
+    for (verdict, words) in [(Verdict::Recreate, "to recreate"), (Verdict::Resume, "to go on with")] {
+        let count = plan.count(verdict);
         if count > 0 {
             let _ = write!(actions, ", {count} {words}");
         }
     }
-    screen.sentences(&format!("{}: {actions}, {skipped} left alone{why}", counted(plan.decisions.len(), "instance")))
+    screen.sentences(&format!(
+        "{}: {actions}, {skipped} left alone{why}",
+        counted(plan.decisions.len() - plan.absent.len(), "instance")
+    ))
 }
 
 /// What a pass did: a table of its actions and a closing line.

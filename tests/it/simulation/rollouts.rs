@@ -19,12 +19,13 @@ use std::time::Duration;
 use cast::{Cast, Taste};
 use futures_util::future::join;
 use novita_sim::{DAWN_MS, InProcess, Op, Outcome as Came};
+use respot::act::Limits;
 use respot::cli::RolloutVerb;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
-use respot::commands::pass::{self, Ran, Rules};
 use respot::commands::rollout::{self, Drive, Stepped};
+use respot::commands::run::{self, Ran};
 use respot::core::pass::safety::BlastRadius;
 use respot::core::rollout::course::{Course, Fleet, Rollout, State};
 use respot::core::rollout::findings::Terms;
@@ -396,16 +397,20 @@ impl History {
         let dial = Dial { history: self };
         let told = Steps;
         let reporter: &dyn Reporter = if seeds().count() == 1 { &told } else { &Silent };
-        let drive = Drive {
+        let limits = Limits { workers: 3, blast_radius, ..Limits::of(&self.policy, Mode::Real) };
+        let world = respot::act::World {
             cloud: &cloud,
-            writer: &cloud,
             store: &self.store,
-            notify: &Nobody,
-            prober: &dial,
+            limits: &limits,
             clock: self.clock,
             stop: &stop,
             reporter,
-            rules: Rules { workers: 3, blast_radius, ..Rules::of(&self.policy, Mode::Real) },
+        };
+        let drive = Drive {
+            world: &world,
+            writer: &cloud,
+            notify: &Nobody,
+            prober: &dial,
             terms: &self.terms,
             course: &self.course,
         };
@@ -437,10 +442,22 @@ impl History {
     async fn pass(&self, halves: Halves) -> Result<Ran, Failure> {
         let policy = Policy { halves, ..self.policy.clone() };
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
-        let rules = Rules { workers: 3, blast_radius, ..Rules::of(&policy, Mode::Real) };
+        let rules = Limits { workers: 3, blast_radius, ..Limits::of(&policy, Mode::Real) };
         let cloud = Client::new(self.line.clone());
         let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &Stop::default(), reporter).await
+        run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &self.store,
+                limits: &rules,
+                clock: self.clock,
+                stop: &Stop::default(),
+                reporter,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await
     }
 
     /// The world decides what is true.

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use novita_sim::{DAWN_MS, InProcess, Op, Spec, World};
+use respot::act::Limits;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
-use respot::commands::pass::{self, Rules};
+use respot::commands::run;
 use respot::core::world::policy::{Policy, RecreateOrder};
 use respot::core::world::time::Timestamp;
 use respot::notify::Nobody;
@@ -43,9 +44,21 @@ impl Stage {
     }
 
     async fn pass(&self) {
-        let rules = Rules::of(&self.policy, Mode::Real);
+        let rules = Limits::of(&self.policy, Mode::Real);
         let cloud = Client::new(self.provider.clone());
-        let _ = pass::run((&cloud, &cloud), &self.store, &rules, &Nobody, self.clock, &Stop::default(), &Silent).await;
+        let _ = run::run(
+            &respot::act::World {
+                cloud: &cloud,
+                store: &self.store,
+                limits: &rules,
+                clock: self.clock,
+                stop: &Stop::default(),
+                reporter: &Silent,
+            },
+            &cloud,
+            &Nobody,
+        )
+        .await;
     }
 
     /// The end is always the same: one replacement runs, the old one is gone, nothing is open.

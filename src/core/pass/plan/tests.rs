@@ -13,7 +13,7 @@ use crate::core::recreation::journal::Next;
 use crate::core::recreation::marker::replacement_name;
 use crate::core::world::instance::{Job, JobId, JobKind, JobState, ReclaimNotice};
 use crate::core::world::policy::{Eligibility, Halves, Scope, Selector};
-use crate::core::world::snapshot::Shortfall;
+use crate::core::world::snapshot::{Listing, Shortfall};
 use crate::core::world::time::{Seconds, in_words};
 
 fn now() -> Timestamp {
@@ -119,7 +119,7 @@ fn the_first_rule_that_fits_decides() {
                 c.jobs.push(job("a", "j1", JobKind::InstanceMigrate, JobState::Fail, 1));
             },
             "migration_failed",
-            "its migration failed: no node (job j1); created anew",
+            "its migration failed: no node (job j1); recreated",
         ),
         (
             "migrating again after a failed migration",
@@ -300,7 +300,7 @@ fn the_first_rule_that_fits_decides() {
         assert_eq!(decision.reason(), *reason, "{name}");
         let detail = decision.detail(instance, &case.policy);
         assert!(detail.contains(part), "{name}: {detail:?} lacks {part:?}");
-        assert_eq!(decision.verdict() == "migrate", matches!(decision, Decision::Migrate(_)));
+        assert_eq!(decision.verdict() == Verdict::Migrate, matches!(decision, Decision::Migrate { .. }));
         if let Some(until) = decision.until() {
             assert!(until > now(), "{name}: a verdict that time changes says when");
         }
@@ -335,11 +335,8 @@ fn a_limit_leaves_the_oldest_and_says_so_of_the_others() {
     for (limit, migrated) in [(Some(2), vec!["b", "c"]), (Some(0), vec![]), (None, vec!["b", "c", "a", "d"])] {
         let policy = Policy { max_migrations: limit, ..Policy::default() };
         let plan = plan(&snapshot, &Ledger::default(), &policy, now());
-        let chosen: Vec<&str> = plan
-            .migrations(&snapshot.instances)
-            .into_iter()
-            .map(|at| snapshot.instances.items[at].id.as_str())
-            .collect();
+        let work = plan.work(&snapshot.instances.items);
+        let chosen: Vec<&str> = work.migrations.iter().map(|it| it.instance.id.as_str()).collect();
         assert_eq!(chosen, migrated);
         let over = plan.decisions.iter().filter(|it| it.reason() == "over_limit").count();
         assert_eq!(over, 4 - migrated.len());
@@ -367,14 +364,12 @@ fn the_order_of_the_job_list_does_not_matter() {
 fn a_plan_after_an_applied_plan_is_empty() {
     let snapshot = world(vec![exited("a"), exited("b")], vec![]);
     let first = plan(&snapshot, &Ledger::default(), &Policy::default(), now());
-    let stamps = first
-        .migrations(&snapshot.instances)
-        .into_iter()
-        .map(|at| (snapshot.instances.items[at].id.clone(), Stamp::At(now())));
+    let work = first.work(&snapshot.instances.items);
+    let stamps = work.migrations.iter().map(|it| (it.instance.id.clone(), Stamp::At(now())));
     let ledger = Ledger { last_attempt: stamps.collect(), ..Ledger::default() };
     assert_eq!(ledger.last_attempt.len(), 2);
     let second = plan(&snapshot, &ledger, &Policy::default(), now());
-    assert!(second.migrations(&snapshot.instances).is_empty());
+    assert_eq!(second.work(&snapshot.instances.items).count(), 0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Why a recreation was begun.
+//! Why a recreation was started.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,6 @@ use crate::core::world::time::Timestamp;
 pub enum Cause {
     /// Its migration failed.
     JobFailed {
-        /// The job.
         job: JobId,
         /// Why, in the provider's words.
         error: Option<Box<str>>,
@@ -21,15 +20,10 @@ pub enum Cause {
         /// Since then, as far as is known.
         since: Timestamp,
     },
-    /// Its replacement was found by its marker; why it was begun is forgotten.
+    /// Its replacement was found by its marker; the cause is not on record.
     Found,
-    /// Nothing is wrong with it: a rollout moves it to another billing mode.
-    Moved {
-        /// The rollout.
-        rollout: String,
-        /// The mode.
-        to: Billing,
-    },
+    /// It is healthy: a rollout moves it to another billing mode.
+    Moved { rollout: String, to: Billing },
 }
 
 impl Cause {

@@ -1,13 +1,13 @@
-//! What comes next in the recreation of an instance that runs: a rollout moves it to another billing mode. The journal
-//! is the same; what differs is that the old instance is well, so that it stays until the rollout wants it gone, and
-//! that the new one goes when the rollout wants that.
+//! What comes next in the recreation of a running instance that a rollout moves to another billing mode. The journal is
+//! the same. The difference: the old instance is healthy, so it stays until the rollout retires it, and the new one is
+//! deleted when the rollout undoes the move.
 
 use super::{Cause, Next, Old, Recreation, Rest, Situation, Step, Successor, Unfit, next};
 use crate::core::world::instance::Billing;
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::times::{PATIENCE, SETTLE_TIME};
 
-/// What a rollout wants of one move.
+/// What a rollout intends with one move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MoveIntent {
     /// The new instance runs, and the old one stays.
@@ -19,13 +19,13 @@ pub enum MoveIntent {
 }
 
 impl Recreation {
-    /// Whether a rollout began it, and goes on with it.
+    /// Whether it belongs to a rollout.
     #[must_use]
     pub fn is_move(&self) -> bool {
         matches!(self.cause, Cause::Moved { .. })
     }
 
-    /// The billing mode it is to have then, if it is a move.
+    /// The billing mode that it moves to, if it is a move.
     #[must_use]
     pub fn moves_to(&self) -> Option<&Billing> {
         match &self.cause {
@@ -35,7 +35,7 @@ impl Recreation {
     }
 }
 
-/// Decides what to do about a move as it was seen.
+/// Decides what to do about a move as it is observed.
 #[must_use]
 pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIntent) -> Next {
     let Situation { old, successor, marked: _, now } = situation;
@@ -43,14 +43,14 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
         (Some(Billing::Spot), Old::Runs) => Next::Abandon(why),
         (Some(Billing::OnDemand), Old::Runs | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
         (_, Old::Busy) => Next::Rest(Rest::OldBusy),
-        // Without the old one the new one is all there is, and whoever stopped that may know why.
+        // Without the old one the new one is all there is. An operator may have stopped the old one on purpose.
         (_, Old::Runs | Old::Failed | Old::Down | Old::Going | Old::Gone) => {
             Next::LeaveBoth(format!("the old instance does not run any more, so the new one stays: {why}"))
         }
     };
     match (&recreation.step, intent) {
         (Step::Pending { .. }, MoveIntent::Undo(_)) => Next::CallOff,
-        // What was to take the place of the old one is gone. Another one would have to show first that it does well.
+        // The new one is gone. Another one would have to soak first.
         (Step::Pending { .. }, MoveIntent::Retire) if recreation.moves_to() == Some(&Billing::Spot) => Next::CallOff,
         (Step::Pending { .. }, MoveIntent::Advance | MoveIntent::Retire) => {
             match (recreation.quarantined_until(*now), recreation.moves_to(), old) {
@@ -59,7 +59,7 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
                 (None, _, Old::Runs) => Next::Create,
                 // Back to on-demand: that it does not run is one more reason.
                 (None, Some(Billing::OnDemand), Old::Down | Old::Failed) => Next::Create,
-                // Whoever stopped it wants it stopped.
+                // It was stopped on purpose.
                 (None, _, Old::Down | Old::Failed | Old::Going | Old::Gone) => Next::CallOff,
             }
         }
@@ -75,7 +75,7 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
             (Successor::Running, MoveIntent::Retire) if *old == Old::Busy => Next::Rest(Rest::OldBusy),
             (Successor::Running, MoveIntent::Retire) => Next::DeleteOld,
         },
-        // A deletion that was begun and shows no effect had none: the old one is still the one to keep.
+        // A deletion that shows no effect had none: the old one is still the one to keep.
         (Step::Running { .. } | Step::Deleted { .. }, MoveIntent::Undo(why))
             if *old == Old::Runs && *successor != Successor::Gone =>
         {
@@ -85,11 +85,11 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
                 Next::Rest(Rest::Unsettled { until: recreation.since + SETTLE_TIME })
             }
         }
-        // It was to go while the old one ran, and is still there. Days may have passed since.
+        // It was to be deleted while the old one ran, and is still there. Days may have passed since.
         (Step::Abandoned { .. }, _) if !matches!(successor, Successor::Gone | Successor::None) => {
             unfit(Unfit::GivenUp(recreation.last_error.clone().unwrap_or_default()))
         }
-        // A call is under way, or over: what a rollout wants comes too late.
+        // A call is under way or answered: the intent comes too late.
         (
             Step::Deleting { .. }
             | Step::Intent { .. }

@@ -213,7 +213,7 @@ fn three_failures_in_a_row_are_a_quarantine_of_a_day() {
     let later = Situation { now: until, ..seen };
     assert_eq!(next(&recreation, &later, CREATE_FIRST, false), Next::Create, "released by time");
     let after = refused(recreation, until);
-    assert_eq!((after.failures, after.quarantined_until(until)), (1, None), "and counted anew");
+    assert_eq!((after.failures, after.quarantined_until(until)), (1, None), "and counted from zero");
 }
 
 #[test]

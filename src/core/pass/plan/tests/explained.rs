@@ -42,9 +42,9 @@ const RULE_OF_REASON: &[(&str, &[&str])] = &[
 fn agrees(checked: &[Checked], decision: &Decision, story: &str) {
     let deciding: Vec<&Checked> = checked.iter().filter(|it| it.outcome.decides()).collect();
     match deciding[..] {
-        [] => assert_eq!(decision.verdict(), "migrate", "{story}: nothing decides"),
+        [] => assert_eq!(decision.verdict(), Verdict::Migrate, "{story}: nothing decides"),
         [rule] => {
-            let is_skip = decision.verdict() == "skip";
+            let is_skip = decision.verdict() == Verdict::Skip;
             assert_eq!(rule.outcome, if is_skip { RuleOutcome::Stops } else { RuleOutcome::Acts }, "{story}: {rule:?}");
             let reason = decision.reason();
             let rules = RULE_OF_REASON.iter().find(|(known, _)| *known == reason).map(|(_, rules)| *rules);

@@ -34,12 +34,13 @@ fn over_the_limit_what_was_begun_comes_first_and_then_the_oldest() {
     ] {
         let policy = Policy { max_recreations: limit, ..Policy::default() };
         let plan = plan(&snapshot, &ledger, &policy, now());
-        let mut creating: Vec<_> = plan.recreations().into_iter().map(|work| work.instance.to_string()).collect();
+        let work = plan.work(&snapshot.instances.items);
+        let mut creating: Vec<_> = work.recreations.iter().map(|work| work.instance.to_string()).collect();
         creating.sort();
         assert_eq!(creating.join(" "), expected, "{limit:?}");
         // What is gone already counts for the limit, not for the blast radius.
         assert_eq!(plan.creations(), creating.iter().filter(|id| *id != "g").count());
-        let over = plan.all().filter(|it| it.reason() == "over_limit").count();
+        let over = plan.decisions.iter().filter(|it| it.reason() == "over_limit").count();
         assert_eq!(over, 6 - creating.len(), "{limit:?}: the rest is told");
     }
 }

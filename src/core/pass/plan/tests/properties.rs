@@ -130,23 +130,22 @@ fn every_instance_and_every_open_recreation_has_one_verdict() {
         let (ledger, policy) = (Ledger { recreations: recreations.into_iter().collect(), ..ledger }, policy(&mut rng));
         let snapshot = world(instances, jobs);
         let plan = plan(&snapshot, &ledger, &policy, now());
-        assert_eq!(plan.decisions.len(), snapshot.instances.items.len(), "seed {seed}");
+        assert_eq!(plan.decisions.len(), snapshot.instances.items.len() + plan.absent.len(), "seed {seed}");
         let unlisted = |id: &InstanceId| find(&snapshot.instances.items, id).is_none();
         let mut open: Vec<_> =
             ledger.recreations.iter().filter(|(_, it)| !it.step.is_over()).map(|(id, _)| id).collect();
         open.retain(|id| unlisted(id));
         open.sort();
-        let absent: Vec<_> = plan.absent.iter().map(|absent| &absent.instance.id).collect();
+        let absent: Vec<_> = plan.absent.iter().map(|absent| &absent.id).collect();
         assert_eq!(absent, open, "seed {seed}");
 
         // What one action rests on, no other action takes away.
         let mut taken: Vec<(&InstanceId, &str)> = Vec::new();
         let mut rested_on: Vec<&InstanceId> = Vec::new();
         for (instance, decision) in plan.rows(&snapshot.instances.items) {
-            seen[["migrate", "recreate", "resume", "skip"].iter().position(|it| *it == decision.verdict()).unwrap()] +=
-                1;
+            seen[decision.verdict() as usize] += 1;
             match decision {
-                Decision::Migrate(_) => taken.push((&instance.id, "migrated")),
+                Decision::Migrate { .. } => taken.push((&instance.id, "migrated")),
                 Decision::Retire { keep } => {
                     seen[4] += 1;
                     taken.push((&instance.id, "retired"));
@@ -252,14 +251,15 @@ impl Provider {
                 None => drop(self.ledger.stalls.remove(id)),
             }
         }
-        for work in plan.recreations() {
+        let work = plan.work(&snapshot.instances.items);
+        for work in work.recreations {
             self.carry_out(&work.instance, &work.recreation, &work.next);
         }
-        for (at, _) in plan.duplicates() {
-            self.delete(&snapshot.instances.items[at].id);
+        for duplicate in work.duplicates {
+            self.delete(&duplicate.instance.id);
         }
-        for at in plan.migrations(&snapshot.instances) {
-            let id = snapshot.instances.items[at].id.clone();
+        for migration in work.migrations {
+            let id = migration.instance.id.clone();
             self.ledger.last_attempt.insert(id.clone(), Stamp::At(self.now));
             self.instances.iter_mut().filter(|it| it.id == id).for_each(|it| it.status = Status::Running);
         }

@@ -131,7 +131,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             |c| c.policy.recreate_order = RecreateOrder::DeleteFirst,
             "recreate",
             "migration_failed",
-            "deleted first, then created anew",
+            "deleted first, then recreated",
         ),
         // Open recreations.
         (
@@ -399,7 +399,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             },
             "resume",
             "migration_failed",
-            "created anew",
+            "recreated",
         ),
         (
             "gone, and kept, over the limit",
@@ -469,7 +469,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
         let plan = plan(&snapshot, &case.ledger, &case.policy, now());
         let rows: Vec<_> = plan.rows(&snapshot.instances.items).filter(|(it, _)| it.id == id("a")).collect();
         let [(instance, decision)] = rows[..] else { panic!("{name}: {} verdicts on it", rows.len()) };
-        assert_eq!((decision.verdict(), decision.reason()), (*verdict, *reason), "{name}");
+        assert_eq!((decision.verdict().into_str(), decision.reason()), (*verdict, *reason), "{name}");
         let detail = decision.detail(instance, &case.policy);
         assert!(detail.contains(part), "{name}: {detail:?} lacks {part:?}");
         let shown = plan.actions(&snapshot.instances.items).iter().any(|(it, _)| it.id == id("a"));
@@ -498,7 +498,7 @@ fn a_replacement_is_an_instance_like_any_other_but_for_its_failure() {
         let snapshot = world(instances, jobs);
         let plan = plan(&snapshot, &ledger, &Policy::default(), now());
         let (_, decision) = plan.rows(&snapshot.instances.items).find(|(it, _)| it.id == id("r")).unwrap();
-        assert_eq!((decision.verdict(), decision.reason()), (*verdict, *reason), "{status} {state:?}");
+        assert_eq!((decision.verdict().into_str(), decision.reason()), (*verdict, *reason), "{status} {state:?}");
     }
 }
 
@@ -512,8 +512,12 @@ fn of_two_with_one_marker_the_extra_one_is_retired_even_over_the_limits() {
         let policy = Policy { halves, max_recreations: Some(0), max_migrations: Some(0), ..Policy::default() };
         let snapshot = world(vec![made("r", 9), made("s", 5)], vec![]);
         let plan = plan(&snapshot, &Ledger::default(), &policy, now());
-        let duplicates: Vec<_> =
-            plan.duplicates().map(|(at, keep)| (snapshot.instances.items[at].id.clone(), keep.clone())).collect();
+        let duplicates: Vec<_> = plan
+            .work(&snapshot.instances.items)
+            .duplicates
+            .iter()
+            .map(|it| (it.instance.id.clone(), it.keep.clone()))
+            .collect();
         assert_eq!(duplicates, vec![(id("s"), id("r")); retired]);
     }
 }

@@ -1,8 +1,7 @@
-//! What a pass writes down: that it began, what its look brought to light, how it ended. All but its actions, which
-//! `apply` records one by one.
+//! The record of a pass: its start, what it observed, its end. Its actions are recorded one by one in [`crate::act`].
 
-use crate::act::Pass;
-use crate::cloud::CloudRead;
+use crate::act::{Edges, Pass};
+use crate::cloud::CloudRead as _;
 use crate::core::pass::exposure::{self, Notice};
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
@@ -18,10 +17,10 @@ use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::snapshot::Snapshot;
 use crate::report::Event;
+use crate::store::StoreError;
 use crate::store::records::{self, Change, Mode, Opening};
-use crate::store::{StoreError, StoreWrite};
 
-/// A pass under way, as far as it came.
+/// A pass that is running.
 pub(in crate::commands) struct Open {
     pub(in crate::commands) begun: Execution,
     pub(in crate::commands) totals: Totals,
@@ -33,27 +32,24 @@ pub(in crate::commands) struct Open {
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
-pub(in crate::commands) async fn begin<C, W, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    begun: Execution,
-) -> Result<Open, StoreError> {
-    let opening = records::opening(pass.store, pass.mode).await?;
+pub(in crate::commands) async fn begin<E: Edges>(pass: &Pass<'_, E>, begun: Execution) -> Result<Open, StoreError> {
+    let opening = records::opening(pass.world.store, pass.mode()).await?;
     let Opening { mut totals, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
     let mut changes = Vec::new();
     for record in &damaged {
-        pass.reporter.event(Event::PassedOver { record });
+        pass.world.reporter.event(Event::PassedOver { record });
     }
     if let Some(killed) = unclosed {
-        pass.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
+        pass.world.reporter.event(Event::FoundUnclosed { execution: &killed.execution });
         let recorded = Recorded { writes: its_writes, ..interrupted(killed, &its_calls, &its_recreations) };
         totals = totals.with(&recorded.execution);
-        changes.extend(pass.tell(&Happened::pass_failed(&recorded.execution, pass.clock.now())));
+        changes.extend(pass.tell(&Happened::pass_failed(&recorded.execution, pass.now())));
         changes.push(Change::Record(recorded));
-        if pass.mode == Mode::Real {
+        if pass.mode() == Mode::Real {
             changes.push(Change::SetTotals(totals));
         }
     }
-    if pass.mode == Mode::Real {
+    if pass.mode() == Mode::Real {
         changes.push(Change::ForgetWrites);
     }
     changes.push(Change::Open(begun.clone()));
@@ -116,18 +112,17 @@ fn interrupted(
 
 /// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
 /// that an action's intent is never overwritten by an older story. A rehearsal leaves the calls of real passes alone.
-pub(in crate::commands) async fn settle<C: CloudRead, W, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
+pub(in crate::commands) async fn settle<E: Edges>(
+    pass: &Pass<'_, E>,
     open: &mut Open,
     (snapshot, ledger): (&Snapshot, &Ledger),
     plan: &Plan,
-    at_once: usize,
 ) -> Result<(), StoreError> {
-    let mut changes = tell_tidings(pass, snapshot, ledger, plan, at_once).await;
+    let mut changes = tell_tidings(pass, snapshot, ledger, plan).await;
     changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
-    if pass.mode == Mode::Real {
+    if pass.mode() == Mode::Real {
         for settlement in &plan.settlements {
-            pass.reporter.event(Event::Settled(settlement));
+            pass.world.reporter.event(Event::Settled(settlement));
             open.totals.migrations += u64::from(settlement.proves_acceptance());
             match settlement.end {
                 CallEnd::Migrated => open.ended.succeeded += 1,
@@ -157,37 +152,31 @@ pub(in crate::commands) async fn settle<C: CloudRead, W, S: StoreWrite>(
             let known = ledger.observations.get(instance);
             Notice { instance, reclaim_at, is_new: known.is_none_or(|it| it.notice.reclaim_at != reclaim_at) }
         });
-        let seen = exposure::observe(&snapshot.instances.items, &ledger.exposures, notices, pass.clock.now());
+        let seen = exposure::observe(&snapshot.instances.items, &ledger.exposures, notices, pass.now());
         changes.extend(seen.into_iter().map(|(place, exposure)| Change::Expose(place, exposure)));
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
     }
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
-    open.sightings = sightings(snapshot, plan, pass.mode == Mode::Real);
+    open.sightings = sightings(snapshot, plan, pass.mode() == Mode::Real);
     let (ended_migrations, sightings) = (open.ended, open.sightings.clone());
     changes.push(Change::Record(Recorded { ended_migrations, sightings, ..Recorded::of(execution) }));
     pass.commit(changes).await
 }
 
 /// What came to light is told with the change that records it. A rehearsal records no ends, so it tells of none.
-async fn tell_tidings<C: CloudRead, W, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
-    snapshot: &Snapshot,
-    ledger: &Ledger,
-    plan: &Plan,
-    at_once: usize,
-) -> Vec<Change> {
+async fn tell_tidings<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &Ledger, plan: &Plan) -> Vec<Change> {
     if !pass.tells {
         return Vec::new();
     }
     let mut news = tidings(snapshot, plan, ledger);
-    news.retain(|tiding| pass.mode == Mode::Real || matches!(tiding, Tiding::Announced { .. }));
+    news.retain(|tiding| pass.mode() == Mode::Real || matches!(tiding, Tiding::Announced { .. }));
     let running = news.iter().filter_map(|tiding| match tiding {
         Tiding::Migrated { instance, .. } => Some(&instance.id),
         Tiding::Recreated { new, .. } => Some(*new),
         Tiding::MigrationFailed { .. } | Tiding::Announced { .. } => None,
     });
-    let mut reachable = pass.connections(&running.collect::<Vec<_>>(), at_once).await;
-    let now = pass.clock.now();
+    let mut reachable = pass.connections(&running.collect::<Vec<_>>()).await;
+    let now = pass.now();
     let mut changes = Vec::new();
     for tiding in news {
         let happened = match tiding {
@@ -215,8 +204,8 @@ async fn tell_tidings<C: CloudRead, W, S: StoreWrite>(
 }
 
 /// Closes the record of a pass that ended.
-pub(in crate::commands) async fn end<C: CloudRead, W, S: StoreWrite>(
-    pass: &Pass<'_, C, W, S>,
+pub(in crate::commands) async fn end<E: Edges>(
+    pass: &Pass<'_, E>,
     open: &Open,
     execution: &Execution,
 ) -> Result<(), StoreError> {
@@ -224,16 +213,16 @@ pub(in crate::commands) async fn end<C: CloudRead, W, S: StoreWrite>(
         execution: execution.clone(),
         attempts: open.attempts.clone(),
         writes: pass.audit.close(),
-        provider_calls: pass.cloud.calls(),
+        provider_calls: pass.world.cloud.calls(),
         ended_migrations: open.ended,
         sightings: open.sightings.clone(),
     };
     let mut changes = vec![Change::Record(recorded), Change::CloseOpen];
-    if pass.mode == Mode::Real {
+    if pass.mode() == Mode::Real {
         changes.extend([Change::ForgetWrites, Change::SetTotals(open.totals.with(execution))]);
     }
     if matches!(execution.status, ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted) {
-        changes.extend(pass.tell(&Happened::pass_failed(execution, pass.clock.now())));
+        changes.extend(pass.tell(&Happened::pass_failed(execution, pass.now())));
     }
     pass.commit(changes).await
 }

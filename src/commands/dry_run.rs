@@ -1,0 +1,70 @@
+//! `dry-run`: what a pass would do. Holds no writer.
+
+use super::observe::{Observed, prepared, unless_stopped};
+use super::run::{PASS, new_job_id, rows};
+use super::{Exit, Failure, Presentation, Printed, Session};
+use crate::act::{Limits, World};
+use crate::cloud::CloudRead;
+use crate::core::pass::plan::Plan;
+use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
+use crate::core::world::policy::Policy;
+use crate::core::world::snapshot::Snapshot;
+use crate::report::document::{Document, Rows};
+use crate::report::human;
+use crate::report::json::PassDocument;
+use crate::store::StoreRead;
+use crate::store::records::Mode;
+
+/// A plan that is not carried out.
+#[derive(Debug)]
+pub struct Planned {
+    /// As if it had been recorded.
+    pub execution: Execution,
+    pub snapshot: Snapshot,
+    pub plan: Plan,
+}
+
+/// The command.
+///
+/// # Errors
+/// Exit codes 2 to 6.
+pub async fn command(session: &Session<'_>, detailed_exit_code: bool) -> Result<Printed, Failure> {
+    let Session { settings, show, .. } = *session;
+    let (store, cloud) = (session.open_to_read().await?, session.client()?);
+    let limits = Limits::new(settings, Mode::Real);
+    let planned = dry_run(&session.world(&cloud, &store, &limits)).await?;
+    Ok(self::show(planned, &settings.policy, detailed_exit_code, show))
+}
+
+/// Plans without writing anything.
+///
+/// # Errors
+/// Exit codes 3, 4, 5 and 6.
+pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Planned, Failure> {
+    let started_at = world.clock.now();
+    let started = Execution::begun(new_job_id(PASS, started_at), started_at, true);
+    let Observed { snapshot, plan, safe, .. } =
+        unless_stopped(world.stop, world.limits.deadline, prepared(world)).await?;
+    safe?;
+    let summary = Summary::of_plan(&plan, &snapshot.instances);
+    let execution = started.closed(ExecutionStatus::Completed, world.clock.now(), summary, None);
+    Ok(Planned { execution, snapshot, plan })
+}
+
+/// What `dry-run` prints.
+#[must_use]
+pub fn show(planned: Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Printed {
+    let acts = !planned.plan.actions(&planned.snapshot.instances.items).is_empty();
+    let document = if show.json() {
+        Document::json((planned, policy.clone()), |(planned, policy), out| {
+            let Planned { execution, snapshot, plan } = planned;
+            out.document(&PassDocument { execution, plan: Rows(|| rows(snapshot, plan, policy)), attempts: None })
+        })
+    } else {
+        let Planned { snapshot, plan, .. } = &planned;
+        let table = human::plan(show.screen, &snapshot.instances.items, plan, policy);
+        format!("{table}\n{}\n", human::plan_counts(show.screen, plan)).into()
+    };
+    let exit = if detailed_exit_code && acts { Exit::SomethingToDo } else { Exit::Done };
+    Printed { exit, document }
+}

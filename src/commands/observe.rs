@@ -1,0 +1,119 @@
+//! Reads the provider and the store, and decides: the first half of every command that plans.
+
+use std::time::Duration;
+
+use futures_util::future::try_join;
+use tokio::time::Instant;
+
+use super::Failure;
+use super::survey::survey;
+use crate::act::{Limits, World};
+use crate::cloud::CloudRead;
+use crate::core::pass::failures::{JOBS_WINDOW, jobs_needed_since};
+use crate::core::pass::ledger::Ledger;
+use crate::core::pass::plan::{self, Plan};
+use crate::core::pass::safety::{self, BlastRadius, Unsafe};
+use crate::core::pass::verdict::Decision;
+use crate::core::world::instance::{InstanceId, Status};
+use crate::core::world::policy::Policy;
+use crate::core::world::snapshot::Snapshot;
+use crate::report::Event;
+use crate::settings::{Settings, rows};
+use crate::stop::{Stop, StopCause};
+use crate::store::StoreRead;
+use crate::store::records::{self, Mode};
+
+/// What is there, and what to do about it.
+#[derive(Debug)]
+pub struct Observed {
+    pub snapshot: Snapshot,
+    pub ledger: Ledger,
+    pub plan: Plan,
+    /// Whether the plan may be carried out.
+    pub safe: Result<(), Unsafe>,
+}
+
+/// Reads the world and the ledger and plans. The whole ledger is one round trip.
+///
+/// # Errors
+/// Exit codes 3 and 4.
+pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Observed, Failure> {
+    let World { cloud, store, limits, clock, reporter, .. } = *world;
+    let taken_at = clock.now();
+    let progress = |received, announced| reporter.event(Event::Listed { received, announced });
+    let (instances, jobs) = try_join(cloud.instances(&progress), cloud.jobs(taken_at - JOBS_WINDOW)).await?;
+    let mut snapshot = Snapshot { taken_at, instances, jobs };
+    let exited: Vec<&InstanceId> =
+        snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
+    let ledger = records::ledger(store, &exited, limits.mode).await?;
+    if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
+        snapshot.jobs = cloud.jobs(since).await?;
+    }
+    reporter.event(Event::Observed { snapshot: &snapshot });
+    let plan = plan::plan(&snapshot, &ledger, limits.policy, clock.now());
+    let safe = safety::check(&snapshot, &plan, limits.blast_radius);
+    Ok(Observed { snapshot, ledger, plan, safe })
+}
+
+/// The same, and everything that the recreations of a safe plan need beyond the listings; reports every verdict.
+///
+/// # Errors
+/// As [`observe`].
+pub(super) async fn prepared<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Observed, Failure> {
+    let World { cloud, limits, reporter, .. } = *world;
+    let mut observed = observe(world).await?;
+    let Observed { snapshot, plan, safe, .. } = &mut observed;
+    if safe.is_ok() {
+        let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);
+        survey(cloud, &snapshot.jobs.items, recreations, limits.workers).await;
+    }
+    for (instance, decision) in plan.rows(&snapshot.instances.items) {
+        reporter.event(Event::Decided { instance, decision, policy: limits.policy });
+    }
+    Ok(observed)
+}
+
+/// Work that is dropped when the command is stopped or reaches its deadline.
+///
+/// # Errors
+/// Exit code 6, and those of the work.
+pub(super) async fn unless_stopped<T>(
+    stop: &Stop,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        cause = stop.triggered() => Err(Failure::stopped(cause)),
+        () = stop.trigger_at(Instant::now() + deadline) => Err(Failure::stopped(StopCause::Deadline)),
+        done = work => done,
+    }
+}
+
+impl<'a> Limits<'a> {
+    /// The defaults under this policy.
+    #[must_use]
+    pub fn of(policy: &'a Policy, mode: Mode) -> Self {
+        Self {
+            policy,
+            workers: rows::MAX_CONCURRENT,
+            deadline: rows::JOB_TIMEOUT,
+            mode,
+            blast_radius: BlastRadius::default(),
+            recreate_wait: rows::RECREATE_WAIT,
+        }
+    }
+
+    /// From the settings.
+    #[must_use]
+    pub fn new(settings: &'a Settings, mode: Mode) -> Self {
+        Self {
+            policy: &settings.policy,
+            workers: settings.max_concurrent,
+            deadline: settings.job_timeout,
+            mode,
+            blast_radius: settings.blast_radius,
+            recreate_wait: settings.recreate_wait,
+        }
+    }
+}

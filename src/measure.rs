@@ -76,21 +76,8 @@ pub trait Prober {
     fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> impl Future<Output = ProbeSample>;
 }
 
-/// Measures one instance by a number of samples after a warm-up.
-pub async fn measure(
-    prober: &impl Prober,
-    probe: &Probe,
-    target: ProbeTarget<'_>,
-    samples: u32,
-    now: Timestamp,
-) -> Measurement {
-    let mut tally = Tally::default();
-    tally.fill(prober, probe, target, samples).await;
-    tally.summary(now)
-}
-
-/// Measures several instances; the results are in the order of the targets. When the program is stopping, it returns what
-/// it has measured so far.
+/// Measures instances, each by a number of samples after a warm-up. The results are in the order of the targets. When the
+/// program is stopping, it returns what it has measured so far.
 pub async fn measure_all(
     prober: &impl Prober,
     probe: &Probe,
@@ -99,26 +86,16 @@ pub async fn measure_all(
     clock: Clock,
     stop: &Stop,
 ) -> Vec<Measurement> {
-    let each = targets.iter().map(|target| until_stopped(prober, probe, *target, samples, clock, stop));
+    let each = targets.iter().map(|target| async move {
+        let (started, mut tally) = (clock.now(), Tally::default());
+        tokio::select! {
+            biased;
+            _ = stop.triggered() => tally.stopped = true,
+            () = tally.fill(prober, probe, *target, samples) => {}
+        }
+        tally.summary(started)
+    });
     stream::iter(each).buffered(AT_ONCE).collect().await
-}
-
-async fn until_stopped(
-    prober: &impl Prober,
-    probe: &Probe,
-    target: ProbeTarget<'_>,
-    samples: u32,
-    clock: Clock,
-    stop: &Stop,
-) -> Measurement {
-    let begun = clock.now();
-    let mut tally = Tally::default();
-    tokio::select! {
-        biased;
-        _ = stop.triggered() => tally.stopped = true,
-        () = tally.fill(prober, probe, target, samples) => {}
-    }
-    tally.summary(begun)
 }
 
 /// The samples so far.

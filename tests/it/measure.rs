@@ -14,7 +14,7 @@ use respot::clock::Clock;
 use respot::core::rollout::quality::{LEAST_SAMPLES, Moves, Pair, QualityVerdict, judge};
 use respot::core::world::probe::{Endpoint, Latency, Measurement, Probe};
 use respot::core::world::time::Timestamp;
-use respot::measure::{AT_ONCE, NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober, measure, measure_all};
+use respot::measure::{AT_ONCE, NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober, measure_all};
 use respot::stop::{Stop, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -332,10 +332,16 @@ async fn what_samples_add_up_to() {
     for (answers, samples, expected, seconds) in rows {
         let begun = Instant::now();
         let script = Script::of(answers);
-        let measurement = measure(&script, &probe("tcp:22"), target(&[]), samples, Timestamp::from_secs(7)).await;
+        let measurement = measure(&script, &probe("tcp:22"), target(&[]), samples).await;
         assert_eq!(measurement, expected);
         assert!(begun.elapsed() <= Duration::from_secs(seconds), "{:?} for {expected:?}", begun.elapsed());
     }
+}
+
+/// Measures one instance.
+async fn measure(prober: &impl Prober, probe: &Probe, target: ProbeTarget<'_>, samples: u32) -> Measurement {
+    let clock = Clock::starting_at(Timestamp::from_secs(7));
+    measure_all(prober, probe, &[target], samples, clock, &Stop::default()).await.remove(0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,7 +374,7 @@ async fn the_samples_of_a_measurement_share_a_connection_if_they_can() {
         let web = Web::start();
         let prober = NetProber::new(LIMIT);
         let wanted = probe(&format!("http:80/{path}"));
-        let measurement = measure(&prober, &wanted, target(&[web.endpoint()]), 10, Timestamp::from_secs(7)).await;
+        let measurement = measure(&prober, &wanted, target(&[web.endpoint()]), 10).await;
         assert_eq!(measurement.samples, 10, "{measurement:?}");
         assert_eq!(web.connections.load(Ordering::Relaxed), expected, "{path}");
     }
@@ -381,7 +387,7 @@ async fn what_became_of_an_application_is_told() {
     let prober = NetProber::new(LIMIT);
     let at = [web.endpoint()];
     let measured = async |text: &str, endpoints: &[Endpoint]| {
-        measure(&prober, &probe(text), target(endpoints), LEAST_SAMPLES, Timestamp::from_secs(7)).await
+        measure(&prober, &probe(text), target(endpoints), LEAST_SAMPLES).await
     };
     let before = measured("http:80/after/10", &at).await;
     let rows = [

@@ -529,7 +529,7 @@ pub fn placed(spec: &RecreateSpec, placement: &Placement, own_price: Option<Usd>
     if let Some(price) = price {
         words.push_str(&format!(", {} USD/h", price.times(spec.gpu_num)));
         if let Some(own) = own_price.filter(|own| !is_own && *own > Usd::default()) {
-            let percent = i128::from((*price - own).micros()) * 1000 / i128::from(own.micros());
+            let percent = i128::from(price.minus(own).micros()) * 1000 / i128::from(own.micros());
             let sign = if price < &own { "-" } else { "+" };
             let percent = percent.unsigned_abs();
             let difference = format!("{sign}{}.{} %", percent / 10, percent % 10);

@@ -84,7 +84,7 @@ pub struct Opportunity {
 /// The hourly saving; `None` if spot is not cheaper.
 #[must_use]
 pub fn saving(current: Option<Usd>, spot: Option<Usd>) -> Option<Usd> {
-    Some(current? - spot?).filter(|saving| *saving > Usd::default())
+    Some(current?.minus(spot?)).filter(|saving| *saving > Usd::default())
 }
 
 impl Opportunity {

@@ -124,7 +124,7 @@ impl Costs {
     /// The hourly saving, if both costs are known; negative if spot costs more.
     #[must_use]
     pub fn saved(self) -> Option<Usd> {
-        Some(self.on_demand? - self.spot?)
+        Some(self.on_demand?.minus(self.spot?))
     }
 }
 

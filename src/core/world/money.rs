@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::iter::Sum;
-use std::ops::Sub;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -43,6 +42,12 @@ impl Usd {
     #[must_use]
     pub fn times(self, count: u32) -> Self {
         Self(self.0.saturating_mul(count.into()))
+    }
+
+    /// This amount less another.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 
     /// What an hourly price adds up to in a month.
@@ -89,13 +94,6 @@ impl fmt::Display for Usd {
         let digits = decimal(self.0.unsigned_abs(), 6);
         let (at_least, rest) = digits.split_at(digits.len() - 4);
         write!(f, "{}{at_least}{}", self.sign(), rest.trim_end_matches('0'))
-    }
-}
-
-impl Sub for Usd {
-    type Output = Self;
-    fn sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
     }
 }
 

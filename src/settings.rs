@@ -49,24 +49,20 @@ pub enum StoreSetting {
     Sqlite(PathBuf),
 }
 
-/// Everything a command needs to know, valid by construction.
+/// Everything a command needs to know, valid by construction. [`rows`] says what each setting means.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Present for every command that calls the provider.
     pub api_key: Option<SecretString>,
     pub api_base_url: Url,
     pub store: StoreSetting,
-    /// Whether `run` and `check-failed` do anything.
     pub enabled: bool,
     /// Time between scheduled passes.
     pub interval: Duration,
-    /// Deadline of one pass.
     pub job_timeout: Duration,
     /// Provider writes in flight.
     pub max_concurrent: usize,
-    /// Whether passes are recorded without writing to the provider.
     pub rehearsal: bool,
-    /// Whether `run` also recovers failed migrations.
     pub retry_failed: bool,
     /// From a flag or `MIGRATION_LOG_LEVEL`; each command has a default of its own.
     pub log_level: Option<LevelFilter>,
@@ -75,7 +71,6 @@ pub struct Settings {
     /// Whether `NO_COLOR` is set.
     pub no_color: bool,
     pub policy: Policy,
-    /// How long a pass waits for replacements to run.
     pub recreate_wait: Duration,
     pub blast_radius: BlastRadius,
     /// Replaces the system's time.
@@ -85,7 +80,6 @@ pub struct Settings {
     pub terms: Terms,
     /// How a rollout proceeds.
     pub course: Course,
-    /// When a sample of a probe has failed.
     pub probe_timeout: Duration,
     pub warnings: Vec<Warning>,
     pub origins: Origins,
@@ -235,11 +229,11 @@ fn parse_now(text: &str) -> Result<Timestamp> {
 
 fn store(layers: &Layers<'_>) -> Result<StoreSetting> {
     let Some(mut store) = layers.optional(&rows::REDIS_URL)? else {
-        return Ok(StoreSetting::Sqlite(default_state_file(layers.environment())?));
+        return Ok(StoreSetting::Sqlite(default_state_file(layers.environment)?));
     };
     if let StoreSetting::Redis { prefix, .. } = &mut store {
         // The one setting whose empty value has a meaning.
-        *prefix = match layers.environment().get(rows::REDIS_KEY_PREFIX.row.name) {
+        *prefix = match layers.environment.get(rows::REDIS_KEY_PREFIX.row.name) {
             Some(text) => text.to_owned(),
             None => layers.value(&rows::REDIS_KEY_PREFIX)?,
         };
@@ -277,6 +271,8 @@ fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {
 fn log_directives(environment: &Environment) -> Result<Option<Targets>> {
     let Some(text) = environment.non_empty("RUST_LOG") else { return Ok(None) };
     Targets::from_str(text).map(Some).map_err(|_| {
-        SettingsError::new(format!("invalid value {text:?} for RUST_LOG: expected for example info or respot=debug"))
+        SettingsError::new(format!(
+            "invalid value {text:?} for RUST_LOG: expected a filter such as info or respot=debug"
+        ))
     })
 }

@@ -10,7 +10,7 @@ use super::StoreSetting;
 use super::parsers::Invalid;
 
 /// A URL of which only scheme, host and port are ever shown: the rest often grants access by itself.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Address {
     shown: String,
     whole: SecretString,
@@ -44,12 +44,6 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -72,15 +66,13 @@ pub(super) fn base_url(text: &str) -> Result<Url, Invalid> {
 
 /// The receiver of a request: events, pings, metrics.
 pub(super) fn address(text: &str) -> Result<Address, Invalid> {
-    let invalid = |problem: String| {
-        Invalid::hidden(problem, "use a URL such as https://example.com/path; the current value is not shown here")
-    };
-    let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
+    const HINT: &str = "use a URL such as https://example.com/path; the current value is not shown here";
+    let url = Url::parse(text).map_err(|error| Invalid::hidden(error.to_string(), HINT))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!("unsupported scheme {}:", url.scheme())));
+        return Err(Invalid::hidden(format!("unsupported scheme {:?}", url.scheme()), HINT));
     }
     if url.fragment().is_some() {
-        return Err(invalid("the fragment after # is never sent".into()));
+        return Err(Invalid::hidden("the fragment after # is never sent", HINT));
     }
     Ok(Address::new(url))
 }
@@ -90,34 +82,27 @@ pub(super) fn webhook(text: &str) -> Result<Address, Invalid> {
     let address = address(text)?;
     if !address.is_encrypted() && !Url::parse(text).is_ok_and(|url| is_loopback(&url)) {
         let hint = "use https://…; http://… is only allowed for this machine (localhost, 127.0.0.1, [::1])";
-        return Err(Invalid::hidden("unencrypted: the scheme is http:", hint));
+        return Err(Invalid::hidden("events would be sent unencrypted over http:", hint));
     }
     Ok(address)
 }
 
 /// The state store; the prefix of its keys is a setting of its own.
 pub(super) fn store(text: &str) -> Result<StoreSetting, Invalid> {
-    let invalid = |problem: String| {
-        Invalid::hidden(problem, "use redis://[user:password@]host[:port][/db], rediss://… for TLS, or sqlite:PATH")
-    };
-    if let Some(path) = text.strip_prefix("sqlite:") {
-        return match path {
-            "" => Err(invalid("sqlite: without a path".into())),
-            path => Ok(StoreSetting::Sqlite(path.into())),
-        };
+    const HINT: &str = "use redis://[user:password@]host[:port][/db], rediss://… for TLS, or sqlite:PATH";
+    if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+        return Ok(StoreSetting::Sqlite(path.into()));
     }
-    let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
-    if !matches!(url.scheme(), "redis" | "rediss") {
-        return Err(invalid(format!("unsupported scheme {}:", url.scheme())));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(invalid("the host is missing".into()));
-    }
+    let url = Url::parse(text).map_err(|error| Invalid::hidden(error.to_string(), HINT))?;
     let database = url.path().trim_matches('/');
-    if !database.is_empty() && database.parse::<u16>().is_err() {
-        return Err(invalid(
-            "the database is not a number (or a /, # or ? in the password is not percent-encoded)".into(),
-        ));
-    }
-    Ok(StoreSetting::Redis { url: text.into(), prefix: String::new() })
+    let problem = match url.scheme() {
+        "sqlite" => "the path is missing".into(),
+        "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => "the host is missing".into(),
+        "redis" | "rediss" if !database.is_empty() && database.parse::<u16>().is_err() => {
+            "the database is not a number (or a /, # or ? in the password is not percent-encoded)".into()
+        }
+        "redis" | "rediss" => return Ok(StoreSetting::Redis { url: text.into(), prefix: String::new() }),
+        scheme => format!("unsupported scheme {scheme:?}"),
+    };
+    Err(Invalid::hidden(problem, HINT))
 }

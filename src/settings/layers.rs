@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::parsers::Invalid;
-use super::rows::{Row, SETTINGS, Setting};
+use super::rows::{Described, SETTINGS, Setting};
 use super::{Result, SettingsError, Warning};
 
 /// The environment as this program sees it.
@@ -103,9 +103,10 @@ pub(super) fn quoted(value: &str) -> String {
 pub(super) struct Layers<'a> {
     /// By the name of the setting.
     flags: &'a [(&'static str, &'a str)],
-    environment: &'a Environment,
-    file: Vec<(&'static str, String)>,
-    file_path: PathBuf,
+    pub(super) environment: &'a Environment,
+    /// What the configuration file sets.
+    pub(super) file: Vec<(&'static str, String)>,
+    pub(super) file_path: Option<PathBuf>,
 }
 
 impl<'a> Layers<'a> {
@@ -119,22 +120,8 @@ impl<'a> Layers<'a> {
         Ok(Self { flags, environment, file, file_path })
     }
 
-    pub(super) fn environment(&self) -> &Environment {
-        self.environment
-    }
-
-    /// The configuration file that was read, if any.
-    pub(super) fn file_path(&self) -> Option<&Path> {
-        Some(self.file_path.as_path()).filter(|path| !path.as_os_str().is_empty())
-    }
-
-    /// Everything in it.
-    pub(super) fn file_entries(&self) -> &[(&'static str, String)] {
-        &self.file
-    }
-
     /// What was written for a setting. An empty variable counts as not set.
-    pub(super) fn get(&self, row: &Row) -> Option<Given> {
+    pub(super) fn get(&self, row: &Described) -> Option<Given> {
         let name = row.name;
         if let (Some(flag), Some((_, value))) = (row.flag, self.flags.iter().find(|(known, _)| *known == name)) {
             return Some(Given { name, value: (*value).to_owned(), source: Source::Flag(flag) });
@@ -143,7 +130,7 @@ impl<'a> Layers<'a> {
             return Some(Given { name, value: value.trim().to_owned(), source: Source::Environment });
         }
         let (_, value) = self.file.iter().find(|(known, _)| *known == name)?;
-        Some(Given { name, value: value.clone(), source: Source::File(self.file_path.clone()) })
+        Some(Given { name, value: value.clone(), source: Source::File(self.file_path.clone()?) })
     }
 
     /// The value of a setting that has a default.
@@ -159,7 +146,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A secret that is set itself, or through a file that contains it.
-    pub(super) fn secret(&self, itself: &Row, as_file: &Row) -> Result<Option<Given>> {
+    pub(super) fn secret(&self, itself: &Described, as_file: &Described) -> Result<Option<Given>> {
         let is_in_file = |given: &Given| matches!(given.source, Source::File(_));
         match (self.get(itself), self.get(as_file)) {
             // The environment wins over the file between the two names, too.
@@ -190,7 +177,7 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
             // Other programs use such names, too. But with the wrong store, every instance looks new.
             if environment.non_empty(meant).is_none() {
                 warnings.push(Warning {
-                    message: format!("{name} is set, but {meant} is not: is it misspelled?"),
+                    message: format!("{name} is set, but {meant} is not (misspelled?)"),
                     fix: format!("rename it to {meant}, or unset it"),
                 });
             }
@@ -218,18 +205,18 @@ fn similar(name: &str) -> Option<&'static str> {
 }
 
 /// Reads the configuration file: the one that is named, else the first default that exists, else none.
-fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(PathBuf, Vec<(&'static str, String)>)> {
+fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(Option<PathBuf>, Vec<(&'static str, String)>)> {
     let named = flag.map(Path::to_path_buf).or_else(|| environment.non_empty("RESPOT_CONFIG").map(PathBuf::from));
     let path = match named {
         Some(path) => Some(path),
         None => default_files(environment).into_iter().find(|path| path.exists()),
     };
-    let Some(path) = path else { return Ok((PathBuf::new(), Vec::new())) };
+    let Some(path) = path else { return Ok((None, Vec::new())) };
     let text = std::fs::read_to_string(&path).map_err(|error| {
         SettingsError::new(format!("cannot read the configuration file {}: {error}", path.display()))
     })?;
     let entries = parse_file(&path, &text)?;
-    Ok((path, entries))
+    Ok((Some(path), entries))
 }
 
 fn default_files(environment: &Environment) -> Vec<PathBuf> {

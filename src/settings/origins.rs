@@ -36,7 +36,7 @@ pub struct Origins {
 
 impl Origins {
     pub(super) fn of(layers: &Layers<'_>) -> Self {
-        let mut origins = Self { file: layers.file_path().map(PathBuf::from), ..Self::default() };
+        let mut origins = Self { file: layers.file_path.clone(), ..Self::default() };
         for row in SETTINGS {
             let Some(given) = layers.get(row) else { continue };
             match given.source {
@@ -50,10 +50,10 @@ impl Origins {
         }
         // A secret is in the file even if the environment wins. In other URLs, only user and password are secret.
         let is_secret = |(name, value): &(&str, String)| SECRETS.contains(name) || value.contains('@');
-        if layers.file_entries().iter().any(is_secret) {
+        if layers.file.iter().any(is_secret) {
             origins.secret_files.extend(origins.file.clone());
         }
-        origins.proxy = PROXIES.into_iter().find(|name| layers.environment().non_empty(name).is_some());
+        origins.proxy = PROXIES.into_iter().find(|name| layers.environment.non_empty(name).is_some());
         origins
     }
 }

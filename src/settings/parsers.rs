@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -40,11 +39,8 @@ impl Invalid {
 
 type Parsed<T> = Result<T, Invalid>;
 
-pub(super) fn text(text: &str) -> Parsed<String> {
-    Ok(text.into())
-}
-
-pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+/// Any text: a string, or a path.
+pub(super) fn text<T: for<'a> From<&'a str>>(text: &str) -> Parsed<T> {
     Ok(text.into())
 }
 
@@ -118,12 +114,9 @@ pub(super) fn probe(text: &str) -> Parsed<Probe> {
     Probe::parse(text).map_err(Invalid::expected)
 }
 
-pub(super) fn selector(text: &str) -> Parsed<Selector> {
-    Selector::parse(text).map_err(|error| Invalid::new(format!("pattern {text:?}: {error}")))
-}
-
 pub(super) fn selectors(text: &str) -> Parsed<Vec<Selector>> {
-    text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(selector).collect()
+    let parse = |text: &str| Selector::parse(text).map_err(|error| Invalid::new(format!("pattern {text:?}: {error}")));
+    text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(parse).collect()
 }
 
 const COPY_AGAIN: &str = "copy it again; its value is not shown here";

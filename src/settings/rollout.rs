@@ -30,7 +30,7 @@ pub(super) fn course(command: &Command, layers: &Layers<'_>) -> Result<Course> {
         _ => None,
     };
     if max_moves == Some(0) {
-        return Err(SettingsError::new("invalid value \"0\" for --max-moves: expected a whole number from 1"));
+        return Err(SettingsError::new("invalid value \"0\" for --max-moves: expected at least 1"));
     }
     let stages = layers.value(&rows::RESPOT_ROLLOUT_STAGES)?;
     let soaks = layers.value(&rows::RESPOT_ROLLOUT_SOAK_MINUTES)?;

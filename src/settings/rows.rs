@@ -18,7 +18,7 @@ use crate::core::world::policy::{Eligibility, Policy, RecreateOrder, Scope, Sele
 use crate::core::world::probe::Probe;
 
 /// What is known of a setting whatever its type. In the configuration file its name is in lower case.
-pub struct Row {
+pub struct Described {
     /// The environment variable.
     pub name: &'static str,
     /// The flag that wins over the environment and the file.
@@ -30,11 +30,11 @@ pub struct Row {
 
 /// A setting with values of type `T`.
 pub struct Setting<T: 'static> {
-    pub(super) row: Row,
+    pub(super) row: Described,
     pub(super) parse: fn(&str) -> Result<T, Invalid>,
 }
 
-impl Row {
+impl Described {
     /// As an operator would write it, if there is one.
     #[must_use]
     pub fn default(&self) -> Option<String> {
@@ -65,7 +65,7 @@ impl Row {
 /// The table of all settings in Markdown, as it is in the reference.
 #[must_use]
 pub fn reference() -> String {
-    let row = |row: &&Row| {
+    let row = |row: &&Described| {
         format!("| `{}` | {} | {} |\n", row.name, row.default().as_deref().unwrap_or("none"), row.meaning())
     };
     format!("| name | default | meaning |\n|---|---|---|\n{}", SETTINGS.iter().map(row).collect::<String>())
@@ -95,7 +95,7 @@ macro_rules! settings {
         $(
             #[doc = $meaning]
             pub(super) const $name: Setting<$type> = Setting {
-                row: Row {
+                row: Described {
                     name: stringify!($name),
                     flag: optional!($($flag)?),
                     default: || ($default).to_string(),
@@ -107,7 +107,7 @@ macro_rules! settings {
         )*
 
         /// Every setting, in the order of the reference.
-        pub const SETTINGS: &[&Row] = &[$(&$name.row),*];
+        pub const SETTINGS: &[&Described] = &[$(&$name.row),*];
 
         #[cfg(test)]
         const PARSE_DEFAULTS: &[fn() -> Result<(), Invalid>] =
@@ -127,7 +127,7 @@ const NONE: &str = "";
 settings! {
     NOVITA_API_KEY: SecretString = NONE, parsers::api_key,
         "API key; or set `NOVITA_API_KEY_FILE`. Required by every command that calls the provider";
-    NOVITA_API_KEY_FILE: PathBuf = NONE, parsers::path,
+    NOVITA_API_KEY_FILE: PathBuf = NONE, parsers::text,
         "File that contains the API key";
     NOVITA_API_BASE_URL: Url = "https://api.novita.ai/gpu-instance/openapi", addresses::base_url,
         "Base URL of the provider's API";
@@ -168,15 +168,15 @@ settings! {
         "URL to send events to: HTTPS, or HTTP on this machine";
     WEBHOOK_SECRET: SecretSlice<u8> = NONE, parsers::signing_secret,
         "Secret to sign events with, plain or `whsec_<base64>`; or set `WEBHOOK_SECRET_FILE`";
-    WEBHOOK_SECRET_FILE: PathBuf = NONE, parsers::path,
+    WEBHOOK_SECRET_FILE: PathBuf = NONE, parsers::text,
         "File that contains the webhook secret";
     RESPOT_PING_URL: Address = NONE, addresses::address,
         "Dead man's switch: `URL/start` is called when a pass starts, `URL` or `URL/fail` when it ends";
-    RESPOT_METRICS_FILE: PathBuf = NONE, parsers::path,
+    RESPOT_METRICS_FILE: PathBuf = NONE, parsers::text,
         "File to write Prometheus metrics to after each pass; it is replaced atomically";
     RESPOT_PUSHGATEWAY_URL: Address = NONE, addresses::address,
         "Pushgateway to push the same metrics to, as job `respot`";
-    RESPOT_TERMINATION_MESSAGE_FILE: PathBuf = NONE, parsers::path,
+    RESPOT_TERMINATION_MESSAGE_FILE: PathBuf = NONE, parsers::text,
         "File to write the summary of each pass to, as one line of JSON; in Kubernetes `/dev/termination-log`";
 
     RESPOT_PROBE["--probe"]: Probe = NONE, parsers::probe,

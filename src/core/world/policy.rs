@@ -68,9 +68,9 @@ impl Selector {
     /// Parses a pattern: `*`, `?`, `[abc]`, `[!abc]`.
     ///
     /// # Errors
-    /// What is wrong with the pattern, and where.
+    /// What is wrong with the pattern.
     pub fn parse(text: &str) -> Result<Self, String> {
-        glob::Pattern::new(text).map(Self).map_err(|error| error.to_string())
+        glob::Pattern::new(text).map(Self).map_err(|error| error.msg.to_owned())
     }
 
     /// Whether the whole name or the whole ID matches.

@@ -3,6 +3,7 @@
 //! The intent is stored before the call, so that no crash leads to a second call.
 
 pub mod audit;
+mod ids;
 pub mod migrate;
 pub mod recreate;
 mod world;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use self::audit::Ticket;
+pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
 use crate::cloud::{CloudError, CloudRead as _};
-use crate::core::record::execution::{Action, Attempt, Outcome};
+use crate::core::record::execution::Attempt;
 use crate::core::record::outbox::{Connections, Happened};
 use crate::core::record::trail::WriteCall;
 use crate::core::world::instance::InstanceId;
@@ -36,7 +38,6 @@ const PATIENCE_WITH_DETAILS: Duration = Duration::from_secs(5);
 /// What became of the actions.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// One for each action of the plan.
     pub attempts: Vec<Attempt>,
     /// Why the store could not be written to, if so. What is in `attempts` was still done.
     pub store_error: Option<StoreError>,
@@ -90,7 +91,7 @@ impl<E: Edges> Pass<'_, E> {
     /// The change that emits an event, if events are delivered.
     #[must_use]
     pub fn tell(&self, happened: &Happened<'_>) -> Option<Change> {
-        self.tell_as(happened, new_event_id(self.now()))
+        self.tell_as(happened, new_id("evt_", self.now()))
     }
 
     /// The same under an id that another pass would choose as well.
@@ -119,7 +120,7 @@ impl<E: Edges> Pass<'_, E> {
     }
 
     /// Why an action was not started.
-    fn why_not_begun(&self, store_error: &FirstStoreError) -> &'static str {
+    fn why_not_started(&self, store_error: &FirstStoreError) -> &'static str {
         match (&*store_error.borrow(), self.world.stop.cause()) {
             (Some(_), _) => "not started: the attempt could not be recorded",
             (None, Some(StopCause::Deadline)) => "not started: the pass reached its deadline",
@@ -136,26 +137,5 @@ impl<E: Edges> Pass<'_, E> {
             _ = self.world.stop.triggered() => None,
             done = work => Some(done),
         }
-    }
-}
-
-/// An event's id: the time, then chance. Sorts by time.
-#[must_use]
-pub fn new_event_id(now: Timestamp) -> String {
-    format!("evt_{}", ulid::Ulid::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), fastrand::u128(..)))
-}
-
-/// An attempt without an outcome yet.
-fn attempt(id: &InstanceId, name: &str, action: Action, at: Timestamp) -> Attempt {
-    Attempt {
-        instance_id: id.clone(),
-        instance_name: name.to_owned(),
-        action,
-        outcome: Outcome::Skipped,
-        reason: String::new(),
-        error_kind: None,
-        new_instance_id: None,
-        response_time: None,
-        at,
     }
 }

@@ -8,9 +8,7 @@ use tokio::time::Instant;
 /// Why no new work starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCause {
-    /// The pass reached its deadline.
     Deadline,
-    /// SIGINT or SIGTERM.
     Signal,
     /// The lease is lost: another pass may be running.
     LeaseLost,

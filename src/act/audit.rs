@@ -1,7 +1,7 @@
 //! The audit trail of a pass: every write to the provider, on record before it is sent.
 //!
-//! What is new in it travels with whatever is committed next, so it costs no round trip of its own: the intent with the
-//! step that allows the call, the answer with the step after.
+//! The next commit takes new entries along, so that they cost no round trip of their own: the intent with the step that
+//! allows the call, the answer with the step after.
 
 use std::cell::RefCell;
 
@@ -74,7 +74,7 @@ impl Audit {
         write.clone()
     }
 
-    /// What no commit has taken along yet.
+    /// Entries that are not stored yet.
     pub(super) fn unsaved(&self) -> Vec<Change> {
         let mut entries = self.0.borrow_mut();
         let unsaved = entries.iter_mut().enumerate().filter(|(_, entry)| !entry.is_saved);
@@ -86,7 +86,7 @@ impl Audit {
             .collect()
     }
 
-    /// All of them, for the record of the pass, beside which nothing of them needs to be saved any more.
+    /// All entries, for the record of the pass. They need not be stored separately any more.
     #[must_use]
     pub fn close(&self) -> Vec<ProviderWrite> {
         let mut entries = self.0.borrow_mut();

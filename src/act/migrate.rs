@@ -1,14 +1,14 @@
 //! Migrations: intent, call, result.
 //!
-//! A result travels to the store together with the worker's next intent: should the pass die in between, the next one
-//! finds the call open and settles it by looking, as it would anyway.
+//! A worker stores a result together with its next intent. If the pass dies in between, the next one finds the call open
+//! and settles it by what it observes, as for any other open call.
 
 use std::cell::{Cell, RefCell};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass, attempt};
+use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass};
 use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard};
 use crate::core::pass::ledger::{Call, InFlight};
 use crate::core::pass::plan::Migration;
@@ -30,11 +30,11 @@ pub async fn migrate<E: Edges>(pass: &Pass<'_, E>, migrations: &[Migration<'_>],
     let Queue { next, calls, store_error } = queue;
     let mut calls = calls.into_inner();
     if store_error.borrow().is_none() {
-        look(pass, &mut calls, jobs_since, &store_error).await;
+        check(pass, &mut calls, jobs_since, &store_error).await;
     }
     let mut attempts: Vec<Attempt> = calls.into_iter().map(|called| called.attempt).collect();
     for migration in migrations.iter().skip(next.get()) {
-        let attempt = not_begun(pass, migration, &store_error);
+        let attempt = not_started(pass, migration, &store_error);
         pass.world.reporter.event(Event::ActionEnded(&attempt));
         attempts.push(attempt);
     }
@@ -52,7 +52,7 @@ struct Queue<'a> {
 struct Called<'a> {
     migration: &'a Migration<'a>,
     attempt: Attempt,
-    /// The provider's answer leaves open whether it worked.
+    /// Why the provider's answer does not say whether it worked.
     doubt: Option<Ambiguity>,
 }
 
@@ -60,7 +60,7 @@ struct Called<'a> {
 enum Ambiguity {
     /// No clear answer: only time can prove that it had no effect.
     NoAnswer,
-    /// Refused for the instance's state, which may be the state that this very call brought about.
+    /// Refused for the instance's state, which this very call may have caused.
     StateRefused,
 }
 
@@ -75,13 +75,13 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
 
         let called_at = pass.now();
         let Instance { id, name, .. } = migration.instance;
-        // A rehearsal sends nothing that would have to be on record.
+        // A rehearsal sends nothing, so there is nothing to put on record.
         let ticket = (pass.mode() == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, id, name));
         let mut changes = std::mem::take(&mut unsaved);
         changes.extend(intent(pass, migration, called_at));
         if let Err(error) = pass.commit(changes).await {
             queue.store_error.borrow_mut().get_or_insert(error);
-            let attempt = not_begun(pass, migration, &queue.store_error);
+            let attempt = not_started(pass, migration, &queue.store_error);
             pass.world.reporter.event(Event::ActionEnded(&attempt));
             queue.calls.borrow_mut().push(Called { migration, attempt, doubt: None });
             return;
@@ -106,7 +106,7 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
     }
 }
 
-/// What is stored before the call. A rehearsal has no call to follow.
+/// The changes before the call. A rehearsal has no call to follow.
 fn intent<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, called_at: Timestamp) -> Vec<Change> {
     let id = migration.instance.id.clone();
     let mut changes = vec![Change::Attempt { id: id.clone(), at: called_at }];
@@ -127,7 +127,7 @@ fn follow<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, called_at: Ti
     }
 }
 
-/// What is stored after the call.
+/// The changes after the call.
 fn result<E: Edges>(pass: &Pass<'_, E>, called: &Called<'_>) -> Vec<Change> {
     let Called { migration, attempt, doubt } = called;
     let id = migration.instance.id.clone();
@@ -153,7 +153,7 @@ fn judge<'a, E: Edges>(
     response_time: Option<i64>,
     answer: Result<(), CloudError>,
 ) -> Called<'a> {
-    let attempt = attempt(&migration.instance.id, &migration.instance.name, Action::Migrate, called_at);
+    let attempt = Attempt::new(&migration.instance.id, &migration.instance.name, Action::Migrate, called_at);
     let Err(error) = answer else {
         let reason = match pass.mode() {
             Mode::Real => migration.eligible.in_words(),
@@ -179,14 +179,14 @@ fn judge<'a, E: Edges>(
     Called { migration, attempt, doubt }
 }
 
-fn not_begun<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
+fn not_started<E: Edges>(pass: &Pass<'_, E>, migration: &Migration<'_>, store_error: &FirstStoreError) -> Attempt {
     let Instance { id, name, .. } = migration.instance;
-    let attempt = attempt(id, name, Action::Migrate, pass.now());
-    Attempt { reason: pass.why_not_begun(store_error).into(), ..attempt }
+    let attempt = Attempt::new(id, name, Action::Migrate, pass.now());
+    Attempt { reason: pass.why_not_started(store_error).into(), ..attempt }
 }
 
-/// Looks once at what became of the calls in doubt. What cannot be told now is settled by a later pass.
-async fn look<E: Edges>(
+/// Checks once what became of the calls in doubt. What is still unclear is settled by a later pass.
+async fn check<E: Edges>(
     pass: &Pass<'_, E>,
     calls: &mut [Called<'_>],
     jobs_since: Timestamp,
@@ -200,7 +200,7 @@ async fn look<E: Edges>(
     let Some(Ok(jobs)) = pass.unless_stopped(reading).await else { return };
     let jobs = JobIndex::new(&jobs.items);
     let mut changes = Vec::new();
-    // One after the other is enough: doubts are rare, and a provider in trouble is not helped by haste.
+    // One at a time: doubts are rare, and a provider in trouble should not get more requests at once.
     for called in doubtful {
         let reading = pass.world.cloud.instance(&called.migration.instance.id);
         let Some(Ok(instance)) = pass.unless_stopped(reading).await else { break };
@@ -216,7 +216,7 @@ async fn look<E: Edges>(
     }
 }
 
-/// Settles one doubt from a fresh look; says whether it could.
+/// Settles one doubt by what is seen now; returns whether it could.
 fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex<'_>) -> bool {
     let Called { migration, attempt, doubt } = called;
     let id: &InstanceId = &migration.instance.id;
@@ -241,7 +241,7 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
         }
         Some(status) if *status != Status::Exited => {
             attempt.outcome = Outcome::Skipped;
-            attempt.reason = format!("somebody else was faster: its status is {status} now");
+            attempt.reason = format!("already changed by another request: its status is {status} now");
             attempt.error_kind = None;
         }
         Some(_) => {}

@@ -1,8 +1,7 @@
 //! Recreations: each step of the journal is stored before the call that it allows is sent.
 //!
-//! A pass has two turns at them. [`begin`] sends what can be sent at once; [`finish`], after the migrations, waits a
-//! bounded time for the replacements to run and deletes what they replace. What is not finished by then is left to the
-//! next pass, which finds it in the journal.
+//! A pass works on them twice. [`start`] sends what can be sent at once. [`finish`], after the migrations, waits a bounded
+//! time for the replacements to run and deletes what they replace. The next pass finds the rest in the journal.
 
 mod turn;
 
@@ -12,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use self::turn::Turn;
-use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass, attempt};
+use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass};
 use crate::core::pass::plan::Duplicate;
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Action, Attempt, Outcome};
@@ -23,10 +22,10 @@ use crate::report::Event;
 use crate::store::StoreError;
 use crate::store::records::Mode;
 
-/// The time between two looks at a replacement that comes up.
+/// The interval for checking a replacement that comes up.
 const POLL: Duration = Duration::from_secs(5);
 
-/// The recreations of a pass, between its two turns.
+/// The recreations of a pass, between [`start`] and [`finish`].
 #[derive(Debug, Default)]
 pub struct Underway<'a> {
     tasks: Vec<Task<'a>>,
@@ -55,23 +54,20 @@ struct Task<'a> {
 /// What a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaits {
-    /// Nothing more in this pass.
     Nothing,
-    /// That the replacement runs.
     Running,
-    /// A sign of the replacement, since the answer to its creation said nothing.
-    Sign,
+    /// That the replacement is found, since the answer to its creation was unclear.
+    Found,
 }
 
-/// Sends what can be sent at once, with at most `workers` recreations at a time. What was begun by earlier passes comes
-/// first, in the order of `works`.
-pub async fn begin<'a, E: Edges>(pass: &Pass<'_, E>, works: &[&'a Recreating], wait: Duration) -> Underway<'a> {
+/// Sends what can be sent at once, in the order of `works`, with at most `workers` recreations at a time.
+pub async fn start<'a, E: Edges>(pass: &Pass<'_, E>, works: &[&'a Recreating], wait: Duration) -> Underway<'a> {
     let store_error = FirstStoreError::default();
     let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.now())).collect();
     stream::iter(tasks.iter_mut())
         .for_each_concurrent(pass.world.limits.workers, |task| {
             let turn = Turn { pass, store_error: &store_error, wait };
-            async move { turn.begin(task).await }
+            async move { turn.start(task).await }
         })
         .await;
     Underway { tasks, store_error }
@@ -82,9 +78,9 @@ pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: 
     let Underway { mut tasks, store_error } = underway;
     let until = Instant::now() + wait;
     let turn = Turn { pass, store_error: &store_error, wait };
-    if tasks.iter().any(|task| task.awaits == Awaits::Sign) && pass.world.stop.sleep(CHECK_DELAY).await.is_ok() {
-        for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Sign) {
-            turn.look_for(task).await;
+    if tasks.iter().any(|task| task.awaits == Awaits::Found) && pass.world.stop.sleep(CHECK_DELAY).await.is_ok() {
+        for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Found) {
+            turn.find(task).await;
         }
     }
     loop {
@@ -112,14 +108,14 @@ pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: 
     Applied { attempts, store_error: store_error.into_inner() }
 }
 
-/// Deletes instances that are one too many, each only while the one that stays is seen running.
+/// Deletes duplicates, each only while the one that stays is seen running.
 pub async fn retire<E: Edges>(pass: &Pass<'_, E>, duplicates: &[Duplicate<'_>]) -> Applied {
     let store_error = FirstStoreError::default();
     let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
     let mut attempts = Vec::with_capacity(duplicates.len());
     for Duplicate { instance, keep } in duplicates {
-        let mut attempt = attempt(&instance.id, &instance.name, Action::Resume, pass.now());
-        attempt.reason = pass.why_not_begun(&store_error).into();
+        let mut attempt = Attempt::new(&instance.id, &instance.name, Action::Resume, pass.now());
+        attempt.reason = pass.why_not_started(&store_error).into();
         if pass.mode() == Mode::Rehearsal {
             attempt.reason = format!("rehearsal, not deleted: duplicate of {keep}");
         } else if pass.may_send(&store_error) {
@@ -137,7 +133,7 @@ pub async fn retire<E: Edges>(pass: &Pass<'_, E>, duplicates: &[Duplicate<'_>]) 
 impl<'a> Task<'a> {
     fn new(work: &'a Recreating, now: Timestamp) -> Self {
         let action = if work.starts() { Action::Recreate } else { Action::Resume };
-        let mut attempt = attempt(&work.instance, &work.recreation.instance_name, action, now);
+        let mut attempt = Attempt::new(&work.instance, &work.recreation.instance_name, action, now);
         attempt.new_instance_id = work.recreation.step.replacement().cloned();
         Self { work, recreation: work.recreation.clone(), attempt, awaits: Awaits::Nothing, place: String::new() }
     }

@@ -17,7 +17,6 @@ pub struct World<'a, C, S> {
     pub cloud: &'a C,
     pub store: &'a S,
     pub limits: &'a Limits<'a>,
-    /// The clock of decisions and records.
     pub clock: Clock,
     pub stop: &'a Stop,
     pub reporter: &'a dyn Reporter,
@@ -26,15 +25,12 @@ pub struct World<'a, C, S> {
 /// What a pass may do.
 #[derive(Clone, Debug)]
 pub struct Limits<'a> {
-    /// The rules of eligibility.
     pub policy: &'a Policy,
     /// Provider writes in flight.
     pub workers: usize,
     /// No new work starts after this.
     pub deadline: Duration,
-    /// Whether it is a rehearsal.
     pub mode: Mode,
-    /// How much it may recreate.
     pub blast_radius: BlastRadius,
     /// How long it waits for replacements to run.
     pub recreate_wait: Duration,
@@ -57,10 +53,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite> Edges for (C, W, S) {
 pub struct Pass<'a, E: Edges> {
     pub world: &'a World<'a, E::Cloud, E::Memory>,
     pub writer: &'a E::CloudWriter,
-    /// The right to write to the store.
     pub lease: &'a Lease,
     pub job_id: &'a str,
-    /// What it wrote to the provider.
     pub audit: &'a Audit,
     /// Whether events are delivered to anyone.
     pub tells: bool,

@@ -1,9 +1,9 @@
 //! `dry-run`: what a pass would do. Holds no writer.
 
 use super::observe::{Observed, prepared, unless_stopped};
-use super::run::{PASS, new_job_id, rows};
+use super::run::{PASS, rows};
 use super::{Exit, Failure, Presentation, Printed, Session};
-use crate::act::{Limits, World};
+use crate::act::{Limits, World, new_id};
 use crate::cloud::CloudRead;
 use crate::core::pass::plan::Plan;
 use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
@@ -42,7 +42,7 @@ pub async fn command(session: &Session<'_>, detailed_exit_code: bool) -> Result<
 /// Exit codes 3, 4, 5 and 6.
 pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Planned, Failure> {
     let started_at = world.clock.now();
-    let started = Execution::begun(new_job_id(PASS, started_at), started_at, true);
+    let started = Execution::begun(new_id(PASS, started_at), started_at, true);
     let Observed { snapshot, plan, safe, .. } =
         unless_stopped(world.stop, world.limits.deadline, prepared(world)).await?;
     safe?;

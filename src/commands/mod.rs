@@ -58,9 +58,7 @@ pub struct Failure {
     pub exit: Exit,
     /// The class, for scripts.
     pub kind: &'static str,
-    /// What happened, in one line.
     pub message: String,
-    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -70,8 +68,7 @@ impl Failure {
     pub fn usage(error: &clap::Error) -> Self {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let message = "no command is given".into();
-            let hint =
-                Some("respot --help shows the commands; to look without touching anything, respot dry-run".into());
+            let hint = Some("run respot --help for the commands, or respot dry-run to see what a pass would do".into());
             return Self { exit: Exit::Usage, kind: "usage", message, hint };
         }
         let text = error.render().to_string();
@@ -168,7 +165,7 @@ impl From<Unsafe> for Failure {
         let hint = match error {
             Unsafe::IncompleteListing { .. } => "nothing was done; the next pass reads the list again",
             Unsafe::BlastRadius { .. } => {
-                "nothing was done; look at respot dry-run --force, then go past the limit with --force, do less with \
+                "nothing was done; check respot dry-run --force, then exceed the limit with --force, do less with \
                  --max-recreations, or raise MIGRATION_MAX_RECREATE_PERCENT"
             }
         };
@@ -180,7 +177,6 @@ impl From<Unsafe> for Failure {
 #[derive(Debug)]
 pub struct Printed {
     pub exit: Exit,
-    /// For stdout.
     pub document: Document,
 }
 

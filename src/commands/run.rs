@@ -37,18 +37,14 @@ pub(super) const TIME_TO_CLOSE: Duration = Duration::from_secs(10);
 /// How a pass ended.
 #[derive(Debug)]
 pub enum Ran {
-    /// It ran, and is recorded.
     Ended(Box<Ended>),
-    /// There was no pass.
     Skipped(NoPass),
 }
 
 /// Why there was no pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPass {
-    /// Another one holds the lease.
     AnotherRuns { job_id: String },
-    /// Passes are switched off.
     Disabled,
 }
 
@@ -210,7 +206,7 @@ async fn work<E: Edges>(pass: &Pass<'_, E>, open: &mut Open, deadline: Instant) 
         let left = deadline.saturating_duration_since(Instant::now());
         limits.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
     };
-    let underway = recreate::begin(pass, &todo.recreations, wait()).await;
+    let underway = recreate::start(pass, &todo.recreations, wait()).await;
     let migrated = match underway.store_error().or(retired.store_error.clone()) {
         Some(_) => Applied::default(),
         None => migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW).await,
@@ -274,12 +270,6 @@ fn skipped(why: &NoPass, show: Presentation) -> Printed {
         (false, false) => format!("{}\n", skipped.message),
     };
     Printed { exit: Exit::Done, document: document.into() }
-}
-
-/// A job id: the time it started, then chance. Sorts by time.
-pub(super) fn new_job_id(prefix: &str, now: Timestamp) -> String {
-    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-    format!("{prefix}{}", ulid::Ulid::from_parts(millis, fastrand::u128(..)))
 }
 
 #[cfg(test)]

@@ -22,11 +22,9 @@ use crate::store::sqlite::SqliteStore;
 #[derive(Clone, Copy)]
 pub struct Session<'a> {
     pub settings: &'a Settings,
-    /// The clock of decisions and records.
     pub clock: Clock,
     /// Triggered by SIGINT and SIGTERM.
     pub stop: &'a Stop,
-    /// Receives what happens, for the log and the progress.
     pub reporter: &'a dyn Reporter,
     pub show: Presentation,
     pub log_format: log::Format,

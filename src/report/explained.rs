@@ -25,11 +25,9 @@ pub struct ExplainDocument<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct Explained {
     pub instance_id: InstanceId,
-    /// Its name, as far as it is known.
     pub instance_name: Option<String>,
     /// Missing if the provider could not be asked or does not list it.
     pub status: Option<Status>,
-    /// As far as the provider says.
     pub billing: Option<Billing>,
     /// As in a plan; missing without a plan.
     pub verdict: Option<&'static str>,
@@ -43,7 +41,6 @@ pub struct Explained {
     pub next_pass: Option<String>,
     /// Why the next pass would be refused as a whole.
     pub refused: Option<String>,
-    /// Every rule in its order.
     pub rules: Vec<Checked>,
     /// The reclaim that was announced.
     #[serde(serialize_with = "flat")]
@@ -111,7 +108,6 @@ impl From<&InFlight> for CallPart {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalPart {
-    /// The old instance.
     pub instance_id: InstanceId,
     pub step: &'static str,
     pub since: Timestamp,
@@ -119,9 +115,7 @@ pub struct JournalPart {
     /// Why it was started.
     pub cause: String,
     pub replacement: Option<InstanceId>,
-    /// The replacement's name.
     pub marker: String,
-    /// Failures in a row.
     pub failures: u32,
     pub last_error: Option<String>,
     /// Until when it is left alone after repeated failures.

@@ -21,14 +21,14 @@ use crate::core::world::time::millis;
 use crate::report::Event;
 use crate::store::records::{Change, Mode};
 
-/// What a look at one instance told.
+/// What is seen of one instance.
 enum Presence {
     There(Box<Instance>),
     Gone,
 }
 
 impl Presence {
-    /// Whether there is not even a trace of it on its way out.
+    /// Whether it is removed completely.
     fn is_removed(&self) -> bool {
         match self {
             Self::There(seen) => seen.status == Status::Removed,
@@ -46,13 +46,10 @@ impl Presence {
 
 /// What became of a deletion.
 enum Deletion {
-    /// It is seen gone, or going.
     Gone,
-    /// Accepted, and not seen yet.
     Accepted,
-    /// Nobody knows; deleting again does no harm.
+    /// The answer was unclear; deleting again does no harm.
     Unknown,
-    /// It was refused, or not sent.
     Failed,
 }
 
@@ -65,7 +62,7 @@ pub(super) struct Turn<'a, E: Edges> {
 }
 
 impl<E: Edges> Turn<'_, E> {
-    pub(super) async fn begin(&self, task: &mut Task<'_>) {
+    pub(super) async fn start(&self, task: &mut Task<'_>) {
         let work = task.work;
         if self.pass.mode() == Mode::Rehearsal {
             let outcome = if work.creates() && matches!(work.prepared, Some(Ok(_))) {
@@ -76,7 +73,7 @@ impl<E: Edges> Turn<'_, E> {
             return task.end(outcome, format!("rehearsal, not sent: {}", work.detail()));
         }
         if work.next != Next::Nothing && !self.pass.may_send(self.store_error) {
-            return task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error));
+            return task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error));
         }
         match (&work.next, &work.prepared) {
             (Next::Create, Some(Ok(prepared))) => self.create(task, prepared).await,
@@ -109,7 +106,7 @@ impl<E: Edges> Turn<'_, E> {
         task.awaits = Awaits::Running;
     }
 
-    /// What speaks against it is told; what counts as a failed attempt is counted.
+    /// Reports what prevents the creation, and counts it as a failed attempt where it is one.
     async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
         let kind = match obstacle {
             Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
@@ -124,7 +121,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Goes through the places until one is taken. Only a lack of capacity leads to the next.
+    /// Tries the placements in order. Only a lack of capacity leads to the next one.
     async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
         let Prepared { spec, placements, own_price, has_room: _ } = prepared;
         let (mut refused, mut last) = (Vec::new(), String::new());
@@ -159,7 +156,7 @@ impl<E: Edges> Turn<'_, E> {
                     task.attempt.response_time = None;
                     if self.advance(task, Transition::CreateUnsent).await {
                         match self.pass.world.stop.cause() {
-                            Some(_) => task.end(Outcome::Skipped, self.pass.why_not_begun(self.store_error)),
+                            Some(_) => task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error)),
                             None => task.fail(Outcome::Failed, kind, error.to_string()),
                         }
                     }
@@ -167,7 +164,7 @@ impl<E: Edges> Turn<'_, E> {
                 }
                 (Effect::Possible, kind) => {
                     task.fail(Outcome::Unknown, kind, error.to_string());
-                    task.awaits = Awaits::Sign;
+                    task.awaits = Awaits::Found;
                     return;
                 }
                 (Effect::Refused, ErrorKind::Capacity) => {
@@ -219,7 +216,7 @@ impl<E: Edges> Turn<'_, E> {
         let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
         match self.presence(&replacement).await {
             Some(Presence::There(seen)) if seen.status == Status::Running => {
-                // Nothing goes for the sake of one that is not what it was to be.
+                // The old one stays if the new one is not what was ordered.
                 if task.recreation.moves_to().is_some_and(|to| *to != seen.billing) {
                     let reason = format!("replacement {replacement} is not billed as it should be; it is undone");
                     return task.end(Outcome::Accepted, reason);
@@ -242,7 +239,7 @@ impl<E: Edges> Turn<'_, E> {
                 }
                 return;
             }
-            // One that was never told to go is kept, unless a rollout tells it now.
+            // One that runs again and was not to be deleted is kept, unless a rollout retires it.
             Some(Presence::There(seen))
                 if seen.status == Status::Running
                     && matches!(task.recreation.step, Step::Created { kept: None, .. })
@@ -273,7 +270,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Records that nothing more is done.
+    /// Records that nothing more will be done.
     async fn close_with(&self, task: &mut Task<'_>, transition: Transition) {
         if self.advance(task, transition).await {
             task.end(Outcome::Skipped, task.work.detail());
@@ -288,7 +285,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Deletes a replacement that will not do, if that is still so.
+    /// Deletes a replacement that is given up, if the reason still holds.
     async fn abandon(&self, task: &mut Task<'_>, why: &Unfit) {
         let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
         let was_given_up = matches!(task.recreation.step, Step::Abandoned { .. });
@@ -300,7 +297,7 @@ impl<E: Edges> Turn<'_, E> {
                 self.runs(&replacement).await != Some(false)
             }
         };
-        // Without the old one a new one would be all there is.
+        // Without the old instance the new one must stay.
         let old = &task.work.instance;
         let is_all_there_is = match task.recreation.moves_to() {
             Some(Billing::Spot) => self.runs(old).await != Some(true),
@@ -320,12 +317,12 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Deletes an instance that is one too many.
+    /// Deletes a duplicate.
     pub(super) async fn retire(&self, duplicate: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
         let ticket = self.pass.about_to(WriteCall::Delete, &duplicate.id, &duplicate.name);
         if let Err(error) = self.pass.commit(Vec::new()).await {
             self.store_error.borrow_mut().get_or_insert(error);
-            attempt.reason = self.pass.why_not_begun(self.store_error).into();
+            attempt.reason = self.pass.why_not_started(self.store_error).into();
             return;
         }
         let deletion = self.delete(ticket, &duplicate.id, attempt).await;
@@ -335,7 +332,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Looks at a replacement that comes up, and goes on when it runs.
+    /// Checks a replacement that comes up, and continues when it runs.
     pub(super) async fn watch(&self, task: &mut Task<'_>) {
         let Some(replacement) = task.recreation.step.replacement().cloned() else { return };
         match self.presence(&replacement).await {
@@ -361,8 +358,8 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Looks for a replacement whose creation was not answered.
-    pub(super) async fn look_for(&self, task: &mut Task<'_>) {
+    /// Finds a replacement whose creation was not answered.
+    pub(super) async fn find(&self, task: &mut Task<'_>) {
         task.awaits = Awaits::Nothing;
         let reading = self.pass.world.cloud.named(&task.recreation.marker);
         let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
@@ -373,8 +370,8 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Deletes an instance. An answer that says nothing, and a refusal for its state, are looked at after a moment: it
-    /// may be going already.
+    /// Deletes an instance. After an unclear answer, or a refusal for its state, it is checked once more: it may be going
+    /// already.
     async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
         let may_send = || self.pass.may_send(self.store_error);
         let begun = Instant::now();
@@ -420,7 +417,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Whether it runs; `None` when it could not be told.
+    /// Whether it runs; `None` if that could not be read.
     pub(super) async fn runs(&self, id: &InstanceId) -> Option<bool> {
         Some(match self.presence(id).await? {
             Presence::There(seen) => seen.status == Status::Running,
@@ -428,7 +425,7 @@ impl<E: Edges> Turn<'_, E> {
         })
     }
 
-    /// `None` when it could not be told.
+    /// `None` if it could not be read.
     async fn presence(&self, id: &InstanceId) -> Option<Presence> {
         let seen: Result<Option<Instance>, CloudError> =
             self.pass.unless_stopped(self.pass.world.cloud.instance(id)).await?;
@@ -439,7 +436,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Stores the journal after a transition. `false` ends the task: what is not stored is not done.
+    /// Stores the journal after a transition. `false` ends the task: nothing is done that is not stored.
     async fn advance(&self, task: &mut Task<'_>, transition: Transition) -> bool {
         let now = self.pass.now();
         match task.recreation.clone().apply(transition, now) {
@@ -451,7 +448,7 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Stores the journal after a look.
+    /// Stores the journal after an observation.
     async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
         let situation = Situation { old, successor, marked: None, now: self.pass.now() };
         let recreation = task.recreation.clone().observe(&situation);
@@ -478,7 +475,7 @@ impl<E: Edges> Turn<'_, E> {
 }
 
 impl Task<'_> {
-    /// A step could not be stored. What was sent before it stands in the journal.
+    /// A step could not be stored. What was sent before it is in the journal.
     fn fail_unrecorded(&mut self) {
         self.awaits = Awaits::Nothing;
         let sent = self.attempt.response_time.is_some();

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::files::{file_unwritable, folder_of, unwritable};
 use super::{Finding, LIMIT};
-use crate::act::new_event_id;
+use crate::act::new_id;
 use crate::clock::Clock;
 use crate::commands::Exit;
 use crate::notify;
@@ -87,7 +87,7 @@ async fn test_event(webhook: Option<&WebhookSetting>) -> Finding {
         return Finding::failed(WEBHOOK, Exit::Usage, "no receiver for a test event", fix);
     };
     let (address, started) = (&webhook.address, Instant::now());
-    let sent = timeout(LIMIT, notify::send_test(webhook, new_event_id(Clock::system().now()))).await;
+    let sent = timeout(LIMIT, notify::send_test(webhook, new_id("evt_", Clock::system().now()))).await;
     match sent.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
         Ok(()) => Finding::ok(WEBHOOK, format!("{address} accepted the test event")).took(started.elapsed()),
         Err(error) => {

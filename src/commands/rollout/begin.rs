@@ -2,7 +2,7 @@
 
 use super::step::{close_ups, loads};
 use super::{Drive, Stepped};
-use crate::act::{Pass, new_event_id};
+use crate::act::{Pass, new_id};
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::commands::{Exit, Failure, analyze};
 use crate::core::record::outbox::Happened;
@@ -129,7 +129,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             return Ok(nothing("nothing to move: none of the candidates could be measured with the probe".into()));
         }
         let now = pass.now();
-        let id = new_event_id(now).replacen("evt_", "rollout-", 1);
+        let id = new_id("rollout-", now);
         let counts = (analysis.opportunities.len(), analysis.found().count());
         let fleet = Fleet::begin(id, candidates, self.course, probe, counts, now);
         let mut changes = vec![Change::ForgetMembers, Change::Rollout(Box::new(fleet.rollout.clone()))];

@@ -4,9 +4,9 @@
 use tokio::time::Instant;
 
 use super::record::{self, Open};
-use super::{Ended, NoPass, Ran, new_job_id};
+use super::{Ended, NoPass, Ran};
 use crate::act::audit::Audit;
-use crate::act::{Edges, Pass, World};
+use crate::act::{Edges, Pass, World, new_id};
 use crate::commands::{Exit, Failure};
 use crate::core::record::execution::{Execution, ExecutionStatus};
 use crate::core::world::time::Timestamp;
@@ -30,7 +30,7 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
 ) -> Result<Ran, Failure> {
     let World { store, limits, clock, stop, reporter, .. } = *world;
     let (mode, deadline) = (limits.mode, Instant::now() + limits.deadline);
-    let begun = Execution::begun(new_job_id(id_prefix, clock.now()), clock.now(), mode == Mode::Rehearsal);
+    let begun = Execution::begun(new_id(id_prefix, clock.now()), clock.now(), mode == Mode::Rehearsal);
     let lease = match store.acquire(&mode.lease_key(), &begun.job_id).await? {
         Acquired::Granted(lease) => lease,
         Acquired::HeldBy { token } => {
@@ -62,11 +62,11 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
     let execution = conclude(&open, &worked, stop.cause(), clock.now());
     let recorded = record::end(&pass, &open, &execution).await;
     let Open { attempts, view, .. } = open;
-    let told = match &recorded {
-        Ok(()) if pass.tells => tell(store, notify, clock.now(), reporter).await,
+    let delivered = match &recorded {
+        Ok(()) if pass.tells => deliver(store, notify, clock.now(), reporter).await,
         _ => Vec::new(),
     };
-    let released = store.commit_and_release(lease, &records::writes(told, mode, clock.now())).await;
+    let released = store.commit_and_release(lease, &records::writes(delivered, mode, clock.now())).await;
     // The pass is on record. Events that could not be removed from the outbox are delivered again.
     if let (Ok(()), Err(error)) = (&recorded, released) {
         reporter.event(Event::NotReleased { error: &error.to_string() });
@@ -78,7 +78,12 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
 }
 
 /// Delivers the outbox and returns the changes to it. An outbox that cannot be read is left to the next pass.
-async fn tell<S: StoreRead, N: Notify>(store: &S, notify: &N, now: Timestamp, reporter: &dyn Reporter) -> Vec<Change> {
+async fn deliver<S: StoreRead, N: Notify>(
+    store: &S,
+    notify: &N,
+    now: Timestamp,
+    reporter: &dyn Reporter,
+) -> Vec<Change> {
     match records::outbox(store).await {
         Ok(Outbox { waiting, damaged }) => {
             let changes = notify::deliver(notify, waiting, now, reporter).await;

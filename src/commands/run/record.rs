@@ -72,15 +72,9 @@ fn interrupted(
     its_recreations: &[(InstanceId, Recreation)],
 ) -> Recorded {
     let attempt = |id: &InstanceId, name: &str, action, outcome, at| Attempt {
-        instance_id: id.clone(),
-        instance_name: name.to_owned(),
-        action,
         outcome,
         reason: "the pass was killed; known from its journal".into(),
-        error_kind: None,
-        new_instance_id: None,
-        response_time: None,
-        at,
+        ..Attempt::new(id, name, action, at)
     };
     let calls = its_calls.iter().map(|(id, call)| {
         let outcome = match call.call {
@@ -163,7 +157,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
     pass.commit(changes).await
 }
 
-/// What came to light is told with the change that records it. A rehearsal records no ends, so it tells of none.
+/// Emits what is new, in the same commit as the change that records it. A rehearsal records no ends, so it emits none.
 async fn tell_tidings<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &Ledger, plan: &Plan) -> Vec<Change> {
     if !pass.tells {
         return Vec::new();

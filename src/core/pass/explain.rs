@@ -18,10 +18,8 @@ use crate::core::world::time::{Timestamp, in_words};
 /// What one rule says about an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
-    /// The rule's machine name.
     pub rule: &'static str,
     pub outcome: RuleOutcome,
-    /// The facts in one sentence.
     pub detail: String,
 }
 
@@ -75,8 +73,12 @@ pub fn explain(
     let mut is_reached = true;
     let mut checked: Vec<Checked> = Vec::with_capacity(Rule::VARIANTS.len() + 1);
     for &rule in Rule::VARIANTS {
-        let (outcome, detail) = match view.answer(rule, instance) {
-            _ if !is_reached && !is_listed => (RuleOutcome::DoesNotApply, "the provider does not list it".into()),
+        let is_asked = is_reached || is_listed;
+        let answer = view.answer(rule, instance);
+        // The sentence about an unfinished job names it; other sentences do not.
+        let names_job = matches!(answer, None | Some(Decision::Skip(Skip::JobUnfinished { .. }))) && is_asked;
+        let (outcome, detail) = match answer {
+            _ if !is_asked => (RuleOutcome::DoesNotApply, "the provider does not list it".into()),
             None => match view.facts(rule, instance) {
                 Ok(facts) => (RuleOutcome::Passes, facts),
                 Err(why) => (RuleOutcome::DoesNotApply, why),
@@ -97,9 +99,7 @@ pub fn explain(
                 (outcome, decision.detail(instance, policy))
             }
         };
-        // The sentence of a verdict names the job only where that says something new.
-        let is_unnamed = rule == Rule::NoUnfinishedJob && !detail.contains("job ");
-        let job = jobs.unfinished(&instance.id).filter(|_| is_unnamed);
+        let job = jobs.unfinished(&instance.id).filter(|_| rule == Rule::NoUnfinishedJob && !names_job);
         let job = job.map_or_else(String::new, |job| format!("; job {} ({}) is {}", job.id, job.kind, job.state));
         checked.push(Checked { rule: rule.into_str(), outcome, detail: detail + &job });
     }

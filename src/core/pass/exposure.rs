@@ -14,7 +14,7 @@ use crate::core::world::snapshot::find;
 use crate::core::world::time::Timestamp;
 
 /// The most time of one instance that one observation counts.
-const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+const LONGEST_SPAN: Duration = Duration::from_secs(3600);
 
 /// The instance-hours from which a rate is known.
 pub const ENOUGH_HOURS: u64 = 100;
@@ -29,7 +29,6 @@ pub const PLACES_KEPT: usize = 500;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exposure {
-    /// The first observation.
     pub since: Timestamp,
     /// The last observation that saw an instance there.
     pub seen_at: Timestamp,
@@ -65,7 +64,6 @@ pub type Exposures = HashMap<Place, Exposure>;
 pub struct Notice<'a> {
     /// The instance that is, or was, to be taken.
     pub instance: &'a InstanceId,
-    /// When.
     pub reclaim_at: Timestamp,
     /// Whether no earlier pass has seen it.
     pub is_new: bool,
@@ -109,7 +107,7 @@ fn begun(known: &Exposures, place: &Place, now: Timestamp) -> Exposure {
 fn watched(known: Option<&Exposure>, instance: &Instance, now: Timestamp) -> Duration {
     let since_last = known.map_or(Duration::ZERO, |known| now.since(known.seen_at));
     let up = instance.started_at.map_or(Duration::MAX, |at| now.since(at.into()));
-    since_last.min(up).min(LONGEST_LOOK)
+    since_last.min(up).min(LONGEST_SPAN)
 }
 
 /// Forgets places that were not seen for long, and those beyond [`PLACES_KEPT`].
@@ -251,7 +249,7 @@ mod tests {
             let [(_, Some(exposure))] = &changes[..] else { panic!("{what}: {changes:?}") };
             assert_eq!(exposure.reclaims, *expected, "{what}");
         }
-        // Also when nothing runs there any more, and where nobody looked before.
+        // Also when nothing runs there any more, and in a place seen for the first time.
         let mut exited = running("a", "p", None);
         exited.status = Status::Exited;
         let changes = look_at(&known, vec![exited.clone()], &[], &[("a", Some(soon))]);

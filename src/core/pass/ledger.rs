@@ -16,7 +16,6 @@ pub struct Ledger {
     pub last_attempt: HashMap<InstanceId, Stamp>,
     /// Migrate calls whose end is not known yet.
     pub in_flight: HashMap<InstanceId, InFlight>,
-    /// Reclaims that were announced.
     pub observations: HashMap<InstanceId, Observation>,
     /// The journal: recreations by the old instance.
     pub recreations: HashMap<InstanceId, Recreation>,
@@ -44,7 +43,6 @@ pub struct InFlight {
     pub instance_name: String,
     /// When the call was made, or was about to be.
     pub called_at: Timestamp,
-    /// The pass that made it.
     pub pass: String,
     /// The newest migration job known before the call: any other that is not older is the call's own.
     pub job_before: Option<KnownJob>,
@@ -68,7 +66,6 @@ pub struct KnownJob {
 pub enum Call {
     /// The intent was stored. If nothing follows, the pass was killed around the call.
     Begun,
-    /// The provider accepted it.
     Accepted,
     /// No clear answer came: the call may have had an effect.
     Unknown,
@@ -79,8 +76,6 @@ pub enum Call {
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
     pub notice: ReclaimNotice,
-    /// When a pass first saw this notice.
     pub first_seen_at: Timestamp,
-    /// When a pass last saw it.
     pub last_seen_at: Timestamp,
 }

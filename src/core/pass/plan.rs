@@ -22,7 +22,6 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// The old instances of open recreations that are no longer listed, as far as the journal knows them.
     pub absent: Vec<Instance>,
-    /// What became of the calls of earlier passes.
     pub settlements: Vec<Settlement>,
     /// Reclaim notices to remember, and those to forget.
     pub observations: Vec<(InstanceId, Option<Observation>)>,
@@ -48,7 +47,6 @@ pub struct Work<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate<'a> {
     pub instance: &'a Instance,
-    /// The one that stays.
     pub keep: &'a InstanceId,
 }
 
@@ -57,7 +55,6 @@ pub struct Duplicate<'a> {
 pub struct Migration<'a> {
     pub instance: &'a Instance,
     pub eligible: Eligible,
-    /// Its newest migration job.
     pub job_before: Option<&'a KnownJob>,
 }
 

@@ -26,15 +26,11 @@ use crate::core::world::times::{EVIDENCE_LIFE, PATIENCE, SETTLE_TIME};
 pub enum Rule {
     /// Does `--only` name it?
     Selected,
-    /// Does no `--exclude` name it?
     NotExcluded,
-    /// Does the scope cover its billing?
     InScope,
     /// Is no other instance with the same marker more advanced?
     OneOfItsMarker,
-    /// Does no rollout move it?
     NotInRollout,
-    /// Is no recreation of it open?
     NoRecreation,
     /// Is its status one that a pass acts on?
     Stopped,
@@ -44,13 +40,11 @@ pub enum Rule {
     CallSettled,
     /// Is there evidence of a reclaim, if the policy asks for it?
     ReclaimEvidence,
-    /// Did no migration of it fail?
     MigrationNotFailed,
     /// Is it not in the middle of a migration?
     NotMigrating,
     /// Is it no replacement that is about to be given up?
     NotGivenUp,
-    /// Does this pass migrate?
     PassMigrates,
     /// Is the last attempt long enough ago?
     CooledDown,

@@ -41,7 +41,7 @@ pub enum Unsafe {
 }
 
 /// Refuses to act on a listing that is known to be incomplete, and on a plan that recreates suspiciously many. Without
-/// all jobs an instance that is being migrated may look idle; without all instances a limit or a share would be computed
+/// all jobs an instance that is being migrated may seem idle; without all instances a limit or a share would be computed
 /// from the wrong number.
 ///
 /// # Errors

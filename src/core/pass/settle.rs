@@ -24,10 +24,8 @@ pub enum CallEnd {
     Confirmed,
     /// The instance is running again.
     Migrated,
-    /// Its job failed.
     Failed {
         job: JobId,
-        /// Why, in the provider's words.
         error: Option<Box<str>>,
     },
     /// The instance is in no complete listing any more.
@@ -35,7 +33,9 @@ pub enum CallEnd {
     /// The call never had an effect: the earlier migration time is put back.
     NoEffect,
     /// It was accepted, and the instance ended up in this status. Nothing more will be learned.
-    Closed { status: Status },
+    Closed {
+        status: Status,
+    },
 }
 
 impl Settlement {

@@ -13,7 +13,6 @@ use crate::core::world::time::{Timestamp, in_words};
 /// The verdict on one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Migrate it.
     Migrate {
         eligible: Eligible,
         /// Its newest migration job: any other that is not older is the call's own.
@@ -25,10 +24,8 @@ pub enum Decision {
     Resume(Box<Recreating>),
     /// Delete it: another instance with the same marker is more advanced.
     Retire {
-        /// The one that stays.
         keep: InstanceId,
     },
-    /// Leave it alone.
     Skip(Skip),
 }
 
@@ -45,11 +42,9 @@ pub enum Verdict {
 /// A recreation with something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreating {
-    /// The old instance.
     pub instance: InstanceId,
     /// The journal, as seen now.
     pub recreation: Recreation,
-    /// What comes next.
     pub next: Next,
     /// What is to be created and where, once that was read; only before a creation.
     pub prepared: Option<Result<Prepared, Obstacle>>,
@@ -76,10 +71,12 @@ impl Recreating {
 /// Why an instance is to be migrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligible {
-    /// No attempt is known.
     NoPreviousMigration,
     /// The last attempt is long enough ago.
-    CooledDown { last: Timestamp, elapsed: Duration },
+    CooledDown {
+        last: Timestamp,
+        elapsed: Duration,
+    },
 }
 
 impl Eligible {
@@ -105,25 +102,23 @@ impl Eligible {
 /// Why an instance is left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
-    /// `--only` names others.
     NotSelected,
-    /// `--exclude` names it.
     Excluded {
         /// The pattern that matched, by its position.
         selector: usize,
     },
-    /// The scope leaves out its billing.
     OutOfScope,
-    /// It is not exited.
     NotExited {
         /// Its newest migration job, if that failed.
         failed_job: Option<Box<FailedJob>>,
     },
     /// One of the provider's jobs is at work on it.
-    JobUnfinished { job: JobId, kind: JobKind },
+    JobUnfinished {
+        job: JobId,
+        kind: JobKind,
+    },
     /// A call of an earlier pass has no clear answer yet.
     Unsettled {
-        /// When the call was made.
         called_at: Timestamp,
         /// When it counts as without effect, should nothing be seen until then.
         until: Timestamp,
@@ -131,47 +126,52 @@ pub enum Skip {
     /// The `reclaimed` policy requires evidence, and there is none.
     NoReclaimEvidence,
     /// What is stored as its migration time is not a time.
-    UnreadableRecord { value: Box<str> },
+    UnreadableRecord {
+        value: Box<str>,
+    },
     /// The last attempt is too recent.
     CoolingDown {
         last: Timestamp,
-        /// When the cooldown ends.
         until: Timestamp,
     },
     /// It is `migrating` and no job is at work on it, but not for long enough.
     Stalled {
         /// Since then, as far as is known.
         since: Timestamp,
-        /// When it counts as stuck.
         until: Timestamp,
     },
-    /// Its recreation waits.
-    Waiting { instance: InstanceId, recreation: Box<Recreation>, rest: Rest },
+    Waiting {
+        instance: InstanceId,
+        recreation: Box<Recreation>,
+        rest: Rest,
+    },
     /// A rollout moves it, or it is the instance in the place of the one that is moved.
     Moving {
-        /// The instance that is moved.
         old: InstanceId,
-        /// The billing mode it is moved to.
         to: Box<Billing>,
     },
     /// Its recreation is over, and its row lingers.
-    Replaced { by: InstanceId },
+    Replaced {
+        by: InstanceId,
+    },
     /// Its recreation is open, and this pass only migrates.
     RecreationOpen,
     /// It is a replacement that failed itself or is given up; the recreation it belongs to decides.
-    ReplacementFailed { of: InstanceId },
+    ReplacementFailed {
+        of: InstanceId,
+    },
     /// Exited, and no migration of it failed: nothing for `check-failed`.
     NotFailed,
     /// Eligible, but the pass may not do more.
-    OverLimit { limit: usize },
+    OverLimit {
+        limit: usize,
+    },
 }
 
 /// A migration job that ended without doing its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedJob {
-    /// Its id.
     pub id: JobId,
-    /// Why, in the provider's words.
     pub error: Option<Box<str>>,
 }
 

@@ -141,6 +141,24 @@ pub struct Attempt {
     pub at: Timestamp,
 }
 
+impl Attempt {
+    /// One without an outcome yet.
+    #[must_use]
+    pub fn new(id: &InstanceId, name: &str, action: Action, at: Timestamp) -> Self {
+        Self {
+            instance_id: id.clone(),
+            instance_name: name.to_owned(),
+            action,
+            outcome: Outcome::Skipped,
+            reason: String::new(),
+            error_kind: None,
+            new_instance_id: None,
+            response_time: None,
+            at,
+        }
+    }
+}
+
 /// What an attempt does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]

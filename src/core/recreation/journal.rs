@@ -41,17 +41,13 @@ pub const ENDED_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recreation {
-    /// The old instance's name.
     pub instance_name: String,
     pub cause: Cause,
-    /// The replacement's name.
     pub marker: String,
     pub opened_at: Timestamp,
-    /// The pass that last wrote it.
     pub pass: String,
     /// Failures in a row.
     pub failures: u32,
-    /// The last of them.
     pub last_error: Option<String>,
     #[serde(flatten)]
     pub step: Step,
@@ -70,29 +66,29 @@ pub enum Step {
         kept: Option<Box<RecreateSpec>>,
     },
     /// Delete-first: the specification is safe, the old instance may be deleted.
-    Deleting { kept: Box<RecreateSpec> },
+    Deleting {
+        kept: Box<RecreateSpec>,
+    },
     /// The call that creates the replacement may have been sent.
     Intent {
-        /// As in `Pending`.
         kept: Option<Box<RecreateSpec>>,
     },
-    /// The replacement exists.
     Created {
         replacement: InstanceId,
-        /// As in `Pending`.
         kept: Option<Box<RecreateSpec>>,
     },
     /// The replacement was seen running, the old instance may be deleted.
-    Running { replacement: InstanceId },
-    /// The deletion of the old instance was accepted.
-    Deleted { replacement: InstanceId },
+    Running {
+        replacement: InstanceId,
+    },
+    Deleted {
+        replacement: InstanceId,
+    },
     /// The replacement is given up, and may be deleted.
     Abandoned {
         replacement: InstanceId,
-        /// As in `Pending`.
         kept: Option<Box<RecreateSpec>>,
     },
-    /// Over.
     Closed {
         /// The successor; `None` if none was needed any more.
         replacement: Option<InstanceId>,
@@ -140,17 +136,14 @@ impl Step {
 pub enum Transition {
     /// Delete-first: the old instance is about to be deleted.
     DeleteOldFirst(Box<RecreateSpec>),
-    /// The call that creates is about to be sent.
     Create,
     /// The provider refused to create, or there is nothing that could be requested.
     CreateRefused(String),
     /// The call that creates was not sent after all. That is no failure of the recreation.
     CreateUnsent,
-    /// The replacement is known.
     Found(InstanceId),
     /// The old instance is about to be deleted.
     DeleteOld,
-    /// Its deletion was accepted.
     DeletionAccepted,
     /// The replacement is about to be deleted.
     Abandon(String),
@@ -268,15 +261,12 @@ impl Recreation {
 /// What is observed of the old instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
-    /// It needs a replacement.
     Failed,
-    /// It runs again.
     Runs,
     /// It is exited, and no failed migration of it stands.
     Down,
     /// Something is under way with it, or its state is unknown.
     Busy,
-    /// It is being removed.
     Going,
     /// A complete listing does not have it.
     Gone,
@@ -285,15 +275,11 @@ pub enum Old {
 /// What is observed of the replacement that the journal names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Successor {
-    /// The journal names none.
     None,
-    /// It runs.
     Running,
-    /// It is on its way to run.
     ComingUp,
     /// It is listed and does not run: the rules for any other instance apply to it.
     Down,
-    /// It needs a replacement itself.
     Failed(String),
     /// A complete listing does not have it, or it is being removed.
     Gone,
@@ -302,13 +288,10 @@ pub enum Successor {
 /// Everything that is observed of one recreation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Situation {
-    /// The old instance.
     pub old: Old,
-    /// The replacement that the journal names.
     pub successor: Successor,
     /// The most advanced instance with the marker that the journal does not name, and whether it runs.
     pub marked: Option<(InstanceId, bool)>,
-    /// The clock of decisions.
     pub now: Timestamp,
 }
 
@@ -405,23 +388,18 @@ impl Recreation {
 /// What to do about a recreation now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Create the replacement.
     Create,
     /// Delete-first: keep the specification, delete the old instance, then create.
     DeleteOldFirst,
     /// Wait for the replacement to run, then go on.
     Watch,
-    /// The replacement runs: delete the old instance.
     DeleteOld,
-    /// Delete the replacement.
     Abandon(Unfit),
     /// Record that none is needed any more.
     CallOff,
-    /// Leave both as they are, and record why.
     LeaveBoth(String),
     /// Nothing in this pass.
     Rest(Rest),
-    /// It is over.
     Nothing,
 }
 
@@ -430,11 +408,8 @@ pub enum Next {
 pub enum Unfit {
     /// The old instance runs again, and was never to be deleted.
     NotNeeded,
-    /// It does not come up.
     NotComingUp,
-    /// It needs a replacement itself.
     Failed(String),
-    /// It does not run any more.
     Down,
     /// A rollout takes it back, for this reason.
     Undone(String),
@@ -460,9 +435,12 @@ impl std::fmt::Display for Unfit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rest {
     /// A call has no visible result yet.
-    Unsettled { until: Timestamp },
-    /// Left alone after repeated failures.
-    Quarantined { until: Timestamp },
+    Unsettled {
+        until: Timestamp,
+    },
+    Quarantined {
+        until: Timestamp,
+    },
     /// Something is under way with the old instance.
     OldBusy,
     /// The listings have gaps, and nothing is concluded from them.

@@ -9,10 +9,8 @@ use crate::core::world::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Cause {
-    /// Its migration failed.
     JobFailed {
         job: JobId,
-        /// Why, in the provider's words.
         error: Option<Box<str>>,
     },
     /// It is `migrating`, and no job is at work on it.
@@ -23,7 +21,10 @@ pub enum Cause {
     /// Its replacement was found by its marker; the cause is not on record.
     Found,
     /// It is healthy: a rollout moves it to another billing mode.
-    Moved { rollout: String, to: Billing },
+    Moved {
+        rollout: String,
+        to: Billing,
+    },
 }
 
 impl Cause {

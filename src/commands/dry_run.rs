@@ -9,7 +9,7 @@ use crate::core::pass::plan::Plan;
 use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Snapshot;
-use crate::report::document::{Document, Rows};
+use crate::report::document::{Document, Streamed};
 use crate::report::human;
 use crate::report::json::PassDocument;
 use crate::store::StoreRead;
@@ -58,7 +58,7 @@ pub fn show(planned: Planned, policy: &Policy, detailed_exit_code: bool, show: P
     let document = if show.json() {
         Document::json((planned, policy.clone()), |(planned, policy), out| {
             let Planned { execution, snapshot, plan } = planned;
-            out.document(&PassDocument { execution, plan: Rows(|| rows(snapshot, plan, policy)), attempts: None })
+            out.document(&PassDocument { execution, plan: Streamed(|| rows(snapshot, plan, policy)), attempts: None })
         })
     } else {
         let Planned { snapshot, plan, .. } = &planned;

@@ -1,8 +1,8 @@
 //! `explain`: why an instance was, or was not, acted on. Holds no writer.
 
+use super::history::life_of;
 use super::observe::{Observed, observe, unless_stopped};
 use super::survey::survey;
-use super::views::life_of;
 use super::{Exit, Failure, Presentation, Printed, Session};
 use crate::act::{Limits, World};
 use crate::cloud::CloudRead;

@@ -4,15 +4,15 @@ pub mod analyze;
 pub mod doctor;
 pub mod dry_run;
 pub mod explain;
-pub mod figures;
+pub mod history;
 pub mod man;
 pub mod observe;
 pub mod rollout;
 pub mod run;
 mod session;
 pub mod start;
+pub mod status;
 mod survey;
-pub mod views;
 
 pub use self::session::{Presentation, Session};
 use crate::cli::{Cli, Command};
@@ -190,11 +190,11 @@ pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failu
         Command::DryRun { pass: _, detailed_exit_code } => dry_run::command(session, *detailed_exit_code).await,
         Command::Explain { instance, pass: _ } => explain::command(session, instance).await,
         Command::History(args) => {
-            views::history(&session.open_to_read().await?, args, session.clock.now(), session.show).await
+            history::history(&session.open_to_read().await?, args, session.clock.now(), session.show).await
         }
         Command::Status { check } => {
             let Session { settings, clock, show, .. } = session;
-            views::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
+            status::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
         }
         Command::Analyze(_) => analyze::command(session).await,
         Command::Rollout(arguments) => rollout::command(arguments, session).await,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use self::lease::under_lease;
 use self::record::Open;
 use super::observe::{Observed, prepared};
-use super::{Exit, Failure, Presentation, Printed, Session, figures};
+use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
 use crate::cloud::{CloudRead, CloudWrite, Rehearsal};
 use crate::core::pass::failures::JOBS_WINDOW;
@@ -20,7 +20,7 @@ use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Snapshot;
 use crate::core::world::time::Timestamp;
 use crate::notify::{Closing, Notify, Outlets};
-use crate::report::document::{Document, Rows};
+use crate::report::document::{Document, Streamed};
 use crate::report::json::{PassDocument, PlanRow};
 use crate::report::{Event, Reporter as _, SummaryLast, human, json, prometheus};
 use crate::settings::Settings;
@@ -161,8 +161,8 @@ async fn metrics(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<String, StoreError> {
-    let overview = records::overview(store.map_err(Clone::clone)?, &figures::selection(now)).await?;
-    Ok(prometheus::text(&figures::figures(&overview, settings, now)))
+    let overview = records::overview(store.map_err(Clone::clone)?, &status::selection(now)).await?;
+    Ok(prometheus::text(&status::figures(&overview, settings, now)))
 }
 
 /// Makes one pass under the lease. Whatever happens after the lease is granted is recorded.
@@ -239,7 +239,7 @@ pub fn show(ran: Ran, policy: &Policy, show: Presentation) -> Printed {
         let kept = (ended, policy.clone());
         Document::json(kept, |(ended, policy), out| {
             let Ended { execution, attempts, view } = &**ended;
-            let plan = Rows(|| view.iter().flat_map(|(snapshot, plan)| rows(snapshot, plan, policy)));
+            let plan = Streamed(|| view.iter().flat_map(|(snapshot, plan)| rows(snapshot, plan, policy)));
             out.document(&PassDocument { execution, plan, attempts: Some(attempts) })
         })
     } else if show.wants_table() {

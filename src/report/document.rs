@@ -45,9 +45,9 @@ impl fmt::Debug for Document {
 }
 
 /// A list whose rows are made one by one while it is written.
-pub struct Rows<F>(pub F);
+pub struct Streamed<F>(pub F);
 
-impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Rows<F> {
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Streamed<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq((self.0)())
     }

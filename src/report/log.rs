@@ -55,7 +55,7 @@ where
 {
     let targets =
         directives.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("respot", level));
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines { format, color, clock }).with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().event_format(LineFormat { format, color, clock }).with_writer(writer);
     tracing_subscriber::registry().with(targets).with(lines).try_init()?;
     Ok(())
 }
@@ -295,13 +295,13 @@ fn summary(execution: &crate::core::record::execution::Execution) {
 }
 
 /// Writes an event as one line. Every value is made safe for a terminal.
-struct Lines {
+struct LineFormat {
     format: Format,
     color: bool,
     clock: Clock,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

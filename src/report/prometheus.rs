@@ -34,17 +34,17 @@ pub enum Kind {
 
 struct Sample {
     label: Option<(&'static str, &'static str)>,
-    value: Value,
+    value: Figure,
 }
 
-enum Value {
+enum Figure {
     Count(u64),
     /// In milliseconds, written as seconds.
     Seconds(i64),
     Ratio(f64),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(count) => write!(f, "{count}"),
@@ -78,7 +78,7 @@ pub const METRICS: &[Metric] = &[
     }),
     gauge("respot_health", "1 for the state of health that the service is in, 0 for the others.", health),
     gauge("respot_interval_seconds", "Time between two passes, as the settings have it.", |it| {
-        vec![plain(Value::Count(it.document.config.interval_minutes * 60))]
+        vec![plain(Figure::Count(it.document.config.interval_minutes * 60))]
     }),
     gauge(
         "respot_last_pass_start_timestamp_seconds",
@@ -113,13 +113,13 @@ pub const METRICS: &[Metric] = &[
         labelled("kind", [("migration", whole(flights.migrations)), ("recreation", whole(flights.recreations))])
     }),
     gauge("respot_quarantined_instances", "Instances left alone for a day after repeated failures.", |it| {
-        vec![plain(Value::Count(whole(it.document.in_flight.quarantined)))]
+        vec![plain(Figure::Count(whole(it.document.in_flight.quarantined)))]
     }),
     gauge("respot_unreplaced_instances", "Recreations of the last week that ended without a successor.", |it| {
-        vec![plain(Value::Count(whole(it.ended().count())))]
+        vec![plain(Figure::Count(whole(it.ended().count())))]
     }),
     gauge("respot_undelivered_events", "Events that no receiver took yet.", |it| {
-        vec![plain(Value::Count(whole(it.outbox.len())))]
+        vec![plain(Figure::Count(whole(it.outbox.len())))]
     }),
     gauge(
         "respot_oldest_undelivered_event_timestamp_seconds",
@@ -131,17 +131,17 @@ pub const METRICS: &[Metric] = &[
         labelled("result", [("completed", good), ("other", all.saturating_sub(good))])
     }),
     counter("respot_migrations_total", "Migrations that the provider accepted.", |it| {
-        vec![plain(Value::Count(it.totals.migrations))]
+        vec![plain(Figure::Count(it.totals.migrations))]
     }),
     counter("respot_migrations_ended_total", "Of those, the ones whose end was seen.", |it| {
         let totals = &it.totals;
         labelled("result", [("succeeded", totals.migrations_succeeded), ("failed", totals.migrations_failed)])
     }),
     counter("respot_recreations_total", "Recreations that came to a running successor.", |it| {
-        vec![plain(Value::Count(it.totals.recreations))]
+        vec![plain(Figure::Count(it.totals.recreations))]
     }),
     counter("respot_errors_total", "Actions that failed or whose end nobody knew.", |it| {
-        vec![plain(Value::Count(it.totals.errors))]
+        vec![plain(Figure::Count(it.totals.errors))]
     }),
     gauge(
         "respot_migration_success_ratio",
@@ -229,16 +229,16 @@ fn instances(figures: &Figures<'_>) -> Vec<Sample> {
     labelled("state", [("total", total_instances), ("exited", exited_instances), ("eligible", eligible_instances)])
 }
 
-fn plain(value: Value) -> Sample {
+fn plain(value: Figure) -> Sample {
     Sample { label: None, value }
 }
 
 fn count(is: bool) -> Vec<Sample> {
-    vec![plain(Value::Count(u64::from(is)))]
+    vec![plain(Figure::Count(u64::from(is)))]
 }
 
 fn labelled<const N: usize>(label: &'static str, values: [(&'static str, u64); N]) -> Vec<Sample> {
-    values.map(|(text, count)| Sample { label: Some((label, text)), value: Value::Count(count) }).into()
+    values.map(|(text, count)| Sample { label: Some((label, text)), value: Figure::Count(count) }).into()
 }
 
 fn time(moment: Option<Timestamp>) -> Vec<Sample> {
@@ -246,12 +246,12 @@ fn time(moment: Option<Timestamp>) -> Vec<Sample> {
 }
 
 fn seconds(millis: Option<i64>) -> Vec<Sample> {
-    millis.map(|millis| plain(Value::Seconds(millis))).into_iter().collect()
+    millis.map(|millis| plain(Figure::Seconds(millis))).into_iter().collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for dashboards; exact up to 2^53 of anything")]
 fn ratio(Share { part, whole }: Share) -> Vec<Sample> {
-    let ratio = (whole > 0).then(|| plain(Value::Ratio(part as f64 / whole as f64)));
+    let ratio = (whole > 0).then(|| plain(Figure::Ratio(part as f64 / whole as f64)));
     ratio.into_iter().collect()
 }
 

@@ -9,7 +9,7 @@ use super::{Acquired, Answer, LEASE_LIFE, Query, StoreError, StoreRead, StoreWri
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub struct Examined {
     /// How long one read took, there and back.
     pub round_trip: Duration,
     /// The job id of the pass that holds the lease.
@@ -23,7 +23,7 @@ pub struct Probe {
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
-pub async fn probe<S: StoreWrite>(store: &S) -> Result<Probe, StoreError> {
+pub async fn probe<S: StoreWrite>(store: &S) -> Result<Examined, StoreError> {
     let begun = Instant::now();
     let at_work = value(store, &Mode::Real.lease_key()).await?;
     let round_trip = begun.elapsed();
@@ -31,7 +31,7 @@ pub async fn probe<S: StoreWrite>(store: &S) -> Result<Probe, StoreError> {
     records::ledger(store, &[], Mode::Real).await?;
     records::overview(store, &Selection { limit: 1, ..Selection::default() }).await?;
     prove_writable(store).await?;
-    Ok(Probe { round_trip, at_work })
+    Ok(Examined { round_trip, at_work })
 }
 
 async fn prove_writable<S: StoreWrite>(store: &S) -> Result<(), StoreError> {

@@ -69,11 +69,11 @@ struct Waiting {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Who made the file that was opened.
+/// What the file that was opened holds.
 #[derive(PartialEq)]
-enum Origin {
+enum Contents {
     Respot,
-    Nobody,
+    Nothing,
 }
 
 impl SqliteStore {
@@ -95,7 +95,7 @@ impl SqliteStore {
         if read_only {
             return Err(StoreError::Refused { store: label, detail: "the file is read-only".into() });
         }
-        if inspect(&connection, &label)? == Origin::Nobody {
+        if inspect(&connection, &label)? == Contents::Nothing {
             create_tables(&connection, &label)?;
         }
         Ok(Self { connection: Some(connection), label, clock, waiting: RefCell::default() })
@@ -119,8 +119,8 @@ impl SqliteStore {
         });
         let connection = connection.map_err(|error| failure(&label, &error))?;
         let connection = match inspect(&connection, &label)? {
-            Origin::Respot => Some(connection),
-            Origin::Nobody => None,
+            Contents::Respot => Some(connection),
+            Contents::Nothing => None,
         };
         Ok(Self { connection, label, clock, waiting: RefCell::default() })
     }
@@ -425,18 +425,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Looks whose file this is, without changing it.
-fn inspect(connection: &Connection, label: &str) -> Result<Origin, StoreError> {
+fn inspect(connection: &Connection, label: &str) -> Result<Contents, StoreError> {
     const LOOK: &str = "SELECT (SELECT application_id FROM pragma_application_id), \
         (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)";
     let look = connection.query_row(LOOK, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     match look.map_err(|error| failure(label, &error))? {
-        (APPLICATION_ID, LAYOUT, 1..) => Ok(Origin::Respot),
+        (APPLICATION_ID, LAYOUT, 1..) => Ok(Contents::Respot),
         (APPLICATION_ID, found, _) if found > LAYOUT => Err(StoreError::Newer {
             record: label.to_owned(),
             found: found.unsigned_abs(),
             known: LAYOUT.unsigned_abs(),
         }),
-        (0, 0, 0) => Ok(Origin::Nobody),
+        (0, 0, 0) => Ok(Contents::Nothing),
         _ => Err(StoreError::Unreadable {
             store: label.to_owned(),
             detail: "it is a database of another application".into(),
@@ -448,7 +448,7 @@ fn create_tables(connection: &Connection, label: &str) -> Result<(), StoreError>
     let failed = |error| failure(label, &error);
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
     // Somebody may have made them while we waited for the lock.
-    if inspect(&transaction, label)? == Origin::Nobody {
+    if inspect(&transaction, label)? == Contents::Nothing {
         let create = || {
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

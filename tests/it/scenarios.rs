@@ -17,7 +17,7 @@ use respot::cloud::Rehearsal;
 use respot::cloud::novita::client::Client;
 use respot::commands::dry_run::{self, Planned};
 use respot::commands::run::{self, Ended, Ran};
-use respot::commands::{Failure, Presentation, views};
+use respot::commands::{Failure, Presentation, status};
 use respot::core::pass::plan::Plan;
 use respot::core::record::execution::Attempt;
 use respot::core::world::policy::Policy;
@@ -305,7 +305,7 @@ impl Stage {
         let (settings, _) = self.settings(&["status"]);
         let screen = Screen { width: None, color: false };
         let show = Presentation { format: Some(OutputFormat::Table), quiet: false, screen };
-        let status = views::status(&self.store, &settings, false, self.clock.now(), show).await.unwrap();
+        let status = status::status(&self.store, &settings, false, self.clock.now(), show).await.unwrap();
         let is = |line: &&str, word: &str| line.trim_start().starts_with(word);
         let text = status.document.into_text();
         let lines = text.lines().skip_while(|line| !is(line, "in flight"));

@@ -11,7 +11,7 @@ use super::{Finding, LIMIT};
 use crate::clock::Clock;
 use crate::commands::{Exit, Failure};
 use crate::settings::StoreSetting;
-use crate::store::probe::{Probe, probe};
+use crate::store::probe::{Examined, probe};
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreWrite};
@@ -53,7 +53,7 @@ async fn server(url: &str, prefix: &str) -> Finding {
 }
 
 async fn try_out<S: StoreWrite>(store: &S) -> Result<Finding, StoreError> {
-    let Probe { round_trip, at_work } = probe(store).await?;
+    let Examined { round_trip, at_work } = probe(store).await?;
     let at_work = at_work.map_or_else(String::new, |job| format!("; a pass is running: {job}"));
     Ok(Finding::ok(STORE, format!("{} is readable and writable{at_work}", store.label())).took(round_trip))
 }

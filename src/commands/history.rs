@@ -1,16 +1,14 @@
-//! Looking back: `history` and `status`. They hold no writer and need no key.
+//! `history`: past passes, what they wrote to the provider, and the life of an instance.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Exit, Failure, Presentation, Printed, figures};
+use super::{Exit, Failure, Presentation, Printed};
 use crate::cli::{DEFAULT_LIMIT, HistoryArgs, OutputFormat};
 use crate::core::record::execution::Recorded;
-use crate::core::record::health::Health;
 use crate::core::record::life::{self, Life};
 use crate::core::world::time::Timestamp;
-use crate::report::{csv, human, json, prometheus};
-use crate::settings::Settings;
+use crate::report::{csv, human, json};
 use crate::store::records::{self, Mode, Overview, Selection};
 use crate::store::{StoreError, StoreRead};
 
@@ -98,29 +96,4 @@ fn again(args: &HistoryArgs) -> String {
         let _ = write!(command, " --since {since}");
     }
     command
-}
-
-/// Whether it is on schedule, healthy and why not, what is under way, how well the last day went, what to do next.
-///
-/// # Errors
-/// Exit code 4.
-pub async fn status<S: StoreRead>(
-    store: &S,
-    settings: &Settings,
-    check: bool,
-    now: Timestamp,
-    show: Presentation,
-) -> Result<Printed, Failure> {
-    let overview = records::overview(store, &figures::selection(now)).await?;
-    let figures = figures::figures(&overview, settings, now);
-    let document = match show.format {
-        Some(OutputFormat::Json) => json::document(&figures.document),
-        Some(OutputFormat::Prometheus) => prometheus::text(&figures),
-        // A probe wants the exit code alone.
-        _ if check && show.quiet => String::new(),
-        Some(OutputFormat::Table | OutputFormat::Csv) | None => human::status(show.screen, &figures, &store.label()),
-    };
-    let healthy = figures.diagnosis.health == Health::Healthy;
-    let exit = if check && !healthy { Exit::ActionsFailed } else { Exit::Done };
-    Ok(Printed { exit, document: document.into() })
 }

@@ -1,14 +1,42 @@
-//! The state of the service from what is stored: the one place where its figures are put together.
+//! `status`: the state of the service, from what is stored. Its figures are put together here, also for metrics.
 
+use super::{Exit, Failure, Presentation, Printed};
+use crate::cli::OutputFormat;
 use crate::core::record::advice::{Facts, advice};
 use crate::core::record::execution::Execution;
-use crate::core::record::health::{self, RECENT};
+use crate::core::record::health::{self, Health, RECENT};
 use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
-use crate::report::json;
+use crate::report::{human, json, prometheus};
 use crate::settings::Settings;
-use crate::store::records::{Overview, Selection};
+use crate::store::StoreRead;
+use crate::store::records::{self, Overview, Selection};
+
+/// Whether it is on schedule, healthy and why not, what is under way, how well the last day went, what to do next.
+///
+/// # Errors
+/// Exit code 4.
+pub async fn status<S: StoreRead>(
+    store: &S,
+    settings: &Settings,
+    check: bool,
+    now: Timestamp,
+    show: Presentation,
+) -> Result<Printed, Failure> {
+    let overview = records::overview(store, &selection(now)).await?;
+    let figures = figures(&overview, settings, now);
+    let document = match show.format {
+        Some(OutputFormat::Json) => json::document(&figures.document),
+        Some(OutputFormat::Prometheus) => prometheus::text(&figures),
+        // A probe wants the exit code alone.
+        _ if check && show.quiet => String::new(),
+        Some(OutputFormat::Table | OutputFormat::Csv) | None => human::status(show.screen, &figures, &store.label()),
+    };
+    let healthy = figures.diagnosis.health == Health::Healthy;
+    let exit = if check && !healthy { Exit::ActionsFailed } else { Exit::Done };
+    Ok(Printed { exit, document: document.into() })
+}
 
 /// The passes that [`figures`] wants to know.
 #[must_use]

@@ -1,8 +1,8 @@
 //! `rollout`: one step of a rollout under the lease, the operator's verbs, and the loop of `--wait`.
 
-mod begin;
 mod command;
 mod show;
+mod start;
 mod step;
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 pub use self::command::command;
 pub use self::show::show;
+pub use self::start::prospect;
 use super::run::lease::under_lease;
 use super::run::record::Open;
 use super::run::{NoPass, Ran};
@@ -21,14 +22,12 @@ use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
 use crate::core::rollout::course::{Course, Fleet, RolloutEnd, State, label};
 use crate::core::rollout::findings::Terms;
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, in_words};
 use crate::measure::Prober;
 use crate::notify::Notify;
 use crate::settings::SettingsError;
 use crate::store::records;
 use crate::store::{StoreRead, StoreWrite};
-
-pub use self::begin::prospect;
 
 /// The time between two steps of `--wait` if no time is set for the next one.
 const BETWEEN_STEPS: Duration = Duration::from_secs(5);
@@ -36,15 +35,13 @@ const BETWEEN_STEPS: Duration = Duration::from_secs(5);
 /// How long a verb waits for another pass to end.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(40);
 
-/// Who and what a rollout works with.
+/// What a rollout works with.
 pub struct Drive<'a, C, W, S, N, P> {
     pub world: &'a World<'a, C, S>,
     pub writer: &'a W,
     pub notify: &'a N,
     pub prober: &'a P,
-    /// What may be moved.
     pub terms: &'a Terms,
-    /// How.
     pub course: &'a Course,
 }
 
@@ -77,18 +74,18 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let Some(message) = resting(&fleet, self.world.clock.now()) {
             return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
         }
-        self.checked(&fleet)?;
-        self.stepped(None).await
+        self.check_probe(&fleet)?;
+        self.take_step(None).await
     }
 
     /// Carries out a verb of the operator.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub async fn tell(&self, verb: RolloutVerb) -> Result<Stepped, Failure> {
+    pub async fn apply(&self, verb: RolloutVerb) -> Result<Stepped, Failure> {
         let until = Instant::now() + PATIENCE_WITH_OTHERS;
         loop {
-            let stepped = self.stepped(Some(verb)).await?;
+            let stepped = self.take_step(Some(verb)).await?;
             if stepped.fleet.is_some() || stepped.worked {
                 return Ok(stepped);
             }
@@ -108,7 +105,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     ///
     /// # Errors
     /// As [`step`](Self::step). Errors that may be temporary are retried.
-    pub async fn wait(&self, mut told: impl FnMut(&Stepped)) -> Result<Stepped, Failure> {
+    pub async fn wait(&self, mut progress: impl FnMut(&Stepped)) -> Result<Stepped, Failure> {
         let mut attempts = Vec::new();
         let mut failures = 0;
         loop {
@@ -116,12 +113,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 Ok(mut stepped) => {
                     failures = 0;
                     attempts.append(&mut stepped.attempts);
-                    told(&stepped);
-                    let over = stepped
-                        .fleet
-                        .as_ref()
-                        .is_none_or(|it| it.rollout.state.end().is_some() || it.rollout.paused_at.is_some());
-                    if over {
+                    progress(&stepped);
+                    let is_open = |it: &Fleet| it.rollout.state.end().is_none() && it.rollout.paused_at.is_none();
+                    if !stepped.fleet.as_ref().is_some_and(is_open) {
                         return Ok(Stepped { attempts, ..stepped });
                     }
                     let now = self.world.clock.now();
@@ -145,7 +139,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     }
 
     /// Both measurements of a comparison must be taken with the same probe.
-    fn checked(&self, fleet: &Fleet) -> Result<(), Failure> {
+    fn check_probe(&self, fleet: &Fleet) -> Result<(), Failure> {
         let used = &fleet.rollout.probe;
         let given = self.terms.probe.as_ref().map(label);
         if given.as_ref() == Some(used) {
@@ -159,7 +153,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         .into())
     }
 
-    async fn stepped(&self, verb: Option<RolloutVerb>) -> Result<Stepped, Failure> {
+    async fn take_step(&self, verb: Option<RolloutVerb>) -> Result<Stepped, Failure> {
         let mut stepped = Stepped::default();
         let ran = self
             .under_lease(async |pass, open, deadline| {
@@ -202,7 +196,7 @@ fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
         return Some("the rollout is paused; respot rollout resume continues it".into());
     }
     let end = rollout.state.end()?;
-    let ago = crate::core::world::time::in_words(now.since(rollout.state.since()));
+    let ago = in_words(now.since(rollout.state.since()));
     let end = end.into_str().replace('_', " ");
     Some(format!("the last rollout ended {ago} ago: {end}; respot rollout --new starts a new one"))
 }

@@ -71,7 +71,7 @@ async fn what_is_stranded_is_managed_again() {
     scene.call().await.unwrap();
     scene.provider.world().clear_faults();
     scene.provider.world().set_stock(0);
-    scene.drive(async |drive| drive.tell(RolloutVerb::Abort { wait: false }).await).await.unwrap();
+    scene.drive(async |drive| drive.apply(RolloutVerb::Abort { wait: false }).await).await.unwrap();
     sleep(5 * MINUTES).await;
     for _ in 0..8 {
         scene.call().await.unwrap();

@@ -102,7 +102,7 @@ impl Scene {
     pub(crate) async fn call(&self) -> Result<Stepped, Failure> {
         self.drive(async |drive| match rollout::prospect(&drive, false).await? {
             None => drive.step().await,
-            Some(analysis) => drive.begin(&analysis).await,
+            Some(analysis) => drive.start(&analysis).await,
         })
         .await
     }
@@ -129,7 +129,7 @@ impl Scene {
     }
 
     async fn tell(&self, verb: RolloutVerb) -> Stepped {
-        self.drive(async |drive| drive.tell(verb).await).await.unwrap()
+        self.drive(async |drive| drive.apply(verb).await).await.unwrap()
     }
 
     /// The schedule calls until the rollout is over; answers what each call said.

@@ -33,19 +33,21 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     if let Some(RolloutVerb::Status) = verb {
         return Ok(shown(&super::status(&session.open_to_read().await?).await?, Exit::Done));
     }
-    if !settings.enabled && verb.is_none() {
-        let message = "rollouts are disabled (MIGRATION_ENABLED is false); nothing was done".into();
-        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
-    }
     if settings.rehearsal && matches!(verb, Some(RolloutVerb::Abort { .. })) {
         // A verb that has no effect must not look like one that has.
         let message = "MIGRATION_DRY_RUN is set, so nothing was aborted".into();
         let hint = Some("unset it for this call".into());
         return Err(SettingsError { message, hint }.into());
     }
-    if settings.rehearsal && verb.is_none() {
-        let message = "MIGRATION_DRY_RUN is set, so nothing is moved; respot analyze shows what could be".into();
-        return Ok(shown(&Stepped { message, ..Stepped::default() }, Exit::Done));
+    let off = match verb {
+        None if !settings.enabled => Some("rollouts are disabled (MIGRATION_ENABLED is false); nothing was done"),
+        None if settings.rehearsal => {
+            Some("MIGRATION_DRY_RUN is set, so nothing is moved; respot analyze shows what could be")
+        }
+        _ => None,
+    };
+    if let Some(message) = off {
+        return Ok(shown(&Stepped { message: message.into(), ..Stepped::default() }, Exit::Done));
     }
     let store = session.open_to_write().await?;
     let (cloud, prober) = (session.client()?, NetProber::new(settings.probe_timeout));
@@ -60,7 +62,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     };
     let progress = |stepped: &Stepped| reporter.event(Event::RolloutStepped { message: &stepped.message });
     if let Some(verb) = verb {
-        let stepped = drive.tell(*verb).await?;
+        let stepped = drive.apply(*verb).await?;
         return Ok(match verb {
             RolloutVerb::Abort { wait: true } if !stepped.was_over => {
                 progress(&stepped);
@@ -80,7 +82,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
                 return Err(no_consent());
             }
             loop {
-                let stepped = drive.begin(&analysis).await?;
+                let stepped = drive.start(&analysis).await?;
                 let is_skipped = !stepped.worked && stepped.fleet.is_none();
                 if !is_skipped || !*wait {
                     break stepped;

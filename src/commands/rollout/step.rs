@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::ready;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -28,6 +29,7 @@ use crate::core::rollout::course::{Fleet, MemberState, RolloutEnd, State};
 use crate::core::rollout::members::FleetView;
 use crate::core::rollout::steps::Todo;
 use crate::core::world::instance::{Billing, InstanceId, Status};
+use crate::core::world::money::Usd;
 use crate::core::world::probe::{CloseUp, Measurement, Probe};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::Timestamp;
@@ -60,17 +62,15 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         };
         let was_over = fleet.rollout.state.end().is_some();
         let mut stored = Stored(fleet.clone());
-        let said = match verb {
-            Some(verb) => {
-                let said = hear(&mut fleet, verb, pass.now());
-                stored.save(pass, &fleet, Vec::new()).await?;
-                if !matches!(verb, RolloutVerb::Abort { .. }) || fleet.rollout.state.end().is_some() {
-                    return Ok(Stepped { fleet: Some(fleet), message: said, was_over, ..Stepped::default() });
-                }
-                Some(said)
+        let mut applied = None;
+        if let Some(verb) = verb {
+            let message = apply(&mut fleet, verb, pass.now());
+            stored.save(pass, &fleet, Vec::new()).await?;
+            if !matches!(verb, RolloutVerb::Abort { .. }) || fleet.rollout.state.end().is_some() {
+                return Ok(Stepped { fleet: Some(fleet), message, was_over, ..Stepped::default() });
             }
-            None => None,
-        };
+            applied = Some(message);
+        }
         let observed = tokio::select! {
             biased;
             _ = pass.world.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
@@ -119,7 +119,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             Todo::Rest(due) => due,
             Todo::Work | Todo::Measure => None,
         };
-        let message = said.unwrap_or_else(|| done(&state_before, &fleet, pass.now()));
+        let message = applied.unwrap_or_else(|| summary(&state_before, &fleet, pass.now()));
         Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
     }
 
@@ -156,33 +156,24 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
         let journal = records::journal(pass.world.store).await?;
         fleet.record(&journal, pass.now());
-        self.meet(pass, fleet, until).await;
+        self.await_successors(pass, fleet, until).await;
         Ok(journal)
     }
 
     /// Checks the awaited successors until they run and respond, or time is up.
-    async fn meet(&self, pass: &Pass<'_, (C, W, S)>, fleet: &mut Fleet, until: Instant) {
+    async fn await_successors(&self, pass: &Pass<'_, (C, W, S)>, fleet: &mut Fleet, until: Instant) {
         let Some(probe) = &self.terms.probe else { return };
         loop {
-            let awaited: Vec<(usize, InstanceId)> = fleet
-                .members
-                .iter()
-                .enumerate()
-                .filter_map(|(at, member)| Some((at, member.awaited()?.clone())))
-                .collect();
-            let met = RefCell::new(Vec::new());
-            let members = &fleet.members;
-            stream::iter(&awaited)
-                .for_each_concurrent(AT_ONCE, async |(at, id)| {
-                    if let Some(close_up) = self.answers(pass, probe, id, &members[*at].name).await {
-                        let cost = close_up.gpu_price.map(|price| price.times(members[*at].gpu_num));
-                        met.borrow_mut().push((*at, cost));
-                    }
-                })
-                .await;
-            let met = met.into_inner();
-            let all = met.len() == awaited.len();
-            for (at, cost) in met {
+            let awaited =
+                fleet.members.iter().enumerate().filter_map(|(at, member)| Some((at, member, member.awaited()?)));
+            let checks = awaited.map(|(at, member, id)| async move {
+                let seen = self.responding(pass, probe, id, &member.name).await;
+                (at, seen.map(|seen| seen.gpu_price.map(|price| price.times(member.gpu_num))))
+            });
+            let checked: Vec<(usize, Option<Option<Usd>>)> =
+                stream::iter(checks).buffer_unordered(AT_ONCE).collect().await;
+            let all = checked.iter().all(|(_, ready)| ready.is_some());
+            for (at, cost) in checked.into_iter().filter_map(|(at, ready)| Some((at, ready?))) {
                 fleet.members[at].set_ready(cost, pass.now());
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -192,8 +183,14 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
     }
 
-    /// The details of an instance that runs as spot and responds.
-    async fn answers(&self, pass: &Pass<'_, (C, W, S)>, probe: &Probe, id: &InstanceId, name: &str) -> Option<CloseUp> {
+    /// The details of an instance, if it runs as spot and responds.
+    async fn responding(
+        &self,
+        pass: &Pass<'_, (C, W, S)>,
+        probe: &Probe,
+        id: &InstanceId,
+        name: &str,
+    ) -> Option<CloseUp> {
         let seen = pass.world.cloud.close_up(id).await.ok()??;
         if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
             return None;
@@ -226,15 +223,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
 
 /// The details of instances, as far as the provider returns them.
 pub(super) async fn close_ups<C: CloudRead>(cloud: &C, ids: &[&InstanceId]) -> HashMap<InstanceId, CloseUp> {
-    let seen = RefCell::new(HashMap::new());
-    stream::iter(ids)
-        .for_each_concurrent(AT_ONCE, async |id| {
-            if let Ok(Some(close_up)) = cloud.close_up(id).await {
-                seen.borrow_mut().insert((*id).clone(), close_up);
-            }
-        })
-        .await;
-    seen.into_inner()
+    let reads = ids.iter().map(|id| async move { Some(((*id).clone(), cloud.close_up(id).await.ok()??)) });
+    stream::iter(reads).buffer_unordered(AT_ONCE).filter_map(ready).collect().await
 }
 
 /// The mean load of the GPUs of instances in the last 15 minutes, in hundredths of a percent, as far as the provider reports
@@ -316,7 +306,7 @@ fn happened(before: &State, now: &State) -> Option<&'static str> {
 }
 
 /// Carries out a verb of the operator, and returns the result in one sentence.
-fn hear(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
+fn apply(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
     let over = fleet.rollout.state.end().map(|end| end.into_str());
     match (verb, over) {
         (RolloutVerb::Status, _) => String::new(),
@@ -337,7 +327,7 @@ fn hear(fleet: &mut Fleet, verb: RolloutVerb, now: Timestamp) -> String {
 }
 
 /// The result of a step in one sentence.
-fn done(before: &State, fleet: &Fleet, now: Timestamp) -> String {
+fn summary(before: &State, fleet: &Fleet, now: Timestamp) -> String {
     let next = fleet.next(now);
     let rollout = &fleet.rollout;
     let percent = |stage: usize| rollout.stages.get(stage).map_or(0, |stage| stage.percent);

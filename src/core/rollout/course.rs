@@ -346,7 +346,7 @@ pub fn label(probe: &Probe) -> String {
 impl Fleet {
     /// Starts a rollout: freezes its candidates in their order. Candidates beyond the last stage are left out.
     #[must_use]
-    pub fn begin(
+    pub fn start(
         id: String,
         candidates: Vec<Candidate>,
         course: &Course,

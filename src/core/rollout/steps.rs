@@ -302,7 +302,7 @@ mod tests {
         };
         let course = Course { stages: vec![50, 100], soaks: vec![Duration::from_secs(300); 2], ..Course::default() };
         let candidates = vec![candidate("a"), candidate("b")];
-        Fleet::begin("rollout-1".into(), candidates, &course, &Probe::Tcp { port: 22 }, (2, 2), at(0))
+        Fleet::start("rollout-1".into(), candidates, &course, &Probe::Tcp { port: 22 }, (2, 2), at(0))
     }
 
     #[test]

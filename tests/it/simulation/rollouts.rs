@@ -423,7 +423,7 @@ impl History {
         let called = self
             .drive(async |drive| match rollout::prospect(&drive, new).await? {
                 None => drive.step().await,
-                Some(analysis) => drive.begin(&analysis).await,
+                Some(analysis) => drive.start(&analysis).await,
             })
             .await;
         if seeds().count() == 1 {
@@ -436,7 +436,7 @@ impl History {
     }
 
     async fn tell(&self, verb: RolloutVerb) -> Result<Stepped, Failure> {
-        self.drive(async |drive| drive.tell(verb).await).await
+        self.drive(async |drive| drive.apply(verb).await).await
     }
 
     async fn pass(&self, halves: Halves) -> Result<Ran, Failure> {

@@ -22,7 +22,7 @@ fn candidate(number: usize) -> Candidate {
 
 fn fleet(count: usize, course: &Course) -> Fleet {
     let probe = Probe::Tcp { port: 22 };
-    Fleet::begin("rollout-1".into(), (0..count).map(candidate).collect(), course, &probe, (count + 2, count + 1), at(0))
+    Fleet::start("rollout-1".into(), (0..count).map(candidate).collect(), course, &probe, (count + 2, count + 1), at(0))
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub async fn begin(&self, analysis: &Analysis) -> Result<Stepped, Failure> {
+    pub async fn start(&self, analysis: &Analysis) -> Result<Stepped, Failure> {
         let approved: Vec<&Opportunity> = analysis.found().filter(|it| it.approved).collect();
         if approved.is_empty() {
             let found = analysis.found().count();
@@ -131,7 +131,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let now = pass.now();
         let id = new_id("rollout-", now);
         let counts = (analysis.opportunities.len(), analysis.found().count());
-        let fleet = Fleet::begin(id, candidates, self.course, probe, counts, now);
+        let fleet = Fleet::start(id, candidates, self.course, probe, counts, now);
         let mut changes = vec![Change::ForgetMembers, Change::Rollout(Box::new(fleet.rollout.clone()))];
         changes.extend(fleet.members.iter().map(|member| Change::Member(Box::new(member.clone()))));
         changes.extend(pass.tell(&Happened::rollout("rollout.advanced", &fleet.report(now), now)));

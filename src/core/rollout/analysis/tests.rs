@@ -176,10 +176,10 @@ fn performance_wants_no_less_and_good_health() {
             &[],
         ),
         ("as much disk", |it| it.offer().max_rootfs = Some(60), (Approve, 95), &["60 GB of disk"], &[]),
-        ("CPUs not said", |it| it.offer().cpu_per_gpu = None, (Approve, 85), &["CPUs cannot be compared"], &[]),
+        ("CPUs not stated", |it| it.offer().cpu_per_gpu = None, (Approve, 85), &["CPUs cannot be compared"], &[]),
         ("nor its own", |it| it.member.memory_gb = None, (Approve, 85), &["GB of memory cannot be compared"], &[]),
         (
-            "nothing said",
+            "no sizes stated",
             |it| (it.member.rootfs_size, it.member.memory_gb, it.member.cpu_num) = (None, None, None),
             (Approve, 55),
             &["its CPU was not measured"],
@@ -224,7 +224,7 @@ fn resource_wants_stock_and_room_for_two() {
         ),
         ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 95), &["enough left"], &[]),
         ("few", |it| it.offer().stock = Stock::Low, (Approve, 70), &["few left"], &[]),
-        ("not said", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not reported"], &[]),
+        ("not stated", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not reported"], &[]),
         ("none", |it| it.offer().stock = Stock::None, (Refuse, 80), &["none left"], &[]),
         ("not deployable", |it| it.offer().available = false, (Refuse, 80), &["none left"], &[]),
         ("not sold as spot", |it| it.offer().price = None, (Refuse, 95), &["p is not sold as spot in c"], &[]),
@@ -238,8 +238,8 @@ fn resource_wants_stock_and_room_for_two() {
         ),
         ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 95), &["no quota for both at once: 7 GPUs"], &[]),
         ("one instance too many", |it| it.usage.instances = 4, (Refuse, 95), &["4 instances in use plus 1 more"], &[]),
-        ("GPUs: nobody says", |it| it.terms.gpu_quota = None, (Approve, 80), &["set RESPOT_GPU_QUOTA"], &[]),
-        ("instances: nobody says", |it| it.terms.instance_quota = None, (Approve, 80), &["RESPOT_INSTANCE_QUOTA"], &[]),
+        ("GPU quota unknown", |it| it.terms.gpu_quota = None, (Approve, 80), &["set RESPOT_GPU_QUOTA"], &[]),
+        ("instance quota unknown", |it| it.terms.instance_quota = None, (Approve, 80), &["RESPOT_INSTANCE_QUOTA"], &[]),
         (
             "neither",
             |it| (it.terms.gpu_quota, it.terms.instance_quota) = (None, None),
@@ -280,7 +280,7 @@ fn resource_wants_stock_and_room_for_two() {
 fn application_wants_consent_and_a_sign_of_life() {
     let rows: &[Row] = &[
         (
-            "consented, told, up",
+            "consented, notified, up",
             |_| (),
             (Approve, 95),
             &["(60 GB) may be lost: it matches train-*", "http:8080 passed within 12 ms", "a webhook is notified"],
@@ -294,7 +294,7 @@ fn application_wants_consent_and_a_sign_of_life() {
             &["would be lost: allow that with --may-lose"],
             &[],
         ),
-        ("size not said", |it| it.member.rootfs_size = None, (Approve, 95), &["its container disk may be lost"], &[]),
+        ("size not stated", |it| it.member.rootfs_size = None, (Approve, 95), &["its container disk may be lost"], &[]),
         (
             "local volumes",
             |it| {
@@ -306,14 +306,14 @@ fn application_wants_consent_and_a_sign_of_life() {
             &[],
         ),
         (
-            "nobody is told, but it may be lost",
+            "no webhook, but it may be lost",
             |it| it.terms.notifies = false,
             (Approve, 95),
             &["ports 8080 may change"],
             &[],
         ),
         (
-            "nobody is told",
+            "no webhook",
             |it| (it.terms.notifies, it.terms.may_lose) = (false, vec![]),
             (Refuse, 95),
             &["no webhook is notified of new addresses of its ports 8080: set WEBHOOK_URL"],
@@ -355,7 +355,7 @@ fn application_wants_consent_and_a_sign_of_life() {
     check("application", rows);
 }
 
-/// Without consent only a failed probe may be what refuses: nothing else is said against it.
+/// A failed probe refuses alone, and gives no other reason.
 #[test]
 fn what_is_refused_says_why_and_nothing_else() {
     let mut case = case();
@@ -518,7 +518,7 @@ fn usage_counts_what_is_not_going() {
 
 #[test]
 fn terms_choose_by_name_or_id() {
-    // Only, exclude, whether it is looked at.
+    // Only, exclude, whether it is considered.
     for (only, exclude, expected) in [
         (&[][..], &[][..], true),
         (&["train-*"], &[], true),

@@ -40,9 +40,10 @@ pub(super) fn mode(metadata: &Metadata) -> u32 {
 
 /// Why files cannot be created in a directory, and how to fix that; `None` if they can.
 pub(super) fn unwritable(folder: &Path) -> Option<(String, String)> {
-    let name = quoted(folder);
     match folder.metadata() {
-        Err(error) => Some((format!("directory {}: {error}", folder.display()), format!("mkdir -p {name}"))),
+        Err(error) => {
+            Some((format!("directory {}: {error}", folder.display()), format!("mkdir -p {}", quoted(folder))))
+        }
         Ok(metadata) if !metadata.is_dir() => {
             Some((format!("{} is not a directory", folder.display()), "use a path in an existing directory".into()))
         }
@@ -82,16 +83,8 @@ pub(super) fn nearest(path: &Path) -> &Path {
 /// Whether files there are lost with the container: its writable layer is an overlay file system, which is not used
 /// for data otherwise.
 pub(super) fn is_ephemeral(path: &Path) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        const OVERLAY: i128 = 0x794c_7630;
-        rustix::fs::statfs(path).is_ok_and(|it| i128::from(it.f_type) == OVERLAY)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = path;
-        false
-    }
+    const OVERLAY: i128 = 0x794c_7630;
+    rustix::fs::statfs(path).is_ok_and(|it| i128::from(it.f_type) == OVERLAY)
 }
 
 /// A path quoted for a shell.

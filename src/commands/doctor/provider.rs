@@ -1,5 +1,4 @@
-//! The provider: one request answers three questions. Does the API answer, does it know the key, and what time is it
-//! there?
+//! The provider: one request shows whether the API answers, whether it accepts the key, and what time it is there.
 
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::settings::Settings;
 
-/// A clock that is wrong by more is pointed out: receivers of events refuse signatures that are minutes old, and the
-/// provider's times of jobs are compared with ours.
+/// A larger difference is a warning: receivers of events refuse signatures that are minutes old, and the times of jobs
+/// are compared with the local clock.
 const TOLERATED_SKEW: Duration = Duration::from_secs(60);
 
 const API: &str = "api";
@@ -36,13 +35,13 @@ const NO_ANSWER: &str = "not checked: the API gave no answer";
 
 async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
     // The system's clock, whatever --now says.
-    let (begun, sent_at) = (Instant::now(), Clock::system().now());
+    let (started, sent_at) = (Instant::now(), Clock::system().now());
     let ping = cloud.ping(LIMIT).await;
-    let took = begun.elapsed();
+    let took = started.elapsed();
     let Ping { answer, responded, date } = &ping;
     let clock = match *date {
         Some(date) => clock(sent_at + took / 2, date),
-        None if answer.is_ok() => Finding::skipped(CLOCK, "not checked: the answer bears no time"),
+        None if answer.is_ok() => Finding::skipped(CLOCK, "not checked: the answer has no date"),
         None => Finding::skipped(CLOCK, NO_ANSWER),
     };
     let api = api(settings, &ping);
@@ -56,7 +55,7 @@ fn api(settings: &Settings, ping: &Ping) -> Finding {
         Err(error) => match error.kind {
             ErrorKind::Auth => Finding::ok(API, format!("{place} answers")),
             ErrorKind::RateLimit => {
-                Finding::warning(API, format!("{place} answers, but wants to be called less: {error}"), RATE)
+                Finding::warning(API, format!("{place} answers, but limits requests: {error}"), RATE)
             }
             _ => {
                 let Failure { exit, message, hint, .. } = Failure::from(error.clone());
@@ -72,24 +71,25 @@ fn api(settings: &Settings, ping: &Ping) -> Finding {
     }
 }
 
-const RATE: &str = "set MIGRATION_INTERVAL_MINUTES and the schedule to longer, or ask the provider for a higher limit";
+const RATE: &str =
+    "schedule passes less often (and set MIGRATION_INTERVAL_MINUTES to match), or ask the provider for a higher limit";
 
 fn key(settings: &Settings, answer: Option<&Result<(), CloudError>>) -> Finding {
     if settings.api_key.is_none() {
-        let mend = "set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that holds the key";
-        return Finding::failed(KEY, Exit::Usage, "NOVITA_API_KEY is not set", mend);
+        let fix = "set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that contains the key";
+        return Finding::failed(KEY, Exit::Usage, "NOVITA_API_KEY is not set", fix);
     }
     match answer {
         Some(Ok(())) => Finding::ok(KEY, "the provider accepts it"),
         Some(Err(error)) if error.kind == ErrorKind::Auth => {
-            let mend = "make a key in the provider's console and set NOVITA_API_KEY (or NOVITA_API_KEY_FILE) to it";
-            Finding::failed(KEY, Exit::Provider, format!("the provider refuses it: {error}"), mend)
+            let fix = "create a key in the provider's console and set NOVITA_API_KEY or NOVITA_API_KEY_FILE";
+            Finding::failed(KEY, Exit::Provider, format!("the provider rejects it: {error}"), fix)
         }
-        Some(Err(_)) | None => Finding::skipped(KEY, "not checked: the API gave no answer to it"),
+        Some(Err(_)) | None => Finding::skipped(KEY, "not checked: the API gave no usable answer"),
     }
 }
 
-/// `date` is the provider's time, cut to the second.
+/// `date` is the provider's time, truncated to seconds.
 fn clock(now: Timestamp, date: Timestamp) -> Finding {
     let (ahead, behind) = (now.since(date), date.since(now));
     let skew = ahead.max(behind);

@@ -54,18 +54,16 @@ async fn connect(
 ) -> Finding {
     let Some(address) = address else { return Finding::skipped(check, format!("{setting} is not set")) };
     let started = Instant::now();
-    match reach(address).await {
-        Ok(()) => Finding::ok(check, format!("{address} accepts connections")).took(started.elapsed()),
-        Err(error) => match proxy {
-            None => {
-                let fix = format!("check {setting}, DNS, the receiver and firewalls");
-                Finding::failed(check, Exit::ActionsFailed, format!("{address}: {error}"), fix)
-            }
-            Some(proxy) => {
-                let fix = format!("ignore this if it is only reachable through {proxy}; otherwise check {setting}");
-                Finding::warning(check, format!("{address}: no direct connection: {error}"), fix)
-            }
-        },
+    match (reach(address).await, proxy) {
+        (Ok(()), _) => Finding::ok(check, format!("{address} accepts connections")).took(started.elapsed()),
+        (Err(error), None) => {
+            let fix = format!("check {setting}, DNS, the receiver and firewalls");
+            Finding::failed(check, Exit::ActionsFailed, format!("{address}: {error}"), fix)
+        }
+        (Err(error), Some(proxy)) => {
+            let fix = format!("ignore this if it is only reachable through {proxy}; otherwise check {setting}");
+            Finding::warning(check, format!("{address}: no direct connection: {error}"), fix)
+        }
     }
 }
 
@@ -74,11 +72,9 @@ async fn reach(address: &Address) -> Result<(), String> {
     // An IPv6 address is in brackets.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or_default();
-    match timeout(LIMIT, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("cannot connect: {error}")),
-        Err(_) => Err(format!("no connection within {} s", LIMIT.as_secs())),
-    }
+    let connected = timeout(LIMIT, TcpStream::connect((host, port))).await;
+    let connected = connected.map_err(|_| format!("no connection within {} s", LIMIT.as_secs()))?;
+    connected.map(drop).map_err(|error| format!("cannot connect: {error}"))
 }
 
 async fn test_event(webhook: Option<&WebhookSetting>) -> Finding {

@@ -1,5 +1,6 @@
 //! The store: reachable, readable, writable; and whether the embedded one is in a good place.
 
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,13 +30,9 @@ pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
     match setting {
         StoreSetting::Redis { url, prefix } => vec![server(url.expose_secret(), prefix).await],
         StoreSetting::Sqlite(path) if path.exists() => {
-            let tried = match SqliteStore::open(path, Clock::system()) {
-                Ok(store) => try_out(&store).await,
-                Err(error) => Err(error),
-            };
-            let mut findings = vec![tried.unwrap_or_else(|error| broken(error, Some(path)))];
-            findings.extend(file(path));
-            findings
+            let tried = async { try_out(&SqliteStore::open(path, Clock::system())?).await }.await;
+            let store = tried.unwrap_or_else(|error| broken(error, Some(path)));
+            iter::once(store).chain(file(path)).collect()
         }
         StoreSetting::Sqlite(path) => future_file(path),
     }
@@ -98,7 +95,7 @@ fn future_file(path: &Path) -> Vec<Finding> {
         }
         None => Finding::ok(STORE, format!("{} will be created by the first pass", path.display())),
     };
-    std::iter::once(file).chain(ephemeral(place, folder)).collect()
+    iter::once(file).chain(ephemeral(place, folder)).collect()
 }
 
 fn ephemeral(existing: &Path, folder: &Path) -> Option<Finding> {

@@ -28,12 +28,12 @@ pub struct Planned {
 ///
 /// # Errors
 /// Exit codes 2 to 6.
-pub async fn command(session: &Session<'_>, detailed_exit_code: bool) -> Result<Printed, Failure> {
+pub async fn command(session: &Session<'_>, detailed_exit_code: bool, all: bool) -> Result<Printed, Failure> {
     let Session { settings, show, .. } = *session;
     let (store, cloud) = (session.open_to_read().await?, session.client()?);
     let limits = Limits::new(settings, Mode::Real);
     let planned = dry_run(&session.world(&cloud, &store, &limits)).await?;
-    Ok(self::show(planned, &settings.policy, detailed_exit_code, show))
+    Ok(self::show(planned, &settings.policy, (detailed_exit_code, all), show))
 }
 
 /// Plans without writing anything.
@@ -51,9 +51,9 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
     Ok(Planned { execution, snapshot, plan })
 }
 
-/// What `dry-run` prints.
+/// What `dry-run` prints. Outside a terminal every instance has its row, as with `--all`.
 #[must_use]
-pub fn show(planned: Planned, policy: &Policy, detailed_exit_code: bool, show: Presentation) -> Printed {
+pub fn show(planned: Planned, policy: &Policy, (detailed_exit_code, all): (bool, bool), show: Presentation) -> Printed {
     let acts = !planned.plan.actions(&planned.snapshot.instances.items).is_empty();
     let document = if show.json() {
         Document::json((planned, policy.clone()), |(planned, policy), out| {
@@ -62,8 +62,8 @@ pub fn show(planned: Planned, policy: &Policy, detailed_exit_code: bool, show: P
         })
     } else {
         let Planned { snapshot, plan, .. } = &planned;
-        let table = human::plan(show.screen, &snapshot.instances.items, plan, policy);
-        format!("{table}\n{}\n", human::plan_counts(show.screen, plan)).into()
+        let all = all || show.screen.width.is_none();
+        human::plan(show.screen, &snapshot.instances.items, plan, policy, all).into()
     };
     let exit = if detailed_exit_code && acts { Exit::SomethingToDo } else { Exit::Done };
     Printed { exit, document }

@@ -187,7 +187,9 @@ pub struct Printed {
 pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failure> {
     match &cli.command {
         Command::Run(_) | Command::CheckFailed(_) => run::command(session).await,
-        Command::DryRun { pass: _, detailed_exit_code } => dry_run::command(session, *detailed_exit_code).await,
+        Command::DryRun { pass: _, detailed_exit_code, all } => {
+            dry_run::command(session, *detailed_exit_code, *all).await
+        }
         Command::Explain { instance, pass: _ } => explain::command(session, instance).await,
         Command::History(args) => {
             history::history(&session.open_to_read().await?, args, session.clock.now(), session.show).await

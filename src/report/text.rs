@@ -1,11 +1,11 @@
-//! Text that is safe to show: what comes from outside never reaches a terminal as it is.
+//! Text that is safe to show and fits a line. Nothing from outside reaches a terminal as it is.
 
 use std::fmt::Write as _;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Replaces what a terminal would act on, or what would make text read as something else, by a visible escape:
-/// control characters, line separators, and marks that change the direction of writing.
+/// Replaces what a terminal would act on, or what would make text read as something else, with a visible escape:
+/// control characters, line separators, invisible operators, and marks that change the direction of writing.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -34,78 +34,68 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
-/// Whether a terminal or a reader may be misled by this character. All are in the basic plane.
+/// Whether this character could mislead a terminal or a reader. All of them are in the basic plane.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Shortens in the middle to at most `width` columns, so that the end, which often tells names apart, stays.
+/// Shortens text in the middle to at most `width` columns: names often differ in their last characters.
 #[must_use]
 pub fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.into();
     }
-    let chars: Vec<char> = text.chars().collect();
-    let columns = |c: &char| c.width().unwrap_or(0);
     let room = width.saturating_sub(1);
-    let (mut head, mut tail, mut used) = (0, chars.len(), 0);
-    // From both ends in turn, until the next character does not fit.
-    while head < tail {
-        let from_front = head <= chars.len() - tail;
-        let next = if from_front { &chars[head] } else { &chars[tail - 1] };
-        used += columns(next);
-        if used > room {
-            break;
-        }
-        if from_front { head += 1 } else { tail -= 1 }
-    }
-    chars[..head].iter().chain(['…'].iter()).chain(&chars[tail..]).collect()
+    let head = fitting(text.chars(), room.div_ceil(2));
+    let tail = fitting(text.chars().rev(), room - text[..head].width());
+    format!("{}…{}", &text[..head], &text[text.len() - tail..])
 }
 
-/// A blank at which no line breaks; [`wrap`] makes a common one of it.
-const GLUE: char = '\u{a0}';
+/// The bytes of the first characters that fit into `room` columns.
+fn fitting(chars: impl Iterator<Item = char>, room: usize) -> usize {
+    let mut columns = 0;
+    let fits = |c: &char| {
+        columns += c.width().unwrap_or(0);
+        columns <= room
+    };
+    chars.take_while(fits).map(char::len_utf8).sum()
+}
 
-/// So that it is not broken over two lines.
+/// A space at which no line is broken; [`wrap`] and the tables replace it with a common one.
+pub const GLUE: char = '\u{a0}';
+
+/// Keeps the words of a text on one line.
 #[must_use]
 pub fn together(text: &str) -> String {
     text.replace(' ', GLUE.encode_utf8(&mut [0; 2]))
 }
 
-/// What a number may be followed by without a line ending between the two.
-const UNITS: [&str; 6] = ["ms", "s", "min", "h", "d", "%"];
+/// Keeps numbers on one line with their units.
+#[must_use]
+pub fn keep_units(text: &str) -> String {
+    const UNITS: [&str; 6] = ["ms", "s", "min", "h", "d", "%"];
+    let mut out = String::with_capacity(text.len() + 8);
+    for (at, word) in text.split(' ').enumerate() {
+        let unit = word.trim_end_matches([',', ';', ':', '.', ')', ']']);
+        let is_unit = out.ends_with(|c: char| c.is_ascii_digit()) && UNITS.contains(&unit);
+        out.extend((at > 0).then_some(if is_unit { GLUE } else { ' ' }));
+        out.push_str(word);
+    }
+    out
+}
 
-/// Breaks between words into lines of at most `width` columns; a number stays with its unit. A word that is longer has a
-/// line of its own.
+/// Breaks text between words into lines of at most `width` columns. A longer word gets a line of its own.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for piece in pieces(text.trim_end()) {
-        let line = lines.pop().unwrap_or_default();
-        if line.is_empty() || line.width() + 1 + piece.width() <= width {
-            let gap = if line.is_empty() { "" } else { " " };
-            lines.push(line + gap + piece);
-        } else {
-            lines.extend([line, piece.into()]);
+    let mut lines: Vec<String> = Vec::new();
+    for word in keep_units(text.trim_end()).split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => *line += &format!(" {word}"),
+            _ => lines.push(word.into()),
         }
     }
     lines.into_iter().map(|line| line.replace(GLUE, " ")).collect()
-}
-
-/// What a line may end behind.
-fn pieces(text: &str) -> Vec<&str> {
-    let may_break = |at: usize| {
-        let (number, next) = (text[..at].ends_with(|c: char| c.is_ascii_digit()), &text[at + 1..]);
-        let unit = next.split(' ').next().unwrap_or_default().trim_end_matches([',', ';', ':', '.', ')', ']']);
-        !(number && UNITS.contains(&unit))
-    };
-    let (mut pieces, mut start) = (Vec::new(), 0);
-    for (at, _) in text.match_indices(' ').filter(|(at, _)| may_break(*at)) {
-        pieces.push(&text[start..at]);
-        start = at + 1;
-    }
-    pieces.push(&text[start..]);
-    pieces
 }
 
 #[cfg(test)]

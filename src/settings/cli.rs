@@ -68,6 +68,9 @@ pub enum Command {
         /// Exit with 10 if the pass would change something
         #[arg(long)]
         detailed_exit_code: bool,
+        /// List every instance, also those that are only counted on a terminal, such as running ones
+        #[arg(long)]
+        all: bool,
     },
     /// Run only the second half of a pass: recover failed and stuck migrations
     CheckFailed(PassArgs),

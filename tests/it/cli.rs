@@ -420,6 +420,22 @@ fn the_detailed_exit_code_tells_whether_there_is_something_to_do() {
     }
 }
 
+/// Outside a terminal every instance has its line.
+#[test]
+fn a_terminal_shows_what_needs_explanation() {
+    let stage = Stage::new(Kind::Sqlite, small_world());
+    let ids = stage.call("dry-run -o json").output().ends_with(0).json();
+    let ids: Vec<&str> = ids["plan"].as_array().unwrap().iter().map(|it| it["instanceId"].as_str().unwrap()).collect();
+    let listed =
+        |text: &str| ids.iter().filter(|id| text.lines().any(|line| line.starts_with(&format!("{id} ")))).count();
+    let (short, whole) = (stage.call("dry-run").screen(80), stage.call("dry-run --all").screen(80));
+    assert!(listed(&short) < ids.len() && short.contains("\nnot listed: "), "{short}");
+    assert!(short.contains(" migrate ") && !short.contains(" is running"), "{short}");
+    assert!(listed(&whole) == ids.len() && !whole.contains("not listed"), "{whole}");
+    let piped = stage.call("dry-run").output().ends_with(0).stdout;
+    assert_eq!(listed(&piped), ids.len(), "{piped}");
+}
+
 #[test]
 fn health_is_an_exit_code_for_probes() {
     let stage = Stage::new(Kind::Sqlite, small_world());

@@ -64,7 +64,8 @@ fn it_agrees_with_the_dry_run_on_every_instance_of_a_fleet() {
                 is_sound(&document);
                 let table = stage.call(&format!("explain {words}")).arg(texts(row, "instanceId"));
                 let table = table.output().ends_with(0).stdout;
-                assert!(table.contains("within limits") && table.contains("  verdict "), "{table}");
+                let first = format!("{}: {}", texts(row, "verdict"), texts(row, "detail"));
+                assert!(table.starts_with(&first) && table.contains("within limits"), "{table}");
             });
             assert_eq!((stage.dump(), stage.provider.with(|world| world.log().len())), (dump, writes));
             stage.call("run -q --force").env("MIGRATION_RECREATE_WAIT_MS", "0").output();
@@ -131,12 +132,12 @@ fn each_verdict_is_explained_with_its_facts() {
         ("taken --eligibility reclaimed", "no_previous_migration", &["reclaim at"]),
         ("saving", "job_unfinished", &["job save-1 (saveImage)"]),
         ("new", "cooling_down", &["cooling down until", "last attempt", "time alone may change that in"]),
-        ("odd", "unreadable_record", &["\"soon\"", "is not a time"]),
-        ("lost", "call_unsettled", &["no visible result yet", "is in doubt"]),
+        ("odd", "unreadable_record", &["\"soon\"", "not a valid time"]),
+        ("lost", "call_unsettled", &["no visible result yet", "outcome unknown"]),
         ("old --max-migrations 0", "over_limit", &["over the limit of 0"]),
         ("stuck", "migration_failed", &["USD/h", "recreates it", "us-xx-1"]),
         ("stuck --max-recreations 0", "over_limit", &["over the limit of 0", "its migration failed"]),
-        ("hopeless", "quarantined", &["left alone until", "no stock", "failed 3 in a row"]),
+        ("hopeless", "quarantined", &["left alone until", "no stock", "failed 3 times in a row"]),
         ("hopeless --retry-quarantined", "migration_failed", &["recreated"]),
         ("kept", "migration_failed", &["deleting since", "continues its recreation"]),
         ("twin", "no_previous_migration", &["twin-1"]),
@@ -226,7 +227,7 @@ fn without_the_provider_the_store_still_answers() {
         stage.call("run -q --only new").output().ends_with(0);
         stage.fault("list:status=401*1000");
         let output = stage.call("explain new").output().ends_with(3).says(["error: ", "hint: check NOVITA_API_KEY"]);
-        for part in ["new (train-new): the provider could not be asked", "last attempt", "migrate -> accepted"] {
+        for part in ["new (train-new), the provider could not be reached", "last attempt", "migrate -> accepted"] {
             assert!(output.stdout.contains(part), "{part} is not in {}", output.stdout);
         }
         let document = stage.call("explain new -o json").output().ends_with(3).says(["error: "]).json();

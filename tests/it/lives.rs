@@ -226,13 +226,13 @@ fn pages_lead_to_each_other() {
             2,
         ),
         ("history --limit 2 --offset 4", "5 of 5 passes, newest first\n", 1),
-        ("history --limit 2 --offset 7", "no passes from 7 on, 5 are recorded\n", 0),
+        ("history --limit 2 --offset 7", "no passes after the first 7, 5 are recorded\n", 0),
         (
             "history --limit 1 --since 40m",
             "1 of 2 passes, newest first; older: respot history --limit 1 --since 40m --offset 1\n",
             1,
         ),
-        ("history --since 1s", "no passes are recorded of the last 1s\n", 0),
+        ("history --since 1s", "no passes are recorded in the last 1s\n", 0),
     ];
     each(rows, |(words, closing, count)| {
         let table = stage.call(words).output().ends_with(0).stdout;
@@ -284,7 +284,7 @@ fn every_write_can_be_seen() {
             "{table}"
         );
         assert!(lines[1].contains("t7 (train-7): create call -> accepted, now t8, answered in 77 ms"), "{table}");
-        assert!(lines[2].starts_with("2 calls were sent") && lines.len() == 3, "{table}");
+        assert!(lines[2].starts_with("2 write calls were sent") && lines.len() == 3, "{table}");
         let rows = csv(&stage.call("history --writes -o csv").output().ends_with(0));
         assert_eq!((rows.len(), rows[1][7].as_str(), rows[1][9].as_str()), (3, "delete", "'=no\\u{1b}[31m"));
         for wanted in ["t7", "t8", "train-7"] {
@@ -302,7 +302,8 @@ fn only_history_writes_for_spreadsheets() {
     each(&["run", "dry-run", "check-failed", "status", "explain t7"], |words| {
         let output = stage.call(&format!("{words} -o csv")).output().ends_with(2);
         assert!(
-            output.stdout.is_empty() && output.stderr.starts_with("error: --output csv is for respot history alone"),
+            output.stdout.is_empty()
+                && output.stderr.starts_with("error: --output csv is only supported by respot history"),
             "{output:?}"
         );
     });

@@ -1,15 +1,16 @@
-//! The screen of `analyze`: a row for each instance, the reasons for refusals below it, and the total last.
+//! The screen of `analyze`: a row for each instance, the reasons for refusals, and the total last.
 
 use std::fmt::Write as _;
 
-use super::table::{Cell, columns};
-use super::{Color, Screen, counted};
+use super::table::Column::{Left, Right};
+use super::table::{painted, table};
+use super::{Color, Screen, counted, folded};
 use crate::core::rollout::analysis::{Analysis, Opportunity, Risk};
-use crate::core::rollout::gates::GateVerdict;
+use crate::core::rollout::gates::{Gate, GateVerdict};
 use crate::core::world::money::{Usd, decimal};
 use crate::report::text::visible;
 
-/// The columns to drop on a narrow screen, first to last.
+/// The columns to hide on a narrow screen, first to last.
 const SPARE: [&str; 5] = ["LOAD", "PRODUCT", "SPOT/H", "NOW/H", "RISK"];
 
 /// The table, its notes and the total.
@@ -19,14 +20,24 @@ pub fn analyze(screen: Screen, analysis: &Analysis) -> String {
     if analysis.opportunities.is_empty() {
         out.push_str("no running on-demand instance was found\n");
     } else {
-        let names = ["NAME", "PRODUCT", "NOW/H", "SPOT/H", "SAVES/MO", "%", "RISK", "LOAD", "GATES"];
-        let head = names.map(|name| match name {
-            "NOW/H" | "SPOT/H" | "SAVES/MO" | "%" => Cell::number(name),
-            _ => Cell::new(name),
-        });
-        let rows = analysis.opportunities.iter().map(|it| row(screen, it));
-        let rows = std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect();
-        out.push_str(&columns(screen, rows, &SPARE));
+        let rows: Vec<Vec<String>> = analysis.opportunities.iter().map(|it| row(screen, it)).collect();
+        let columns = [
+            Left("NAME"),
+            Left("PRODUCT"),
+            Right("NOW/H"),
+            Right("SPOT/H"),
+            Right("SAVES/MO"),
+            Right("%"),
+            Left("RISK"),
+            Left("LOAD"),
+            Left("GATES"),
+        ];
+        out.push_str(&table(screen, &columns, &rows, &SPARE));
+        let notes: Vec<(String, String)> = analysis.opportunities.iter().flat_map(|it| notes(screen, it)).collect();
+        out.push_str(if notes.is_empty() { "" } else { "\n" });
+        for line in notes.iter().flat_map(|(name, note)| folded(&format!("  {name}: "), note, screen.width)) {
+            let _ = writeln!(out, "{line}");
+        }
         let legend = "gates: performance, resource, application; + approves, - refuses (confidence)";
         let _ = writeln!(out, "\n{}", screen.sentences(legend));
     }
@@ -40,22 +51,12 @@ pub fn analyze(screen: Screen, analysis: &Analysis) -> String {
     out
 }
 
-fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
+fn row(screen: Screen, it: &Opportunity) -> Vec<String> {
+    let money = |amount: Option<Usd>| amount.map_or("-".into(), |amount| amount.to_string());
     let product = it.place.as_ref().map_or("-".into(), |place| visible(&place.product));
-    let money = |amount: Option<Usd>| Cell::number(amount.map_or("-".into(), |amount| amount.to_string()));
+    let known = [screen.name(&it.name), product, money(it.current_cost), money(it.spot_cost)];
     let Some(saving) = it.saving() else {
-        let cells = vec![
-            Cell::new(screen.name(&it.name)),
-            Cell::new(product),
-            money(it.current_cost),
-            money(it.spot_cost),
-            Cell::number("-"),
-            Cell::number("-"),
-            Cell::new("-"),
-            Cell::new("-"),
-            Cell::new("-"),
-        ];
-        return (cells, vec![it.why_none().to_owned()]);
+        return known.into_iter().chain(std::iter::repeat_n("-".to_owned(), 5)).collect();
     };
     let risk = match it.risk {
         Risk::Low => Color::Green,
@@ -64,23 +65,28 @@ fn row(screen: Screen, it: &Opportunity) -> (Vec<Cell>, Vec<String>) {
     };
     let marks: String =
         it.gates.all().map(|(_, gate)| if gate.verdict() == GateVerdict::Approve { '+' } else { '-' }).iter().collect();
-    let cells = vec![
-        Cell::new(screen.name(&it.name)),
-        Cell::new(product),
-        money(it.current_cost),
-        money(it.spot_cost),
-        Cell::number(saving.monthly().to_the_cent()),
-        Cell::number(it.saving_share().map_or("-".into(), |share| decimal((share + 5) / 10, 1))),
-        Cell::new(it.risk.into_str()).paint(risk),
-        Cell::new(it.workload.into_str()),
-        Cell::new(marks).paint(if it.approved { Color::Green } else { Color::Red }),
+    let found = [
+        saving.monthly().to_the_cent(),
+        it.saving_share().map_or("-".into(), |share| decimal((share + 5) / 10, 1)),
+        painted(screen, it.risk.into_str(), risk),
+        it.workload.into_str().into(),
+        painted(screen, &marks, if it.approved { Color::Green } else { Color::Red }),
     ];
+    known.into_iter().chain(found).collect()
+}
+
+/// Why an instance cannot be moved: each reason with the name of the instance.
+fn notes(screen: Screen, it: &Opportunity) -> Vec<(String, String)> {
+    let name = screen.name(&it.name);
+    if it.saving().is_none() {
+        return vec![(name, it.why_none().to_owned())];
+    }
     let refusing = it.gates.all().into_iter().filter(|(_, gate)| gate.verdict() == GateVerdict::Refuse);
-    let notes = refusing.map(|(name, gate)| {
-        let why: Vec<&str> = gate.against().collect();
-        visible(&format!("{name} ({} %): {}", gate.confidence(), why.join("; ")))
-    });
-    (cells, notes.collect())
+    let note = |(gate, found): (&str, &Gate)| {
+        let why: Vec<&str> = found.against().collect();
+        (name.clone(), visible(&format!("{gate} ({} %): {}", found.confidence(), why.join("; "))))
+    };
+    refusing.map(note).collect()
 }
 
 fn total(analysis: &Analysis) -> String {
@@ -105,7 +111,7 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::core::rollout::gates::{Evidence, Gate, Gates, Weight};
+    use crate::core::rollout::gates::{Evidence, Gates, Weight};
     use crate::core::rollout::metrics::Workload;
     use crate::core::world::instance::{InstanceId, Place};
     use crate::core::world::snapshot::Shortfall;
@@ -147,10 +153,12 @@ mod tests {
 NAME           PRODUCT      NOW/H   SPOT/H  SAVES/MO     %  RISK  LOAD    GATES
 train-7        4090.16c62g   0.67    0.335    244.55  50.0  low   stable  +++
 a-name…-table  4090.16c62g   0.67  0.66999      0.01   0.0  high  stable  -++
-    performance (80 %): its memory is nearly full: \\u{1b}[2J; and something else
-    is not known at all, which makes this a long line
 render         4090.16c62g   0.67        -         -     -  -     -       -
-    not sold as spot
+
+  a-name…-table: performance (80 %): its memory is nearly full: \\u{1b}[2J; and
+                 something else is not known at all, which makes this a long
+                 line
+  render: not sold as spot
 
 gates: performance, resource, application; + approves, - refuses (confidence)
 metrics of 1 instance could not be read: \\u{1b}[31m

@@ -1,18 +1,17 @@
-//! What `doctor` found: a line for each check, and below it how to mend what is wrong.
+//! What `doctor` found: a line for each check, and below it how to fix what is wrong.
 
 use std::fmt::Write as _;
 
-use super::{Color, Screen, counted, short};
+use super::{Color, Screen, counted, folded, short};
 use crate::report::json::{CheckPart, CheckStatus, DoctorDocument};
-use crate::report::text::{visible, wrap};
+use crate::report::text::visible;
 
-/// Columns before the words: the status and the name of the check.
+/// Columns of a check before its text: status and name.
 const INDENT: usize = 4 + 2 + 16 + 1;
 
-/// The findings, and a line that counts them.
+/// The findings, and a line that counts failures and warnings.
 #[must_use]
 pub fn doctor(screen: Screen, document: &DoctorDocument) -> String {
-    let room = screen.width.map_or(usize::MAX, |width| width.saturating_sub(INDENT));
     let mut out = String::new();
     for CheckPart { check, status, detail, mend, duration } in &document.checks {
         let (sign, color) = match status {
@@ -22,19 +21,13 @@ pub fn doctor(screen: Screen, document: &DoctorDocument) -> String {
             CheckStatus::Skipped => ("-   ", Color::Dim),
         };
         let took = duration.map_or_else(String::new, |_| format!(" ({})", short(*duration)));
-        let mut lines = wrap(&visible(&format!("{detail}{took}")), room);
-        if let Some(mend) = mend {
-            // The arrow stands out to the left, so that what may be copied is in one column.
-            let mut mend = wrap(&visible(mend), room.saturating_sub(3)).into_iter();
-            lines.extend(mend.next().map(|first| format!("-> {first}")));
-            lines.extend(mend.map(|rest| format!("   {rest}")));
-        }
-        let mut lines = lines.into_iter();
-        let first = lines.next().unwrap_or_default();
-        let _ = writeln!(out, "{}  {check:<16} {first}", screen.paint(sign, color));
-        for line in lines {
-            let _ = writeln!(out, "{:INDENT$}{line}", "");
-        }
+        let found = visible(&format!("{detail}{took}"));
+        let mut lines = folded(&format!("{sign}  {check:<16} "), &found, screen.width);
+        // The arrow stands out to the left, so that text to be copied starts in one column.
+        let hint = mend.iter().flat_map(|mend| folded(&format!("{:INDENT$}-> ", ""), &visible(mend), screen.width));
+        lines.extend(hint);
+        let found = lines.join("\n");
+        let _ = writeln!(out, "{}{}", screen.paint(sign, color), &found[sign.len()..]);
     }
     let count = |wanted: CheckStatus| document.checks.iter().filter(|it| it.status == wanted).count();
     let (failed, warnings) = (count(CheckStatus::Failed), count(CheckStatus::Warning));
@@ -85,7 +78,7 @@ ok    termination-file /dev/termination-log can be written
 ";
 
     #[test]
-    fn it_fits_the_screen_and_says_in_words_what_colour_says() {
+    fn it_fits_the_screen_and_does_not_rely_on_color() {
         let screen = Screen { width: Some(80), color: false };
         let drawn = doctor(screen, &findings());
         assert_eq!(drawn, NARROW[1..]);
@@ -97,7 +90,7 @@ ok    termination-file /dev/termination-log can be written
         }
 
         let wide = doctor(Screen { width: None, color: false }, &findings());
-        // Two that are mended, the empty line and the verdict.
+        // Two hints, the empty line and the verdict.
         assert_eq!(wide.lines().count(), findings().checks.len() + 4);
     }
 }

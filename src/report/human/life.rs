@@ -1,16 +1,15 @@
-//! What happened to instances, one event after the other.
+//! The events of instances.
 
 use std::fmt::Write as _;
 
-use super::history::Page;
-use super::{Color, Screen, ago, counted, folded, short, to_the_minute, to_the_second};
+use super::{Color, Page, Screen, ago, folded, short, to_the_minute, to_the_second};
 use crate::core::record::execution::ROLLOUT_STEP;
 use crate::core::record::life::{EventKind, Life, LifeEvent};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 use crate::report::text::visible;
 
-/// With less room behind its time an event stands below it.
+/// With fewer columns left beside its time, an event goes below it.
 const LEAST_ROOM: usize = 24;
 
 /// The life of one instance, oldest first.
@@ -25,20 +24,20 @@ pub fn life(screen: Screen, life: &Life, wanted: &str, since: Option<&str>, now:
     let mut out = chain(life);
     out.push('\n');
     if life.events.is_empty() {
-        let of = since.map_or(String::new(), |since| format!(" of the last {since}"));
+        let of = since.map_or(String::new(), |since| format!(" in the last {since}"));
         let _ = writeln!(out, "nothing is recorded{of}");
     }
     events(&mut out, screen, &life.events, false, now);
     out
 }
 
-/// Who is meant: each id with its name, and who replaced it.
+/// Each id of the instance with its name and its replacement.
 fn chain(life: &Life) -> String {
     let widest = life.ids.iter().map(|id| visible(id.as_str()).chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for id in &life.ids {
         let shown = visible(id.as_str());
-        let name = life.names.get(id).map_or("(its name is not known)".into(), |name| visible(name));
+        let name = life.names.get(id).map_or("(name unknown)".into(), |name| visible(name));
         let by = life.replaced_by.get(id).map_or(String::new(), |by| format!(", replaced by {by}"));
         let _ = writeln!(out, "{shown:<widest$}  {name}{}", visible(&by));
     }
@@ -53,15 +52,17 @@ pub fn writes(screen: Screen, writes: &[LifeEvent], page: Page<'_>, shown: usize
     }
     let mut out = String::new();
     events(&mut out, screen, writes, true, now);
-    let calls =
-        if writes.is_empty() { "nothing was".into() } else { format!("{} were", counted(writes.len(), "call")) };
-    let calls = if writes.len() == 1 { "1 call was".into() } else { calls };
-    let closing = format!("{calls} sent to change something at the provider, by {}", page.closing(shown));
+    let calls = match writes.len() {
+        0 => "no write calls were".into(),
+        1 => "1 write call was".into(),
+        count => format!("{count} write calls were"),
+    };
+    let closing = format!("{calls} sent to the provider by passes {}", page.closing(shown));
     let _ = writeln!(out, "{}", screen.sentences(&closing));
     out
 }
 
-/// One event a line; where lines have an end it goes on below, behind its time.
+/// One event a line, wrapped beside its time.
 pub(super) fn events(out: &mut String, screen: Screen, events: &[LifeEvent], with_names: bool, now: Timestamp) {
     let agos: Vec<String> = events.iter().map(|event| ago(event.at, now)).collect();
     let widest = agos.iter().map(String::len).max().unwrap_or(0);
@@ -88,7 +89,7 @@ pub(super) fn events(out: &mut String, screen: Screen, events: &[LifeEvent], wit
     }
 }
 
-/// What happened, in one sentence that begins with whom it happened to.
+/// What happened, in one sentence that starts with the instance.
 fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
     let whole = screen.width.is_none();
     let LifeEvent { instance_id, instance_name, reason, new_instance_id, .. } = event;
@@ -116,7 +117,7 @@ fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
         let _ = write!(text, " ({} times, last at {last})", event.times);
     }
     if let Some(job) = &event.job_id {
-        // What all ids have in common says nothing to people.
+        // People need no prefix that all ids share.
         let (whose, short) = match job.strip_prefix(ROLLOUT_STEP) {
             Some(short) => ("rollout step", short),
             None if event.dry_run => ("rehearsal", job.strip_prefix("migration-job-").unwrap_or(job)),
@@ -127,7 +128,7 @@ fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
     text
 }
 
-/// The kind of an event in words.
+/// An event in words.
 pub(super) fn what(kind: EventKind) -> &'static str {
     match kind {
         EventKind::ReclaimNotice => "reclaim notice seen",

@@ -22,7 +22,7 @@ use crate::core::world::time::{Timestamp, in_words};
 pub use analyze::analyze;
 pub use doctor::doctor;
 pub use explain::explain;
-pub use history::{Page, history};
+pub use history::history;
 pub use life::{life, writes};
 use plan::attempts;
 pub use plan::{pass, plan, plan_counts};
@@ -35,14 +35,13 @@ const LONGEST_NAME: usize = 40;
 /// The place a screen is drawn on.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
-    /// Columns; `None` where lines may be as long as they like.
+    /// Columns of the terminal; `None` when the output goes elsewhere, and no line is broken.
     pub width: Option<usize>,
-    /// Whether colour is wanted.
     pub color: bool,
 }
 
 impl Screen {
-    /// A name that leaves room for the rest of the row. Whoever needs it whole asks for JSON.
+    /// A name shortened to leave room for the rest of the row; JSON has all of it.
     fn name(self, name: &str) -> String {
         shorten(&visible(name), self.width.map_or(LONGEST_NAME, |width| (width / 6).clamp(12, LONGEST_NAME)))
     }
@@ -51,13 +50,45 @@ impl Screen {
         if self.color { format!("\u{1b}[{}m{text}\u{1b}[0m", color as u8) } else { text.into() }
     }
 
-    /// Sentences of their own, broken between words.
+    /// Sentences on lines of their own, broken between words.
     fn sentences(self, text: &str) -> String {
         wrap(text, self.width.unwrap_or(usize::MAX)).join("\n")
     }
 }
 
-/// The basic colours, which every terminal shows as its owner likes them; each with its number.
+/// A part of a list of passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// How many newer ones are skipped.
+    pub offset: usize,
+    pub total: usize,
+    /// The command that shows the next page, without its offset.
+    pub command: &'a str,
+    /// The period that is listed, in words; `None` for everything.
+    pub since: Option<&'a str>,
+}
+
+impl Page<'_> {
+    /// Says that the page is empty.
+    fn nothing(&self) -> String {
+        match (self.total, self.since) {
+            (0, None) => "no passes are recorded\n".into(),
+            (0, Some(since)) => format!("no passes are recorded in the last {since}\n"),
+            (total, _) => format!("no passes after the first {}, {total} are recorded\n", self.offset),
+        }
+    }
+
+    /// The closing line: what is listed, and how to list more.
+    fn closing(&self, shown: usize) -> String {
+        let Self { offset, total, command, since: _ } = *self;
+        let (first, last) = (offset + 1, offset + shown);
+        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let more = if last < total { format!("; older: {command} --offset {last}") } else { String::new() };
+        format!("{range} of {}, newest first{more}", counted(total, "pass"))
+    }
+}
+
+/// Basic colors, which terminals adapt to their theme, with their ANSI codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Color {
     Dim = 2,
@@ -81,7 +112,7 @@ fn short(millis: Option<i64>) -> String {
         None => "-".into(),
         Some(ms @ ..1000) => format!("{ms} ms"),
         Some(ms @ 1000..60_000) => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        // Twice as long should not look the same.
+        // Whole minutes would hide that one pass took twice as long as another.
         Some(ms @ 60_000..3_600_000) if ms / 1000 % 60 > 0 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
         Some(ms) => in_words(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
     }
@@ -98,7 +129,7 @@ fn counted(count: impl std::fmt::Display, thing: &str) -> String {
     format!("{count} {thing}{plural}")
 }
 
-/// How long ago, in its greatest unit: a few characters for a column. `now` for what lies ahead of the clock, too.
+/// How long ago, in the largest unit that fits; `now` also for times ahead of the clock.
 fn ago(moment: Timestamp, now: Timestamp) -> String {
     match now.since(moment).as_secs() {
         0 => "now".into(),
@@ -109,13 +140,20 @@ fn ago(moment: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A head and a text, broken between words so that no line is wider than `width`; what follows stands below the text.
-/// A word that is too long for a line stays whole.
+/// A head and a text beside it, broken between words so that no line is wider than `width`. A longer word stays whole.
 fn folded(head: &str, text: &str, width: Option<usize>) -> Vec<String> {
     let indent = head.width();
     let lines = wrap(text, width.map_or(usize::MAX, |width| width.saturating_sub(indent)));
     let heads = iter::once(head.to_owned()).chain(iter::repeat(" ".repeat(indent)));
     heads.zip(lines).map(|(head, line)| head + &line).collect()
+}
+
+/// Adds a text behind a label, below the others of its block.
+fn labeled(out: &mut String, screen: Screen, label: &str, text: &str) {
+    for line in folded(&format!("  {label:<12}"), text, screen.width) {
+        *out += line.trim_end();
+        out.push('\n');
+    }
 }
 
 /// `2026-01-15 12:00`, in UTC.
@@ -147,6 +185,20 @@ mod tests {
             (Some(5_400_000), "1 h 30 min"),
         ] {
             assert_eq!(short(millis), words, "{millis:?}");
+        }
+    }
+
+    #[test]
+    fn the_closing_line_says_how_to_see_more() {
+        for (offset, total, shown, line) in [
+            (0, 5, 5, "1-5 of 5 passes, newest first"),
+            (0, 50, 20, "1-20 of 50 passes, newest first; older: respot history --offset 20"),
+            (40, 50, 10, "41-50 of 50 passes, newest first"),
+            (0, 1, 1, "1 of 1 pass, newest first"),
+            (4, 9, 1, "5 of 9 passes, newest first; older: respot history --offset 5"),
+        ] {
+            let page = Page { offset, total, command: "respot history", since: None };
+            assert_eq!(page.closing(shown), line);
         }
     }
 }

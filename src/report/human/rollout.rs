@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Cell, columns};
-use super::{Color, Screen, ago, attempts, counted, to_the_second};
+use super::table::Column::{Left, Right};
+use super::table::{painted, table};
+use super::{Color, Screen, ago, attempts, counted, folded, labeled, short, to_the_second};
 use crate::core::record::execution::Attempt;
 use crate::core::rollout::analysis::Analysis;
 use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, RolloutEnd, State, cumulative};
@@ -87,12 +88,7 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
     out.push_str(&stages(screen, &report));
     out.push('\n');
     troubled(out, screen, &fleet.members);
-    let mut line = |label: &str, text: String| {
-        let head = format!("  {label:<11} ");
-        for line in super::folded(&head, &visible(&text), screen.width) {
-            let _ = writeln!(out, "{line}");
-        }
-    };
+    let mut line = |label: &str, text: String| labeled(out, screen, label, &visible(&text));
     line(
         "instances",
         format!(
@@ -124,32 +120,30 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
 }
 
 fn stages(screen: Screen, report: &Report<'_>) -> String {
-    let names = ["STAGE", "NEW", "ON SPOT", "SOAK", "VERDICT", "DEGRADED"];
-    let head = names.map(|name| if matches!(name, "VERDICT" | "SOAK") { Cell::new(name) } else { Cell::number(name) });
-    let rows = report.stages.iter().map(|stage| {
-        let StageReport { percent, instances, on_spot, soak, verdict, reason, figures, judged_at: _, load } = stage;
-        let (word, color) = match verdict {
-            Some(QualityVerdict::Pass) => ("pass", Some(Color::Green)),
-            Some(QualityVerdict::Fail) => ("fail", Some(Color::Red)),
-            Some(QualityVerdict::Inconclusive) => ("inconclusive", Some(Color::Yellow)),
-            None => ("-", None),
+    let row = |stage: &StageReport<'_>| {
+        let verdict = match stage.verdict {
+            Some(QualityVerdict::Pass) => painted(screen, "pass", Color::Green),
+            Some(QualityVerdict::Fail) => painted(screen, "fail", Color::Red),
+            Some(QualityVerdict::Inconclusive) => painted(screen, "inconclusive", Color::Yellow),
+            None => "-".into(),
         };
-        let word = color.map_or(Cell::new(word), |color| Cell::new(word).paint(color));
-        let degraded = figures.and_then(|it| it.degradation).map_or("-".into(), quality::percent);
-        let cells = vec![
-            Cell::number(format!("{percent} %")),
-            Cell::number(instances),
-            Cell::number(on_spot),
-            Cell::new(super::short(Some(millis(*soak)))),
-            word,
-            Cell::number(degraded),
-        ];
-        let busy = load.map_or_else(String::new, |Load { instances, before, now }| {
+        let degraded = stage.figures.and_then(|it| it.degradation).map_or("-".into(), quality::percent);
+        let (new, on_spot) = (stage.instances.to_string(), stage.on_spot.to_string());
+        vec![format!("{} %", stage.percent), new, on_spot, short(Some(millis(stage.soak))), verdict, degraded]
+    };
+    let rows: Vec<Vec<String>> = report.stages.iter().map(row).collect();
+    let columns = [Right("STAGE"), Right("NEW"), Right("ON SPOT"), Left("SOAK"), Left("VERDICT"), Right("DEGRADED")];
+    let mut out = table(screen, &columns, &rows, &["SOAK", "NEW"]);
+    for StageReport { percent, reason, load, .. } in &report.stages {
+        let Some(reason) = reason else { continue };
+        let busy = load.as_ref().map_or_else(String::new, |Load { instances, before, now }| {
             format!("; GPU load of {}: {before:.1} % before, {now:.1} % now", counted(instances, "instance"))
         });
-        (cells, reason.map(|reason| visible(&format!("{reason}{busy}"))).into_iter().collect())
-    });
-    columns(screen, std::iter::once((head.to_vec(), Vec::new())).chain(rows).collect(), &["SOAK", "NEW"])
+        for line in folded(&format!("  {percent} %: "), &visible(&format!("{reason}{busy}")), screen.width) {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    out
 }
 
 /// The instances with a problem.
@@ -160,9 +154,7 @@ fn troubled(out: &mut String, screen: Screen, members: &[Member]) {
     for member in all.iter().take(LISTED) {
         let note = member.note.as_deref().unwrap_or_default();
         let text = format!("{} {}: {note}", member.id, screen.name(&member.name));
-        for line in super::folded(&format!("  {:<11} ", member.state.into_str()), &visible(&text), screen.width) {
-            let _ = writeln!(out, "{line}");
-        }
+        labeled(out, screen, member.state.into_str(), &visible(&text));
     }
     if all.len() > LISTED {
         let _ = writeln!(out, "  {:<11} and {} more", "", all.len() - LISTED);

@@ -1,10 +1,10 @@
-//! The state of the service, on one screen: the answer, what to do about it, what is under way, how the last day went.
+//! The state of the service on one screen.
 
 use std::fmt::Write as _;
 
-use unicode_width::UnicodeWidthStr as _;
-
-use super::{Color, Screen, counted, short, to_the_second};
+use super::table::Column::{Left, Right};
+use super::table::{painted, table};
+use super::{Color, Screen, counted, labeled, short, to_the_second};
 use crate::core::record::execution::{Execution, Statistics, Summary, Totals};
 use crate::core::record::health::Health;
 use crate::core::record::indicators::{
@@ -18,65 +18,51 @@ use crate::core::world::instance::InstanceId;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::report::figures::Figures;
 use crate::report::json::{ConfigPart, InFlightPart, StatusDocument};
-use crate::report::text::{shorten, together, visible, wrap};
+use crate::report::text::{shorten, together, visible};
 
 /// Columns of a label, with the blanks around it.
 const LABEL: usize = 14;
 
-/// With fewer columns whether a target is met says enough.
-const NARROW: usize = 50;
-
-/// So many recreations of a kind are listed.
+/// At most this many recreations of a kind are listed.
 const LISTED: usize = 6;
 
-/// Lines that begin with a label.
-struct Lines {
+/// The screen so far.
+struct Draft {
     screen: Screen,
     text: String,
 }
 
-impl Lines {
-    /// Breaks what is too long for the screen between words.
+impl Draft {
     fn add(&mut self, label: &str, value: &str) {
-        let room = self.screen.width.map_or(usize::MAX, |width| width.saturating_sub(LABEL).max(20));
-        for (n, part) in wrap(value, room).into_iter().enumerate() {
-            let label = if n == 0 { label } else { "" };
-            let _ = writeln!(self.text, "{}", format!("  {label:<12}{part}").trim_end());
-        }
-    }
-
-    /// One line, shortened in the middle if need be.
-    fn add_short(&mut self, value: &str) {
-        let room = self.screen.width.map_or(usize::MAX, |width| width.saturating_sub(LABEL));
-        let _ = writeln!(self.text, "{:LABEL$}{}", "", shorten(value, room));
+        labeled(&mut self.text, self.screen, label, value);
     }
 }
 
-/// The state of the service, and why it is so.
+/// The state of the service and its reason, what to do about it, work in progress, and the last day.
 #[must_use]
 pub fn status(screen: Screen, figures: &Figures<'_>, store: &str) -> String {
     let now = figures.now;
-    let mut lines = Lines { screen, text: headline(screen, figures) };
+    let mut draft = Draft { screen, text: headline(screen, figures) };
     for (n, step) in figures.advice.iter().enumerate() {
         let label = if n == 0 { "to do" } else { "" };
         let commands: Vec<String> = step.commands.iter().map(|command| together(command)).collect();
-        lines.add(label, &visible(&format!("{}: {}", step.what, commands.join(", "))));
+        draft.add(label, &visible(&format!("{}: {}", step.what, commands.join(", "))));
     }
     match figures.document.last_execution {
-        Some(execution) => last_pass(&mut lines, execution, now),
-        None => lines.add("last pass", "none yet"),
+        Some(execution) => last_pass(&mut draft, execution, now),
+        None => draft.add("last pass", "none yet"),
     }
-    lines.add("next pass", &next_pass(figures));
-    under_way(&mut lines, figures);
+    draft.add("next pass", &next_pass(figures));
+    under_way(&mut draft, figures);
     if figures.document.last_execution.is_some() {
-        lines.text.push_str(&hours(screen, &figures.hours));
-        lines.text.push_str(&indicators(screen, &figures.indicators));
+        let (hours, indicators) = (hours(screen, &figures.hours), indicators(screen, &figures.indicators));
+        let _ = write!(draft.text, "\n{hours}\n{indicators}");
     }
-    lines.text.push('\n');
-    in_all(&mut lines, figures);
-    lines.add("settings", &settings(&figures.document.config));
-    lines.add("store", &visible(store));
-    lines.text
+    draft.text.push('\n');
+    in_all(&mut draft, figures);
+    draft.add("settings", &settings(&figures.document.config));
+    draft.add("store", &visible(store));
+    draft.text
 }
 
 fn headline(screen: Screen, figures: &Figures<'_>) -> String {
@@ -88,11 +74,10 @@ fn headline(screen: Screen, figures: &Figures<'_>) -> String {
     };
     let word = health.into_str().replace('_', " ");
     let why = format!("{word}: {}", visible(&figures.diagnosis.why));
-    let text = wrap(&why, screen.width.unwrap_or(usize::MAX)).join("\n");
-    format!("{}{}\n\n", screen.paint(&word, color), &text[word.len()..])
+    format!("{}{}\n\n", screen.paint(&word, color), &screen.sentences(&why)[word.len()..])
 }
 
-fn last_pass(lines: &mut Lines, execution: &Execution, now: Timestamp) {
+fn last_pass(draft: &mut Draft, execution: &Execution, now: Timestamp) {
     let Summary {
         total_instances: seen,
         exited_instances: exited,
@@ -107,13 +92,13 @@ fn last_pass(lines: &mut Lines, execution: &Execution, now: Timestamp) {
     let state = execution.status.into_str();
     let took = execution.duration.map_or_else(String::new, |_| format!(" in {}", short(execution.duration)));
     let began = together(&format!("({began})"));
-    lines.add("last pass", &format!("{rehearsal}{state}{took}, {ago} ago {began}"));
+    draft.add("last pass", &format!("{rehearsal}{state}{took}, {ago} ago {began}"));
     let counts = [(seen, "seen"), (exited, "exited"), (eligible, "eligible"), (migrated, "migrated")];
     let counts = counts.into_iter().chain([(recreated, "recreated")]).map(|(count, what)| format!("{count} {what}"));
-    lines.add("", &listed(counts.chain([counted(errors, "error")])));
+    draft.add("", &listed(counts.chain([counted(errors, "error")])));
 }
 
-/// So many of this, so many of that; a number stays with what it counts.
+/// Counts with commas between them; a number stays on one line with what it counts.
 fn listed(counts: impl IntoIterator<Item = String>) -> String {
     counts.into_iter().map(|count| together(&count)).collect::<Vec<_>>().join(", ")
 }
@@ -128,74 +113,71 @@ fn next_pass(figures: &Figures<'_>) -> String {
     }
 }
 
-fn under_way(lines: &mut Lines, figures: &Figures<'_>) {
+fn under_way(draft: &mut Draft, figures: &Figures<'_>) {
     let InFlightPart { migrations, recreations, quarantined, ref rollout, .. } = figures.document.in_flight;
     let mut flights = counted(migrations, "migration");
     if recreations > 0 {
         let _ = write!(flights, ", {}", counted(recreations, "recreation"));
     }
-    lines.add("in flight", &flights);
-    list(lines, figures.open(), recreations, figures.now);
+    draft.add("in flight", &flights);
+    list(draft, figures.open(), recreations, figures.now);
     if let Some(rollout) = rollout {
         let Report { state, stage, stages, candidates, moved, ready, paused_at, .. } = rollout;
         let at = stage.and_then(|at| stages.get(at - 1)).map_or_else(String::new, |it| format!(" at {} %", it.percent));
         let paused = if paused_at.is_some() { ", paused" } else { "" };
         let on_spot = moved + ready;
         let state = state.replace('_', " ");
-        lines.add("rollout", &format!("{state}{at}{paused}, {on_spot} of {candidates} on spot: respot rollout status"));
+        draft.add("rollout", &format!("{state}{at}{paused}, {on_spot} of {candidates} on spot: respot rollout status"));
     }
     let words = if quarantined > 0 { counted(quarantined, "instance") } else { "none".into() };
-    lines.add("quarantined", &words);
-    list(lines, figures.quarantined(), quarantined, figures.now);
+    draft.add("quarantined", &words);
+    list(draft, figures.quarantined(), quarantined, figures.now);
     let ended = figures.ended().count();
     if ended > 0 {
-        lines.add("unreplaced", &counted(ended, "instance"));
-        list(lines, figures.ended(), ended, figures.now);
+        draft.add("unreplaced", &counted(ended, "instance"));
+        list(draft, figures.ended(), ended, figures.now);
     }
     if let Some(oldest) = figures.outbox.first() {
         let count = counted(figures.outbox.len(), "event");
         let age = in_words(figures.now.since(oldest.at));
         let why = oldest.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        lines.add("undelivered", &visible(&format!("{count}, the oldest {age} old{why}")));
+        draft.add("undelivered", &visible(&format!("{count}, the oldest {age} old{why}")));
     }
 }
 
 fn list<'a>(
-    lines: &mut Lines,
+    draft: &mut Draft,
     recreations: impl Iterator<Item = &'a (InstanceId, Recreation)>,
     count: usize,
     now: Timestamp,
 ) {
     for (id, recreation) in recreations.take(LISTED) {
-        let name = lines.screen.name(&recreation.instance_name);
+        let name = draft.screen.name(&recreation.instance_name);
         let age = together(&format!("({} ago)", in_words(now.since(recreation.since))));
-        lines.add("", &visible(&format!("{id} {name}: {} {age}", standing(recreation, now))));
+        draft.add("", &visible(&format!("{id} {name}: {} {age}", standing(recreation, now))));
         if let Some(error) = &recreation.last_error {
-            lines.add_short(&visible(&format!("  {error}")));
+            let room = draft.screen.width.map_or(usize::MAX, |width| width.saturating_sub(LABEL));
+            let _ = writeln!(draft.text, "{:LABEL$}{}", "", shorten(&visible(&format!("  {error}")), room));
         }
     }
     if count > LISTED {
-        lines.add("", &format!("and {} more", count - LISTED));
+        draft.add("", &format!("and {} more", count - LISTED));
     }
 }
 
-/// How a recreation stands.
 fn standing(recreation: &Recreation, now: Timestamp) -> String {
     let failures = recreation.failures;
     if let Some(until) = recreation.quarantined_until(now) {
         return format!("left alone for {} after {failures} failures", in_words(until.since(now)));
     }
     match &recreation.step {
-        Step::Pending { .. } if failures > 0 => format!("failed {failures} of {MOST_FAILURES} times, tried again"),
+        Step::Pending { .. } if failures > 0 => format!("failed {failures} of {MOST_FAILURES} times, will be retried"),
         step => step_in_words(step),
     }
 }
 
-/// What happened in each hour of the last day: a bar an hour, the highest the greatest of its row.
+/// What happened in each hour of the last day: a bar an hour, scaled to the maximum of its row.
 fn hours(screen: Screen, hours: &[Hour; HOURS]) -> String {
-    let mut out = String::from("\n");
-    let bars = format!("{:<LABEL$}{:<12}{:<9}{:>3}", "LAST 24 HOURS", "-24 h", "-12 h", "now");
-    out += &row(screen, bars, LABEL + HOURS, &[&format!("{:>7}", "TOTAL"), &format!("{:>8}", "MOST/H")]);
     let rows: [(&str, fn(&Hour) -> u64, Option<Color>); 5] = [
         ("passes", |hour| hour.passes, None),
         ("  failed", |hour| hour.failed, Some(Color::Red)),
@@ -207,43 +189,27 @@ fn hours(screen: Screen, hours: &[Hour; HOURS]) -> String {
     let gaps = hours.iter().any(|hour| hour.passes == 0).then(|| "· no pass".to_owned());
     let notes: Vec<String> =
         gaps.into_iter().chain((rehearsals > 0).then(|| counted(rehearsals, "rehearsal"))).collect();
-    for (label, value, color) in rows {
+    let row = |(label, value, color): &(&str, fn(&Hour) -> u64, Option<Color>)| {
         let (total, most) = hours.iter().map(value).fold((0, 0), |(sum, most), it| (sum + it, it.max(most)));
-        if label == "  failed" && total == 0 {
-            continue;
-        }
         let bars: String = hours.iter().map(|hour| bar(hour.passes, value(hour), most)).collect();
-        let note = if label == "passes" { format!("  {}", notes.join(", ")) } else { String::new() };
-        let bars = match color {
-            Some(color) if total > 0 => screen.paint(&bars, color),
-            _ => bars,
-        };
-        let parts = [&format!("{total:>7}"), &format!("{most:>8}"), note.as_str()];
-        out += &row(screen, format!("  {label:<12}{bars}"), LABEL + HOURS, &parts);
-    }
-    out
+        let bars = color.filter(|_| total > 0).map_or(bars.clone(), |color| painted(screen, &bars, color));
+        let note = if *label == "passes" { notes.join(", ") } else { String::new() };
+        let is_shown = *label != "  failed" || total > 0;
+        is_shown.then(|| vec![format!("  {label}"), bars, total.to_string(), most.to_string(), note])
+    };
+    let rows: Vec<Vec<String>> = rows.iter().filter_map(row).collect();
+    let times = "-24 h       -12 h    now";
+    let columns = [Left("LAST 24 HOURS"), Left(times), Right("TOTAL"), Right("MOST/H"), Left("")];
+    table(screen, &columns, &rows, &["", "MOST/H", "TOTAL"])
 }
 
-/// A line that takes so many columns, with as many of the parts that follow it as have room.
-fn row(screen: Screen, mut line: String, mut columns: usize, parts: &[&str]) -> String {
-    for part in parts {
-        columns += part.width();
-        if screen.width.is_some_and(|width| columns > width) {
-            break;
-        }
-        line += part;
-    }
-    line.truncate(line.trim_end().len());
-    line + "\n"
-}
-
-/// A bar for one hour; a dot where no pass ran, since nothing is known of that hour.
+/// A bar for one hour; a dot where no pass ran, because nothing is known about that hour.
 fn bar(passes: u64, value: u64, most: u64) -> char {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     if passes == 0 {
         return '·';
     }
-    // Only nothing is the lowest bar, only the most is the highest.
+    // Only zero is the lowest bar, only the maximum is the highest.
     let height = (value * 7).checked_div(most).unwrap_or(0).max(u64::from(value > 0));
     usize::try_from(height).ok().and_then(|height| BARS.get(height)).copied().unwrap_or('█')
 }
@@ -274,26 +240,20 @@ fn indicators(screen: Screen, indicators: &Indicators) -> String {
         ("provider errors", rate(provider_errors, PROVIDER_TARGET, "call")),
         ("schedule adherence", rate(schedule, SCHEDULE_TARGET, "due pass")),
     ];
-    let has_room = screen.width.is_none_or(|width| width >= NARROW);
-    let target_of = |target: &str| if has_room { format!("{target:>9}") } else { String::new() };
-    let mut out = format!("\n{:<22}{:>9}{}\n", "INDICATORS", "24 H", target_of("TARGET"));
-    for (name, (value, target, standing, of)) in rows {
-        let verdict = match standing {
-            Standing::Met => screen.paint("ok    ", Color::Green),
-            Standing::Missed => screen.paint("missed", Color::Red),
-            Standing::NoData => " ".repeat(6),
+    let row = |(name, (value, target, standing, of)): (&str, (Option<String>, String, Standing, String))| {
+        let (verdict, of) = match standing {
+            Standing::Met => (painted(screen, "ok", Color::Green), of),
+            Standing::Missed => (painted(screen, "missed", Color::Red), of),
+            Standing::NoData => (String::new(), "no data".into()),
         };
-        let of = if standing == Standing::NoData { "no data" } else { &of };
-        let value = value.unwrap_or_else(|| "-".into());
-        let target = target_of(&target);
-        let columns = format!("  {name:<20}{value:>9}{target}  missed").width();
-        let line = format!("  {name:<20}{value:>9}{target}  {verdict}");
-        out += &row(screen, line, columns, &[&format!("  {of}")]);
-    }
-    out
+        vec![format!("  {name}"), value.unwrap_or_else(|| "-".into()), target, verdict, of]
+    };
+    let rows: Vec<Vec<String>> = rows.into_iter().map(row).collect();
+    let columns = [Left("INDICATORS"), Right("24 H"), Right("TARGET"), Left(""), Left("BASED ON")];
+    table(screen, &columns, &rows, &["BASED ON", "TARGET"])
 }
 
-fn in_all(lines: &mut Lines, figures: &Figures<'_>) {
+fn in_all(draft: &mut Draft, figures: &Figures<'_>) {
     let Statistics { total_executions: passes, successful_executions: good, success_rate, .. } =
         figures.document.statistics;
     if passes == 0 {
@@ -302,11 +262,11 @@ fn in_all(lines: &mut Lines, figures: &Figures<'_>) {
     let StatusDocument { statistics, .. } = &figures.document;
     let average = short(Some(statistics.average_execution_time));
     let completed = format!("{good} completed ({:.1} %)", success_rate * 100.0);
-    lines.add("in all", &listed([counted(passes, "pass"), completed, format!("{average} on average")]));
+    draft.add("in all", &listed([counted(passes, "pass"), completed, format!("{average} on average")]));
     let Totals { migrations, migrations_succeeded, migrations_failed, recreations, errors, .. } = figures.totals;
     let (again, failed) = (format!("{migrations_succeeded} running again"), format!("{migrations_failed} failed"));
-    lines.add("", &listed([format!("{} accepted", counted(migrations, "migration")), again, failed]));
-    lines.add("", &listed([format!("{} done", counted(recreations, "recreation")), counted(errors, "error")]));
+    draft.add("", &listed([format!("{} accepted", counted(migrations, "migration")), again, failed]));
+    draft.add("", &listed([format!("{} done", counted(recreations, "recreation")), counted(errors, "error")]));
 }
 
 fn settings(config: &ConfigPart) -> String {

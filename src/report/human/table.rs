@@ -1,208 +1,142 @@
-//! Tables that fit the screen: nothing is broken within a word, least of all an id that is to be copied.
-//!
-//! Our own, since table libraries make columns narrow until words break, and know neither a column that can go nor a text
-//! that is better off below its row; what is left to do for one is to pad.
+//! Tables that fit the screen without breaking an id that is to be copied.
 
-use std::fmt::{Display, Write as _};
-
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Color, Screen, folded};
-use crate::report::text::wrap;
+use super::{Color, Screen};
+use crate::report::text::{GLUE, keep_units};
 
 /// Blanks between columns.
 const GAP: usize = 2;
 
-/// Free text stands in a column of its own if that has room for so much.
-const ENOUGH: usize = 24;
+/// The least width of prose, and the longest word in it that is never broken.
+const PROSE: (usize, usize) = (24, 40);
 
-/// And if it takes no more lines there.
-const MOST_LINES: usize = 3;
+/// A table counts escape sequences as columns, so until it is drawn its colors are characters without a width. None of
+/// them comes from outside: `visible` escapes them.
+const MARKS: [(char, Color); 4] =
+    [('\u{2061}', Color::Red), ('\u{2062}', Color::Green), ('\u{2063}', Color::Yellow), ('\u{2064}', Color::Cyan)];
 
-/// What free text is moved in by that stands below its row.
-const INDENT: usize = 4;
+/// The end of a color.
+const PLAIN: char = '\u{2060}';
 
-/// One field of a table.
-#[derive(Clone, Debug)]
-pub(super) struct Cell {
-    text: String,
-    is_number: bool,
-    color: Option<Color>,
+/// The name of a column, and how its cells are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    Left(&'static str),
+    Right(&'static str),
+    /// Sentences. Nothing else is wrapped.
+    Prose(&'static str),
 }
 
-impl Cell {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_number: false, color: None }
-    }
-
-    /// Stands on the right.
-    pub(super) fn number(value: impl Display) -> Self {
-        Self { is_number: true, ..Self::new(value.to_string()) }
-    }
-
-    pub(super) fn paint(self, color: Color) -> Self {
-        Self { color: Some(color), ..self }
-    }
-
-    fn shown(&self, screen: Screen, width: usize) -> String {
-        let pad = " ".repeat(width.saturating_sub(self.text.width()));
-        let text = self.color.map_or_else(|| self.text.clone(), |color| screen.paint(&self.text, color));
-        if self.is_number { pad + &text } else { text + &pad }
+impl Column {
+    fn name(self) -> &'static str {
+        let (Self::Left(name) | Self::Right(name) | Self::Prose(name)) = self;
+        name
     }
 }
 
-fn widths<'a>(rows: impl Iterator<Item = &'a [Cell]>) -> Vec<usize> {
-    let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.text.width()));
-    }
-    widths
+/// A cell in a color.
+pub(super) fn painted(screen: Screen, text: &str, color: Color) -> String {
+    let mark = MARKS.iter().find(|(_, it)| screen.color && *it == color);
+    mark.map_or_else(|| text.into(), |(mark, _)| format!("{mark}{text}{PLAIN}"))
 }
 
-fn line(screen: Screen, row: &[Cell], widths: &[usize]) -> String {
-    let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| cell.shown(screen, *width)).collect();
-    cells.join(&" ".repeat(GAP))
-}
-
-/// A table of columns, its names first; notes stand below their row. While it is too wide it loses columns, in the order
-/// of `spare`.
-pub(super) fn columns(screen: Screen, mut rows: Vec<(Vec<Cell>, Vec<String>)>, spare: &[&str]) -> String {
+/// A table below the names of its columns. While it is too wide for the screen it loses the columns named in `spare`, in
+/// that order.
+pub(super) fn table(screen: Screen, columns: &[Column], rows: &[Vec<String>], spare: &[&str]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(columns.iter().map(|column| column.name()));
+    table.add_rows(rows.iter().map(|row| row.iter().map(|text| keep_units(text))));
+    let widths = table.column_max_content_widths();
+    let least = |at: usize| {
+        let words = rows.iter().flat_map(|row| row[at].split(' ')).map(str::width);
+        let wrapped = match columns[at] {
+            Column::Prose(_) => words.max().unwrap_or(0).clamp(PROSE.0, PROSE.1),
+            Column::Left(_) | Column::Right(_) => usize::MAX,
+        };
+        wrapped.min(widths[at].into()) + GAP
+    };
+    let least: Vec<usize> = (0..columns.len()).map(least).collect();
+    let room = screen.width.map_or(usize::MAX, |width| width + GAP);
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
     for name in spare {
-        let width: usize = widths(rows.iter().map(|(row, _)| row.as_slice())).iter().map(|width| width + GAP).sum();
-        if screen.width.is_none_or(|room| width <= room + GAP) {
-            break;
+        if shown.iter().map(|at| least[*at]).sum::<usize>() > room {
+            shown.retain(|at| columns[*at].name() != *name);
         }
-        let at = rows.first().and_then(|(names, _)| names.iter().position(|cell| cell.text == *name));
-        at.into_iter().for_each(|at| rows.iter_mut().for_each(|(row, _)| drop(row.remove(at))));
     }
-    let widths = widths(rows.iter().map(|(row, _)| row.as_slice()));
-    let mut out = String::new();
-    for (row, notes) in &rows {
-        let _ = writeln!(out, "{}", line(screen, row, &widths).trim_end());
-        notes.iter().for_each(|note| below(&mut out, screen, note));
+    let narrow = |columns: usize| u16::try_from(columns).unwrap_or(u16::MAX);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        let is_right = matches!(columns[at], Column::Right(_));
+        column.set_cell_alignment(if is_right { CellAlignment::Right } else { CellAlignment::Left });
+        column.set_padding((0, narrow(GAP))).set_constraint(match columns[at] {
+            _ if !shown.contains(&at) => ColumnConstraint::Hidden,
+            Column::Prose(_) => ColumnConstraint::LowerBoundary(Width::Fixed(narrow(least[at]))),
+            Column::Left(_) | Column::Right(_) => ColumnConstraint::ContentWidth,
+        });
     }
-    out
-}
-
-/// Free text below a row.
-fn below(out: &mut String, screen: Screen, text: &str) {
-    for line in folded(&" ".repeat(INDENT), text, screen.width) {
-        let _ = writeln!(out, "{line}");
+    if screen.width.is_some() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(narrow(room));
     }
-}
-
-/// A table whose rows end in free text, the names of its columns first. What would make a narrow column of many lines
-/// stands below its row, and where not even the rest of the row has room each row is a paragraph.
-pub(super) fn prose(screen: Screen, rows: &[(Vec<Cell>, String)]) -> String {
-    let width = screen.width.unwrap_or(usize::MAX);
-    let widths = widths(rows.iter().map(|(cells, _)| cells.as_slice()));
-    let indent: usize = widths.iter().map(|width| width + GAP).sum();
-    let room = width.saturating_sub(indent);
-    let is_split = indent > width.saturating_add(GAP);
-    let mut out = String::new();
-    for (number, (cells, text)) in rows.iter().enumerate() {
-        let head = line(screen, cells, &widths);
-        let beside = wrap(text, room);
-        if !is_split && (beside.len() == 1 && text.width() <= room || room >= ENOUGH && beside.len() <= MOST_LINES) {
-            let mut beside = beside.into_iter();
-            let first = beside.next().unwrap_or_default();
-            let _ = writeln!(out, "{}", format!("{head}{:GAP$}{first}", "").trim_end());
-            for rest in beside {
-                let _ = writeln!(out, "{:indent$}{rest}", "");
-            }
-            continue;
-        }
-        if is_split && number == 0 {
-            continue;
-        }
-        if is_split {
-            let words: Vec<&str> = cells.iter().map(|cell| cell.text.as_str()).collect();
-            let _ = writeln!(out, "{}", wrap(&words.join(" "), width).join("\n"));
-        } else {
-            let _ = writeln!(out, "{}", head.trim_end());
-        }
-        below(&mut out, screen, text);
-    }
-    out
+    let marks = MARKS.iter().map(|(mark, color)| (*mark, format!("\u{1b}[{}m", *color as u8)));
+    let marks = marks.chain([(PLAIN, "\u{1b}[0m".to_owned()), (GLUE, " ".to_owned())]);
+    marks.fold(table.trim_fmt(), |text, (mark, shown)| text.replace(mark, &shown)) + "\n"
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Column::{Left, Prose, Right};
     use super::*;
 
     const AT_60: &str = "
 INSTANCE          NAME     TOOK  REASON
 mi2vujdbyg2qoduf  infer-9  9 ms  no previous migration
-d5jug30fgvmspadc  eval-20  0 ms
-    its migration failed: no node (job wc1k1gjef5g840nk);
-    created anew on its own product
+d5jug30fgvmspadc  eval-20  0 ms  its migration failed: no
+                                 node (job
+                                 wc1k1gjef5g840nk); created
+                                 again on its own product
 ";
 
-    const AT_40: &str = "
-INSTANCE          NAME     TOOK  REASON
-mi2vujdbyg2qoduf  infer-9  9 ms
-    no previous migration
-d5jug30fgvmspadc  eval-20  0 ms
-    its migration failed: no node (job
-    wc1k1gjef5g840nk); created anew on
-    its own product
+    const AT_50: &str = "
+INSTANCE          REASON
+mi2vujdbyg2qoduf  no previous migration
+d5jug30fgvmspadc  its migration failed: no node
+                  (job wc1k1gjef5g840nk); created
+                  again on its own product
 ";
 
-    const AT_24: &str = "
-mi2vujdbyg2qoduf infer-9
-9 ms
-    no previous
-    migration
-d5jug30fgvmspadc eval-20
-0 ms
-    its migration
-    failed: no node (job
-    wc1k1gjef5g840nk);
-    created anew on its
-    own product
+    const AT_20: &str = "
+INSTANCE          REASON
+mi2vujdbyg2qoduf  no previous migration
+d5jug30fgvmspadc  its migration failed: no
+                  node (job
+                  wc1k1gjef5g840nk);
+                  created again on its own
+                  product
 ";
 
     #[test]
-    fn free_text_finds_its_place() {
-        let row = |id: &str, name: &str, time: &str, text: &str| {
-            (vec![Cell::new(id), Cell::new(name), Cell::number(time)], text.to_owned())
-        };
-        let failed = "its migration failed: no node (job wc1k1gjef5g840nk); created anew on its own product";
+    fn columns_go_before_an_id_breaks() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let failed = "its migration failed: no node (job wc1k1gjef5g840nk); created again on its own product";
         let rows = [
-            row("INSTANCE", "NAME", "TOOK", "REASON"),
-            row("mi2vujdbyg2qoduf", "infer-9", "9 ms", "no previous migration"),
-            row("d5jug30fgvmspadc", "eval-20", "0 ms", failed),
+            row(["mi2vujdbyg2qoduf", "infer-9", "9 ms", "no previous migration"]),
+            row(["d5jug30fgvmspadc", "eval-20", "0 ms", failed]),
         ];
-        for (width, expected) in [(60, AT_60), (40, AT_40), (24, AT_24)] {
-            let screen = Screen { width: Some(width), color: false };
-            let drawn = prose(screen, &rows);
-            assert_eq!(drawn, expected[1..], "{width}:\n{drawn}");
-            assert!(drawn.lines().all(|line| line.width() <= width), "{width}:\n{drawn}");
+        let columns = [Left("INSTANCE"), Left("NAME"), Right("TOOK"), Prose("REASON")];
+        let at = |width, color| table(Screen { width, color }, &columns, &rows, &["TOOK", "NAME"]);
+        for (width, expected) in [(60, AT_60), (50, AT_50), (20, AT_20)] {
+            assert_eq!(at(Some(width), false), expected[1..], "{width}");
         }
-        assert_eq!(prose(Screen { width: None, color: false }, &rows).lines().count(), rows.len());
+        assert_eq!(at(None, false).lines().count(), 3, "without a terminal a row is a line");
     }
 
     #[test]
-    fn columns_go_before_a_line_breaks() {
-        let row = |cells: [&str; 3]| cells.map(Cell::new).to_vec();
-        let rows = || {
-            vec![
-                (row(["WHEN", "STATUS", "BAR"]), Vec::new()),
-                (row(["12:00", "completed", "####"]), vec!["one note".to_owned()]),
-            ]
-        };
-        for (width, names) in [
-            (None, "WHEN   STATUS     BAR"),
-            (Some(22), "WHEN   STATUS     BAR"),
-            (Some(21), "WHEN   STATUS"),
-            (Some(15), "STATUS"),
-            // Nothing is left to lose.
-            (Some(1), "STATUS"),
-        ] {
-            let drawn = columns(Screen { width, color: false }, rows(), &["BAR", "WHEN"]);
-            assert_eq!(drawn.lines().next(), Some(names), "{width:?}");
-            assert!(drawn.contains("\n    one"), "{drawn}");
-        }
+    fn colors_take_no_room() {
+        let screen = Screen { width: Some(80), color: true };
+        let rows = [[painted(screen, "failed", Color::Red), "why".into()], ["done".into(), "-".into()]];
+        let columns = [Right("OUTCOME"), Prose("REASON")];
+        let drawn = table(screen, &columns, &rows.map(Vec::from), &[]);
+        assert_eq!(drawn, "OUTCOME  REASON\n \u{1b}[31mfailed\u{1b}[0m  why\n   done  -\n");
     }
 }

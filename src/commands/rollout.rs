@@ -1,7 +1,6 @@
 //! `rollout`: one step of a rollout under the lease, the operator's verbs, and the loop of `--wait`.
 
 mod command;
-mod show;
 mod start;
 mod step;
 
@@ -10,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::command::command;
-pub use self::show::show;
 pub use self::start::prospect;
 use super::run::lease::under_lease;
 use super::run::record::Open;
@@ -19,15 +17,15 @@ use super::{Exit, Failure};
 use crate::act::{Pass, World};
 use crate::cli::RolloutVerb;
 use crate::cloud::{CloudRead, CloudWrite};
-use crate::core::record::execution::{Attempt, Outcome, ROLLOUT_STEP};
-use crate::core::rollout::course::{Course, Fleet, RolloutEnd, State, label};
+use crate::core::record::execution::{Attempt, ROLLOUT_STEP};
+use crate::core::rollout::course::{Course, Fleet, label};
 use crate::core::rollout::findings::Terms;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::measure::Prober;
 use crate::notify::Notify;
 use crate::settings::SettingsError;
+use crate::store::StoreWrite;
 use crate::store::records;
-use crate::store::{StoreRead, StoreWrite};
 
 /// The time between two steps of `--wait` if no time is set for the next one.
 const BETWEEN_STEPS: Duration = Duration::from_secs(5);
@@ -199,40 +197,4 @@ fn resting(fleet: &Fleet, now: Timestamp) -> Option<String> {
     let ago = in_words(now.since(rollout.state.since()));
     let end = end.into_str().replace('_', " ");
     Some(format!("the last rollout ended {ago} ago: {end}; respot rollout --new starts a new one"))
-}
-
-/// The last rollout, without a step.
-///
-/// # Errors
-/// Exit code 4.
-pub async fn status<S: StoreRead>(store: &S) -> Result<Stepped, Failure> {
-    let fleet = records::rollout(store).await?;
-    let message = if fleet.is_some() { String::new() } else { "there has been no rollout yet".into() };
-    Ok(Stepped { fleet, message, ..Stepped::default() })
-}
-
-/// The exit code of a call. Failures of earlier calls do not count.
-#[must_use]
-pub fn exit(stepped: &Stepped, waited: bool) -> Exit {
-    let Some(fleet) = &stepped.fleet else { return Exit::Done };
-    let is_news = stepped.worked && !stepped.was_over;
-    let went_wrong = match (fleet.rollout.state.end(), &fleet.rollout.state) {
-        (Some(RolloutEnd::Completed | RolloutEnd::Aborted), _) => false,
-        (Some(RolloutEnd::Failed | RolloutEnd::RolledBack), _) => is_news || waited,
-        (None, State::RollingBack { end: RolloutEnd::RolledBack, .. }) => is_news,
-        (None, _) => false,
-    };
-    let failed = stepped.attempts.iter().any(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown));
-    if went_wrong || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
-}
-
-/// The error of a rollout that the operator has not confirmed.
-#[must_use]
-pub fn no_consent() -> Failure {
-    Failure {
-        exit: Exit::Usage,
-        kind: "consent",
-        message: "confirmation required: a rollout creates and deletes instances; nothing was started".into(),
-        hint: Some("run respot analyze, then pass --yes, or type yes at the prompt on a terminal".into()),
-    }
 }

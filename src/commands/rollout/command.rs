@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use super::{Drive, Stepped, exit, no_consent, prospect};
+use super::{Drive, Stepped, prospect};
 use crate::act::Limits;
 use crate::cli::{RolloutArgs, RolloutVerb};
 use crate::commands::{Exit, Failure, Presentation, Printed, Session};
+use crate::core::record::execution::Outcome;
 use crate::core::rollout::analysis::Analysis;
+use crate::core::rollout::course::{RolloutEnd, State};
+use crate::core::world::time::Timestamp;
 use crate::measure::NetProber;
 use crate::notify::{EventsOnly, Notify};
-use crate::report::{self, Event, SummaryLast, human};
+use crate::report::text::visible;
+use crate::report::{self, Event, SummaryLast, human, json};
 use crate::settings::{Settings, SettingsError};
-use crate::store::records::Mode;
+use crate::store::records::{self, Mode};
 
 /// Takes the next step of a rollout, or carries out a verb of the operator.
 ///
@@ -29,9 +33,11 @@ pub async fn command(arguments: &RolloutArgs, session: &Session<'_>) -> Result<P
 async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify: &N) -> Result<Printed, Failure> {
     let Session { settings, clock, stop, reporter, show, .. } = *session;
     let RolloutArgs { verb, yes, wait, new, .. } = arguments;
-    let shown = |stepped: &Stepped, exit: Exit| super::show(stepped, exit, clock.now(), show, verb.is_none());
+    let shown = |stepped: &Stepped, exit: Exit| printed(stepped, exit, clock.now(), show, verb.is_none());
     if let Some(RolloutVerb::Status) = verb {
-        return Ok(shown(&super::status(&session.open_to_read().await?).await?, Exit::Done));
+        let fleet = records::rollout(&session.open_to_read().await?).await?;
+        let message = if fleet.is_some() { String::new() } else { "there has been no rollout yet".into() };
+        return Ok(shown(&Stepped { fleet, message, ..Stepped::default() }, Exit::Done));
     }
     if settings.rehearsal && matches!(verb, Some(RolloutVerb::Abort { .. })) {
         // A verb that has no effect must not look like one that has.
@@ -79,7 +85,13 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
         Some(analysis) => {
             let count = analysis.found().filter(|it| it.approved).count();
             if count > 0 && !yes && !consents(&analysis, settings, show) {
-                return Err(no_consent());
+                return Err(Failure {
+                    exit: Exit::Usage,
+                    kind: "consent",
+                    message: "confirmation required: a rollout creates and deletes instances; nothing was started"
+                        .into(),
+                    hint: Some("run respot analyze, then pass --yes, or type yes at the prompt on a terminal".into()),
+                });
             }
             loop {
                 let stepped = drive.start(&analysis).await?;
@@ -111,4 +123,41 @@ fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> boo
     }
     let plan = human::prospect(show.screen, analysis, &settings.course);
     report::ask(&format!("{plan}Type yes to start: ")).is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
+}
+
+/// The exit code of a call. Failures of earlier calls do not count.
+fn exit(stepped: &Stepped, waited: bool) -> Exit {
+    let Some(fleet) = &stepped.fleet else { return Exit::Done };
+    let is_news = stepped.worked && !stepped.was_over;
+    let went_wrong = match (fleet.rollout.state.end(), &fleet.rollout.state) {
+        (Some(RolloutEnd::Completed | RolloutEnd::Aborted), _) => false,
+        (Some(RolloutEnd::Failed | RolloutEnd::RolledBack), _) => is_news || waited,
+        (None, State::RollingBack { end: RolloutEnd::RolledBack, .. }) => is_news,
+        (None, _) => false,
+    };
+    let failed = stepped.attempts.iter().any(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown));
+    if went_wrong || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
+}
+
+/// What one call prints. The next step, called from cron, prints one sentence next to the log lines; the screen is for a
+/// terminal, or if requested.
+fn printed(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is_step: bool) -> Printed {
+    let Stepped { fleet, attempts, message, due: _, worked: _, was_over: _ } = stepped;
+    let document = if show.json() {
+        json::document(&json::RolloutDocument {
+            rollout: fleet.as_ref().map(|fleet| fleet.report(now)),
+            next: fleet.as_ref().map(|fleet| fleet.next(now)),
+            message,
+            members: fleet.as_ref().map_or(&[], |fleet| &fleet.members),
+            attempts,
+        })
+    } else if show.quiet {
+        String::new()
+    } else if is_step && !show.wants_table() {
+        let why = fleet.as_ref().and_then(|fleet| fleet.rollout.state.why());
+        why.into_iter().fold(format!("{}\n", visible(message)), |lines, why| lines + &visible(why) + "\n")
+    } else {
+        human::rollout(show.screen, fleet.as_ref(), attempts, message, now)
+    };
+    Printed { exit, document: document.into() }
 }

@@ -125,11 +125,7 @@ impl Member {
 
     /// Whether its journal may change.
     fn has_journal(&self) -> bool {
-        match self.state {
-            MemberState::Moving | MemberState::Ready | MemberState::Undoing | MemberState::Returning => true,
-            MemberState::Failed | MemberState::Stranded => self.is_open,
-            MemberState::Waiting | MemberState::Moved | MemberState::Restored => false,
-        }
+        matches!(self.state, MemberState::Moving | MemberState::Ready) || self.is_unfinished()
     }
 
     /// Whether it needs more work in any state of the rollout.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::tidy::{all_files, read, root};
 
 /// Folders below which a document may be named without its path.
@@ -80,6 +82,63 @@ fn the_tests_behind_the_promises_exist() {
         let (name, module) = parts.split_last().unwrap();
         assert!(is_tested(module, name), "README.md names the test {test}, which does not exist");
     }
+}
+
+/// A path in the repository, written in full, as documents name them in backticks.
+fn is_path(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
+    let below = |folder: &str| word.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    word.chars().all(plain) && ["src", "tests", "docs", "deploy", "examples", "benches"].into_iter().any(below)
+}
+
+#[test]
+fn every_path_in_the_documents_exists() {
+    for (path, text) in documents() {
+        for word in prose(&text).split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
+            // The operator makes this one.
+            let exists = root().join(word).exists() || word == "deploy/respot.env";
+            assert!(exists, "{} names {word}, which does not exist", shown(&path));
+        }
+    }
+}
+
+#[test]
+fn examples_of_json_are_json() {
+    for (path, text) in documents() {
+        for block in text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let read = serde_json::from_str::<Value>(block);
+            assert!(read.is_ok(), "{}: {}\n{block}", shown(&path), read.unwrap_err());
+        }
+    }
+}
+
+/// Every field of a document, however deep.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                fields(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_reference_names_every_field_that_was_ever_printed() {
+    let reference = read("docs/reference.md");
+    let mut found = BTreeSet::new();
+    for kind in ["redis", "sqlite"] {
+        for line in read(format!("tests/fixtures/stores/{kind}-documents.jsonl")).lines() {
+            let call: Value = serde_json::from_str(line).unwrap();
+            fields(&call[1]["printed"], &mut found);
+        }
+    }
+    assert!(found.len() > 100, "{found:?}");
+    let missing: Vec<&String> = found.iter().filter(|field| !reference.contains(*field)).collect();
+    assert!(missing.is_empty(), "docs/reference.md lacks {missing:?}");
 }
 
 /// The text without its blocks of code.

@@ -150,7 +150,13 @@ fn choose<'a>(
             let each = named.iter().map(|(it, decision)| format!("{} ({}, {})", it.id, it.status, decision.reason()));
             let each = each.collect::<Vec<_>>().join(", ");
             let message = format!("{} instances have the name {wanted:?}: {each}", named.len());
-            Err(Failure { exit: Exit::Usage, kind: "usage", message, hint: Some("ask for one by its id".into()) })
+            Err(Failure {
+                exit: Exit::Usage,
+                kind: "usage",
+                message,
+                hint: Some("ask for one by its id".into()),
+                error_kind: None,
+            })
         }
     }
 }
@@ -192,7 +198,7 @@ async fn not_listed<S: StoreRead>(
     let Some(known) = from_the_store(store, wanted, life, now).await? else {
         let message = format!("no instance with the id or name {wanted:?} is listed, and nothing is remembered of one");
         let hint = Some("respot dry-run shows all that are listed".into());
-        return Err(Failure { exit: Exit::Usage, kind: "usage", message, hint });
+        return Err(Failure { exit: Exit::Usage, kind: "usage", message, hint, error_kind: None });
     };
     let mut detail = match &snapshot.instances.shortfall {
         Some(shortfall) => format!("it is not in a listing that is incomplete: {shortfall}"),

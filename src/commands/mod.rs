@@ -18,6 +18,7 @@ pub use self::session::{Presentation, Session};
 use crate::cli::{Cli, Command};
 use crate::cloud::CloudError;
 use crate::core::pass::safety::Unsafe;
+use crate::core::world::error::ErrorKind;
 use crate::report::document::Document;
 use crate::report::json;
 use crate::settings::SettingsError;
@@ -60,6 +61,8 @@ pub struct Failure {
     pub kind: &'static str,
     pub message: String,
     pub hint: Option<String>,
+    /// The class of the provider's error, if it is one.
+    pub error_kind: Option<ErrorKind>,
 }
 
 impl Failure {
@@ -69,17 +72,17 @@ impl Failure {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let message = "no command is given".into();
             let hint = Some("run respot --help for the commands, or respot dry-run to see what a pass would do".into());
-            return Self { exit: Exit::Usage, kind: "usage", message, hint };
+            return Self { exit: Exit::Usage, kind: "usage", message, hint, error_kind: None };
         }
         let text = error.render().to_string();
         let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
-        Self { exit: Exit::Usage, kind: "usage", message, hint: None }
+        Self { exit: Exit::Usage, kind: "usage", message, hint: None, error_kind: None }
     }
 
     /// The program cannot start.
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub fn internal(error: impl ToString) -> Self {
-        Self { exit: Exit::Usage, kind: "configuration", message: error.to_string(), hint: None }
+        Self { exit: Exit::Usage, kind: "configuration", message: error.to_string(), hint: None, error_kind: None }
     }
 
     /// The JSON document.
@@ -95,7 +98,7 @@ impl Failure {
     }
 
     fn part(&self) -> json::ErrorPart<'_> {
-        let Self { exit, kind, message, hint } = self;
+        let Self { exit, kind, message, hint, error_kind: _ } = self;
         json::ErrorPart { code: exit.code(), kind, message, hint: hint.as_deref() }
     }
 
@@ -109,13 +112,19 @@ impl Failure {
             StopCause::Signal => ("the pass was stopped by a signal", "the next pass continues"),
             StopCause::LeaseLost => return StoreError::LeaseLost.into(),
         };
-        Self { exit: Exit::Stopped, kind: "stopped", message: message.into(), hint: Some(hint.into()) }
+        Self {
+            exit: Exit::Stopped,
+            kind: "stopped",
+            message: message.into(),
+            hint: Some(hint.into()),
+            error_kind: None,
+        }
     }
 }
 
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
-        Self { exit: Exit::Usage, kind: "configuration", message: error.message, hint: error.hint }
+        Self { exit: Exit::Usage, kind: "configuration", message: error.message, hint: error.hint, error_kind: None }
     }
 }
 
@@ -126,6 +135,7 @@ impl From<CloudError> for Failure {
             kind: error.kind.into_str(),
             message: error.to_string(),
             hint: error.hint.map(Into::into),
+            error_kind: Some(error.kind),
         }
     }
 }
@@ -156,7 +166,7 @@ impl From<StoreError> for Failure {
                 "was this process suspended, or the store emptied? The next pass settles what is open"
             }
         };
-        Self { exit: Exit::Store, kind: "store", message: error.to_string(), hint: Some(hint.into()) }
+        Self { exit: Exit::Store, kind: "store", message: error.to_string(), hint: Some(hint.into()), error_kind: None }
     }
 }
 
@@ -169,7 +179,13 @@ impl From<Unsafe> for Failure {
                  --max-recreations, or raise MIGRATION_MAX_RECREATE_PERCENT"
             }
         };
-        Self { exit: Exit::Unsafe, kind: "unsafe", message: error.to_string(), hint: Some(hint.into()) }
+        Self {
+            exit: Exit::Unsafe,
+            kind: "unsafe",
+            message: error.to_string(),
+            hint: Some(hint.into()),
+            error_kind: None,
+        }
     }
 }
 

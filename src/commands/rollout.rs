@@ -94,6 +94,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                     kind: "busy",
                     message: format!("nothing was changed: {}", stepped.message),
                     hint: Some("try again when that pass has ended; respot status shows it".into()),
+                    error_kind: None,
                 });
             }
         }

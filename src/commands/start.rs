@@ -110,6 +110,7 @@ impl Signals {
             kind: "stopped",
             message: "stopped at once by a second signal".into(),
             hint: Some("the next pass settles what was left open, within 30 s at the earliest".into()),
+            error_kind: None,
         }
     }
 

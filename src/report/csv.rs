@@ -3,7 +3,7 @@
 
 use super::text::visible;
 use crate::core::record::execution::{Execution, Recorded, Summary};
-use crate::core::record::life::LifeEvent;
+use crate::core::record::life::{Conclusion, LifeEvent};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 
@@ -28,7 +28,7 @@ const PASSES: [&str; 14] = [
 #[must_use]
 pub fn passes(executions: &[Recorded]) -> String {
     let row = |recorded: &Recorded| {
-        let Execution { job_id, status, started_at, completed_at, duration, dry_run, summary, error } =
+        let Execution { job_id, status, started_at, completed_at, duration, dry_run, summary, error, error_kind: _ } =
             &recorded.execution;
         let Summary {
             total_instances,
@@ -103,7 +103,7 @@ pub fn events(events: &[LifeEvent]) -> String {
             outside(instance_id.as_str()),
             outside(instance_name),
             event.into_str().into(),
-            outcome.unwrap_or_default().into(),
+            outcome.map_or("", Conclusion::into_str).into(),
             outside(reason.as_deref().unwrap_or_default()),
             error_kind.map_or("", |kind| kind.into_str()).into(),
             outside(new_instance_id.as_ref().map_or("", InstanceId::as_str)),

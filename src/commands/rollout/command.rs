@@ -91,6 +91,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
                     message: "confirmation required: a rollout creates and deletes instances; nothing was started"
                         .into(),
                     hint: Some("run respot analyze, then pass --yes, or type yes at the prompt on a terminal".into()),
+                    error_kind: None,
                 });
             }
             loop {

@@ -45,6 +45,7 @@ pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: 
             kind: "unsafe",
             message: format!("the list of instances is incomplete: {shortfall}"),
             hint: Some("nothing was done; the next call reads the list again".into()),
+            error_kind: None,
         });
     }
     Ok(Some(analysis))

@@ -136,5 +136,6 @@ fn conclude(open: &Open, worked: &Result<(), Failure>, stop: Option<StopCause>, 
         (Ok(()), None) if open.summary.error_count > 0 => (ExecutionStatus::Partial, None),
         (Ok(()), None) => (ExecutionStatus::Completed, None),
     };
-    open.begun.clone().closed(status, now, open.summary, error)
+    let error_kind = worked.as_ref().err().and_then(|failure| failure.error_kind);
+    Execution { error_kind, ..open.begun.clone().closed(status, now, open.summary, error) }
 }

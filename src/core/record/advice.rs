@@ -98,11 +98,10 @@ fn after(last: &Recorded) -> Option<Advice> {
     }
 }
 
-/// Whether a pass failed for its key. Its record has the error in words only, which name the HTTP status.
+/// Whether the provider refused the key of a pass.
 fn was_refused(last: &Recorded) -> bool {
-    let words = last.execution.error.as_deref().unwrap_or_default();
-    let told = [": 401", ": 403", "UNAUTHORIZED", "FORBIDDEN", "INVALID_API_KEY"].iter().any(|it| words.contains(it));
-    told || last.attempts.iter().any(|attempt| attempt.error_kind == Some(ErrorKind::Auth))
+    let mut kinds = last.attempts.iter().map(|attempt| attempt.error_kind).chain([last.execution.error_kind]);
+    kinds.any(|kind| kind == Some(ErrorKind::Auth))
 }
 
 /// The name, where a shell takes it as it is; else the id.
@@ -149,6 +148,11 @@ mod tests {
         let error = (!error.is_empty()).then(|| error.to_owned());
         let execution = Execution::begun("a".into(), at(0), false).closed(status, at(1), summary, error);
         Recorded { attempts, ..Recorded::of(execution) }
+    }
+
+    fn refused(kind: Option<ErrorKind>) -> Recorded {
+        let pass = pass(ExecutionStatus::Failed, "GET /gpu/instances: 401 UNAUTHORIZED", &[]);
+        Recorded { execution: Execution { error_kind: kind, ..pass.execution }, ..pass }
     }
 
     fn recreation(id: &str, failures: u32, step: Step) -> (InstanceId, Recreation) {
@@ -216,14 +220,12 @@ mod tests {
             Row {
                 now: at(40),
                 ..Row::new(
-                    &[pass(Failed, "GET /gpu/instances: 401 UNAUTHORIZED", &[])],
+                    &[refused(Some(ErrorKind::Auth))],
                     &["scheduler", "NOVITA_API_KEY, the provider refuses it: respot doctor"],
                 )
             },
-            Row::new(
-                &[pass(Failed, "GET /gpu/instances: 403: banned", &[])],
-                &["NOVITA_API_KEY, the provider refuses it: respot doctor"],
-            ),
+            // A record of an earlier version, which has the error in words only.
+            Row::new(&[refused(None)], &["failed: respot doctor"]),
             Row::new(&[pass(Failed, "GET /gpu/instances: connection refused", &[])], &["failed: respot doctor"]),
             Row::new(&[pass(Timeout, "the pass ran into its deadline", &[])], &["MIGRATION_JOB_TIMEOUT_MS"]),
             Row::new(&[pass(Interrupted, "", &[])], &["respot run"]),

@@ -43,6 +43,9 @@ pub struct Execution {
     /// Why it failed, was refused or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The class of that error, if it came from the provider; missing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<ErrorKind>,
 }
 
 /// How an execution stands.
@@ -365,6 +368,7 @@ impl Execution {
             dry_run,
             summary: Summary::default(),
             error: None,
+            error_kind: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::Decision;
 use crate::core::record::execution::{Action, Attempt, Outcome, Recorded};
-use crate::core::record::trail::{ProviderWrite, Seen, Sighting, WriteCall};
+use crate::core::record::trail::{ProviderWrite, Seen, Sighting, WriteCall, WriteOutcome};
 use crate::core::recreation::journal::{Cause, Recreation, Step};
 use crate::core::recreation::marker::Origin;
 use crate::core::world::error::ErrorKind;
@@ -53,7 +53,7 @@ pub struct LifeEvent {
     /// What happened.
     pub event: EventKind,
     /// How it ended, if it was done by a pass.
-    pub outcome: Option<&'static str>,
+    pub outcome: Option<Conclusion>,
     /// Why, or with what facts.
     pub reason: Option<String>,
     /// The class of the error, if there was one.
@@ -62,6 +62,39 @@ pub struct LifeEvent {
     pub new_instance_id: Option<InstanceId>,
     /// Time to the provider's answer in milliseconds.
     pub response_time: Option<i64>,
+}
+
+/// How something that a pass did ended: an action, or one call to the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Conclusion {
+    Action(Outcome),
+    Call(WriteOutcome),
+}
+
+impl Conclusion {
+    #[must_use]
+    pub fn into_str(self) -> &'static str {
+        match self {
+            Self::Action(outcome) => outcome.into_str(),
+            Self::Call(outcome) => outcome.into_str(),
+        }
+    }
+
+    /// Whether it had the effect that was asked for, or was accepted.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Action(Outcome::Done | Outcome::Accepted) | Self::Call(WriteOutcome::Accepted))
+    }
+
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Action(Outcome::Failed) | Self::Call(WriteOutcome::Refused))
+    }
+
+    fn changed_nothing(self) -> bool {
+        self.is_failure() || matches!(self, Self::Action(Outcome::Skipped) | Self::Call(WriteOutcome::NotSent))
+    }
 }
 
 /// What can happen to an instance. Names are part of the contract: they are added to, never changed.
@@ -335,7 +368,7 @@ fn of_attempt(recorded: &Recorded, attempt: &Attempt) -> LifeEvent {
         Action::Resume => EventKind::Resume,
     };
     let event = LifeEvent {
-        outcome: Some(attempt.outcome.into_str()),
+        outcome: Some(Conclusion::Action(attempt.outcome)),
         reason: Some(attempt.reason.clone()).filter(|reason| !reason.is_empty()),
         error_kind: attempt.error_kind,
         new_instance_id: attempt.new_instance_id.clone(),
@@ -352,7 +385,7 @@ fn of_write(recorded: &Recorded, write: &ProviderWrite) -> LifeEvent {
         WriteCall::Delete => EventKind::Delete,
     };
     let event = LifeEvent {
-        outcome: Some(write.outcome.into_str()),
+        outcome: Some(Conclusion::Call(write.outcome)),
         reason: write.error.clone(),
         error_kind: write.error_kind,
         new_instance_id: write.new_instance_id.clone(),
@@ -387,7 +420,7 @@ fn of_ledger<'a>(
         };
         LifeEvent {
             job_id: Some(call.pass.clone()),
-            outcome: Some(outcome.into_str()),
+            outcome: Some(Conclusion::Action(outcome)),
             reason: Some("known from the call that is still open".into()),
             ..blank(call.called_at, id, &call.instance_name, EventKind::Migrate)
         }
@@ -479,7 +512,7 @@ fn with_pass(event: LifeEvent, recorded: &Recorded) -> LifeEvent {
 fn without_repetitions(events: Vec<LifeEvent>) -> Vec<LifeEvent> {
     let mut told: Vec<LifeEvent> = Vec::with_capacity(events.len());
     for event in events {
-        let changed_nothing = matches!(event.outcome, Some("skipped" | "failed" | "refused" | "not_sent"))
+        let changed_nothing = event.outcome.is_some_and(Conclusion::changed_nothing)
             || matches!(event.event, EventKind::MigrationFailed | EventKind::MigrationStuck);
         let before = told.iter_mut().rfind(|it| it.event == event.event && it.instance_id == event.instance_id);
         match before {

@@ -196,7 +196,8 @@ impl<'a> Happened<'a> {
     /// A pass could not do its work, or not all of it.
     #[must_use]
     pub fn pass_failed(execution: &'a Execution, now: Timestamp) -> Self {
-        let Execution { job_id, status, started_at, completed_at: _, duration, dry_run, summary, error } = execution;
+        let Execution { job_id, status, started_at, completed_at: _, duration, dry_run, summary, error, error_kind: _ } =
+            execution;
         let pass = PassPart {
             job_id,
             started_at: *started_at,

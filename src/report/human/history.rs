@@ -145,6 +145,7 @@ mod tests {
                 dry_run: false,
                 summary: Summary::default(),
                 error: error.map(Into::into),
+                error_kind: None,
             });
             recorded.attempts.extend((1..failures).map(|n| Attempt {
                 instance_id: id(n),

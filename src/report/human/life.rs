@@ -71,8 +71,8 @@ pub(super) fn events(out: &mut String, screen: Screen, events: &[LifeEvent], wit
         let head = format!("{time}  {ago:>widest$}  ");
         let text = visible(&sentence(event, screen, with_names));
         let color = match event.outcome {
-            Some("done" | "accepted") => Some(Color::Green),
-            Some("failed" | "refused") => Some(Color::Red),
+            Some(outcome) if outcome.is_success() => Some(Color::Green),
+            Some(outcome) if outcome.is_failure() => Some(Color::Red),
             Some(_) => Some(Color::Yellow),
             None => None,
         };
@@ -100,7 +100,7 @@ fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
     }
     let _ = write!(text, ": {}", what(event.event));
     if let Some(outcome) = event.outcome {
-        let _ = write!(text, " -> {}", outcome.replace('_', " "));
+        let _ = write!(text, " -> {}", outcome.into_str().replace('_', " "));
     }
     let known = |id: &InstanceId| reason.as_ref().is_some_and(|reason| reason.contains(id.as_str()));
     if let Some(new) = new_instance_id.as_ref().filter(|new| !known(new)) {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::core::pass::ledger::{InFlight, Observation};
 use crate::core::record::execution::Execution;
-use crate::core::record::trail::WriteOutcome;
 use crate::core::recreation::marker::replacement_name;
 use crate::core::world::instance::ReclaimNotice;
 
@@ -76,7 +75,12 @@ fn told(life: &Life) -> Vec<String> {
         .map(|it| {
             let minutes = (it.at.as_secs() - at(0).as_secs()) / 60;
             let times = if it.times > 1 { format!(" x{}", it.times) } else { String::new() };
-            format!("{minutes} {} {} {}{times}", it.instance_id, it.event.into_str(), it.outcome.unwrap_or("-"))
+            format!(
+                "{minutes} {} {} {}{times}",
+                it.instance_id,
+                it.event.into_str(),
+                it.outcome.map_or("-", Conclusion::into_str)
+            )
         })
         .collect()
 }

@@ -123,7 +123,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             |c| c.jobs_missing = Some(Shortfall { announced: 2, received: 1 }),
             "skip",
             "recreation_waits",
-            "rows are missing from what the provider listed",
+            "the provider's listing is incomplete",
         ),
         ("over the limit", |c| c.policy.max_recreations = Some(0), "skip", "over_limit", "limit of 0"),
         (

@@ -1,6 +1,6 @@
-//! Who is told of a pass, apart from the log: a receiver of events, a dead man's switch, a collector of metrics.
+//! Who is notified of a pass, apart from the log: a receiver of events, a dead man's switch, a collector of metrics.
 //!
-//! Nobody here decides anything, and nobody here can fail a pass: what could not be told is logged, and an event waits
+//! Nothing here decides anything or can fail a pass: what could not be delivered is logged, and an event waits
 //! in the store until it is taken. Receivers that do not answer delay a pass by a second at its beginning, six for
 //! events and two and a half at its end, less than ten in all (`docs/reference.md`).
 
@@ -26,16 +26,16 @@ use crate::store::records::Change;
 
 pub use outlets::{Closing, Outlets};
 
-/// So long a pass delivers events.
+/// How long a pass delivers events.
 const DELIVERY_TIME: Duration = Duration::from_secs(6);
 
-/// So long one request may take.
+/// Timeout of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// So much longer than its work a pass waits for the dead man's switch to hear that it began.
 const BEGINNING_TIME: Duration = Duration::from_secs(1);
 
-/// So long the dead man's switch and the Pushgateway have, side by side, when a pass ended.
+/// Timeout of the dead man's switch and the Pushgateway, in parallel, when a pass ended.
 const CLOSING_TIME: Duration = Duration::from_millis(2500);
 
 /// Events on their way at a time.
@@ -56,7 +56,7 @@ pub trait Notify {
     fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>>;
 }
 
-/// Nobody wants to hear of anything.
+/// No receiver is configured.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 

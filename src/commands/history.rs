@@ -68,7 +68,7 @@ pub async fn history<S: StoreRead>(
 }
 
 /// What is known of an instance by its id or name, and all executions, newest first: passes, and steps of rollouts,
-/// which nobody else asks for.
+/// which no other view lists.
 ///
 /// # Errors
 /// Exit code 4.

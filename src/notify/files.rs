@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Nobody takes so long to write a file: one that is older was left by a pass that was killed.
+/// No write takes this long: an older file was left by a pass that was killed.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// Puts `text` in the place of a file, so that whoever reads it sees the old text or the new one and nothing between.
+/// Puts `text` in the place of a file, so that a reader sees the old text or the new one and nothing between.
 /// A link stays one; what is no file, such as `/dev/null` or a pipe, stays what it is.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -21,7 +21,7 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     // Beside it, since a rename does not cross file systems. Collectors pass over names that do not end like theirs.
     let beside = target.with_file_name(format!("{stem}{}", std::process::id()));
     let written = || -> io::Result<()> {
-        // Readable to the collector, which is somebody else.
+        // Readable to the collector, which runs as another user.
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -48,7 +48,7 @@ fn clear(beside: &Path, stem: &str, written: &File) {
 
 /// Writes `text` into a file as it stands: Kubernetes mounts the one it reads, and a mount cannot be replaced.
 pub(super) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
-    // A pipe that nobody reads is an error and not waited for.
+    // A pipe without a reader is an error; the pass does not wait for one.
     let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(at_once).open(path)?;
     file.write_all(text.as_bytes())

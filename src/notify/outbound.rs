@@ -1,4 +1,4 @@
-//! Requests to those who are told. Errors never hold an address or an answer: both may open doors.
+//! Requests to receivers. Errors never hold an address or an answer: both may open doors.
 
 use std::error::Error;
 use std::io;

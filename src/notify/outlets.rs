@@ -9,14 +9,14 @@ use crate::core::record::outbox::Outgoing;
 use crate::report::{Event, Reporter};
 use crate::settings::{Address, NotifySettings};
 
-/// Everybody who is to be told.
+/// All configured receivers.
 pub struct Outlets<'a> {
     settings: &'a NotifySettings,
     outbound: Option<Outbound>,
     reporter: &'a dyn Reporter,
 }
 
-/// How a command ended, for those who are told.
+/// How a command ended, for the receivers.
 #[derive(Clone, Copy, Debug)]
 pub struct Closing<'a> {
     /// Whether the pass did its work, single actions aside. `None` when there was no pass since another one is at work,
@@ -48,7 +48,7 @@ impl<'a> Outlets<'a> {
         self.settings.metrics_file.is_some() || self.settings.pushgateway.is_some()
     }
 
-    /// Tells everybody that the command ended: files first, then whoever is on the network, side by side.
+    /// Reports the end of the command: files first, then receivers on the network, in parallel.
     pub async fn close(&self, closing: Closing<'_>) {
         let Closing { worked, message, metrics } = closing;
         if let Some(path) = &self.settings.termination_message_file {
@@ -83,7 +83,7 @@ impl<'a> Outlets<'a> {
         else {
             return;
         };
-        // Whoever names a group of their own, to tell several accounts apart, gets it.
+        // A group in the URL, which tells several accounts apart, is kept.
         let is_group = address.expose().contains("/metrics/job/");
         let url = if is_group { address.expose().to_owned() } else { below(address, "metrics/job/respot") };
         let message = Message {

@@ -140,7 +140,7 @@ pub const METRICS: &[Metric] = &[
     counter("respot_recreations_total", "Recreations that came to a running successor.", |it| {
         vec![plain(Figure::Count(it.totals.recreations))]
     }),
-    counter("respot_errors_total", "Actions that failed or whose end nobody knew.", |it| {
+    counter("respot_errors_total", "Actions that failed or whose end was not known.", |it| {
         vec![plain(Figure::Count(it.totals.errors))]
     }),
     gauge(

@@ -5,7 +5,7 @@
 //!
 //! * A *value* is one text under a key, with an optional life after which it is gone.
 //! * A *map* holds texts under fields. Fields are read in no particular order.
-//! * The *lease* is a value that holds the token of whoever may write.
+//! * The *lease* is a value that holds the token of the pass that may write.
 
 pub mod any;
 pub mod probe;
@@ -134,7 +134,7 @@ pub enum StoreError {
     LeaseLost,
 }
 
-/// The right to write. Held by one pass at a time for each name; whoever lost it cannot write any more, because the
+/// The right to write. Held by one pass at a time for each name; a pass that lost it can no longer write, because the
 /// store compares the token on every commit.
 #[derive(Debug)]
 pub struct Lease {
@@ -181,7 +181,7 @@ impl Lease {
 pub enum Acquired {
     /// It is ours.
     Granted(Lease),
-    /// Somebody else holds it.
+    /// Another pass holds it.
     HeldBy {
         /// The holder's token.
         token: String,
@@ -203,7 +203,7 @@ pub trait StoreRead {
 
 /// Writing, which takes the lease.
 pub trait StoreWrite: StoreRead {
-    /// Asks for the lease `key`. Granted when nobody holds it or its life of [`LEASE_LIFE`] is over.
+    /// Asks for the lease `key`. Granted when it is free or its life of [`LEASE_LIFE`] is over.
     ///
     /// # Errors
     /// Any [`StoreError`] but `LeaseLost`.

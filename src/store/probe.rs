@@ -1,4 +1,4 @@
-//! Whether a store can be read and written, found out by doing it. Leaves no trace, and is in nobody's way.
+//! Whether a store can be read and written, found out by doing both. Leaves no trace and blocks no pass.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn prove_writable<S: StoreWrite>(store: &S) -> Result<(), StoreError> {
     let (lease, key) = (format!("{}{name}", keys::DOCTOR_LEASE), format!("{}{name}", keys::DOCTOR_PROBE));
     let lease = match store.acquire(&lease, &name).await? {
         Acquired::Granted(lease) => lease,
-        Acquired::HeldBy { .. } => return Err(odd(store, "it gave away a lease that nobody asked for")),
+        Acquired::HeldBy { .. } => return Err(odd(store, "it reports a holder of a lease that was never requested")),
     };
     let set = Write::Set { key: key.clone(), value: name.clone(), life: Some(LEASE_LIFE) };
     let kept = match store.commit(&lease, &[set]).await {

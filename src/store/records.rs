@@ -49,7 +49,7 @@ pub(super) mod keys {
     pub(super) const ROLLOUT: &str = "rollout";
     /// Map instance -> [`super::Member`]: its members.
     pub(super) const ROLLOUT_MEMBERS: &str = "rollout-members";
-    /// Map instance -> [`super::ToldFailure`]: failed migrations that were told of.
+    /// Map instance -> [`super::ToldFailure`]: failed migrations that were reported.
     pub(super) const TOLD_FAILURES: &str = "told-failures";
     /// Map number -> [`super::ProviderWrite`]: what the pass that is at work, or was killed, wrote to the provider. They
     /// become part of its execution.
@@ -78,7 +78,7 @@ struct Stall {
     since: Timestamp,
 }
 
-/// The failed migration of an instance that was last told of.
+/// The failed migration of an instance that was reported last.
 #[derive(Serialize, Deserialize)]
 struct ToldFailure {
     failure: String,
@@ -147,7 +147,7 @@ pub enum Change {
     Journal(InstanceId, Option<Recreation>),
     /// An instance is `migrating` without a job since then; or not any more.
     Stall(InstanceId, Option<Timestamp>),
-    /// This failed migration of the instance was told of; or its instance is gone.
+    /// This failed migration of the instance was reported; or the instance is gone.
     Told(InstanceId, Option<String>),
     /// What was seen of a place; or it is forgotten.
     Expose(Place, Option<Exposure>),
@@ -280,7 +280,7 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     let stalls = stalls.into_iter().map(|(id, Stall { since })| (id, since)).collect();
     let told: Sorted<ToldFailure> = sorted(store, keys::TOLD_FAILURES, answers.next())?;
     told.newer.map_or(Ok(()), Err)?;
-    // Of a damaged one it is known that something was told. That is no failure of today, which so is told once more.
+    // A damaged record says only that some failure was reported: the current one is reported again.
     let something = told.damaged.into_iter().map(|field| (field, ToldFailure { failure: String::new() }));
     let told = told.intact.into_iter().chain(something);
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
@@ -318,7 +318,7 @@ pub struct Opening {
     pub its_recreations: Vec<(InstanceId, Recreation)>,
     /// What it wrote to the provider, if it was a real one.
     pub its_writes: Vec<ProviderWrite>,
-    /// Records of that which nobody can read.
+    /// Records of that which are damaged.
     pub damaged: Vec<String>,
 }
 
@@ -366,7 +366,7 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
 pub struct Outbox {
     /// They themselves, oldest first.
     pub waiting: Vec<Outgoing>,
-    /// The ids of those that nobody can read.
+    /// The ids of those that are damaged.
     pub damaged: Vec<String>,
 }
 
@@ -413,7 +413,7 @@ fn fleet<S: StoreRead>(store: &S, head: Option<String>, members: Option<Answer>)
     let mut members: Vec<Member> =
         entries(store, keys::ROLLOUT_MEMBERS, members)?.into_iter().map(|(_, member)| member).collect();
     members.sort_by_key(|member| member.rank);
-    // They are written with the rollout, in one commit. Whose record is gone has a successor that nobody would look after.
+    // They are written with the rollout, in one commit. Without its record, a successor would be left alone.
     let wanted: usize = rollout.stages.iter().map(|stage| stage.instances).sum();
     if members.len() != wanted && rollout.state.end().is_none() {
         let detail = format!("{}: {} records, and {} has {wanted}", keys::ROLLOUT_MEMBERS, members.len(), rollout.id);

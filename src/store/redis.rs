@@ -162,7 +162,7 @@ impl RedisStore {
         answer
     }
 
-    /// The connection and its number. Whoever comes while it is being made waits for it.
+    /// The connection and its number. Callers that arrive while it is being made wait for it.
     async fn connected(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
         let mut line = self.line.lock().await;
         if let Some(connection) = &line.connection {

@@ -3,14 +3,14 @@
 //! It keeps a rollback journal (SQLite's `DELETE` mode) with `synchronous=EXTRA`, not a write-ahead log, because
 //! between passes the state must be one plain file:
 //!
-//! * Reading creates nothing, so that `history` works in a read-only folder and under another user. Whoever reads a
-//!   write-ahead log makes `-wal` and `-shm` files, or has to promise that nobody writes meanwhile.
+//! * Reading creates nothing, so that `history` works in a read-only folder and under another user. Reading a
+//!   write-ahead log creates `-wal` and `-shm` files, or requires that nothing is written meanwhile.
 //! * A log needs memory shared by all who open the file, which a network volume does not give.
 //! * A pass makes few commits. The journal costs each a few milliseconds more, which no pass notices beside the calls
 //!   that it records. `EXTRA` also syncs the folder, so that no power cut takes back an intent that was acted on.
 //!
 //! A reader never waits for more than the end of one commit. A writer killed in the middle of one leaves a `-journal`
-//! behind, and whoever opens the file next, if it may write there, restores the state before that commit.
+//! behind, and the next process that opens the file and may write there restores the state before that commit.
 //!
 //! Calls block the thread, as each takes milliseconds; only two passes that begin at one moment wait for each other.
 //! Workers that come to commit at one moment share a transaction: what takes time is its syncs, on some disks tens of
@@ -39,7 +39,7 @@ const APPLICATION_ID: i64 = 0x7273_7074;
 /// The newest layout of the tables; `PRAGMA user_version` of the file.
 const LAYOUT: i64 = 1;
 
-/// How long to wait for somebody else's lock.
+/// How long to wait for the lock of another process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many values whose life is over are removed by one commit, so that no commit takes long for it.
@@ -83,7 +83,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// `Refused` when it cannot be written, `Unreadable` when it is damaged or not respot's, `Newer` when a newer
-    /// respot wrote it, `Unreachable` when somebody else keeps it locked.
+    /// respot wrote it, `Unreachable` when another process keeps it locked.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let label = label(path);
         create_private(path).map_err(|error| StoreError::Refused { store: label.clone(), detail: error })?;
@@ -101,7 +101,7 @@ impl SqliteStore {
         Ok(Self { connection: Some(connection), label, clock, waiting: RefCell::default() })
     }
 
-    /// Opens the file to look into it. A missing file is an empty store, and stays missing.
+    /// Opens the file for reading. A missing file is an empty store, and stays missing.
     ///
     /// # Errors
     /// `Refused` when it may not be read, and as [`open`](Self::open) otherwise.
@@ -167,7 +167,7 @@ impl SqliteStore {
         self.finish(transaction)
     }
 
-    /// Whether the lease is ours. One that is over is lost even if nobody took it: another pass may have come and gone.
+    /// Whether the lease is ours. One that is over is lost even if no pass took it: another pass may have come and gone.
     fn check(&self, transaction: &Transaction<'_>, lease: &Lease, now: Timestamp) -> Result<(), StoreError> {
         match self.value(transaction, lease.key(), now)? {
             Some(holder) if holder == lease.token() => Ok(()),
@@ -303,7 +303,7 @@ impl StoreWrite for SqliteStore {
     async fn commit(&self, lease: &Lease, writes: &[Write]) -> Result<(), StoreError> {
         let (done, mut outcome) = oneshot::channel();
         self.waiting.borrow_mut().push(Waiting { token: lease.token().into(), writes: writes.to_vec(), done });
-        // Whoever is ready joins; the first to go on commits for all. Twice: for answers that have arrived to be read,
+        // Callers that are ready join; the first to continue commits for all. Twice: for answers that have arrived to be read,
         // and for those who wait for them to hear of it.
         yield_now().await;
         yield_now().await;
@@ -360,7 +360,7 @@ fn delete(transaction: &Transaction<'_>, key: &str) -> rusqlite::Result<()> {
 }
 
 fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
-    // Hardly ever is something due, and to look costs a tenth of the statement that removes it.
+    // Rarely is anything due, and checking costs a tenth of the statement that removes it.
     const DUE: &str = r#"SELECT EXISTS (SELECT 1 FROM "values" WHERE expires_at <= ?1)"#;
     let is_due: bool = transaction.prepare_cached(DUE)?.query_one([now.as_millis()], |row| row.get(0))?;
     if !is_due {
@@ -447,7 +447,7 @@ fn inspect(connection: &Connection, label: &str) -> Result<Contents, StoreError>
 fn create_tables(connection: &Connection, label: &str) -> Result<(), StoreError> {
     let failed = |error| failure(label, &error);
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
-    // Somebody may have made them while we waited for the lock.
+    // Another process may have made them while we waited for the lock.
     if inspect(&transaction, label)? == Contents::Nothing {
         let create = || {
             transaction.execute_batch(SCHEMA)?;
@@ -466,7 +466,7 @@ fn failure(label: &str, error: &rusqlite::Error) -> StoreError {
     let Some(cause) = error.sqlite_error() else { return StoreError::Unreadable { store, detail } };
     match cause.code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
-            StoreError::Unreachable { store, detail: format!("somebody else has locked it: {detail}") }
+            StoreError::Unreachable { store, detail: format!("another process has locked it: {detail}") }
         }
         _ if cause.extended_code == ffi::SQLITE_READONLY_ROLLBACK => StoreError::Refused {
             store,

@@ -570,7 +570,7 @@ fn a_locked_state_file_does_not_hold_it_up_for_long() {
     let output = stage.call("doctor").now(None).output().ends_with(4);
     assert!(begun.elapsed().as_secs() <= LONGEST_SECS);
     assert!(output.stdout.contains("FAIL  store            cannot reach the store"), "{}", output.stdout);
-    assert!(output.stdout.contains("somebody else has locked it"), "{}", output.stdout);
+    assert!(output.stdout.contains("another process has locked it"), "{}", output.stdout);
 }
 
 #[test]

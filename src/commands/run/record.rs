@@ -10,7 +10,7 @@ use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
 };
 use crate::core::record::life::sightings;
-use crate::core::record::news::{Tiding, forgotten_failures, tidings};
+use crate::core::record::news::{News, forgotten_failures, news};
 use crate::core::record::outbox::{Happened, announcement_id};
 use crate::core::record::trail::Sighting;
 use crate::core::recreation::journal::{Recreation, Step};
@@ -112,7 +112,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
     (snapshot, ledger): (&Snapshot, &Ledger),
     plan: &Plan,
 ) -> Result<(), StoreError> {
-    let mut changes = tell_tidings(pass, snapshot, ledger, plan).await;
+    let mut changes = emit_news(pass, snapshot, ledger, plan).await;
     changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
     if pass.mode() == Mode::Real {
         for settlement in &plan.settlements {
@@ -158,35 +158,35 @@ pub(in crate::commands) async fn settle<E: Edges>(
 }
 
 /// Emits what is new, in the same commit as the change that records it. A rehearsal records no ends, so it emits none.
-async fn tell_tidings<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &Ledger, plan: &Plan) -> Vec<Change> {
+async fn emit_news<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &Ledger, plan: &Plan) -> Vec<Change> {
     if !pass.tells {
         return Vec::new();
     }
-    let mut news = tidings(snapshot, plan, ledger);
-    news.retain(|tiding| pass.mode() == Mode::Real || matches!(tiding, Tiding::Announced { .. }));
-    let running = news.iter().filter_map(|tiding| match tiding {
-        Tiding::Migrated { instance, .. } => Some(&instance.id),
-        Tiding::Recreated { new, .. } => Some(*new),
-        Tiding::MigrationFailed { .. } | Tiding::Announced { .. } => None,
+    let mut news = news(snapshot, plan, ledger);
+    news.retain(|it| pass.mode() == Mode::Real || matches!(it, News::Announced { .. }));
+    let running = news.iter().filter_map(|it| match it {
+        News::Migrated { instance, .. } => Some(&instance.id),
+        News::Recreated { new, .. } => Some(*new),
+        News::MigrationFailed { .. } | News::Announced { .. } => None,
     });
     let mut reachable = pass.connections(&running.collect::<Vec<_>>()).await;
     let now = pass.now();
     let mut changes = Vec::new();
-    for tiding in news {
-        let happened = match tiding {
-            Tiding::Migrated { instance, called_at, announced } => {
+    for it in news {
+        let happened = match it {
+            News::Migrated { instance, called_at, announced } => {
                 let reachable = reachable.remove(&instance.id).unwrap_or_default();
                 Happened::migrated(instance, called_at, announced, reachable, now)
             }
-            Tiding::Recreated { old, new, recreation } => {
+            News::Recreated { old, new, recreation } => {
                 let reachable = reachable.remove(new).unwrap_or_default();
                 Happened::recreated(old, new, recreation, reachable, now)
             }
-            Tiding::MigrationFailed { instance, ref failure, error } => {
+            News::MigrationFailed { instance, ref failure, error } => {
                 changes.push(Change::Told(instance.id.clone(), Some(failure.clone())));
                 Happened::migration_failed(instance, error, now)
             }
-            Tiding::Announced { instance, notice } => {
+            News::Announced { instance, notice } => {
                 let happened = Happened::reclaim_notified(instance, notice, now);
                 changes.extend(pass.tell_as(&happened, announcement_id(&instance.id, notice)));
                 continue;

@@ -169,7 +169,7 @@ impl Attempt {
 pub enum Action {
     /// Calls the provider's migrate.
     Migrate,
-    /// Creates an instance anew.
+    /// Creates a replacement.
     Recreate,
     /// Goes on with a recreation.
     Resume,
@@ -186,7 +186,7 @@ pub enum Outcome {
     Accepted,
     /// It had no effect.
     Failed,
-    /// Nobody knows yet; a later pass finds out.
+    /// Not known yet; a later pass finds out.
     Unknown,
     /// Not begun, or not needed any more.
     Skipped,
@@ -347,7 +347,7 @@ pub struct Statistics {
     pub total_migrations: u64,
     /// Closed recreations.
     pub total_recreations: u64,
-    /// Instances looked at, each pass anew.
+    /// Instances listed, summed over all passes.
     pub total_instances_processed: u64,
     /// Failed or unknown actions.
     pub total_errors: u64,

@@ -10,13 +10,13 @@ use crate::core::world::time::{Timestamp, millis};
 /// How far the indicators look back: passes younger than this.
 pub const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// So many hours are in [`WINDOW`].
+/// The hours in [`WINDOW`].
 pub const HOURS: usize = 24;
 
 /// How far back passes are wanted: some from before the window tell at which minutes the schedule calls.
 pub const LOOK_BACK: Duration = Duration::from_secs(27 * 3600);
 
-/// A pass that begins so long before or after its time is on time, unless the interval is short.
+/// A pass that starts within this time of its due time is on time, unless the interval is short.
 const ON_TIME: Duration = Duration::from_secs(60);
 
 /// What a rate is measured against, in percent.
@@ -55,7 +55,7 @@ pub enum Standing {
 pub struct Share {
     /// That many.
     pub part: u64,
-    /// Of so many.
+    /// Out of this many.
     pub whole: u64,
 }
 
@@ -90,7 +90,7 @@ impl Share {
 pub struct Mean {
     /// The sum in milliseconds.
     pub sum_millis: i64,
-    /// Of so many.
+    /// Out of this many.
     pub count: u64,
 }
 
@@ -183,7 +183,7 @@ fn age(execution: &Execution, now: Timestamp) -> Duration {
 /// * anything else is late. Whether a call was late or the schedule was moved shows with the next one, which is on time
 ///   by the old minutes or by the new ones.
 ///
-/// A quarter of the interval, at most a minute, makes no difference. The first pass of all is expected by nobody. What is
+/// A quarter of the interval, at most a minute, makes no difference. The very first pass was not due. What is
 /// due but within that time is not missed yet, so it does not matter when one asks. All times are UTC: a clock that is put
 /// forward an hour moves no interval of this program's, which are of an hour at most. An interval that was made shorter is
 /// held against the passes before, for a day.

@@ -1,6 +1,6 @@
 //! The life of one instance: everything the memory knows of it and of those that took its place, in order.
 //!
-//! An instance that is recreated gets a new id and a new name. Whoever asks for any of them means all of them.
+//! An instance that is recreated gets a new id and a new name. A query for any of them returns the history of all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,7 +120,7 @@ pub enum EventKind {
     Vanished,
     /// A pass migrated it, or tried to.
     Migrate,
-    /// A pass began to create it anew, or tried to.
+    /// A pass started to recreate it, or tried to.
     Recreate,
     /// A pass went on with that.
     Resume,
@@ -315,7 +315,7 @@ impl<'a> Known<'a> {
             }
             members.extend(found);
         }
-        // Whoever has no predecessor left comes next; a circle, which only damaged records can hold, goes by its ids.
+        // Those without a predecessor left come next; a circle, which only damaged records can hold, is ordered by id.
         let mut order: Vec<&InstanceId> = Vec::with_capacity(members.len());
         while !members.is_empty() {
             let waits = |id: &InstanceId| self.links.iter().any(|(old, new)| *new == id && members.contains(old));
@@ -339,10 +339,10 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Whose events are told. They are left out before anything is looked up for them: a fleet may have 100 000.
+/// The instances whose events are listed. All others are filtered out first: a fleet may have 100 000.
 type Members<'a> = BTreeSet<&'a InstanceId>;
 
-/// What one pass did and saw. A migrate call is told by the attempt that made it.
+/// What one pass did and observed. A migrate call is listed as the attempt that made it.
 fn events_of<'a>(recorded: &'a Recorded, members: &'a Members<'a>) -> impl Iterator<Item = LifeEvent> + 'a {
     let sightings = recorded.sightings.iter().filter(|it| members.contains(&it.instance_id));
     let seen = sightings.map(move |sighting| {
@@ -433,7 +433,7 @@ fn of_ledger<'a>(
     });
     let recreations = || ledger.recreations.iter().filter(|(id, _)| members.contains(id));
     let begun = recreations().filter(move |(id, recreation)| {
-        // The sighting is of the look, the journal of the deed that followed.
+        // The observation comes first, the journal entry after the action that followed.
         let since = recreation.opened_at - crate::core::world::times::SETTLE_TIME;
         let is_of_a_failure = !matches!(recreation.cause, Cause::Found | Cause::Moved { .. });
         is_of_a_failure && !saw(id, &[Seen::MigrationFailed, Seen::MigrationStuck], since)
@@ -508,7 +508,7 @@ fn with_pass(event: LifeEvent, recorded: &Recorded) -> LifeEvent {
     LifeEvent { job_id: Some(execution.job_id.clone()), dry_run: execution.dry_run, ..event }
 }
 
-/// What each pass found and did alike, and what changed nothing, is told once, with how often.
+/// Events that repeat without changing anything are listed once, with a count.
 fn without_repetitions(events: Vec<LifeEvent>) -> Vec<LifeEvent> {
     let mut told: Vec<LifeEvent> = Vec::with_capacity(events.len());
     for event in events {

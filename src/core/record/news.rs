@@ -1,5 +1,4 @@
-//! What a look at the world brought to light that somebody wants to be told. Each thing is told once: it goes with the
-//! change of the records that makes it old news.
+//! Events found by comparing a snapshot with the ledger. Each is emitted once, in the commit that records it.
 
 use std::collections::HashMap;
 
@@ -12,9 +11,9 @@ use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
 use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
 
-/// Something that came to light.
+/// An event of an instance that a pass found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tiding<'a> {
+pub enum News<'a> {
     /// A migration that an earlier pass asked for is over, and the instance runs.
     Migrated {
         /// The instance.
@@ -51,24 +50,24 @@ pub enum Tiding<'a> {
     },
 }
 
-/// Everything that a plan brought to light, in the order of the instances' ids within each kind.
+/// Everything that is new in a plan, ordered by instance id within each kind.
 #[must_use]
-pub fn tidings<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
+pub fn news<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<News<'a>> {
     let listed = |id: &InstanceId| find(&snapshot.instances.items, id);
     let migrated = plan.settlements.iter().filter(|it| it.end == CallEnd::Migrated).filter_map(|settlement| {
         let instance = listed(&settlement.instance)?;
         let announced = instance.reclaim.is_some() || ledger.observations.contains_key(&instance.id);
-        Some(Tiding::Migrated { instance, called_at: settlement.call.called_at, announced })
+        Some(News::Migrated { instance, called_at: settlement.call.called_at, announced })
     });
     let recreated = plan.journal.iter().filter_map(|(old, recreation)| {
         let recreation = recreation.as_ref()?;
         let was = ledger.recreations.get(old).map(|stored| &stored.step);
-        closes(was, recreation).map(|new| Tiding::Recreated { old, new, recreation })
+        closes(was, recreation).map(|new| News::Recreated { old, new, recreation })
     });
     let announced = plan.observations.iter().filter_map(|(id, seen)| {
         let notice = &seen.as_ref()?.notice;
         let is_known = ledger.observations.get(id).is_some_and(|known| known.notice == *notice);
-        listed(id).filter(|_| !is_known).map(|instance| Tiding::Announced { instance, notice })
+        listed(id).filter(|_| !is_known).map(|instance| News::Announced { instance, notice })
     });
     migrated.chain(recreated).chain(failed(snapshot, plan, ledger)).chain(announced).collect()
 }
@@ -83,8 +82,8 @@ pub fn closes<'a>(was: Option<&Step>, recreation: &'a Recreation) -> Option<&'a 
     }
 }
 
-/// Migrations that failed and were not told of before: those that a call of ours led to, and those that a verdict names.
-fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<Tiding<'a>> {
+/// Failed migrations that were not reported before: those that a call of ours led to, and those that a verdict names.
+fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec<News<'a>> {
     let mut failures: HashMap<&InstanceId, (&Instance, String, Option<&str>)> = HashMap::new();
     for settlement in &plan.settlements {
         let CallEnd::Failed { job, error } = &settlement.end else { continue };
@@ -106,16 +105,16 @@ fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec
         failures.entry(&instance.id).or_insert((instance, failure, error));
     }
     let is_news = |id: &InstanceId, failure: &str| ledger.told_failures.get(id).is_none_or(|told| told != failure);
-    let mut failed: Vec<Tiding<'a>> = failures
+    let mut failed: Vec<News<'a>> = failures
         .into_iter()
         .filter(|(id, (_, failure, _))| is_news(id, failure))
-        .map(|(_, (instance, failure, error))| Tiding::MigrationFailed { instance, failure, error })
+        .map(|(_, (instance, failure, error))| News::MigrationFailed { instance, failure, error })
         .collect();
     failed.sort_by(|a, b| a.instance_id().cmp(b.instance_id()));
     failed
 }
 
-impl Tiding<'_> {
+impl News<'_> {
     fn instance_id(&self) -> &InstanceId {
         match self {
             Self::Migrated { instance, .. }
@@ -180,11 +179,11 @@ mod tests {
 
     fn told(snapshot: &Snapshot, ledger: &Ledger) -> Vec<&'static str> {
         let plan = plan::plan(snapshot, ledger, &Policy::default(), at(0));
-        let kinds = tidings(snapshot, &plan, ledger).into_iter().map(|tiding| match tiding {
-            Tiding::Migrated { .. } => "migrated",
-            Tiding::Recreated { .. } => "recreated",
-            Tiding::MigrationFailed { .. } => "failed",
-            Tiding::Announced { .. } => "announced",
+        let kinds = news(snapshot, &plan, ledger).into_iter().map(|it| match it {
+            News::Migrated { .. } => "migrated",
+            News::Recreated { .. } => "recreated",
+            News::MigrationFailed { .. } => "failed",
+            News::Announced { .. } => "announced",
         });
         kinds.collect()
     }
@@ -216,7 +215,7 @@ mod tests {
             previous_attempt: None,
             call,
         };
-        // The status, the job of the call, what is known of the call, the failure told last, and what is told.
+        // The status, the job of the call, what is known of the call, the failure reported last, and the events.
         let rows: [(Status, JobState, Call, Option<&str>, &[&str]); 7] = [
             (Status::Running, JobState::Success, Call::Accepted, None, &["migrated"]),
             (Status::Running, JobState::Success, Call::Unknown, None, &["migrated"]),
@@ -225,7 +224,7 @@ mod tests {
             (Status::Migrating, JobState::Running, Call::Accepted, None, &[]),
             (Status::Migrating, JobState::Fail, Call::Accepted, None, &["failed"]),
             (Status::Migrating, JobState::Fail, Call::Accepted, Some("j"), &[]),
-            // It failed, and somebody started the instance by hand: no verdict names the failure.
+            // It failed, and the instance was started by hand: no verdict names the failure.
             (Status::Running, JobState::Fail, Call::Accepted, Some("earlier"), &["failed"]),
         ];
         for (status, job, known, failure, expected) in rows {

@@ -1,4 +1,4 @@
-//! Events: what is told to the receiver of webhooks (`docs/reference.md`), and those on their way to it.
+//! Events: what is sent to the receiver of webhooks (`docs/reference.md`), and those on their way to it.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub struct Connections {
     pub jupyter: Option<String>,
 }
 
-/// Something that happened and is told. Its JSON is the contract's.
+/// An event. Its JSON is documented in `docs/reference.md`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Happened<'a> {
@@ -149,7 +149,7 @@ impl<'a> Happened<'a> {
         Self { instance: Some(part), migration: Some(migration), ..Self::about("instance.migrated", instance, now) }
     }
 
-    /// An instance was created anew.
+    /// An instance was recreated.
     #[must_use]
     pub fn recreated(
         old: &'a InstanceId,
@@ -180,7 +180,7 @@ impl<'a> Happened<'a> {
         }
     }
 
-    /// A migration failed, or hangs; whoever asked for it.
+    /// A migration failed, or hangs, whether respot or a person started it.
     #[must_use]
     pub fn migration_failed(instance: &'a Instance, error: Option<&'a str>, now: Timestamp) -> Self {
         let migration = MigrationPart { error, ..MigrationPart::of(instance) };

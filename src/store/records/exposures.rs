@@ -6,7 +6,7 @@ use crate::core::pass::exposure::{Exposure, Exposures};
 use crate::core::world::instance::Place;
 
 /// What was seen of every place, and why there may be more that this version must not touch. A damaged record is one of a
-/// place that was seen last when time began, so that the next look begins it anew, or forgets it.
+/// place that was seen last when time began, so that the next observation starts it again, or forgets it.
 pub(super) fn places<S: StoreRead>(
     store: &S,
     answer: Option<Answer>,

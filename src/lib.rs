@@ -41,7 +41,7 @@
 //! | a new reason to skip | a variant of `Skip` with its name and sentence in [`core::pass::verdict`]; if a new question leads to it, a variant of `Rule` with its answer and its facts in [`core::pass::rules`]; the compiler names the rest |
 //! | a new event | a name and a constructor in [`core::record::outbox`]; [`core::record::news`] if it is found by observing, [`act`] if it follows an action |
 //! | a new setting | one row in `settings::rows`, and its field in [`settings`] |
-//! | a new column in `history` | the field in [`core::record::execution`], then [`report::human`], `report::csv` and [`report::json`] |
+//! | a new column in `history` | the field in [`core::record::execution`], then `report::human::history`, `report::csv` and [`report::json`]; the command is [`commands::history`] |
 //! | a provider's new error word | `cloud::novita::refusal`; a new status of an instance or a job: [`core::world::instance`] |
 //! | a new step of a recreation | [`core::recreation::journal`]: `apply`, `observe`, `next` |
 //! | a new command | a variant in [`cli`], a file in [`commands`] with its `command()`, a line in [`commands::dispatch`] |

@@ -240,7 +240,7 @@ fn only_status_has_metrics() {
     let stage = Stage::new(Kind::Sqlite, World::new(33));
     for words in ["run", "dry-run", "check-failed", "history"] {
         let output = stage.call(&format!("{words} -o prometheus")).output().ends_with(2);
-        let output = output.says(["error: --output prometheus is for respot status alone"]);
+        let output = output.says(["error: --output prometheus is only supported by respot status"]);
         assert_eq!(output.stdout, "", "{words}");
     }
     assert_eq!((stage.calls(), stage.files().len()), (0, 0));

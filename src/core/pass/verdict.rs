@@ -69,7 +69,8 @@ impl Recreating {
 }
 
 /// Why an instance is to be migrated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Eligible {
     NoPreviousMigration,
     /// The last attempt is long enough ago.
@@ -99,8 +100,9 @@ impl Eligible {
     }
 }
 
-/// Why an instance is left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why an instance is left alone. The machine names of the reasons are only added to, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Skip {
     NotSelected,
     Excluded {
@@ -118,6 +120,7 @@ pub enum Skip {
         kind: JobKind,
     },
     /// A call of an earlier pass has no clear answer yet.
+    #[strum(serialize = "call_unsettled")]
     Unsettled {
         called_at: Timestamp,
         /// When it counts as without effect, should nothing be seen until then.
@@ -135,6 +138,7 @@ pub enum Skip {
         until: Timestamp,
     },
     /// It is `migrating` and no job is at work on it, but not for long enough.
+    #[strum(serialize = "migration_stalled")]
     Stalled {
         /// Since then, as far as is known.
         since: Timestamp,
@@ -146,6 +150,7 @@ pub enum Skip {
         rest: Rest,
     },
     /// A rollout moves it, or it is the instance in the place of the one that is moved.
+    #[strum(serialize = "rollout")]
     Moving {
         old: InstanceId,
         to: Box<Billing>,
@@ -221,40 +226,16 @@ impl Decision {
         }
     }
 
-    /// The reason's machine name. Names are only added, never changed.
+    /// The reason's machine name.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Migrate { eligible: Eligible::NoPreviousMigration, .. } => "no_previous_migration",
-            Self::Migrate { eligible: Eligible::CooledDown { .. }, .. } => "cooled_down",
+            Self::Migrate { eligible, .. } => eligible.into_str(),
             Self::Recreate(work) | Self::Resume(work) => work.reason(),
             Self::Retire { .. } => "extra_replacement",
-            Self::Skip(skip) => match skip {
-                Skip::NotSelected => "not_selected",
-                Skip::Excluded { .. } => "excluded",
-                Skip::OutOfScope => "out_of_scope",
-                Skip::NotExited { failed_job: None } => "not_exited",
-                Skip::NotExited { failed_job: Some(_) } => "migration_failed",
-                Skip::JobUnfinished { .. } => "job_unfinished",
-                Skip::Unsettled { .. } => "call_unsettled",
-                Skip::NoReclaimEvidence => "no_reclaim_evidence",
-                Skip::UnreadableRecord { .. } => "unreadable_record",
-                Skip::CoolingDown { .. } => "cooling_down",
-                Skip::Stalled { .. } => "migration_stalled",
-                Skip::Waiting { rest, .. } => match rest {
-                    Rest::Unsettled { .. } => "recreation_unsettled",
-                    Rest::Quarantined { .. } => "quarantined",
-                    Rest::OldBusy | Rest::Unseen => "recreation_waits",
-                    Rest::ReplacementDown => "replacement_down",
-                    Rest::Soaking => "rollout",
-                },
-                Skip::Moving { .. } => "rollout",
-                Skip::Replaced { .. } => "replaced",
-                Skip::RecreationOpen => "recreation_open",
-                Skip::ReplacementFailed { .. } => "replacement_failed",
-                Skip::NotFailed => "not_failed",
-                Skip::OverLimit { .. } => "over_limit",
-            },
+            Self::Skip(Skip::NotExited { failed_job: Some(_) }) => "migration_failed",
+            Self::Skip(Skip::Waiting { rest, .. }) => rest.into_str(),
+            Self::Skip(skip) => skip.into_str(),
         }
     }
 

@@ -431,10 +431,12 @@ impl std::fmt::Display for Unfit {
     }
 }
 
-/// Why nothing is done about a recreation in this pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why nothing is done about a recreation in this pass; the words are the reasons of skips.
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Rest {
     /// A call has no visible result yet.
+    #[strum(serialize = "recreation_unsettled")]
     Unsettled {
         until: Timestamp,
     },
@@ -442,12 +444,15 @@ pub enum Rest {
         until: Timestamp,
     },
     /// Something is under way with the old instance.
+    #[strum(serialize = "recreation_waits")]
     OldBusy,
     /// The listings have gaps, and nothing is concluded from them.
+    #[strum(serialize = "recreation_waits")]
     Unseen,
     /// The replacement is listed and does not run; it is handled like any other instance.
     ReplacementDown,
     /// Old and new run side by side until the rollout decides.
+    #[strum(serialize = "rollout")]
     Soaking,
 }
 

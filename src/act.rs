@@ -19,9 +19,10 @@ pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
 use crate::cloud::{CloudError, CloudRead as _};
 use crate::core::record::execution::Attempt;
-use crate::core::record::outbox::{Connections, Happened};
+use crate::core::record::outbox::Happened;
 use crate::core::record::trail::WriteCall;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::probe::Connections;
 use crate::core::world::time::Timestamp;
 use crate::report::Event;
 use crate::stop::StopCause;
@@ -78,8 +79,8 @@ impl<E: Edges> Pass<'_, E> {
         let known = RefCell::new(HashMap::new());
         if self.tells && !ids.is_empty() {
             let reading = stream::iter(ids).for_each_concurrent(self.world.limits.workers, async |id| {
-                if let Ok(found) = self.world.cloud.connections(id).await {
-                    known.borrow_mut().insert((*id).clone(), found);
+                if let Ok(Some(found)) = self.world.cloud.close_up(id).await {
+                    known.borrow_mut().insert((*id).clone(), found.connections);
                 }
             });
             // What is not known in time is left out of the event.

@@ -202,9 +202,9 @@ async fn check<E: Edges>(
     let mut changes = Vec::new();
     // One at a time: doubts are rare, and a provider in trouble should not get more requests at once.
     for called in doubtful {
-        let reading = pass.world.cloud.instance(&called.migration.instance.id);
-        let Some(Ok(instance)) = pass.unless_stopped(reading).await else { break };
-        if resolve(called, instance.as_ref(), &jobs) {
+        let reading = pass.world.cloud.close_up(&called.migration.instance.id);
+        let Some(Ok(seen)) = pass.unless_stopped(reading).await else { break };
+        if resolve(called, seen.as_ref().map(|seen| &seen.instance), &jobs) {
             changes.extend(result(pass, called));
             pass.world.reporter.event(Event::ActionResolved(&called.attempt));
         }

@@ -1,7 +1,7 @@
-//! What a provider of GPU instances can be asked, and what can be asked of it. Providers are in folders below.
+//! What the program needs of a provider of GPU instances. Each provider is a folder below; [`request`] is the request
+//! engine that HTTP providers share.
 //!
-//! Reading and writing are two traits, and no writer is a reader: a pass holds one of each, so that a rehearsal is the
-//! real reader beside [`Rehearsal`], and a dry run has no writer at all.
+//! A pass holds a reader and a writer. In a rehearsal the writer is [`Rehearsal`]; a dry run has none.
 
 pub mod http;
 pub mod novita;
@@ -11,110 +11,67 @@ pub mod transport;
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::record::outbox::Connections;
 use crate::core::record::trail::ProviderCalls;
-use crate::core::recreation::blueprint::{Cluster, Configuration, Offer, OfferQuery, Placement, RecreateSpec};
+use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId, Job, JobId};
+use crate::core::world::instance::{Instance, InstanceId, Job};
+use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::probe::CloseUp;
-use crate::core::world::snapshot::Listing;
+use crate::core::world::snapshot::{Abilities, Listing};
 use crate::core::world::time::Timestamp;
 use crate::stop::Stop;
 
-/// Told after each page: rows received so far, and how many there are if the provider said so.
+/// Called after each page with the rows received so far, and their total if the provider reports it.
 pub type Progress<'a> = &'a dyn Fn(u64, Option<u64>);
 
-/// Stands before every sending of a write.
+/// Checked before every attempt at a write.
 #[derive(Clone, Copy)]
 pub struct Guard<'a> {
-    /// Ends the waits before a sending; never a sending itself.
+    /// Ends the waits before an attempt, never an attempt itself.
     pub stop: &'a Stop,
-    /// Asked at the last moment; `false` ends the call unsent.
+    /// Asked right before sending; `false` ends the call without sending.
     pub may_send: &'a dyn Fn() -> bool,
 }
 
-/// Reading the provider's world. Changes nothing there.
+/// Reading from the provider. Every error means that the provider could not be reached for about 30 s, refused the key or
+/// sent an unexpected response.
 pub trait CloudRead {
-    /// Every instance, each once, ordered by id, with a word on what is known to be missing.
-    ///
-    /// # Errors
-    /// When the provider cannot be reached for about 30 s, refuses the key or answers nonsense.
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Every instance, each once, ordered by id.
     fn instances(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Instance>, CloudError>>;
 
-    /// Every job made at `since` or later, of any kind.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn jobs(&self, since: Timestamp) -> impl Future<Output = Result<Listing<Job>, CloudError>>;
+    /// Every job created at `since` or later, of any kind. A provider without jobs has none.
+    fn jobs(&self, since: Timestamp) -> impl Future<Output = Result<Listing<Job>, CloudError>> {
+        let _ = since;
+        async { Ok(Listing::complete(Vec::new())) }
+    }
 
-    /// One job, however old; `None` when the provider does not list it.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, CloudError>>;
-
-    /// One instance; `None` when the provider says that it does not exist.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<Option<Instance>, CloudError>>;
-
-    /// The instances with exactly this name. Finds, but proves no absence: the provider's filter is fuzzy.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn named(&self, name: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>>;
-
-    /// Everything known about an instance, list row and detail answer merged; `None` when it does not exist. `name` is
-    /// the one it has in the list, by which its row is found again.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn configuration(
-        &self,
-        id: &InstanceId,
-        name: &str,
-    ) -> impl Future<Output = Result<Option<Configuration>, CloudError>>;
-
-    /// Where an instance can be reached; empty while it comes up.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn connections(&self, id: &InstanceId) -> impl Future<Output = Result<Connections, CloudError>>;
-
-    /// How an instance is right now, where it can be reached and what it costs; `None` when it does not exist.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
+    /// How an instance is right now, where it can be reached and what it costs; `None` if it does not exist.
     fn close_up(&self, id: &InstanceId) -> impl Future<Output = Result<Option<CloseUp>, CloudError>>;
 
-    /// How many calls were made so far, writes included.
-    fn calls(&self) -> ProviderCalls;
+    /// The instances that carry this marker. Those that are missing may exist all the same.
+    fn marked(&self, marker: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>>;
+
+    /// What replacements are made of and where they can be created, each in its place; at most `at_once` at a time.
+    /// `jobs` are those of the snapshot.
+    fn prepare(
+        &self,
+        wanted: &[Wanted<'_>],
+        jobs: &[Job],
+        at_once: usize,
+    ) -> impl Future<Output = Vec<Result<Prepared, Obstacle>>>;
 
     /// The products on offer.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
     fn offers(&self, query: &OfferQuery) -> impl Future<Output = Result<Vec<Offer>, CloudError>>;
 
-    /// The clusters.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
-    fn clusters(&self) -> impl Future<Output = Result<Vec<Cluster>, CloudError>>;
-
-    /// Every instance with its sizes, ports and volumes, from the list alone.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
+    /// Every instance with its sizes, ports and volumes.
     fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<ListedInstance>, CloudError>>;
 
-    /// What was measured of an instance from a time to another, a point each `interval`; `None` when it does not exist.
-    ///
-    /// # Errors
-    /// As [`instances`](Self::instances).
+    /// The metrics of an instance, a point each `interval`; `None` if it does not exist.
     fn metrics(
         &self,
         id: &InstanceId,
@@ -125,6 +82,9 @@ pub trait CloudRead {
 
     /// Sends the read that every pass starts with, for one instance, once and for at most `timeout`.
     fn ping(&self, timeout: Duration) -> impl Future<Output = Ping>;
+
+    /// The calls made so far, writes included.
+    fn calls(&self) -> ProviderCalls;
 }
 
 /// The result of one small read.
@@ -138,37 +98,25 @@ pub struct Ping {
     pub date: Option<Timestamp>,
 }
 
-/// What to create.
+/// A replacement to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// The name of the new instance.
-    pub name: &'a str,
-    /// What it is made of.
-    pub spec: &'a RecreateSpec,
-    /// Where it is to be.
+    /// Marks it as a replacement: in its name, or in a tag.
+    pub marker: &'a str,
+    pub blueprint: &'a Blueprint,
     pub placement: &'a Placement,
 }
 
-/// Changing the provider's world.
+/// Writing to the provider. A write is only sent again if it cannot have had an effect; otherwise the error's [`Effect`]
+/// says whether it may have had one.
 pub trait CloudWrite {
-    /// Asks the provider to migrate an instance. Returns when the call was accepted, which is long before the instance
-    /// runs. Sent again only where the first sending cannot have had an effect.
-    ///
-    /// # Errors
-    /// [`CloudError`], whose [`Effect`] says whether the call may have worked all the same.
+    /// Asks the provider to migrate an instance. Returns when the call was accepted, long before the instance runs.
     fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
 
-    /// Creates an instance and answers its id, long before it runs. Sent again only where the first sending cannot have
-    /// had an effect.
-    ///
-    /// # Errors
-    /// [`CloudError`], whose [`Effect`] says whether it may exist all the same.
+    /// Creates an instance and returns its id, long before it runs.
     fn create(&self, order: Order<'_>, guard: Guard<'_>) -> impl Future<Output = Result<InstanceId, CloudError>>;
 
-    /// Deletes an instance. One that does not exist any more is a success.
-    ///
-    /// # Errors
-    /// [`CloudError`], whose [`Effect`] says whether it may be gone all the same.
+    /// Deletes an instance. One that does not exist anymore is a success.
     fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
 }
 
@@ -204,11 +152,11 @@ fn rehearsed(call: &str) -> CloudError {
 /// Whether a failed call may have changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Not one byte was sent, so it had none.
+    /// Nothing was sent.
     NotSent,
-    /// The provider said no, so it had none.
+    /// The provider refused it, so it had no effect.
     Refused,
-    /// Nobody knows: no answer, half an answer, or a server's error.
+    /// Unknown: no response, an incomplete one, or a server error.
     Possible,
 }
 

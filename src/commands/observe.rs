@@ -42,7 +42,7 @@ pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
     let taken_at = clock.now();
     let progress = |received, announced| reporter.event(Event::Listed { received, announced });
     let (instances, jobs) = try_join(cloud.instances(&progress), cloud.jobs(taken_at - JOBS_WINDOW)).await?;
-    let mut snapshot = Snapshot { taken_at, instances, jobs };
+    let mut snapshot = Snapshot { taken_at, instances, jobs, abilities: cloud.abilities() };
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
     let ledger = records::ledger(store, &exited, limits.mode).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use novita_sim::{Fate, JobRow, Spec, World};
-use respot::core::recreation::blueprint::{Configuration, RecreateSpec, Variable};
+use respot::core::recreation::blueprint::Blueprint;
 use respot::core::recreation::journal::{Cause, Recreation, Step};
 use respot::core::world::instance::JobId;
 use respot::core::world::time::Timestamp;
@@ -153,10 +153,14 @@ fn each_verdict_is_explained_with_its_facts() {
         stage.provider.with(World::clear_faults);
         stage.put("migration-times:odd", "soon");
         stage.put_field("recreations", "hopeless", &record("hopeless", Step::Pending { kept: None }, 3, begun));
-        let envs = vec![Variable { key: "TOKEN".into(), value: secret.into() }];
-        let (image_url, product_id) = ("app".into(), "4090.16c62g".into());
-        let kept = RecreateSpec::try_from(Configuration { image_url, product_id, envs, ..Configuration::default() });
-        let step = Step::Deleting { kept: Box::new(kept.expect("it can be created")) };
+        let kept: Blueprint = serde_json::from_value(serde_json::json!({
+            "kind": "gpu", "billing": "spot", "imageUrl": "app", "imageAuthId": "", "productId": "4090.16c62g",
+            "productName": "", "clusterId": "", "networkId": "", "gpuNum": 1, "rootfsSize": 50, "ports": "",
+            "envs": [{"key": "TOKEN", "value": secret}], "command": "", "entrypoint": "", "networkVolumes": [],
+            "notes": [],
+        }))
+        .expect("a blueprint");
+        let step = Step::Deleting { kept: Box::new(kept) };
         stage.put_field("recreations", "kept", &record("kept", step, 1, begun));
         let (dump, writes) = (stage.dump(), stage.provider.with(|world| world.log().len()));
         each(rows, |(words, reason, told)| {

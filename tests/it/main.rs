@@ -36,6 +36,7 @@ mod rollout_told;
 mod rollout_trouble;
 mod rollouts;
 mod scenarios;
+mod second_provider;
 mod secrets;
 mod simulation;
 mod status;

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use super::{Awaits, POLL, Task};
 use crate::act::audit::Ticket;
 use crate::act::{CHECK_DELAY, Edges, FirstStoreError, Pass};
-use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard, Order};
+use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::news::closes;
 use crate::core::record::outbox::Happened;
 use crate::core::record::trail::WriteCall;
-use crate::core::recreation::blueprint::{Obstacle, Prepared, placed};
+use crate::core::recreation::blueprint::{Obstacle, Prepared};
 use crate::core::recreation::journal::{Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
@@ -123,7 +123,7 @@ impl<E: Edges> Turn<'_, E> {
 
     /// Tries the placements in order. Only a lack of capacity leads to the next one.
     async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
-        let Prepared { spec, placements, own_price, has_room: _ } = prepared;
+        let Prepared { blueprint, placements } = prepared;
         let (mut refused, mut last) = (Vec::new(), String::new());
         for placement in placements {
             let ticket = self.about_to(WriteCall::Create, task);
@@ -132,11 +132,17 @@ impl<E: Edges> Turn<'_, E> {
             }
             task.attempt.at = task.recreation.since;
             let marker = task.recreation.marker.clone();
-            let order = Order { name: &marker, spec, placement };
+            let order = Order { marker: &marker, blueprint, placement };
             let may_send = || self.pass.may_send(self.store_error);
             let begun = Instant::now();
-            let answer =
-                self.pass.writer.create(order, Guard { stop: self.pass.world.stop, may_send: &may_send }).await;
+            let guard = Guard { stop: self.pass.world.stop, may_send: &may_send };
+            let mut answer = self.pass.writer.create(order, guard).await;
+            if answer.as_ref().is_err_and(|error| error.effect == Effect::Possible)
+                && self.pass.world.cloud.abilities().idempotent_create
+            {
+                // The answer was lost. The same marker brings it again, whether the instance exists or not.
+                answer = self.pass.writer.create(order, guard).await;
+            }
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
             task.attempt.response_time = Some(response_time);
@@ -144,7 +150,7 @@ impl<E: Edges> Turn<'_, E> {
                 Ok(replacement) => {
                     if self.advance(task, Transition::Found(replacement.clone())).await {
                         task.attempt.new_instance_id = Some(replacement);
-                        task.place = format!(" {}", placed(spec, placement, *own_price));
+                        task.place = format!(" {}", placement.words);
                         self.await_running(task);
                     }
                     return;
@@ -168,7 +174,7 @@ impl<E: Edges> Turn<'_, E> {
                     return;
                 }
                 (Effect::Refused, ErrorKind::Capacity) => {
-                    refused.push(format!("{} in {}", placement.product_id, placement.cluster_id));
+                    refused.push(format!("{} in {}", placement.place.product, placement.place.cluster));
                     last = error.to_string();
                 }
                 (Effect::Refused, kind) => {
@@ -189,7 +195,7 @@ impl<E: Edges> Turn<'_, E> {
     /// The order delete-first: the specification is safe in the journal before the old instance goes.
     async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
         let ticket = self.about_to(WriteCall::Delete, task);
-        if !self.advance(task, Transition::DeleteOldFirst(Box::new(prepared.spec.clone()))).await {
+        if !self.advance(task, Transition::DeleteOldFirst(Box::new(prepared.blueprint.clone()))).await {
             return;
         }
         match self.delete(ticket, &task.work.instance, &mut task.attempt).await {
@@ -361,7 +367,7 @@ impl<E: Edges> Turn<'_, E> {
     /// Finds a replacement whose creation was not answered.
     pub(super) async fn find(&self, task: &mut Task<'_>) {
         task.awaits = Awaits::Nothing;
-        let reading = self.pass.world.cloud.named(&task.recreation.marker);
+        let reading = self.pass.world.cloud.marked(&task.recreation.marker);
         let Some(Ok(found)) = self.pass.unless_stopped(reading).await else { return };
         let Some(found) = found.into_iter().find(|instance| !instance.status.is_going()) else { return };
         if self.advance(task, Transition::Found(found.id.clone())).await {
@@ -427,10 +433,8 @@ impl<E: Edges> Turn<'_, E> {
 
     /// `None` if it could not be read.
     async fn presence(&self, id: &InstanceId) -> Option<Presence> {
-        let seen: Result<Option<Instance>, CloudError> =
-            self.pass.unless_stopped(self.pass.world.cloud.instance(id)).await?;
-        match seen {
-            Ok(Some(instance)) => Some(Presence::There(Box::new(instance))),
+        match self.pass.unless_stopped(self.pass.world.cloud.close_up(id)).await? {
+            Ok(Some(seen)) => Some(Presence::There(Box::new(seen.instance))),
             Ok(None) => Some(Presence::Gone),
             Err(_) => None,
         }

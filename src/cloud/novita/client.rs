@@ -2,26 +2,25 @@
 
 use std::time::Duration;
 
-use super::paging::{self, NAME, Search};
+use super::blueprint::create_body;
+use super::market::{self, INSTANCE};
+use super::paging::{self, INSTANCES, JOBS, NAME, Search};
 use super::refusal::{Novita, is_page};
-use super::wire::{self, Row as _};
+use super::wire::{self, Listed as _};
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Response, Transport};
 use crate::cloud::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress};
-use crate::core::record::outbox::Connections;
 use crate::core::record::trail::ProviderCalls;
-use crate::core::recreation::blueprint::{Cluster, Configuration, Offer, OfferQuery};
+use crate::core::recreation::blueprint::{Obstacle, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId, Job, JobId};
+use crate::core::world::instance::{Instance, InstanceId, Job};
+use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::probe::CloseUp;
-use crate::core::world::snapshot::Listing;
+use crate::core::world::snapshot::{Abilities, Listing};
 use crate::core::world::time::Timestamp;
 
-const JOBS: &str = "/v1/jobs";
-const INSTANCES: &str = "/v1/gpu/instances";
-const INSTANCE: &str = "/v1/gpu/instance";
 const MIGRATE: &str = "/v1/gpu/instance/migrate";
 const CREATE: &str = "/v1/gpu/instance/create";
 const DELETE: &str = "/v1/gpu/instance/delete";
@@ -58,6 +57,10 @@ fn found<R>(answer: Result<R, CloudError>) -> Result<Option<R>, CloudError> {
 }
 
 impl<T: Transport> CloudRead for Client<T> {
+    fn abilities(&self) -> Abilities {
+        Abilities { migrates: true, idempotent_create: false }
+    }
+
     async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
         paging::list(&self.0, INSTANCES, &[], progress).await
     }
@@ -67,44 +70,17 @@ impl<T: Transport> CloudRead for Client<T> {
         paging::list(&self.0, JOBS, &[("startTime", since.as_secs().to_string())], &|_, _| ()).await
     }
 
-    async fn instance(&self, id: &InstanceId) -> Result<Option<Instance>, CloudError> {
-        let query = vec![("instanceId", id.to_string())];
-        found(self.0.read(INSTANCE, query, wire::instance).await)
-    }
-
-    async fn job(&self, id: &JobId) -> Result<Option<Job>, CloudError> {
-        let is_wanted = |row: &Job| row.id == *id;
-        let found =
-            paging::search(&self.0, JOBS, &[("jobId", id.to_string())], Search { is_wanted: &is_wanted, enough: 1 })
-                .await?;
-        Ok(found.into_iter().next())
-    }
-
-    async fn named(&self, name: &str) -> Result<Vec<Instance>, CloudError> {
-        let is_wanted = |row: &Instance| row.name == name;
-        let search = Search { is_wanted: &is_wanted, enough: usize::MAX };
-        paging::search(&self.0, INSTANCES, &[(NAME, name.to_owned())], search).await
-    }
-
-    async fn configuration(&self, id: &InstanceId, name: &str) -> Result<Option<Configuration>, CloudError> {
-        let query = vec![("instanceId", id.to_string())];
-        let Some(detail) = found(self.0.read(INSTANCE, query, |body| wire::Record::detail(body, id)).await)? else {
-            return Ok(None);
-        };
-        let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
-        let is_wanted = |row: &wire::Record| row.id() == id.as_str();
-        let rows = paging::search(&self.0, INSTANCES, &filter, Search { is_wanted: &is_wanted, enough: 1 }).await?;
-        // The filter is fuzzy, so a row that is not found says nothing, and the detail answer stands alone.
-        let configuration = wire::configuration(&detail, rows.first());
-        configuration.map(Some).map_err(|what| self.0.unreadable(Method::Get, INSTANCE, 200, &what))
-    }
-
-    async fn connections(&self, id: &InstanceId) -> Result<Connections, CloudError> {
-        self.0.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::connections(body, id)).await
-    }
-
     async fn close_up(&self, id: &InstanceId) -> Result<Option<CloseUp>, CloudError> {
         found(self.0.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::close_up(body, id)).await)
+    }
+
+    async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
+        let search = Search { is_wanted: &|row: &Instance| row.name == marker, enough: usize::MAX };
+        paging::search(&self.0, INSTANCES, &[(NAME, marker.to_owned())], search).await
+    }
+
+    async fn prepare(&self, wanted: &[Wanted<'_>], jobs: &[Job], at_once: usize) -> Vec<Result<Prepared, Obstacle>> {
+        market::prepare(&self.0, wanted, jobs, at_once).await
     }
 
     fn calls(&self) -> ProviderCalls {
@@ -112,19 +88,7 @@ impl<T: Transport> CloudRead for Client<T> {
     }
 
     async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
-        let OfferQuery { cluster_id, product_name, gpu_num, billing } = query;
-        let texts = [
-            ("clusterId", cluster_id.clone().unwrap_or_default()),
-            ("gpuNum", gpu_num.to_string()),
-            ("productName", product_name.clone()),
-            ("billingMethod", billing.clone()),
-        ];
-        let query = texts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        self.0.read("/v1/products", query, |body| wire::offers(body, billing)).await
-    }
-
-    async fn clusters(&self) -> Result<Vec<Cluster>, CloudError> {
-        self.0.read("/v1/clusters", vec![], wire::clusters).await
+        market::offers(&self.0, query).await
     }
 
     async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
@@ -161,7 +125,7 @@ impl<T: Transport> CloudWrite for Client<T> {
     }
 
     async fn create(&self, order: Order<'_>, guard: Guard<'_>) -> Result<InstanceId, CloudError> {
-        let response = match self.0.write(CREATE, wire::create(order), guard).await {
+        let response = match self.0.write(CREATE, create_body(order), guard).await {
             // The image, the product or the network: there is no instance yet that could be missing.
             Err(error) if error.not_found => {
                 return Err(CloudError { not_found: false, kind: ErrorKind::Configuration, ..error });

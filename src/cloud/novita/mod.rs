@@ -1,7 +1,7 @@
 //! Novita AI's GPU-instance API v1, whose facts are in `docs/novita-api.md`.
 //!
-//! [`client`] makes the calls, and `paging` those that read lists; `wire` knows the shapes of bodies, `refusal` those of
-//! error responses.
+//! [`client`] makes the calls, and `paging` those that read lists; `blueprint` is what a replacement is made of, `market`
+//! where it can be created. `wire` knows the shapes of bodies, `refusal` those of error responses.
 
 /// A response body as the provider may send it, for tests.
 #[cfg(test)]
@@ -11,8 +11,10 @@ macro_rules! fixture {
     };
 }
 
+mod blueprint;
 pub mod client;
 mod hidden;
+mod market;
 mod paging;
 mod refusal;
 #[cfg(test)]

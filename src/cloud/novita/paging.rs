@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::refusal::Novita;
-use super::wire::{Page, Row};
+use super::wire::{ListPage, Listed};
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Transport};
 use crate::cloud::{CloudError, Progress};
@@ -28,7 +28,10 @@ const PAGES_PAST_THE_END: usize = 20;
 const LISTING_ATTEMPTS: u32 = 3;
 const LISTING_PAUSE: Duration = Duration::from_millis(300);
 
-/// The filter whose results are not to be relied on: fuzzy, and perhaps ignored (`novita-api.md` section 2.1).
+pub(super) const INSTANCES: &str = "/v1/gpu/instances";
+pub(super) const JOBS: &str = "/v1/jobs";
+
+/// A filter of instances that is fuzzy, and perhaps ignored.
 pub(super) const NAME: &str = "name";
 
 /// Some rows of a list.
@@ -40,7 +43,7 @@ pub(super) struct Search<'a, R> {
 }
 
 /// Reads a whole list, several times if it changes under the reader.
-pub(super) async fn list<T: Transport, R: Row>(
+pub(super) async fn list<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
     filter: &[(&'static str, String)],
@@ -52,7 +55,7 @@ pub(super) async fn list<T: Transport, R: Row>(
 
 /// Reads a list as far as it takes and keeps the wanted rows alone: where the filter is ignored, all the others
 /// come as well.
-pub(super) async fn search<T: Transport, R: Row>(
+pub(super) async fn search<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
     filter: &[(&'static str, String)],
@@ -61,7 +64,7 @@ pub(super) async fn search<T: Transport, R: Row>(
     Ok(read_list(requests, path, filter, &search, &|_, _| ()).await?.items)
 }
 
-async fn read_list<T: Transport, R: Row>(
+async fn read_list<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
     filter: &[(&'static str, String)],
@@ -82,19 +85,21 @@ async fn read_list<T: Transport, R: Row>(
     }
 }
 
-async fn page<T: Transport, R: Row>(
+async fn page<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
     filter: &[(&'static str, String)],
     number: usize,
-) -> Result<Page<R>, CloudError> {
+) -> Result<ListPage<R>, CloudError> {
     let mut query = vec![("pageSize", PAGE_SIZE.to_string()), ("pageNum", number.to_string())];
     query.extend_from_slice(filter);
     let may_be_empty = number != 1 || is_by_name(filter);
     requests
         .read(path, query, |body| match R::page(body) {
             // What an empty page looks like where empty things are left out. The first of a whole list must say more.
-            Err(_) if may_be_empty && is_empty_object(body) => Ok(Page { rows: Vec::new(), received: 0, total: None }),
+            Err(_) if may_be_empty && is_empty_object(body) => {
+                Ok(ListPage { rows: Vec::new(), received: 0, total: None })
+            }
             page => page,
         })
         .await
@@ -102,7 +107,7 @@ async fn page<T: Transport, R: Row>(
 
 /// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
 /// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
-async fn read_pages<T: Transport, R: Row>(
+async fn read_pages<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
     filter: &[(&'static str, String)],
@@ -193,7 +198,7 @@ struct Rows<'a, R> {
     search: &'a Search<'a, R>,
 }
 
-impl<'a, R: Row> Rows<'a, R> {
+impl<'a, R: Listed> Rows<'a, R> {
     fn new(search: &'a Search<'a, R>) -> Self {
         Self {
             rows: Vec::new(),
@@ -207,9 +212,9 @@ impl<'a, R: Row> Rows<'a, R> {
     }
 
     /// Adds a page; says whether it brought an id not seen before.
-    fn add(&mut self, page: Page<R>) -> bool {
+    fn add(&mut self, page: ListPage<R>) -> bool {
         use std::hash::BuildHasher;
-        let Page { rows, received, total } = page;
+        let ListPage { rows, received, total } = page;
         if let Some(total) = total {
             // It may change while the list is read; the latest word counts.
             self.announced = Some(total);
@@ -274,6 +279,7 @@ mod tests {
             status: status.clone(),
             billing: Billing::Spot,
             reclaim: None,
+            marker: None,
             place: None,
             created_at: None,
             started_at: None,
@@ -284,7 +290,7 @@ mod tests {
             let everything = Search { is_wanted: &|_| true, enough: usize::MAX };
             let mut rows = Rows::new(&everything);
             for status in statuses {
-                rows.add(Page { rows: vec![row(status)], received: 1, total: Some(1) });
+                rows.add(ListPage { rows: vec![row(status)], received: 1, total: Some(1) });
             }
             let listing = rows.into_listing();
             assert_eq!(listing.items, [row(&migrating)]);

@@ -3,11 +3,15 @@
 use std::cell::RefCell;
 
 use super::client::Client;
+use super::market::{clusters, configuration};
+use super::refusal::Novita;
+use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Request, Response, Transport, TransportError};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
-use crate::core::recreation::blueprint::{OfferQuery, Placement, RecreateSpec, Variable};
+use crate::core::recreation::blueprint::{Blueprint, Placement};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, InstanceId};
+use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::market::OfferQuery;
 use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 use crate::stop::Stop;
@@ -98,16 +102,16 @@ async fn a_name_is_found_whatever_the_filter_does() {
     .enumerate()
     {
         let world = replay(|request, _| Ok((200, list.answer(request))));
-        let named = Client::new(&world).named("train-7").await.expect("named");
-        assert_eq!(named.len(), found, "row {at}");
-        assert!(named.iter().all(|it| it.name == "train-7"));
+        let marked = Client::new(&world).marked("train-7").await.expect("marked");
+        assert_eq!(marked.len(), found, "row {at}");
+        assert!(marked.iter().all(|it| it.name == "train-7"));
         let requests = world.requests.borrow();
         assert!(requests.len() <= most, "row {at}: {} requests", requests.len());
         assert!(requests.iter().all(|it| query(it, "name") == "train-7"));
     }
     for body in [r#"{"instances":[],"total":0}"#, r#"{"total":"0"}"#, "{}", r#"{"instances":null}"#] {
         let world = replay(|_, _| Ok((200, body.into())));
-        assert_eq!(Client::new(&world).named("train-7").await, Ok(vec![]), "{body}");
+        assert_eq!(Client::new(&world).marked("train-7").await, Ok(vec![]), "{body}");
     }
 }
 
@@ -131,7 +135,8 @@ async fn a_configuration_is_put_together_from_both_answers() {
         ("gone-from-the-list", "train-7", unfiltered, false, 12),
     ] {
         let world = world(list, detail(id));
-        let got = Client::new(&world).configuration(&InstanceId::new(id), name).await.expect("a configuration");
+        let got =
+            configuration(&Requests::new(&world, Novita), &InstanceId::new(id), name).await.expect("a configuration");
         let got = got.expect("it exists");
         assert_eq!((got.image_url.as_str(), got.product_name.is_empty()), ("image", !has_row), "{id} {name}");
         let requests = world.requests.borrow();
@@ -156,7 +161,7 @@ async fn a_configuration_is_put_together_from_both_answers() {
             "/v1/gpu/instance" => Ok((status, body.clone().into_bytes())),
             _ => Ok((200, LIST.answer(request))),
         });
-        match (Client::new(&world).configuration(&id, "train-7").await, error) {
+        match (configuration(&Requests::new(&world, Novita), &id, "train-7").await, error) {
             (Ok(None), None) => {}
             (Err(got), Some(start)) => assert!(got.to_string().starts_with(start), "{got}"),
             (got, _) => panic!("{status} {body}: {got:?}"),
@@ -167,7 +172,7 @@ async fn a_configuration_is_put_together_from_both_answers() {
         "/v1/gpu/instance" => Ok((200, detail("i000000").into_bytes())),
         _ => Ok((401, vec![])),
     });
-    let error = Client::new(&world).configuration(&id, "train-7").await.expect_err("the list fails");
+    let error = configuration(&Requests::new(&world, Novita), &id, "train-7").await.expect_err("the list fails");
     assert_eq!((error.call.as_str(), error.kind), ("GET /v1/gpu/instances", ErrorKind::Auth));
 }
 
@@ -189,7 +194,7 @@ async fn offers_are_asked_for_with_the_values_of_the_instance() {
         OfferQuery { cluster_id: None, product_name: String::new(), billing: "spot".into(), ..question.clone() };
     assert_eq!(client.offers(&anywhere).await.expect("offers")[0].price, Some(Usd::from_micros(335_000)));
     client.offers(&OfferQuery { cluster_id: Some(String::new()), ..anywhere.clone() }).await.expect("offers");
-    assert_eq!(client.clusters().await.expect("clusters").len(), 2);
+    assert_eq!(clusters(&Requests::new(&world, Novita)).await.expect("clusters").len(), 2);
     let sent: Vec<String> = world
         .requests
         .borrow()
@@ -201,34 +206,23 @@ async fn offers_are_asked_for_with_the_values_of_the_instance() {
     assert_eq!(sent, [whole, anywhere, anywhere, ""]);
 }
 
-fn spec() -> RecreateSpec {
-    RecreateSpec {
-        kind: "gpu".into(),
-        billing: Billing::Spot,
-        image_url: "registry.example/team/app:1.4".into(),
-        image_auth_id: String::new(),
-        product_id: "4090.16c62g".into(),
-        product_name: String::new(),
-        cluster_id: String::new(),
-        network_id: String::new(),
-        gpu_num: 1,
-        rootfs_size: 60,
-        ports: String::new(),
-        envs: vec![Variable { key: "API_TOKEN".into(), value: "env-secret-1 with\tspaces".into() }],
-        command: "train --key env-secret-1".into(),
-        entrypoint: "/bin/private-entry".into(),
-        network_volumes: vec![],
-        notes: vec![],
-    }
+fn blueprint() -> Blueprint {
+    let stored = serde_json::json!({
+        "kind": "gpu", "billing": "spot", "imageUrl": "registry.example/team/app:1.4", "gpuNum": 1, "rootfsSize": 60,
+        "envs": [{"key": "API_TOKEN", "value": "env-secret-1 with\tspaces"}],
+        "command": "train --key env-secret-1", "entrypoint": "/bin/private-entry", "notes": [],
+    });
+    serde_json::from_value(stored).expect("a blueprint")
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
     use Effect::{NotSent, Possible, Refused};
     use ErrorKind::{Api, Billing, Capacity, Configuration, Network, RateLimit, State, Timeout};
-    let spec = spec();
-    let placement = Placement { product_id: "4090.16c62g".into(), cluster_id: "us-xx-1".into(), price: None };
-    let order = Order { name: "train-7-recreated-0", spec: &spec, placement: &placement };
+    let blueprint = blueprint();
+    let place = Place { product: "4090.16c62g".into(), cluster: "us-xx-1".into() };
+    let placement = Placement { place, words: String::new() };
+    let order = Order { marker: "train-7-recreated-0", blueprint: &blueprint, placement: &placement };
     let stop = Stop::default();
     let guard = Guard { stop: &stop, may_send: &|| true };
     let ok = || Ok((200, fixture!("create.json").to_vec()));

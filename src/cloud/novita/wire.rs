@@ -9,7 +9,6 @@ mod connections;
 mod fleet;
 mod market;
 mod metrics;
-mod order;
 mod record;
 
 use std::borrow::Cow;
@@ -21,12 +20,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub(super) use self::closeup::close_up;
-pub(super) use self::connections::connections;
-pub(super) use self::market::{clusters, offers};
+pub(super) use self::market::{Cluster, clusters, offers};
 pub(super) use self::metrics::metrics;
-pub(super) use self::order::{create, created};
 pub(super) use self::record::{Record, configuration};
 use super::refusal::{is_page, shorten};
+use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{
     Billing, Instance, InstanceId, Job, JobId, JobKind, JobState, Places, ReclaimNotice, Status,
 };
@@ -34,7 +32,7 @@ use crate::core::world::time::{Seconds, Timestamp};
 
 /// A page of a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page<T> {
+pub(super) struct ListPage<T> {
     /// Rows that can be used.
     pub(super) rows: Vec<T>,
     /// Rows on the wire, also those that cannot be used.
@@ -44,9 +42,9 @@ pub(super) struct Page<T> {
 }
 
 /// Something that is listed in pages.
-pub(super) trait Row: Sized {
+pub(super) trait Listed: Sized {
     /// Reads a page. `Err` is a description without any of the body's content, which may hold secrets.
-    fn page(body: &[u8]) -> Result<Page<Self>, String>;
+    fn page(body: &[u8]) -> Result<ListPage<Self>, String>;
     /// What tells rows apart.
     fn id(&self) -> &str;
     /// Of two rows with one id, read while the list was changing, the greater is kept.
@@ -191,6 +189,8 @@ impl InstanceRow<'_> {
             reclaim: reclaim.map(|reclaim_at| {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
             }),
+            // The marker of a replacement is its name.
+            marker: Origin::in_name(name.as_str()).map(|_| name.as_str().into()),
             place: places.borrow_mut().place(product_id.as_str().trim(), cluster_id.as_str().trim()),
             created_at: created_at.seconds(),
             started_at: last_started_at.seconds(),
@@ -275,8 +275,8 @@ struct JobPage<'a> {
     total: Option<Text<'a>>,
 }
 
-impl Row for Instance {
-    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+impl Listed for Instance {
+    fn page(body: &[u8]) -> Result<ListPage<Self>, String> {
         let InstancePage { instances, total } = decode(body)?;
         let places = RefCell::default();
         page_of(instances, total.as_ref(), |row| InstanceRow::into_instance(row, &places))
@@ -291,8 +291,8 @@ impl Row for Instance {
     }
 }
 
-impl Row for Job {
-    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+impl Listed for Job {
+    fn page(body: &[u8]) -> Result<ListPage<Self>, String> {
         let JobPage { jobs, total } = decode(body)?;
         page_of(jobs, total.as_ref(), JobRow::into_job)
     }
@@ -310,14 +310,14 @@ fn page_of<W, T>(
     rows: Option<Vec<Option<W>>>,
     total: Option<&Text<'_>>,
     convert: impl Fn(W) -> Option<T>,
-) -> Result<Page<T>, String> {
+) -> Result<ListPage<T>, String> {
     if rows.is_none() && total.is_none() {
         return Err("an object without the list and without a total".into());
     }
     let rows = rows.unwrap_or_default();
     let received = rows.len();
     let total = total.and_then(Text::number).and_then(|total| u64::try_from(total).ok()).filter(|&total| total > 0);
-    Ok(Page { rows: rows.into_iter().flatten().filter_map(convert).collect(), received, total })
+    Ok(ListPage { rows: rows.into_iter().flatten().filter_map(convert).collect(), received, total })
 }
 
 /// Reads the answer to "get one instance": the bare object, or wrapped in `instance`.
@@ -332,6 +332,17 @@ pub(super) fn instance(body: &[u8]) -> Result<Instance, String> {
         None => decode(body)?,
     };
     row.into_instance(&RefCell::default()).ok_or_else(|| "an object without an id".into())
+}
+
+/// Reads the id of the new instance, which is documented as `id` and found by clients in the other places.
+pub(super) fn created(body: &[u8]) -> Result<InstanceId, String> {
+    let answer: serde_json::Value = decode(body)?;
+    let id = ["/id", "/Id", "/instanceId", "/instance/id", "/instance/Id"].into_iter().find_map(|place| {
+        let id = Text::of(answer.pointer(place)?);
+        let id = id.as_str().trim();
+        (!id.is_empty()).then(|| InstanceId::new(id))
+    });
+    id.ok_or_else(|| "an object without an id".into())
 }
 
 /// Reads JSON. The error names the place and never quotes the body: serde's own words may repeat a value.
@@ -393,7 +404,7 @@ mod tests {
             (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),
         ];
         for (at, (body, total, received, first)) in rows.iter().enumerate() {
-            let page = <Instance as Row>::page(body).unwrap_or_else(|error| panic!("row {at}: {error}"));
+            let page = <Instance as Listed>::page(body).unwrap_or_else(|error| panic!("row {at}: {error}"));
             assert_eq!((page.total, page.received), (*total, *received), "row {at}");
             let it = &page.rows[0];
             let secs = |moment: Option<Timestamp>| moment.map(Timestamp::as_secs);
@@ -417,7 +428,7 @@ mod tests {
             fixture!("list-past-the-end-null.json"),
             fixture!("list-past-the-end-without-array.json"),
         ] {
-            let page = <Instance as Row>::page(body).expect("an empty page");
+            let page = <Instance as Listed>::page(body).expect("an empty page");
             assert_eq!((page.received, page.rows.len()), (0, 0));
         }
         let secret = br#"{"instances": "sk_secret"}"#.as_slice();
@@ -430,7 +441,7 @@ mod tests {
             (b"sk_secret", "no valid JSON"),
             (b"[1, 2]", "unknown shape"),
         ] {
-            let error = <Instance as Row>::page(body).expect_err(part);
+            let error = <Instance as Listed>::page(body).expect_err(part);
             assert!(error.contains(part), "{error:?} lacks {part:?}");
             assert!(!error.contains("secret"), "{error}");
         }
@@ -438,7 +449,7 @@ mod tests {
 
     #[test]
     fn jobs_survive_every_looseness() {
-        let page = <Job as Row>::page(fixture!("list-jobs-odd.json")).expect("odd jobs");
+        let page = <Job as Listed>::page(fixture!("list-jobs-odd.json")).expect("odd jobs");
         let seen: Vec<(&str, &str, &str, Option<&str>)> = page
             .rows
             .iter()
@@ -454,9 +465,9 @@ mod tests {
         );
         let body = br#"{"jobs":[{"Id":"a","state":"fail"},{"Id":"b"},{"Id":"c","state":{}},{"Id":"d","state":null}]}"#;
         let states: Vec<bool> =
-            <Job as Row>::page(body).expect("jobs").rows.iter().map(|job| job.state.is_unfinished()).collect();
+            <Job as Listed>::page(body).expect("jobs").rows.iter().map(|job| job.state.is_unfinished()).collect();
         assert_eq!(states, [false, true, true, true], "what says nothing counts as unfinished");
-        assert!(<Job as Row>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
+        assert!(<Job as Listed>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
     }
 
     #[test]
@@ -469,5 +480,32 @@ mod tests {
             assert_eq!(instance(body).expect("an instance").id.as_str(), "a1b2c3d4e5f60718");
         }
         assert!(instance(b"{}").is_err());
+    }
+
+    #[test]
+    fn the_new_id_is_found_where_clients_find_it() {
+        let id = Ok(InstanceId::new("f60718293a4b5c6d"));
+        for body in [
+            fixture!("create.json"),
+            fixture!("create-capital-id.json"),
+            br#"{"id":"","instanceId":" f60718293a4b5c6d "}"#,
+            br#"{"id":null,"instance":{"id":"f60718293a4b5c6d"}}"#,
+            br#"{"instance":{"Id":"f60718293a4b5c6d"}}"#,
+        ] {
+            assert_eq!(created(body), id);
+        }
+        assert_eq!(created(br#"{"id":7}"#), Ok(InstanceId::new("7")));
+        for (body, part) in [
+            (b"".as_slice(), "an empty body"),
+            (b"{}", "without an id"),
+            (b"null", "without an id"),
+            (br#"{"id":{"secret":1}}"#, "without an id"),
+            (br#"{"id":"f6071829"#, "cut off"),
+            (br#""f60718293a4b5c6d""#, "without an id"),
+            (fixture!("error-gateway.html"), "an HTML page"),
+        ] {
+            let error = created(body).expect_err(part);
+            assert!(error.contains(part) && !error.contains("secret"), "{error}");
+        }
     }
 }

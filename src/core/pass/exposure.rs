@@ -152,6 +152,7 @@ mod tests {
             status: Status::Running,
             billing: Billing::Spot,
             reclaim: None,
+            marker: None,
             place: Places::default().place(product, "c"),
             created_at: None,
             started_at: started_ago.and_then(|ago| Seconds::new(NOW - ago)),

@@ -65,7 +65,7 @@ impl<'a> Failures<'a> {
     ) -> Self {
         let mut marked: HashMap<Origin, Vec<&Instance>> = HashMap::new();
         for instance in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
-            if let Some(origin) = Origin::in_name(&instance.name) {
+            if let Some(origin) = instance.marker.as_deref().and_then(Origin::in_name) {
                 marked.entry(origin).or_default().push(instance);
             }
         }
@@ -188,9 +188,14 @@ impl<'a> Failures<'a> {
         if instance.status.is_going() {
             return None;
         }
-        let marked = self.marked(&instance.id, None)?;
+        let marker = self.marked(&instance.id, None)?.marker.as_deref()?;
         let cause = self.failure(instance).unwrap_or(Cause::Found);
-        Some(Recreation::planned(&instance.name, cause, marked.name.to_string(), self.now))
+        Some(Recreation::planned(&instance.name, cause, marker.to_owned(), self.now))
+    }
+
+    /// Whether the provider migrates instances.
+    pub(in crate::core) fn can_migrate(&self) -> bool {
+        self.snapshot.abilities.migrates
     }
 
     /// What is observed of a recreation. `None` while listings have gaps: nothing is concluded from them.
@@ -262,6 +267,9 @@ impl<'a> Failures<'a> {
             let ran_since = !is_migrating && job.created_at.is_some() && started > job.created_at;
             return (is_answered && !ran_since)
                 .then(|| Cause::JobFailed { job: job.id.clone(), error: job.error.clone() });
+        }
+        if !is_migrating && !self.snapshot.abilities.migrates {
+            return Some(Cause::Reclaimed);
         }
         let since = self.stalled_since(instance)?;
         (self.now.since(since) >= PATIENCE).then_some(Cause::Stalled { since })

@@ -157,6 +157,7 @@ fn absent(listed: &[Instance], ledger: &Ledger) -> Vec<Instance> {
             status: Status::from_word("gone"),
             billing: Billing::Unstated,
             reclaim: None,
+            marker: None,
             place: None,
             created_at: None,
             started_at: None,

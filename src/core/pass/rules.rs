@@ -12,7 +12,7 @@ use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
-use crate::core::recreation::marker::{Origin, replacement_name};
+use crate::core::recreation::marker::replacement_name;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::{Eligibility, Halves, Policy};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
@@ -156,7 +156,10 @@ impl<'a> View<'a> {
                 let of = self.given_up(id).filter(|_| recreates)?;
                 Some(Decision::Skip(Skip::ReplacementFailed { of: of.clone() }))
             }
-            Rule::PassMigrates => (*halves == Halves::RecreateOnly).then_some(Decision::Skip(Skip::NotFailed)),
+            Rule::PassMigrates => {
+                let migrates = *halves != Halves::RecreateOnly && self.failures.can_migrate();
+                (!migrates).then_some(Decision::Skip(Skip::NotFailed))
+            }
             Rule::CooledDown => self.cooldown(instance).err().map(Decision::Skip),
         }
     }
@@ -215,7 +218,7 @@ impl<'a> View<'a> {
         // The failure of an earlier job says nothing about a call whose job is not listed yet.
         let failed_job = match self.failures.failure(instance) {
             Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
-            Some(Cause::Stalled { .. } | Cause::Found | Cause::Moved { .. }) | None => None,
+            Some(Cause::Stalled { .. } | Cause::Reclaimed | Cause::Found | Cause::Moved { .. }) | None => None,
         };
         Skip::NotExited { failed_job }
     }
@@ -260,7 +263,7 @@ impl<'a> View<'a> {
                 let billing = if billing.as_str().is_empty() { "not stated" } else { billing.as_str() };
                 Ok(format!("billing is {billing}, scope is {}", scope.into_str()))
             }
-            Rule::OneOfItsMarker if Origin::in_name(name).is_none() => nothing("it has no replacement marker"),
+            Rule::OneOfItsMarker if instance.marker.is_none() => nothing("it has no replacement marker"),
             Rule::OneOfItsMarker => Ok("no other instance with its marker is more advanced".into()),
             Rule::NotInRollout => Ok("no rollout moves it".into()),
             Rule::NoRecreation => Ok("no recreation of it is open".into()),

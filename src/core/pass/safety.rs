@@ -63,7 +63,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan, radius: BlastRadius) -> Result<()
 /// # Errors
 /// [`Unsafe::IncompleteListing`].
 pub fn complete(snapshot: &Snapshot) -> Result<(), Unsafe> {
-    let Snapshot { taken_at: _, instances, jobs } = snapshot;
+    let Snapshot { taken_at: _, instances, jobs, abilities: _ } = snapshot;
     for (what, shortfall) in [("instances", &instances.shortfall), ("jobs", &jobs.shortfall)] {
         if let Some(shortfall) = shortfall {
             return Err(Unsafe::IncompleteListing { what, shortfall: shortfall.clone() });
@@ -87,6 +87,7 @@ mod tests {
             (None, gap(), Some("the list of jobs is incomplete: the provider announced 45 rows and delivered 40")),
         ] {
             let snapshot = Snapshot {
+                abilities: Default::default(),
                 taken_at: Timestamp::default(),
                 instances: Listing { items: vec![], shortfall: instances },
                 jobs: Listing { items: vec![], shortfall: jobs },

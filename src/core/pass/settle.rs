@@ -161,6 +161,7 @@ mod tests {
             status,
             billing: Billing::Spot,
             reclaim: None,
+            marker: None,
             place: None,
             created_at: None,
             started_at: None,
@@ -233,6 +234,7 @@ mod tests {
                 call,
             };
             let snapshot = Snapshot {
+                abilities: Default::default(),
                 taken_at: ago(0),
                 instances: Listing::complete(vec![instance(status)]),
                 jobs: Listing::complete(newest.into_iter().collect()),
@@ -268,7 +270,12 @@ mod tests {
             [(None, Some(CallEnd::Vanished)), (Some(Shortfall { announced: 1, received: 0 }), None)]
         {
             let instances = Listing { items: vec![], shortfall };
-            let snapshot = Snapshot { taken_at: ago(0), instances, jobs: Listing::complete(vec![]) };
+            let snapshot = Snapshot {
+                abilities: Default::default(),
+                taken_at: ago(0),
+                instances,
+                jobs: Listing::complete(vec![]),
+            };
             let settled = settle(&snapshot, &ledger, &JobIndex::new(&[]), ago(0));
             assert_eq!(settled.first().map(|it| it.end.clone()), expected);
             let changes = observe(&snapshot, &ledger, ago(0));
@@ -303,6 +310,7 @@ mod tests {
         for (at, (status, reclaim, known, expected)) in rows.into_iter().enumerate() {
             let listed = status.map(|status| Instance { reclaim: reclaim.cloned().map(Box::new), ..instance(status) });
             let snapshot = Snapshot {
+                abilities: Default::default(),
                 taken_at: ago(0),
                 instances: Listing::complete(listed.into_iter().collect()),
                 jobs: Listing::complete(vec![]),

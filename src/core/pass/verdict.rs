@@ -259,7 +259,7 @@ impl Decision {
         match self {
             Self::Migrate { eligible, .. } => eligible.in_words(),
             Self::Recreate(work) | Self::Resume(work) => work.detail(),
-            Self::Retire { keep } if Origin::in_name(&instance.name) == Some(Origin::of(keep)) => {
+            Self::Retire { keep } if instance.marker.as_deref().and_then(Origin::in_name) == Some(Origin::of(keep)) => {
                 format!("duplicate of {keep}, whose move was called off and which runs: a late request created it")
             }
             Self::Retire { keep } => {
@@ -283,6 +283,7 @@ impl Recreating {
             }
             (None, Next::Create | Next::DeleteOldFirst, Cause::JobFailed { .. }) => "migration_failed",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Stalled { .. }) => "migration_stuck",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Reclaimed) => "reclaimed",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Found) => "recreation_open",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Moved { .. }) => "rollout",
             (None, Next::Watch, _) => "replacement_coming_up",

@@ -99,7 +99,7 @@ fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec
             decision => match decision.recreation().map(|(_, recreation)| &recreation.cause) {
                 Some(Cause::JobFailed { job, error }) => (job.to_string(), error.as_deref()),
                 Some(Cause::Stalled { since }) => (format!("stalled {since}"), Some("no job is at work on it")),
-                Some(Cause::Found | Cause::Moved { .. }) | None => continue,
+                Some(Cause::Reclaimed | Cause::Found | Cause::Moved { .. }) | None => continue,
             },
         };
         failures.entry(&instance.id).or_insert((instance, failure, error));
@@ -168,13 +168,14 @@ mod tests {
             status,
             billing: Billing::Spot,
             reclaim: reclaim.map(Box::new),
+            marker: None,
             place: None,
             created_at: None,
             started_at: None,
             stopped_at: None,
         };
         let jobs = Listing::complete(job.into_iter().collect());
-        Snapshot { taken_at: at(0), instances: Listing::complete(vec![instance]), jobs }
+        Snapshot { taken_at: at(0), abilities: Default::default(), instances: Listing::complete(vec![instance]), jobs }
     }
 
     fn told(snapshot: &Snapshot, ledger: &Ledger) -> Vec<&'static str> {

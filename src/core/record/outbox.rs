@@ -10,6 +10,7 @@ use crate::core::recreation::marker::hash;
 use crate::core::rollout::report::Report;
 use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
 use crate::core::world::policy::Scope;
+use crate::core::world::probe::Connections;
 use crate::core::world::time::{Timestamp, millis};
 
 /// An event that no receiver took by then is given up (`docs/reference.md`).
@@ -55,17 +56,6 @@ impl Outgoing {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now.since(self.at) >= EVENT_LIFE
     }
-}
-
-/// Where an instance can be reached: addresses, never a password.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Connections {
-    /// `user@host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ssh: Option<String>,
-    /// The address of Jupyter, without its token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jupyter: Option<String>,
 }
 
 /// An event. Its JSON is documented in `docs/reference.md`.
@@ -161,6 +151,7 @@ impl<'a> Happened<'a> {
         let reason = match recreation.cause {
             Cause::JobFailed { .. } | Cause::Found => "migration_failed",
             Cause::Stalled { .. } => "migration_stuck",
+            Cause::Reclaimed => "reclaimed",
             Cause::Moved { .. } => "rollout",
         };
         let migration = MigrationPart {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::cause::Cause;
-use crate::core::recreation::blueprint::RecreateSpec;
+use crate::core::recreation::blueprint::Blueprint;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::Timestamp;
@@ -63,19 +63,19 @@ pub enum Step {
     /// Nothing is under way; the next thing is to create, or to delete if that comes first.
     Pending {
         /// Kept since the old instance is gone, in the order delete-first.
-        kept: Option<Box<RecreateSpec>>,
+        kept: Option<Box<Blueprint>>,
     },
     /// Delete-first: the specification is safe, the old instance may be deleted.
     Deleting {
-        kept: Box<RecreateSpec>,
+        kept: Box<Blueprint>,
     },
     /// The call that creates the replacement may have been sent.
     Intent {
-        kept: Option<Box<RecreateSpec>>,
+        kept: Option<Box<Blueprint>>,
     },
     Created {
         replacement: InstanceId,
-        kept: Option<Box<RecreateSpec>>,
+        kept: Option<Box<Blueprint>>,
     },
     /// The replacement was seen running, the old instance may be deleted.
     Running {
@@ -87,7 +87,7 @@ pub enum Step {
     /// The replacement is given up, and may be deleted.
     Abandoned {
         replacement: InstanceId,
-        kept: Option<Box<RecreateSpec>>,
+        kept: Option<Box<Blueprint>>,
     },
     Closed {
         /// The successor; `None` if none was needed any more.
@@ -113,7 +113,7 @@ impl Step {
 
     /// The specification, where it is kept because the old instance is gone, or about to go.
     #[must_use]
-    pub fn kept(&self) -> Option<&RecreateSpec> {
+    pub fn kept(&self) -> Option<&Blueprint> {
         match self {
             Self::Pending { kept }
             | Self::Intent { kept }
@@ -135,7 +135,7 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// Delete-first: the old instance is about to be deleted.
-    DeleteOldFirst(Box<RecreateSpec>),
+    DeleteOldFirst(Box<Blueprint>),
     Create,
     /// The provider refused to create, or there is nothing that could be requested.
     CreateRefused(String),
@@ -244,7 +244,7 @@ impl Recreation {
     }
 
     /// One failure more, and the next attempt from the start.
-    fn failed(self, kept: Option<Box<RecreateSpec>>, why: String, now: Timestamp) -> Self {
+    fn failed(self, kept: Option<Box<Blueprint>>, why: String, now: Timestamp) -> Self {
         let failures = self.failures + 1;
         Self { failures, last_error: Some(why), step: Step::Pending { kept }, since: now, ..self }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use crate::core::pass::exposure::Exposures;
-use crate::core::recreation::blueprint::{NetworkVolume, Offer, OfferQuery, Port};
 use crate::core::world::instance::{Billing, Instance, Status};
+use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::Selector;
 use crate::core::world::probe::{Endpoint, Probe};
@@ -64,8 +64,10 @@ pub struct ListedInstance {
 /// The ports and volumes of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fittings {
-    pub ports: Vec<Port>,
-    pub network_volumes: Vec<NetworkVolume>,
+    /// Without those that the provider keeps for itself.
+    pub ports: Vec<u16>,
+    /// By id.
+    pub network_volumes: Vec<String>,
     /// Mount points of volumes on the node itself, which a recreation loses.
     pub local_volumes: Vec<String>,
 }

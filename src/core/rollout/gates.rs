@@ -7,7 +7,7 @@
 
 use super::findings::{Findings, ListedInstance, Offered, Probed, Terms};
 use super::metrics::ResourceHealth;
-use crate::core::recreation::blueprint::{Offer, RESERVED_PORTS, Stock};
+use crate::core::world::market::{Offer, Stock};
 use crate::core::world::probe::Probe;
 use crate::core::world::time::Timestamp;
 
@@ -245,7 +245,7 @@ fn stock(gate: &mut Gate, listed: &ListedInstance, offered: &Offered) {
     gate.say(weight, format!("spot stock of {product} in {cluster}: {left}"));
     let volumes = listed.fittings.as_ref().map(|it| it.network_volumes.as_slice()).unwrap_or_default();
     for volume in volumes {
-        gate.say(Weight::For, format!("its network volume {} is in {cluster}, like the offer", volume.id));
+        gate.say(Weight::For, format!("its network volume {volume} is in {cluster}, like the offer"));
     }
 }
 
@@ -293,8 +293,7 @@ fn losses(gate: &mut Gate, listed: &ListedInstance, terms: &Terms) {
             gate.say(Weight::Against(REFUSED_FOR_FACT), text);
         }
     }
-    let ports = fittings.ports.iter().map(|port| port.number).filter(|port| !RESERVED_PORTS.contains(port));
-    let ports = ports.map(|port| port.to_string()).collect::<Vec<_>>().join(", ");
+    let ports = fittings.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (weight, text) = match (ports.is_empty(), terms.notifies, consent) {
         (true, _, _) => (Weight::For, "it has no ports whose addresses could change".into()),
         (false, true, _) => (Weight::For, format!("a webhook is notified of new addresses of its ports {ports}")),

@@ -56,7 +56,7 @@ macro_rules! words {
         pub enum $name {
             $($(#[$vdoc])* $variant,)+
             /// A word that this version does not know: reported, and left alone.
-            Other(Box<str>),
+            Other(Box<CompactString>),
         }
 
         impl $name {
@@ -68,7 +68,7 @@ macro_rules! words {
             pub fn from_word(word: &str) -> Self {
                 match word {
                     $($word => Self::$variant,)+
-                    other => Self::Other(other.into()),
+                    other => Self::Other(Box::new(other.into())),
                 }
             }
 
@@ -289,6 +289,8 @@ pub struct Instance {
     pub billing: Billing,
     /// The reclaim announced for it, if the provider still says so.
     pub reclaim: Option<Box<ReclaimNotice>>,
+    /// The marker of a replacement. The provider keeps it in the name or in a tag.
+    pub marker: Option<Box<str>>,
     /// Product and cluster, if the provider says both. Shared, since a fleet is in few places.
     pub place: Option<Arc<Place>>,
     /// When it was created, if the provider says.
@@ -350,7 +352,7 @@ mod tests {
             assert_eq!(status.as_str(), *word);
             assert!(!matches!(status, Status::Other(_)), "{word}");
         }
-        assert_eq!(Status::from_word("Exited"), Status::Other("Exited".into()), "case is the provider's");
+        assert_eq!(Status::from_word("Exited"), Status::Other(Box::new("Exited".into())), "case is the provider's");
         assert_eq!(JobState::from_word("paused").as_str(), "paused");
         assert!(JobState::from_word("paused").is_unfinished());
         assert_eq!(Billing::from_word(""), Billing::Unstated);

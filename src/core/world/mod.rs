@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod instance;
+pub mod market;
 pub mod money;
 pub mod policy;
 pub mod probe;

@@ -69,12 +69,24 @@ pub struct Endpoint {
     pub address: String,
 }
 
+/// Where an instance can be reached: addresses, never a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// `user@host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// The address of Jupyter, without its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jupyter: Option<String>,
+}
+
 /// The details of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseUp {
     pub instance: Instance,
     /// The addresses of its ports.
     pub endpoints: Vec<Endpoint>,
+    pub connections: Connections,
     /// The price of one GPU for one hour, if the provider reports it.
     pub gpu_price: Option<Usd>,
 }

@@ -54,6 +54,23 @@ pub struct Snapshot {
     pub instances: Listing<Instance>,
     /// The jobs of the last day.
     pub jobs: Listing<Job>,
+    pub abilities: Abilities,
+}
+
+/// What a provider can do, where the rules depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether it can migrate an instance. Otherwise a reclaimed instance needs a replacement at once.
+    pub migrates: bool,
+    /// Whether creating with the same marker again returns the same instance, so that a lost answer can be asked for
+    /// again.
+    pub idempotent_create: bool,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { migrates: true, idempotent_create: false }
+    }
 }
 
 /// Finds an instance in a listing ordered by id.

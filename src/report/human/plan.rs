@@ -159,6 +159,7 @@ mod tests {
             status: Status::from_word(status),
             billing: Billing::from_word(billing),
             reclaim: None,
+            marker: None,
             place: None,
             created_at: None,
             started_at: None,
@@ -194,7 +195,8 @@ mod tests {
             let instances: Vec<Instance> = chosen.copied().map(instance).collect();
             let now = Timestamp::from_secs(1_700_000_000);
             let (instances, jobs) = (Listing::complete(instances), Listing::complete(Vec::new()));
-            let snapshot = Snapshot { taken_at: now, instances, jobs };
+            let abilities = Default::default();
+            let snapshot = Snapshot { taken_at: now, instances, jobs, abilities };
             let decided = decide(&snapshot, &Ledger::default(), &policy, now);
             let at =
                 |width, all| plan(Screen { width, color: false }, &snapshot.instances.items, &decided, &policy, all);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use url::Url;
 
+use super::connections::connections;
 use super::record::{Record, first_text};
 use super::{Text, instance};
 use crate::core::world::instance::InstanceId;
@@ -11,7 +12,8 @@ use crate::core::world::probe::{CloseUp, Endpoint};
 /// Reads a detail answer. What is missing or of an unknown shape is left out, but for the instance itself.
 pub(in crate::cloud::novita) fn close_up(body: &[u8], asked: &InstanceId) -> Result<CloseUp, String> {
     let record = Record::detail(body, asked)?;
-    Ok(CloseUp { instance: instance(body)?, endpoints: endpoints(&record), gpu_price: record.price("instancePrice") })
+    let (endpoints, connections) = (endpoints(&record), connections(&record));
+    Ok(CloseUp { instance: instance(body)?, endpoints, connections, gpu_price: record.price("instancePrice") })
 }
 
 /// Where the ports of an instance can be reached.

@@ -4,12 +4,10 @@
 use url::Url;
 
 use super::record::{Record, first_text};
-use crate::core::record::outbox::Connections;
-use crate::core::world::instance::InstanceId;
+use crate::core::world::probe::Connections;
 
-/// Reads the addresses out of a detail answer. What is missing or of an unknown shape is left out.
-pub(in crate::cloud::novita) fn connections(body: &[u8], asked: &InstanceId) -> Result<Connections, String> {
-    let record = Record::detail(body, asked)?;
+/// Reads the addresses in a detail response. What is missing or of an unknown shape is left out.
+pub(super) fn connections(record: &Record) -> Connections {
     let component = |name: &str, key: &str| record.object(name).and_then(|fields| first_text(fields, &[key]));
     let mapped = || {
         let port_22 = record.list("portMappings").iter().filter_map(|value| value.as_object()).find(|port| {
@@ -18,10 +16,10 @@ pub(in crate::cloud::novita) fn connections(body: &[u8], asked: &InstanceId) -> 
         });
         port_22.and_then(|port| first_text(port, &["endpoint"])).and_then(|endpoint| bare(&endpoint))
     };
-    Ok(Connections {
+    Connections {
         ssh: component("connectComponentSSH", "sshCommand").and_then(|command| ssh(&command)).or_else(mapped),
         jupyter: component("connectComponentJupyter", "address").and_then(|address| bare(&address)),
-    })
+    }
 }
 
 /// User, host and port of an ssh command: `ssh root@host -p 30123` is `root@host:30123`. What stands before the last
@@ -91,6 +89,11 @@ fn is_name(user: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::world::instance::InstanceId;
+
+    fn read(body: &str) -> Connections {
+        connections(&Record::detail(body.as_bytes(), &InstanceId::new("a")).unwrap())
+    }
 
     #[test]
     fn addresses_come_without_what_opens_the_door() {
@@ -130,10 +133,9 @@ mod tests {
         for (fields, ssh, jupyter) in rows {
             let comma = if fields.is_empty() { "" } else { "," };
             let body = format!(r#"{{"id":"a"{comma}{fields}}}"#);
-            let found = connections(body.as_bytes(), &InstanceId::new("a")).unwrap();
+            let found = read(&body);
             assert_eq!((found.ssh.as_deref(), found.jupyter.as_deref()), (ssh, jupyter), "{fields}");
         }
-        assert!(connections(b"{}", &InstanceId::new("a")).is_err());
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
         for secret in ["hunter2", "p@ss", "a:b@c/d", "31337", "://x@y.z:1", "-p4711", "@", "#?", "p/w@q"] {
             let told = |field: &str, key: &str, text: &str| {
                 let body = serde_json::json!({"id": "a", field: {key: text.replace("SECRET", secret)}});
-                connections(body.to_string().as_bytes(), &InstanceId::new("a")).unwrap()
+                read(&body.to_string())
             };
             for (command, ssh) in commands {
                 let found = told("connectComponentSSH", "sshCommand", command).ssh;

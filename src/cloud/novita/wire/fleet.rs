@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::closeup::endpoints;
 use super::record::{Record, records};
-use super::{InstanceRow, Page, Row};
+use super::{InstanceRow, ListPage, Listed};
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::world::instance::{Instance, Places};
 
-impl Row for ListedInstance {
-    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+impl Listed for ListedInstance {
+    fn page(body: &[u8]) -> Result<ListPage<Self>, String> {
         let places = RefCell::default();
         records(body, |record| member(&record, &places))
     }
@@ -44,7 +44,6 @@ fn member(record: &Record, places: &RefCell<Places>) -> Option<ListedInstance> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::recreation::blueprint::{NetworkVolume, Port};
     use crate::core::world::instance::{Billing, Status};
 
     fn read(rows: &str) -> Vec<ListedInstance> {
@@ -62,7 +61,7 @@ mod tests {
         let strict = read(
             r#"{"id":"a","name":"n","status":"running","billingMode":"onDemand","productId":"p","clusterId":"c",
             "productName":"P","gpuNum":"2","cpuNum":"16","memory":"62","rootfsSize":60,
-            "portMappings":[{"port":8080,"endpoint":"h:1","type":"http"}],
+            "portMappings":[{"port":8080,"endpoint":"h:1","type":"http"},{"port":2222,"type":"tcp"}],
             "volumeMounts":[{"type":"network","size":"1","id":"v","mountPath":"/n"},{"type":"local","mountPath":"/l"}]}"#,
         );
         let [member] = &strict[..] else { panic!("{strict:?}") };
@@ -70,8 +69,8 @@ mod tests {
         let sizes = (member.gpu_num, member.cpu_num, member.memory_gb, member.rootfs_size);
         assert_eq!(sizes, (Some(2), Some(16), Some(62), Some(60)));
         let fittings = member.fittings.as_ref().expect("fittings");
-        assert_eq!(fittings.ports, [Port { number: 8080, kind: "http".into() }]);
-        assert_eq!(fittings.network_volumes, [NetworkVolume { id: "v".into(), mount_point: "/n".into() }]);
+        assert_eq!(fittings.ports, [8080], "without the provider's own");
+        assert_eq!(fittings.network_volumes, ["v"]);
         assert_eq!(fittings.local_volumes, ["/l"]);
         assert_eq!(member.endpoints.len(), 1);
         let query = member.query().expect("a question");

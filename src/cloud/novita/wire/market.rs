@@ -3,8 +3,15 @@
 use serde_json::{Map, Value};
 
 use super::{Text, decode};
-use crate::core::recreation::blueprint::{Cluster, Offer, Stock};
+use crate::core::world::market::{Offer, Stock};
 use crate::core::world::money::Usd;
+
+/// A cluster, with its name as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cloud::novita) struct Cluster {
+    pub(in crate::cloud::novita) id: String,
+    pub(in crate::cloud::novita) name: String,
+}
 
 /// Reads the products, with the price of one billing mode. Rows without an id are of no use.
 pub(in crate::cloud::novita) fn offers(body: &[u8], billing: &str) -> Result<Vec<Offer>, String> {

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Page, Row, Text, decode, page_of};
-use crate::core::recreation::blueprint::{Configuration, NetworkVolume, Port, Variable};
+use super::{ListPage, Listed, Text, decode, page_of};
+use crate::cloud::novita::blueprint::{Configuration, NetworkVolume, Port, RESERVED_PORTS, Variable};
 use crate::core::rollout::findings::Fittings;
 use crate::core::world::instance::{Billing, InstanceId, JobId};
 use crate::core::world::money::Usd;
@@ -43,7 +43,7 @@ impl Record {
 }
 
 /// Reads a page of the instance list as it came, and converts each row that has an id; `None` is a row of no use.
-pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> Result<Page<T>, String> {
+pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> Result<ListPage<T>, String> {
     #[derive(Deserialize)]
     struct RecordPage<'a> {
         instances: Option<Vec<Option<Value>>>,
@@ -54,8 +54,8 @@ pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> 
     page_of(instances, total.as_ref(), |row| Record::new(row).and_then(&convert))
 }
 
-impl Row for Record {
-    fn page(body: &[u8]) -> Result<Page<Self>, String> {
+impl Listed for Record {
+    fn page(body: &[u8]) -> Result<ListPage<Self>, String> {
         records(body, Some)
     }
 
@@ -127,7 +127,12 @@ impl Record {
     pub(super) fn fittings(&self) -> Result<Fittings, String> {
         let alone = self.alone();
         let (network_volumes, local_volumes) = alone.volumes()?;
-        Ok(Fittings { ports: alone.first("portMappings", ports)?, network_volumes, local_volumes })
+        let ports = alone.first("portMappings", ports)?.into_iter().map(|port| port.number);
+        Ok(Fittings {
+            ports: ports.filter(|port| !RESERVED_PORTS.contains(port)).collect(),
+            network_volumes: network_volumes.into_iter().map(|volume| volume.id).collect(),
+            local_volumes,
+        })
     }
 
     /// All its fields.
@@ -327,7 +332,7 @@ mod tests {
     fn read(detail: &[u8], list: &[u8]) -> Result<Configuration, String> {
         let id = InstanceId::new("a1b2c3d4e5f60718");
         let detail = Record::detail(detail, &id).expect("a detail answer");
-        let rows = <Record as Row>::page(list).expect("a page").rows;
+        let rows = <Record as Listed>::page(list).expect("a page").rows;
         configuration(&detail, rows.iter().find(|row| row.id() == id.as_str()))
     }
 

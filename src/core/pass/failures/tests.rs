@@ -26,6 +26,7 @@ fn instance(text: &str, status: &str) -> Instance {
         status: Status::from_word(status),
         billing: Billing::Spot,
         reclaim: None,
+        marker: None,
         place: None,
         created_at: None,
         started_at: None,
@@ -46,7 +47,12 @@ fn job(text: &str, kind: &str, state: &str, minutes: i64) -> Job {
 
 fn snapshot(mut instances: Vec<Instance>, jobs: Vec<Job>) -> Snapshot {
     instances.sort_by(|a, b| a.id.cmp(&b.id));
-    Snapshot { taken_at: now(), instances: Listing::complete(instances), jobs: Listing::complete(jobs) }
+    Snapshot {
+        taken_at: now(),
+        abilities: Default::default(),
+        instances: Listing::complete(instances),
+        jobs: Listing::complete(jobs),
+    }
 }
 
 /// Looks at a world with everything that is known about failures in it.
@@ -180,6 +186,7 @@ fn what_needs_a_replacement_and_why() {
                 format!("failed {job}")
             }
             Some(Cause::Stalled { since }) => format!("stalled {}", now().since(since).as_secs() / 60),
+            Some(Cause::Reclaimed) => "reclaimed".into(),
             Some(Cause::Found) => "found".into(),
             Some(Cause::Moved { .. }) => "moved".into(),
         };
@@ -230,7 +237,7 @@ fn the_hour_begins_with_the_first_look_and_ends_with_the_first_sign() {
 fn with_marker(text: &str, status: &str, minutes: i64) -> Instance {
     let name = replacement_name(&id("a"), "train", text);
     let created_at = Seconds::new(ago(minutes).as_secs());
-    Instance { name: name.into(), created_at, ..instance(text, status) }
+    Instance { marker: Some(name.as_str().into()), name: name.into(), created_at, ..instance(text, status) }
 }
 
 fn recreation(step: Step, minutes: i64) -> Recreation {
@@ -366,7 +373,7 @@ fn of_those_with_one_marker_one_stays_once_it_runs() {
 
 #[test]
 fn a_name_that_only_looks_like_a_marker_is_nobodys_twin() {
-    let copy = |text: &str, name: &str| Instance { name: name.into(), ..with_marker(text, "running", 5) };
+    let copy = |text: &str, name: &str| Instance { marker: Some(name.into()), ..with_marker(text, "running", 5) };
     for name in ["train-recreated-v2", "train-recreated-1758000000000", "train-recreated-", "train"] {
         let snapshot = snapshot(vec![copy("b", name), copy("c", name)], vec![]);
         let duplicates = look(&snapshot, &Ledger::default(), |it| {
@@ -510,7 +517,7 @@ fn what_a_rollout_left_as_it_is_stays_so() {
     let cause = Cause::Moved { rollout: "rollout-1".into(), to: Billing::Spot };
     let marker = replacement_name(&id("a"), "name-a", cause.decided_by());
     let mut successor = instance("b", "running");
-    successor.name = marker.as_str().into();
+    (successor.name, successor.marker) = (marker.as_str().into(), Some(marker.as_str().into()));
     let snapshot = snapshot(vec![instance("a", "exited"), successor], vec![]);
     let moved = Recreation { step: Step::Ended, ..Recreation::planned("name-a", cause, marker.clone(), ago(10)) };
     let found = Recreation { cause: Cause::Found, ..moved.clone() };

@@ -31,6 +31,7 @@ fn exited(id: &str) -> Instance {
         status: Status::Exited,
         billing: Billing::Spot,
         reclaim: None,
+        marker: None,
         place: None,
         created_at: None,
         started_at: None,
@@ -55,7 +56,12 @@ fn notice() -> ReclaimNotice {
 
 fn world(mut instances: Vec<Instance>, jobs: Vec<Job>) -> Snapshot {
     instances.sort_by(|a, b| a.id.cmp(&b.id));
-    Snapshot { taken_at: now(), instances: Listing::complete(instances), jobs: Listing::complete(jobs) }
+    Snapshot {
+        taken_at: now(),
+        abilities: Default::default(),
+        instances: Listing::complete(instances),
+        jobs: Listing::complete(jobs),
+    }
 }
 
 /// Every branch of the verdict, each row on one instance "a": the world, the ledger and the policy are changed,
@@ -107,11 +113,11 @@ fn the_first_rule_that_fits_decides() {
         ("running", |c| c.instance.status = Status::Running, "not_exited", "status is running"),
         (
             "an unknown status",
-            |c| c.instance.status = Status::Other("hibernated".into()),
+            |c| c.instance.status = Status::from_word("hibernated"),
             "not_exited",
             "hibernated is unknown",
         ),
-        ("no status at all", |c| c.instance.status = Status::Other("".into()), "not_exited", "gave no status"),
+        ("no status at all", |c| c.instance.status = Status::from_word(""), "not_exited", "gave no status"),
         (
             "stuck after a failed migration",
             |c| {
@@ -139,7 +145,7 @@ fn the_first_rule_that_fits_decides() {
         ),
         (
             "a job in an unknown state",
-            |c| c.jobs.push(job("a", "j1", JobKind::Other("x".into()), JobState::Other("paused".into()), 1)),
+            |c| c.jobs.push(job("a", "j1", JobKind::from_word("x"), JobState::from_word("paused"), 1)),
             "job_unfinished",
             "job j1 (x)",
         ),
@@ -158,7 +164,7 @@ fn the_first_rule_that_fits_decides() {
         ("on demand", |c| c.instance.billing = Billing::OnDemand, "out_of_scope", "billing is onDemand"),
         ("monthly", |c| c.instance.billing = Billing::Monthly, "out_of_scope", "billing is monthly"),
         ("billing left out", |c| c.instance.billing = Billing::Unstated, "no_previous_migration", ""),
-        ("billing unknown", |c| c.instance.billing = Billing::Other("x".into()), "no_previous_migration", ""),
+        ("billing unknown", |c| c.instance.billing = Billing::from_word("x"), "no_previous_migration", ""),
         (
             "on demand, scope all",
             |c| {

@@ -240,11 +240,9 @@ fn writes_are_listed_newest_first() {
 /// What is kept of an instance in the order delete-first is in no word about its journal.
 #[test]
 fn nothing_kept_is_told() {
-    use crate::core::recreation::blueprint::{Configuration, RecreateSpec, Variable};
-    let envs = vec![Variable { key: "TOKEN".into(), value: "hush".into() }];
-    let product_id = "p".into();
-    let configuration = Configuration { image_url: "app".into(), product_id, envs, ..Configuration::default() };
-    let kept = Box::new(RecreateSpec::try_from(configuration).expect("it can be created"));
+    use crate::core::recreation::blueprint::Blueprint;
+    let stored = serde_json::json!({"billing": "spot", "notes": [], "envs": [{"key": "TOKEN", "value": "hush"}]});
+    let kept = Box::new(serde_json::from_value::<Blueprint>(stored).expect("a blueprint"));
     let ledger = Ledger {
         recreations: [(id("a"), recreation(Step::Pending { kept: Some(kept) }, 7))].into(),
         ..Ledger::default()

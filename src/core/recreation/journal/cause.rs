@@ -18,6 +18,8 @@ pub enum Cause {
         /// Since then, as far as is known.
         since: Timestamp,
     },
+    /// It was reclaimed, and its provider does not migrate.
+    Reclaimed,
     /// Its replacement was found by its marker; the cause is not on record.
     Found,
     /// It is healthy: a rollout moves it to another billing mode.
@@ -33,7 +35,7 @@ impl Cause {
     pub fn job(&self) -> Option<&JobId> {
         match self {
             Self::JobFailed { job, .. } => Some(job),
-            Self::Stalled { .. } | Self::Found | Self::Moved { .. } => None,
+            Self::Stalled { .. } | Self::Reclaimed | Self::Found | Self::Moved { .. } => None,
         }
     }
 
@@ -43,7 +45,7 @@ impl Cause {
         match self {
             Self::JobFailed { job, .. } => job.as_str(),
             Self::Moved { rollout, .. } => rollout,
-            Self::Stalled { .. } | Self::Found => "",
+            Self::Stalled { .. } | Self::Reclaimed | Self::Found => "",
         }
     }
 
@@ -56,6 +58,7 @@ impl Cause {
                 format!("its migration failed: {why} (job {job})")
             }
             Self::Stalled { since } => format!("it has been migrating since {since} and no job is at work on it"),
+            Self::Reclaimed => "it was reclaimed, and its provider does not migrate".into(),
             Self::Found => "a replacement of it was found by its marker".into(),
             Self::Moved { rollout: _, to } => format!("a rollout moves it to {to}"),
         }

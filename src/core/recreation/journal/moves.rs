@@ -30,7 +30,7 @@ impl Recreation {
     pub fn moves_to(&self) -> Option<&Billing> {
         match &self.cause {
             Cause::Moved { to, .. } => Some(to),
-            Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Found => None,
+            Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Reclaimed | Cause::Found => None,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Tables for every step: what a look makes of it, what comes next, and which transitions it takes.
 
 use super::*;
-use crate::core::recreation::blueprint::Configuration;
 use crate::core::world::instance::{Billing, JobId};
 
 fn now() -> Timestamp {
@@ -12,14 +11,8 @@ fn id(text: &str) -> InstanceId {
     InstanceId::new(text)
 }
 
-fn spec() -> Box<RecreateSpec> {
-    let configuration = Configuration {
-        image_url: "image".into(),
-        product_id: "product".into(),
-        billing: Some(Billing::Spot),
-        ..Configuration::default()
-    };
-    Box::new(RecreateSpec::try_from(configuration).unwrap())
+fn spec() -> Box<Blueprint> {
+    Box::new(Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() })
 }
 
 /// A recreation at this step since so many seconds.

@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::pass::exposure::Exposures;
-use crate::core::recreation::blueprint::{NetworkVolume, Offer, Port};
 use crate::core::rollout::findings::{Fittings, Offered, Probed, Usage};
 use crate::core::rollout::gates::{Evidence, Gate, GateVerdict, Weight};
 use crate::core::rollout::metrics::{Metrics, Point};
 use crate::core::world::instance::{Billing, Instance, Status};
+use crate::core::world::market::Offer;
 use crate::core::world::policy::Selector;
 use crate::core::world::probe::Probe;
 use crate::core::world::time::Seconds;
@@ -69,6 +69,7 @@ fn member(id: &str) -> ListedInstance {
         status: Status::Running,
         billing: Billing::OnDemand,
         reclaim: None,
+        marker: None,
         place: Some(std::sync::Arc::new(place())),
         created_at: None,
         started_at: Seconds::new(NOW - 86_400),
@@ -81,7 +82,7 @@ fn member(id: &str) -> ListedInstance {
         cpu_num: Some(16),
         memory_gb: Some(64),
         rootfs_size: Some(60),
-        fittings: Ok(Fittings { ports: vec![Port { number: 8080, kind: "http".into() }], ..Fittings::default() }),
+        fittings: Ok(Fittings { ports: vec![8080], ..Fittings::default() }),
         endpoints: Vec::new(),
     }
 }
@@ -256,7 +257,7 @@ fn resource_wants_stock_and_room_for_two() {
         ),
         (
             "a network volume",
-            |it| it.fittings().network_volumes.push(NetworkVolume { id: "v".into(), mount_point: "/n".into() }),
+            |it| it.fittings().network_volumes.push("v".into()),
             (Approve, 95),
             &["its network volume v is in c"],
             &[],
@@ -320,13 +321,6 @@ fn application_wants_consent_and_a_sign_of_life() {
             &[],
         ),
         ("no ports", |it| it.fittings().ports.clear(), (Approve, 95), &["it has no ports"], &[]),
-        (
-            "the provider's own ports",
-            |it| it.fittings().ports[0].number = 2222,
-            (Approve, 95),
-            &["it has no ports"],
-            &[],
-        ),
         ("no probe", |it| it.terms.probe = None, (Refuse, 95), &["set RESPOT_PROBE or --probe"], &[]),
         (
             "probe failed",

@@ -55,6 +55,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         let old = anybody(rng);
         if old < name && rng.u8(..3) > 0 {
             instance.name = replacement_name(&id(old), "name", "job-a").into();
+            instance.marker = Some(instance.name.as_str().into());
         }
         instance.created_at = Seconds::new(ago(rng.i64(0..200)).as_secs());
         instance.started_at = Seconds::new(ago(rng.i64(0..200)).as_secs()).filter(|_| rng.bool());
@@ -83,6 +84,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         let recreation = recreation(step(rng.usize(..STEPS), pair[1]), rng.i64(0..300));
         if let Some(replacement) = instances.iter_mut().find(|it| Some(&it.id) == recreation.step.replacement()) {
             replacement.name = replacement_name(&id(pair[0]), "name", recreation.cause.decided_by()).into();
+            replacement.marker = Some(replacement.name.as_str().into());
         }
         recreations.push((id(pair[0]), Recreation { failures: rng.u32(..5), ..recreation }));
     }
@@ -277,8 +279,14 @@ impl Provider {
                 let then =
                     transition(transition(recreation.clone(), Transition::Create), Transition::Found(made.clone()));
                 let created_at = Seconds::new(self.now.as_secs());
-                let name = recreation.marker.as_str().into();
-                self.instances.push(Instance { name, status: Status::Running, created_at, ..exited(made.as_str()) });
+                let (name, marker) = (recreation.marker.as_str().into(), Some(recreation.marker.as_str().into()));
+                self.instances.push(Instance {
+                    name,
+                    marker,
+                    status: Status::Running,
+                    created_at,
+                    ..exited(made.as_str())
+                });
                 then
             }
             (Next::DeleteOldFirst, _) => {
@@ -344,6 +352,7 @@ fn no_step_is_stuck() {
                                 let marker = replacement_name(&id("a"), "name", "job-a");
                                 let named = |text: &str, status: &str| Instance {
                                     name: marker.as_str().into(),
+                                    marker: Some(marker.as_str().into()),
                                     status: Status::from_word(status),
                                     created_at: Seconds::new(ago(minutes).as_secs()),
                                     ..exited(text)

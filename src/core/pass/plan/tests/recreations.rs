@@ -1,7 +1,7 @@
 //! Verdicts on instances that need a replacement, are getting one, or are one.
 
 use super::*;
-use crate::core::recreation::blueprint::{Configuration, RecreateSpec};
+use crate::core::recreation::blueprint::Blueprint;
 use crate::core::recreation::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, MOST_FAILURES};
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::Seconds;
@@ -22,9 +22,8 @@ pub(super) fn failed(text: &str) -> Job {
     job(text, &format!("job-{text}"), JobKind::InstanceMigrate, JobState::Fail, 1)
 }
 
-pub(super) fn kept() -> Box<RecreateSpec> {
-    let configuration = Configuration { image_url: "app".into(), product_id: "p".into(), ..Configuration::default() };
-    Box::new(RecreateSpec::try_from(configuration).expect("it can be created"))
+pub(super) fn kept() -> Box<Blueprint> {
+    Box::new(Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() })
 }
 
 /// The recreation of an instance at this step for so many minutes.
@@ -39,7 +38,12 @@ pub(super) fn created() -> Step {
 
 pub(super) fn replacement(text: &str, status: &str) -> Instance {
     let name = replacement_name(&id("a"), "name-a", "job-a");
-    Instance { name: name.into(), status: Status::from_word(status), ..exited(text) }
+    Instance {
+        marker: Some(name.as_str().into()),
+        name: name.into(),
+        status: Status::from_word(status),
+        ..exited(text)
+    }
 }
 
 /// What the rows start from: "a" is stuck, its migration failed, and nothing is known of it.

@@ -1,145 +1,13 @@
-//! Tables: each field's rule, every market situation, and the words for a place and its price.
-
-use serde_json::{Value, json};
+//! Tables of every market situation, and of the words for a place and its price.
 
 use super::*;
+use crate::cloud::novita::blueprint::{Configuration, NetworkVolume, tests::configuration};
+use crate::core::world::instance::Billing;
 
-/// An instance of which everything is known, and nothing out of the ordinary.
-fn configuration() -> Configuration {
-    Configuration {
-        name: "train-7".into(),
-        kind: "gpu".into(),
-        billing: Some(Billing::Spot),
-        image_url: "app:1.4".into(),
-        product_id: "own".into(),
-        product_name: "RTX".into(),
-        cluster_id: "us".into(),
-        gpu_num: Some(2),
-        rootfs_size: Some(60),
-        ..Configuration::default()
-    }
-}
-
-fn spec(change: impl FnOnce(&mut Configuration)) -> Result<RecreateSpec, CannotRecreate> {
+fn spec(change: impl FnOnce(&mut Configuration)) -> Spec {
     let mut configuration = configuration();
     change(&mut configuration);
-    RecreateSpec::try_from(configuration)
-}
-
-fn port(number: u16, kind: &str) -> Port {
-    Port { number, kind: kind.into() }
-}
-
-fn variable(key: &str, value: &str) -> Variable {
-    Variable { key: key.into(), value: value.into() }
-}
-
-/// The table of `docs/reference.md`, Recreation: a change to what the provider says, the field of the specification, and what
-/// stands there.
-#[test]
-fn every_field_follows_its_rule() {
-    type Row = (fn(&mut Configuration), &'static str, Value);
-    let rows: &[Row] = &[
-        (|_| (), "imageUrl", json!("app:1.4")),
-        (|_| (), "imageAuthId", json!("")),
-        (|c| c.image_auth_id = "auth-7".into(), "imageAuthId", json!("auth-7")),
-        (|_| (), "productId", json!("own")),
-        (|c| c.product_id.clear(), "productName", json!("RTX")),
-        (|_| (), "clusterId", json!("us")),
-        (|_| (), "networkId", json!("")),
-        (|c| c.network_id = "vpc-1".into(), "networkId", json!("vpc-1")),
-        (|_| (), "kind", json!("gpu")),
-        (|c| c.kind = "cpu".into(), "kind", json!("cpu")),
-        (|c| c.kind.clear(), "kind", json!("gpu")),
-        (|_| (), "billing", json!("spot")),
-        (|c| c.billing = None, "billing", json!("spot")),
-        (|c| c.billing = Some(Billing::Unstated), "billing", json!("spot")),
-        (|c| c.billing = Some(Billing::OnDemand), "billing", json!("onDemand")),
-        // What nobody knows is the provider's to refuse: guessing could cost.
-        (|c| c.billing = Some(Billing::Other("barter".into())), "billing", json!("barter")),
-        (|_| (), "gpuNum", json!(2)),
-        (|c| c.gpu_num = None, "gpuNum", json!(1)),
-        (|_| (), "rootfsSize", json!(60)),
-        (|c| c.rootfs_size = None, "rootfsSize", json!(50)),
-        (|_| (), "ports", json!("")),
-        (|c| c.ports = vec![port(8080, "http"), port(22, "tcp")], "ports", json!("8080/http,22/tcp")),
-        (|c| c.ports = vec![port(22, "")], "ports", json!("22/tcp")),
-        (|c| c.ports = vec![port(2222, "tcp"), port(2223, "http"), port(2224, "")], "ports", json!("")),
-        (|c| c.ports = vec![port(2221, "tcp"), port(2225, "tcp")], "ports", json!("2221/tcp,2225/tcp")),
-        (|c| c.ports = vec![port(80, "http"), port(80, "http"), port(80, "tcp")], "ports", json!("80/http,80/tcp")),
-        (|_| (), "envs", json!([])),
-        (
-            |c| c.envs = vec![variable("B", "a=b"), variable("A", "")],
-            "envs",
-            json!([{"key": "B", "value": "a=b"}, {"key": "A", "value": ""}]),
-        ),
-        (|c| c.command = " serve ".into(), "command", json!(" serve ")),
-        (|c| c.entrypoint = "sh -c".into(), "entrypoint", json!("sh -c")),
-        (
-            |c| c.network_volumes = vec![NetworkVolume { id: "v".into(), mount_point: "/data".into() }],
-            "networkVolumes",
-            json!([{"id": "v", "mountPoint": "/data"}]),
-        ),
-        // Whatever is assumed or lost is said.
-        (|_| (), "notes", json!([])),
-        (|c| c.gpu_num = None, "notes", json!(["the provider leaves out its gpuNum, 1 is assumed"])),
-        (|c| c.rootfs_size = None, "notes", json!(["the provider leaves out its rootfsSize, 50 is assumed"])),
-        (
-            |c| c.local_volumes = vec!["/workspace".into(), "/tmp".into()],
-            "notes",
-            json!([
-                "its local volume at /workspace is not created again",
-                "its local volume at /tmp is not created again"
-            ]),
-        ),
-    ];
-    for (row, (change, field, expected)) in rows.iter().enumerate() {
-        let spec = serde_json::to_value(spec(change).expect("it can be created")).expect("JSON");
-        assert_eq!(spec.get(field), Some(expected), "row {row}: {field}");
-    }
-}
-
-#[test]
-fn what_cannot_be_created_anew_says_why() {
-    let unfit = |c: &mut Configuration| c.billing = Some(Billing::Monthly);
-    type Row = (fn(&mut Configuration), CannotRecreate, &'static str);
-    let rows: &[Row] = &[
-        (|c| c.image_url.clear(), CannotRecreate::NoImage, "no image"),
-        (
-            |c| {
-                c.product_id.clear();
-                c.product_name.clear();
-            },
-            CannotRecreate::NoProduct,
-            "no product",
-        ),
-        (unfit, CannotRecreate::Monthly, "by the month"),
-        (
-            |c| {
-                c.image_url.clear();
-                c.billing = Some(Billing::Monthly);
-            },
-            CannotRecreate::NoImage,
-            "nothing was touched",
-        ),
-    ];
-    for (change, expected, part) in rows {
-        let error = spec(change).expect_err("it cannot");
-        assert_eq!(error, *expected);
-        assert!(error.to_string().contains(part), "{error}");
-    }
-}
-
-#[test]
-fn nothing_secret_is_printed() {
-    let secret = |c: &mut Configuration| {
-        c.envs = vec![variable("TOKEN", "hunter2")];
-        c.command = "serve --key hunter2".into();
-        c.entrypoint = "KEY=hunter2".into();
-    };
-    let spec = spec(secret).expect("it can be created");
-    let printed = format!("{spec:?} {:?}", spec.envs);
-    assert!(!printed.contains("hunter2") && printed.contains("TOKEN"), "{printed}");
+    Spec::of(&blueprint(configuration).expect("it can be created")).expect("a specification")
 }
 
 /// An offer: product, name, price in cents, and what else is to be said: `sold out`, or a largest disk; and its regions.
@@ -224,19 +92,32 @@ fn every_market_has_its_places() {
     ];
     let cluster = |id: &str, name: &str| Cluster { id: id.into(), name: name.into() };
     for (name, change, own_cluster, anywhere, expected) in rows {
-        let spec = spec(change).expect("it can be created");
-        let market = Market {
+        let spec = spec(change);
+        let market = OnOffer {
             own_cluster: own_cluster.map(<[Offer]>::to_vec),
             anywhere: anywhere.map(<[Offer]>::to_vec),
             clusters: vec![cluster("us", "US-1"), cluster("eu", "EU-2")],
         };
-        let places = placements(&spec, &market);
+        let places = sites(&spec, &market);
         let seen: Vec<String> = places.iter().map(|it| format!("{}@{}", it.product_id, it.cluster_id)).collect();
         assert_eq!(seen, *expected, "{name}");
-        match prepare(spec, &market) {
-            Ok(prepared) => assert_eq!(prepared.placements, places, "{name}"),
-            Err(Obstacle::NoPlace { .. }) => assert!(expected.is_empty(), "{name}"),
-            Err(obstacle) => panic!("{name}: {obstacle}"),
+        let blueprint = Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() };
+        for (needs_room, moves_to) in [(false, None), (true, None), (false, Some(&Billing::Spot))] {
+            let id = InstanceId::new("a");
+            let wanted = Wanted { instance: &id, name: "", kept: None, moves_to, failed_job: None, needs_room };
+            let chosen = choose(&wanted, blueprint.clone(), &spec, &market);
+            let chosen = chosen.map(|it| {
+                let places = it.placements.iter().map(|it| format!("{}@{}", it.place.product, it.place.cluster));
+                places.collect::<Vec<_>>()
+            });
+            let own = || expected.iter().filter(|it| **it == "own@us").map(ToString::to_string).collect::<Vec<_>>();
+            match chosen {
+                Ok(chosen) if moves_to.is_some() => assert_eq!(chosen, own(), "{name}"),
+                Ok(chosen) => assert_eq!(chosen, *expected, "{name}"),
+                Err(Obstacle::NoRoom { .. }) => assert!(needs_room && available(&spec, &market).is_empty(), "{name}"),
+                Err(Obstacle::NoPlace { .. }) if moves_to.is_some() => assert!(own().is_empty(), "{name}"),
+                Err(obstacle) => assert!(expected.is_empty() && matches!(obstacle, Obstacle::NoPlace { .. }), "{name}"),
+            }
         }
     }
 }
@@ -248,11 +129,11 @@ fn places_do_not_depend_on_the_order_of_offers() {
     offers.push(offer("own", 30, "sold out", &[]));
     let clusters =
         vec![Cluster { id: "us".into(), name: "US-1".into() }, Cluster { id: "eu".into(), name: "EU-2".into() }];
-    let spec = spec(|_| ()).expect("it can be created");
+    let spec = spec(|_| ());
     let placed = |offers: &[Offer]| {
         let market =
-            Market { own_cluster: Some(offers.to_vec()), anywhere: Some(offers.to_vec()), clusters: clusters.clone() };
-        placements(&spec, &market)
+            OnOffer { own_cluster: Some(offers.to_vec()), anywhere: Some(offers.to_vec()), clusters: clusters.clone() };
+        sites(&spec, &market)
     };
     let expected = placed(&offers);
     assert_eq!(expected.len(), 12);
@@ -279,30 +160,15 @@ fn a_place_and_its_price_in_words() {
         ("x", "eu", Some(5), Some(0), "on x in eu in place of own in us, 0.0001 USD/h"),
         ("x", "eu", Some(u64::MAX / 40), Some(1), "on x in eu in place of own in us, 9223372036854.7758 USD/h"),
     ];
-    let spec = spec(|_| ()).expect("it can be created");
+    let spec = spec(|_| ());
     for (product, cluster, price, own_price, expected) in rows {
-        let placement = Placement {
+        let site = Site {
             product_id: (*product).into(),
             cluster_id: (*cluster).into(),
             price: price.map(Usd::from_hundred_thousandths),
         };
-        let words = placed(&spec, &placement, own_price.map(Usd::from_hundred_thousandths));
+        let words = words(&spec, &site, own_price.map(Usd::from_hundred_thousandths));
         assert!(words.starts_with(expected), "{words:?} is not {expected:?}");
         assert!(words.len() == expected.len() || price.is_some_and(|price| price > 1_000_000), "{words:?}");
-    }
-}
-
-#[test]
-fn obstacles_in_words() {
-    let job = JobId::new("j1");
-    for (obstacle, expected) in [
-        (Obstacle::CannotRecreate(CannotRecreate::NoImage), "no image for it"),
-        (Obstacle::NoPlace { product: "p".into() }, "neither its product p nor another of its kind"),
-        (Obstacle::NoRoom { product: "p".into() }, "is available now, so it is not deleted first"),
-        (Obstacle::JobAtWork(job), "job j1 is at work on it"),
-        (Obstacle::Gone, "it is gone"),
-        (Obstacle::Unread { kind: ErrorKind::Api, error: "HTTP 500".into() }, "could not be read: HTTP 500"),
-    ] {
-        assert!(obstacle.to_string().contains(expected), "{obstacle}");
     }
 }

@@ -1,0 +1,301 @@
+//! Where replacements can be created: what they are made of, the jobs at work on them, offers and clusters.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use futures_util::stream::{self, StreamExt};
+
+use super::blueprint::{Configuration, Spec, blueprint};
+use super::paging::{self, INSTANCES, JOBS, NAME, Search};
+use super::refusal::Novita;
+use super::wire::{self, Cluster, Listed as _};
+use crate::cloud::CloudError;
+use crate::cloud::request::Requests;
+use crate::cloud::transport::{Method, Transport};
+use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
+use crate::core::world::instance::{InstanceId, Job, JobId, Place};
+use crate::core::world::market::{Offer, OfferQuery};
+use crate::core::world::money::Usd;
+
+/// Prepares replacements, with at most `at_once` at a time. Each question is asked once. A market that cannot be read
+/// leaves the instance's own product.
+pub(super) async fn prepare<T: Transport>(
+    requests: &Requests<T, Novita>,
+    wanted: &[Wanted<'_>],
+    jobs: &[Job],
+    at_once: usize,
+) -> Vec<Result<Prepared, Obstacle>> {
+    let finished: HashSet<&JobId> = jobs.iter().filter(|job| !job.state.is_unfinished()).map(|job| &job.id).collect();
+    let reader = Reader { requests, finished, offers: RefCell::default(), clusters: RefCell::default() };
+    let preparing = wanted.iter().map(|wanted| reader.prepare(wanted));
+    stream::iter(preparing).buffered(at_once.max(1)).collect().await
+}
+
+struct Reader<'a, T> {
+    requests: &'a Requests<T, Novita>,
+    finished: HashSet<&'a JobId>,
+    offers: RefCell<HashMap<OfferQuery, Option<Vec<Offer>>>>,
+    clusters: RefCell<Option<Vec<Cluster>>>,
+}
+
+impl<T: Transport> Reader<'_, T> {
+    async fn prepare(&self, wanted: &Wanted<'_>) -> Result<Prepared, Obstacle> {
+        let blueprint = self.blueprint(wanted).await?;
+        let spec = Spec::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
+        let offered = self.offered(&blueprint, &spec).await;
+        choose(wanted, blueprint, &spec, &offered)
+    }
+
+    /// The blueprint that the journal keeps, or what the provider reports.
+    async fn blueprint(&self, wanted: &Wanted<'_>) -> Result<Blueprint, Obstacle> {
+        if let Some(kept) = wanted.kept {
+            return Ok(kept.clone());
+        }
+        let found = configuration(self.requests, wanted.instance, wanted.name).await.map_err(unread)?;
+        let configuration = found.ok_or(Obstacle::Gone)?;
+        // Finished jobs may still be listed there, above all the failed migration. One that is missing from the list of
+        // jobs is older than that list.
+        let is_over = |job: &&JobId| Some(*job) == wanted.failed_job || self.finished.contains(job);
+        for job in configuration.jobs.iter().filter(|job| !is_over(job)) {
+            match job_by_id(self.requests, job).await.map_err(unread)? {
+                Some(found) if !found.state.is_unfinished() => {}
+                _ => return Err(Obstacle::JobAtWork(job.clone())),
+            }
+        }
+        let blueprint = blueprint(configuration).map_err(Obstacle::CannotRecreate)?;
+        Ok(match wanted.moves_to {
+            Some(billing) => Blueprint { billing: billing.clone(), ..blueprint },
+            None => blueprint,
+        })
+    }
+
+    async fn offered(&self, blueprint: &Blueprint, spec: &Spec) -> OnOffer {
+        // CPU products are listed elsewhere and not sold as spot: only its own is left.
+        if spec.kind != "gpu" {
+            return OnOffer::default();
+        }
+        let own_cluster = Some(spec.cluster_id.as_str()).filter(|id| !id.is_empty());
+        let own_cluster = self.offers(spec.query(&blueprint.billing, own_cluster)).await;
+        let (mut anywhere, mut clusters) = (None, Vec::new());
+        if !spec.is_tied() {
+            (anywhere, clusters) = (self.offers(spec.query(&blueprint.billing, None)).await, self.clusters().await);
+        }
+        OnOffer { own_cluster, anywhere, clusters }
+    }
+
+    async fn offers(&self, query: OfferQuery) -> Option<Vec<Offer>> {
+        if let Some(known) = self.offers.borrow().get(&query) {
+            return known.clone();
+        }
+        let offers = offers(self.requests, &query).await.ok();
+        self.offers.borrow_mut().insert(query, offers.clone());
+        offers
+    }
+
+    async fn clusters(&self) -> Vec<Cluster> {
+        if let Some(known) = &*self.clusters.borrow() {
+            return known.clone();
+        }
+        let clusters = clusters(self.requests).await.unwrap_or_default();
+        *self.clusters.borrow_mut() = Some(clusters.clone());
+        clusters
+    }
+}
+
+/// The details of one instance.
+pub(super) const INSTANCE: &str = "/v1/gpu/instance";
+
+/// Everything known about an instance, list row and detail response merged; `None` if it does not exist. Its row is
+/// found by `name`.
+pub(super) async fn configuration<T: Transport>(
+    requests: &Requests<T, Novita>,
+    id: &InstanceId,
+    name: &str,
+) -> Result<Option<Configuration>, CloudError> {
+    let query = vec![("instanceId", id.to_string())];
+    let detail = match requests.read(INSTANCE, query, |body| wire::Record::detail(body, id)).await {
+        Ok(detail) => detail,
+        Err(error) if error.not_found => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
+    let is_wanted = |row: &wire::Record| row.id() == id.as_str();
+    let rows = paging::search(requests, INSTANCES, &filter, Search { is_wanted: &is_wanted, enough: 1 }).await?;
+    // The filter is fuzzy, so a missing row proves nothing, and the detail response is used alone.
+    let configuration = wire::configuration(&detail, rows.first());
+    configuration.map(Some).map_err(|what| requests.unreadable(Method::Get, INSTANCE, 200, &what))
+}
+
+/// One job of any age; `None` if the provider does not list it.
+async fn job_by_id<T: Transport>(requests: &Requests<T, Novita>, id: &JobId) -> Result<Option<Job>, CloudError> {
+    let search = Search { is_wanted: &|row: &Job| row.id == *id, enough: 1 };
+    Ok(paging::search(requests, JOBS, &[("jobId", id.to_string())], search).await?.into_iter().next())
+}
+
+/// The products on offer.
+pub(super) async fn offers<T: Transport>(
+    requests: &Requests<T, Novita>,
+    query: &OfferQuery,
+) -> Result<Vec<Offer>, CloudError> {
+    let OfferQuery { cluster_id, product_name, gpu_num, billing } = query;
+    let texts = [
+        ("clusterId", cluster_id.clone().unwrap_or_default()),
+        ("gpuNum", gpu_num.to_string()),
+        ("productName", product_name.clone()),
+        ("billingMethod", billing.clone()),
+    ];
+    let query = texts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    requests.read("/v1/products", query, |body| wire::offers(body, billing)).await
+}
+
+pub(super) async fn clusters<T: Transport>(requests: &Requests<T, Novita>) -> Result<Vec<Cluster>, CloudError> {
+    requests.read("/v1/clusters", vec![], wire::clusters).await
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unread(error: CloudError) -> Obstacle {
+    Obstacle::Unread { kind: error.kind, error: error.to_string() }
+}
+
+/// The places of a replacement, in order of preference.
+fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOffer) -> Result<Prepared, Obstacle> {
+    let product = || if spec.product_id.is_empty() { spec.product_name.clone() } else { spec.product_id.clone() };
+    let mut sites = sites(spec, offered);
+    if wanted.moves_to.is_some() {
+        // The price of its own product in its own cluster decided on the move.
+        sites.retain(|site| site.product_id == spec.product_id && site.cluster_id == spec.cluster_id);
+    }
+    if sites.is_empty() {
+        return Err(Obstacle::NoPlace { product: product() });
+    }
+    if wanted.needs_room && available(spec, offered).is_empty() {
+        return Err(Obstacle::NoRoom { product: product() });
+    }
+    let own_price = own_offer(spec, offered).and_then(|offer| offer.price);
+    let placements = sites.into_iter().map(|site| {
+        let words = words(spec, &site, own_price);
+        Placement { place: Place { product: site.product_id.into(), cluster: site.cluster_id.into() }, words }
+    });
+    Ok(Prepared { placements: placements.collect(), blueprint })
+}
+
+/// What is offered for one replacement. `None` could not be read, and proves nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OnOffer {
+    own_cluster: Option<Vec<Offer>>,
+    anywhere: Option<Vec<Offer>>,
+    clusters: Vec<Cluster>,
+}
+
+/// A product in a cluster, by id; an empty cluster lets the provider choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Site {
+    product_id: String,
+    cluster_id: String,
+    /// Per GPU and hour, if known.
+    price: Option<Usd>,
+}
+
+/// Where to create a replacement, the best first: its own product, then the cheapest available one of the same name in
+/// the same cluster, then in any other cluster unless something ties it. When nothing is reported as available, its own
+/// product is tried anyway unless it is known to be gone: stock is only a hint.
+fn sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
+    let mut chosen = available(spec, market);
+    if chosen.is_empty() && !spec.product_id.is_empty() && !is_gone(spec, market) {
+        let price = own_offer(spec, market).and_then(|offer| offer.price);
+        chosen.push(Site { product_id: spec.product_id.clone(), cluster_id: spec.cluster_id.clone(), price });
+    }
+    chosen
+}
+
+/// Where the provider reports it as available now.
+fn available(spec: &Spec, market: &OnOffer) -> Vec<Site> {
+    let fits = |offer: &&Offer| {
+        offer.available && offer.price.is_some() && offer.max_rootfs.is_none_or(|max| spec.rootfs_size <= max)
+    };
+    let is_same_kind = |offer: &&Offer| {
+        offer.product_id == spec.product_id || (!spec.product_name.is_empty() && offer.name == spec.product_name)
+    };
+    let place = |offer: &Offer, cluster_id: &str| Site {
+        product_id: offer.product_id.clone(),
+        cluster_id: cluster_id.into(),
+        price: offer.price,
+    };
+    let cheapest_first = |mut places: Vec<Site>| {
+        places.sort_by(|a, b| (a.price, &a.product_id, &a.cluster_id).cmp(&(b.price, &b.product_id, &b.cluster_id)));
+        places
+    };
+    let own_cluster = market.own_cluster.as_deref().unwrap_or_default();
+    let in_own: Vec<Site> =
+        own_cluster.iter().filter(is_same_kind).filter(fits).map(|offer| place(offer, &spec.cluster_id)).collect();
+    let (mut chosen, others): (Vec<_>, Vec<_>) =
+        in_own.into_iter().partition(|site| site.product_id == spec.product_id);
+    chosen.extend(cheapest_first(others));
+    if !spec.is_tied() {
+        let anywhere = market.anywhere.as_deref().unwrap_or_default().iter().filter(is_same_kind).filter(fits);
+        let elsewhere = anywhere.flat_map(|offer| {
+            let clusters = clusters_of(offer, &market.clusters);
+            clusters.into_iter().map(move |cluster| place(offer, &cluster))
+        });
+        let elsewhere = elsewhere.filter(|place| place.cluster_id.is_empty() || place.cluster_id != spec.cluster_id);
+        chosen.extend(cheapest_first(elsewhere.collect()));
+    }
+    chosen
+}
+
+/// The ids of the clusters that have the offer; one empty id if there is no restriction.
+fn clusters_of(offer: &Offer, clusters: &[Cluster]) -> Vec<String> {
+    if offer.regions.is_empty() {
+        return vec![String::new()];
+    }
+    // Regions are display names followed by a place; ids are spelled differently.
+    let short = |name: &str| name.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    let known = clusters.iter().filter(|cluster| {
+        offer.regions.iter().any(|region| {
+            let region = short(region);
+            region == short(&cluster.name) || region == cluster.id.to_ascii_lowercase()
+        })
+    });
+    let known: Vec<String> = known.map(|cluster| cluster.id.clone()).collect();
+    // No known cluster has that region: the provider chooses.
+    if known.is_empty() { vec![String::new()] } else { known }
+}
+
+fn own_offer<'a>(spec: &Spec, market: &'a OnOffer) -> Option<&'a Offer> {
+    let lists = [market.own_cluster.as_deref(), market.anywhere.as_deref()];
+    lists.into_iter().flatten().flatten().find(|offer| offer.product_id == spec.product_id)
+}
+
+/// Whether the lists could be read, have products, and its own is not among them.
+fn is_gone(spec: &Spec, market: &OnOffer) -> bool {
+    let lists = [market.own_cluster.as_deref(), market.anywhere.as_deref()];
+    lists.into_iter().flatten().any(|offers| !offers.is_empty()) && own_offer(spec, market).is_none()
+}
+
+/// A site in words, seen from where the instance was.
+fn words(spec: &Spec, site: &Site, own_price: Option<Usd>) -> String {
+    let Site { product_id, cluster_id, price } = site;
+    let cluster = if cluster_id.is_empty() { "any cluster" } else { cluster_id };
+    let is_own = *product_id == spec.product_id && *cluster_id == spec.cluster_id;
+    let unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+    let mut words = if is_own {
+        format!("on its own product {product_id} in {cluster}")
+    } else {
+        let (product, cluster_before) = (unknown(&spec.product_id), unknown(&spec.cluster_id));
+        format!("on {product_id} in {cluster} in place of {product} in {cluster_before}")
+    };
+    if let Some(price) = price {
+        words.push_str(&format!(", {} USD/h", price.times(spec.gpu_num)));
+        if let Some(own) = own_price.filter(|own| !is_own && *own > Usd::default()) {
+            let percent = i128::from(price.minus(own).micros()) * 1000 / i128::from(own.micros());
+            let sign = if price < &own { "-" } else { "+" };
+            let percent = percent.unsigned_abs();
+            let difference = format!("{sign}{}.{} %", percent / 10, percent % 10);
+            words.push_str(&if own == *price { " (the same price)".into() } else { format!(" ({difference})") });
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The real transport: reqwest over rustls with ring.
+//! Exchanges over the network, by reqwest over rustls with ring.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::tls;
 /// Time to make a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that idled longer is not used again, so that a write rarely meets one that the server is closing.
+/// Connections that were idle for longer are not reused, so that a write rarely meets one that the server is closing.
 const IDLE_LIFE: Duration = Duration::from_secs(10);
 
-/// The longest answer that is read: a page of 100 instances takes some 100 kB.
+/// The longest response that is read; a page of 100 instances has some 100 kB.
 const LONGEST_ANSWER: usize = 32 << 20;
 
 /// Exchanges over the network.
@@ -94,10 +94,10 @@ impl Transport for HttpTransport {
     }
 }
 
-/// Sorts reqwest's errors by the one question that matters: can the request have had an effect?
+/// Sorts reqwest's errors by whether the request can have had an effect.
 fn describe(error: reqwest::Error) -> TransportError {
     let connecting = error.is_connect();
-    // Without the address: it is ours, long, and named by the caller.
+    // Without the URL, which is long and known to the caller.
     let text = tls::causes(error);
     match (connecting, text.split_once("invalid peer certificate: ")) {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),

@@ -1,14 +1,14 @@
-//! What a request holds and no message may repeat: providers like to quote what they refuse.
+//! What a request contains and no message may repeat: providers quote what they refuse.
 
 use serde_json::Value;
 
-/// Texts shorter than this hide nothing, and hiding them would make every message unreadable.
+/// Shorter texts are not hidden: that would make messages unreadable.
 const SHORTEST: usize = 4;
 
 /// The same for a single word of a longer text.
 const SHORTEST_WORD: usize = 6;
 
-/// So much of the beginning of a text gives it away: quotes are often cut short.
+/// A quotation of this many characters gives a text away: quotations are often truncated.
 const TELLING: usize = 8;
 
 /// The texts to hide.
@@ -24,7 +24,7 @@ impl Hidden {
         let mut hidden = Self::default();
         for text in texts {
             hidden.add(text, SHORTEST);
-            // As a quotation in another text would write it.
+            // As it is quoted in another text.
             let quoted = Value::from(text).to_string();
             hidden.add(quoted.trim_matches('"'), SHORTEST);
             text.lines().for_each(|line| hidden.add(line, SHORTEST));
@@ -43,8 +43,8 @@ impl Hidden {
         }
     }
 
-    /// The text with `[hidden]` in place of every one of them, and of the beginnings of them. Also folds white space,
-    /// in which a quotation may differ.
+    /// Replaces each of them, and the beginning of each, by `[hidden]`. Also folds whitespace, in which a quotation may
+    /// differ.
     pub(super) fn scrub(&self, text: &str) -> String {
         let text = normal(text);
         let mut out = String::new();
@@ -66,7 +66,7 @@ impl Hidden {
     }
 }
 
-/// How many bytes at the beginning of `text` are `secret`, or a telling beginning of it.
+/// How many bytes at the start of `text` are `secret`, or enough of its beginning to give it away.
 fn quoted(text: &str, secret: &str) -> Option<usize> {
     let same = text.chars().zip(secret.chars()).take_while(|(a, b)| a == b);
     let (count, length) = same.fold((0, 0), |(count, length), (c, _)| (count + 1, length + c.len_utf8()));

@@ -1,4 +1,4 @@
-//! Lists that come in pages, whatever their traps (`novita-api.md` section 3): read whole, or searched for a few rows.
+//! Paged lists, read whole or searched for a few rows. What they do wrong is in `docs/novita-api.md`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::cloud::transport::{Method, Transport};
 use crate::cloud::{CloudError, Progress};
 use crate::core::world::snapshot::{Listing, Shortfall};
 
-/// The greatest page that clients are known to ask for (`novita-api.md` section 3).
+/// The largest page size that clients are known to use.
 const PAGE_SIZE: usize = 100;
 
-/// Pages in flight once the first has told how many there are.
+/// Pages in flight once the first one has shown how many there are.
 const PAGES_AT_ONCE: usize = 10;
 
-/// Without a total, a list that is longer than this does not end.
+/// A list without a total that is longer than this counts as endless.
 const MOST_PAGES: usize = 5000;
 
 /// Pages read past the announced end before the list counts as endless.
 const PAGES_PAST_THE_END: usize = 20;
 
-/// How often a list is read before it counts as incomplete: a fleet that changes while it is read may show gaps.
+/// How often a list is read before it counts as incomplete: a list that changes while it is read may have gaps.
 const LISTING_ATTEMPTS: u32 = 3;
 const LISTING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -38,11 +38,11 @@ pub(super) const NAME: &str = "name";
 pub(super) struct Search<'a, R> {
     /// Whether a row is one of them.
     pub(super) is_wanted: &'a dyn Fn(&R) -> bool,
-    /// After so many nothing more is read.
+    /// Reading stops after this many.
     pub(super) enough: usize,
 }
 
-/// Reads a whole list, several times if it changes under the reader.
+/// Reads a whole list, several times if it changes meanwhile.
 pub(super) async fn list<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
@@ -53,8 +53,7 @@ pub(super) async fn list<T: Transport, R: Listed>(
     read_list(requests, path, filter, &everything, progress).await
 }
 
-/// Reads a list as far as it takes and keeps the wanted rows alone: where the filter is ignored, all the others
-/// come as well.
+/// Reads a list as far as needed and keeps only the wanted rows: a filter that is ignored returns all rows.
 pub(super) async fn search<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
@@ -96,7 +95,7 @@ async fn page<T: Transport, R: Listed>(
     let may_be_empty = number != 1 || is_by_name(filter);
     requests
         .read(path, query, |body| match R::page(body) {
-            // What an empty page looks like where empty things are left out. The first of a whole list must say more.
+            // An empty page whose empty fields are left out. The first page of a whole list must have more.
             Err(_) if may_be_empty && is_empty_object(body) => {
                 Ok(ListPage { rows: Vec::new(), received: 0, total: None })
             }
@@ -105,8 +104,8 @@ async fn page<T: Transport, R: Listed>(
         .await
 }
 
-/// Reads all pages. The traps of `novita-api.md` section 3: the base of page numbers is unclear, the page size may
-/// be clamped, totals may be missing or lie, pages may repeat, shift or never end.
+/// Reads all pages. Page numbers may start at 0 or 1, the page size may be clamped, totals may be missing or wrong, pages
+/// may repeat, shift or never end.
 async fn read_pages<T: Transport, R: Listed>(
     requests: &Requests<T, Novita>,
     path: &'static str,
@@ -116,7 +115,7 @@ async fn read_pages<T: Transport, R: Listed>(
 ) -> Result<(), CloudError> {
     let first = page::<T, R>(requests, path, filter, 1).await?;
     let page_size = if first.received == 0 { PAGE_SIZE } else { first.received };
-    // Where no total comes, only a page without news ends the list: the page size may be clamped.
+    // Without a total, only a page without new rows ends the list: the page size may be clamped.
     let goes_on = |received: usize, announced: Option<u64>| match announced {
         Some(_) => received >= page_size,
         None => received > 0,
@@ -129,8 +128,8 @@ async fn read_pages<T: Transport, R: Listed>(
         return Ok(());
     }
     if is_by_name(filter) && is_short && rows.falls_short() {
-        // Either the page size is clamped, or the total counts rows that the filter keeps out: hundreds of pages
-        // would be looked for in vain.
+        // Either the page size is clamped, or the total counts rows that the filter removes, and hundreds of pages would
+        // be requested for nothing.
         let second = page::<T, R>(requests, path, filter, 2).await?;
         if !rows.add(second) {
             let page = page::<T, R>(requests, path, filter, 0).await?;
@@ -142,7 +141,7 @@ async fn read_pages<T: Transport, R: Listed>(
     let announced = rows.announced.and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
     let mut last_page = announced.div_ceil(page_size).clamp(1, MOST_PAGES);
     if last_full && announced.is_multiple_of(page_size) && announced > 0 {
-        // The announced last page is full: look behind it in the same breath, the total may be too low.
+        // The last page is full according to the total, which may be too low: read one more at once.
         last_page += 1;
     }
     let mut pages = stream::iter(2..=last_page)
@@ -174,7 +173,7 @@ async fn read_pages<T: Transport, R: Listed>(
         progress(rows.received(), rows.announced);
     }
     if !rows.are_enough() && (rows.falls_short() || rows.announced.is_none()) {
-        // Where pages count from 0, the first one is still missing.
+        // If page numbers start at 0, the first page is still missing.
         let page = page::<T, R>(requests, path, filter, 0).await?;
         rows.add(page);
     }
@@ -185,13 +184,13 @@ fn is_by_name(filter: &[(&'static str, String)]) -> bool {
     filter.iter().any(|(key, _)| *key == NAME)
 }
 
-/// Rows of one reading, each id once.
+/// The rows of one reading, each id once.
 struct Rows<'a, R> {
     rows: Vec<R>,
     seen: HashSet<u64>,
     /// Rows that are not wanted.
     passed_over: u64,
-    /// Rows without an id: there, but of no use.
+    /// Rows without an id.
     unusable: u64,
     announced: Option<u64>,
     hasher: std::hash::RandomState,
@@ -211,12 +210,12 @@ impl<'a, R: Listed> Rows<'a, R> {
         }
     }
 
-    /// Adds a page; says whether it brought an id not seen before.
+    /// Adds a page; returns whether it has an id not seen before.
     fn add(&mut self, page: ListPage<R>) -> bool {
         use std::hash::BuildHasher;
         let ListPage { rows, received, total } = page;
         if let Some(total) = total {
-            // It may change while the list is read; the latest word counts.
+            // It may change while the list is read; the latest one counts.
             self.announced = Some(total);
         }
         self.unusable += u64::try_from(received - rows.len()).unwrap_or(0);

@@ -255,7 +255,7 @@ mod tests {
         let body = r#"{"envs":[{"value":"RESOURCE"},{"value":"MY_OWN_SECRET"}]}"#;
         let hidden = Hidden::in_body(Some(body));
         for (answer, kind, reason, message) in [
-            // The class does not hang on a word of the user's.
+            // The class does not depend on a word of the user.
             (r#"{"reason":"INSUFFICIENT_RESOURCE","message":"no node"}"#, ErrorKind::Capacity, None, "no node"),
             (r#"{"reason":"CONFLICT","message":"RESOURCE"}"#, ErrorKind::State, Some("CONFLICT"), "[hidden]"),
             // What looks like a machine name may be a value.
@@ -266,7 +266,7 @@ mod tests {
             assert_eq!(classify(400, &refusal), (kind, false));
             assert_eq!(refusal.shown(&hidden), (reason.map(Into::into), message.into()), "{answer}");
         }
-        // Hidden before it is shortened: what is left of a long one would tell.
+        // Hidden before it is shortened: the rest of a long one would give it away.
         let long = "s".repeat(150) + "-tail";
         let hidden = Hidden::in_body(Some(&serde_json::json!({"command": long}).to_string()));
         let refusal = Body::read(format!("{} {long} {long}", "word ".repeat(15)).as_bytes());

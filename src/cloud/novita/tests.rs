@@ -41,7 +41,7 @@ fn query<'a>(request: &'a Request, name: &str) -> &'a str {
     request.query.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
 }
 
-/// A world of so many instances, and how its list behaves.
+/// A number of instances, and how their list behaves.
 #[derive(Clone, Copy)]
 struct List {
     count: usize,
@@ -250,7 +250,7 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
             Some((Timeout, Possible)),
             Some(1),
         ),
-        // Accepted, but nobody knows as what.
+        // Accepted, but the id is unknown.
         (vec![said(200, ""), ok()], Some((Api, Possible)), Some(1)),
         (vec![said(200, "{}"), ok()], Some((Api, Possible)), Some(1)),
         (vec![said(200, r#"{"id":"f607"#), ok()], Some((Api, Possible)), Some(1)),

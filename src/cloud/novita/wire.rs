@@ -1,8 +1,7 @@
-//! The shapes of bodies as they are on the wire (`novita-api.md` section 2), and the way from there into
-//! `core::model`.
+//! The shapes of bodies on the wire, which `docs/novita-api.md` describes, and their conversion into values of `core`.
 //!
-//! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of a shape nobody
-//! has seen yet; unknown fields are passed over. A row is refused only when it has no id.
+//! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of an unknown shape;
+//! unknown fields are ignored. A row is rejected only if it has no id.
 
 mod closeup;
 mod connections;
@@ -33,9 +32,9 @@ use crate::core::world::time::{Seconds, Timestamp};
 /// A page of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ListPage<T> {
-    /// Rows that can be used.
+    /// Those with an id.
     pub(super) rows: Vec<T>,
-    /// Rows on the wire, also those that cannot be used.
+    /// Rows on the wire, with or without an id.
     pub(super) received: usize,
     /// The provider's count of all rows.
     pub(super) total: Option<u64>,
@@ -43,11 +42,10 @@ pub(super) struct ListPage<T> {
 
 /// Something that is listed in pages.
 pub(super) trait Listed: Sized {
-    /// Reads a page. `Err` is a description without any of the body's content, which may hold secrets.
+    /// Reads a page. `Err` describes the body without quoting it, since it may contain secrets.
     fn page(body: &[u8]) -> Result<ListPage<Self>, String>;
-    /// What tells rows apart.
     fn id(&self) -> &str;
-    /// Of two rows with one id, read while the list was changing, the greater is kept.
+    /// Of two rows with the same id, read while the list was changing, the one with the greater value is kept.
     fn caution(&self) -> u8;
 }
 
@@ -56,7 +54,7 @@ pub(super) trait Listed: Sized {
 struct Text<'a>(Option<Cow<'a, str>>);
 
 impl<'a> Text<'a> {
-    /// Of a value that was read without knowing its shape.
+    /// Converts a value of any shape.
     fn of(value: &'a serde_json::Value) -> Self {
         use serde_json::Value;
         Self(match value {
@@ -80,12 +78,12 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// The same, for times of which every row has several.
+    /// The same, as a time.
     fn seconds(&self) -> Option<Seconds> {
         self.number().and_then(Seconds::new)
     }
 
-    /// Unix seconds; "0", "-1" and anything that is no number mean that there is none.
+    /// Unix seconds; "0", "-1" and what is not a number mean none.
     fn moment(&self) -> Option<Timestamp> {
         self.number().filter(|&secs| secs > 0).map(Timestamp::from_secs)
     }
@@ -210,7 +208,7 @@ struct InstancePage<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JobRow<'a> {
-    /// `Id` on v1, `id` on v2, `jobId` in other answers.
+    /// `Id` on v1, `id` on v2, `jobId` in other responses.
     #[serde(borrow, default, rename = "Id", alias = "id", alias = "jobId")]
     id: Text<'a>,
     #[serde(borrow, default)]
@@ -223,7 +221,7 @@ struct JobRow<'a> {
     created_at: Text<'a>,
 }
 
-/// An object on v1; a bare word would say as much.
+/// An object on v1; a bare word is read as well.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum JobStateField<'a> {
@@ -253,7 +251,7 @@ impl JobRow<'_> {
                 (state.as_str(), first.map(|text| shorten(text).into_boxed_str()))
             }
             Some(JobStateField::Word(word)) => (word.as_str(), None),
-            // No state: nobody can say that it is finished.
+            // No state is no proof that it is finished.
             None => ("", None),
         };
         (!id.as_str().is_empty()).then(|| Job {
@@ -320,7 +318,7 @@ fn page_of<W, T>(
     Ok(ListPage { rows: rows.into_iter().flatten().filter_map(convert).collect(), received, total })
 }
 
-/// Reads the answer to "get one instance": the bare object, or wrapped in `instance`.
+/// Reads the details of one instance: the bare object, or wrapped in `instance`.
 pub(super) fn instance(body: &[u8]) -> Result<Instance, String> {
     #[derive(Deserialize)]
     struct Wrapped<'a> {
@@ -345,7 +343,7 @@ pub(super) fn created(body: &[u8]) -> Result<InstanceId, String> {
     id.ok_or_else(|| "an object without an id".into())
 }
 
-/// Reads JSON. The error names the place and never quotes the body: serde's own words may repeat a value.
+/// Reads JSON. The error states the position and never quotes the body, as serde's own message may.
 fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         _ if body.is_empty() => "an empty body".into(),
@@ -355,7 +353,7 @@ fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
             format!("JSON of an unknown shape, at line {} column {}", error.line(), error.column())
         }
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-            format!("no valid JSON, at line {} column {}", error.line(), error.column())
+            format!("invalid JSON, at line {} column {}", error.line(), error.column())
         }
     })
 }
@@ -400,7 +398,7 @@ mod tests {
                 1,
                 ("a", "", "", "", None, Some(5)),
             ),
-            // A row without an id is of no use, and counted all the same.
+            // A row without an id is dropped and counted.
             (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),
         ];
         for (at, (body, total, received, first)) in rows.iter().enumerate() {
@@ -438,7 +436,7 @@ mod tests {
             (fixture!("list-truncated.txt"), "cut off after"),
             (secret, "unknown shape"),
             (br#"{"message": "sk_secret"}"#, "without the list"),
-            (b"sk_secret", "no valid JSON"),
+            (b"sk_secret", "invalid JSON"),
             (b"[1, 2]", "unknown shape"),
         ] {
             let error = <Instance as Listed>::page(body).expect_err(part);

@@ -54,7 +54,7 @@ fn every_field_follows_its_rule() {
         (|c| c.billing = None, "billing", json!("spot")),
         (|c| c.billing = Some(Billing::Unstated), "billing", json!("spot")),
         (|c| c.billing = Some(Billing::OnDemand), "billing", json!("onDemand")),
-        // What nobody knows is the provider's to refuse: guessing could cost.
+        // An unknown mode is left for the provider to refuse: guessing could be expensive.
         (|c| c.billing = Some(Billing::from_word("barter")), "billing", json!("barter")),
         (|_| (), "gpuNum", json!(2)),
         (|c| c.gpu_num = None, "gpuNum", json!(1)),

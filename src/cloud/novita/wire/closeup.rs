@@ -1,4 +1,4 @@
-//! One instance at close range: how it is, where its ports can be reached, what it costs (`novita-api.md` section 2.2).
+//! The details of one instance: its state, where its ports can be reached, and its price.
 
 use serde_json::Value;
 use url::Url;
@@ -9,7 +9,7 @@ use super::{Text, instance};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::probe::{CloseUp, Endpoint};
 
-/// Reads a detail answer. What is missing or of an unknown shape is left out, but for the instance itself.
+/// Reads a detail response. What is missing or of an unknown shape is left out, except the instance itself.
 pub(in crate::cloud::novita) fn close_up(body: &[u8], asked: &InstanceId) -> Result<CloseUp, String> {
     let record = Record::detail(body, asked)?;
     let (endpoints, connections) = (endpoints(&record), connections(&record));
@@ -28,7 +28,7 @@ pub(super) fn endpoints(record: &Record) -> Vec<Endpoint> {
     endpoints.filter(|endpoint| endpoint.port > 0).collect()
 }
 
-/// Whether something can be reached there: `host:port`, `host` or an address of HTTP, with nobody's password in it.
+/// Whether it is `host:port`, `host` or an HTTP URL, without credentials.
 fn is_address(address: &str) -> bool {
     let whole = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     Url::parse(&whole).is_ok_and(|url| {

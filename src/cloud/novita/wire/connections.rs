@@ -1,5 +1,5 @@
-//! Where an instance can be reached: addresses, and nothing of what opens the door there. The provider's answer puts
-//! passwords beside them, and tokens into them (`novita-api.md` section 2.2).
+//! Where an instance can be reached: addresses without credentials. The provider's response has passwords next to them
+//! and tokens in them.
 
 use url::Url;
 
@@ -22,8 +22,8 @@ pub(super) fn connections(record: &Record) -> Connections {
     }
 }
 
-/// User, host and port of an ssh command: `ssh root@host -p 30123` is `root@host:30123`. What stands before the last
-/// `ssh`, such as `sshpass -p password`, and what is no option or target, is none of it.
+/// User, host and port of an ssh command: `ssh root@host -p 30123` is `root@host:30123`. What comes before the last
+/// `ssh`, such as `sshpass -p password`, is ignored, as is what is neither option nor target.
 fn ssh(command: &str) -> Option<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let after = words.iter().rposition(|word| word.rsplit('/').next() == Some("ssh")).map_or(0, |at| at + 1);
@@ -33,7 +33,7 @@ fn ssh(command: &str) -> Option<String> {
         match word.strip_prefix('-') {
             Some("p") if port.is_none() => port = words.next(),
             Some(option) if port.is_none() && option.starts_with('p') => port = option.strip_prefix('p'),
-            // An option of one letter may take the next word along; those that do not are no matter here.
+            // These options take the next word as their value.
             Some(option) if option.len() == 1 && SSH_OPTIONS_WITH_A_VALUE.contains(option) => drop(words.next()),
             Some(_) => {}
             None if target.is_none() => target = Some(word),
@@ -53,28 +53,28 @@ fn ssh(command: &str) -> Option<String> {
 
 const SSH_OPTIONS_WITH_A_VALUE: &str = "BbcDEeFIiJLlmOoPQRSWw";
 
-/// An address without user, password, query and fragment, any of which may hold a secret. Of the path only what Jupyter
-/// calls its own pages is kept, since a token can stand there as well.
+/// An address without user, password, query and fragment, any of which may be a secret. Of paths, only those of Jupyter's
+/// own pages are kept, since others may contain a token.
 fn bare(address: &str) -> Option<String> {
-    // What is said behind it is not part of it.
+    // Text after the address is not part of it.
     let address = address.split_whitespace().next()?;
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), address),
     };
-    // Of a scheme that fixes no port, so that the one that is named is told as it is.
+    // Parsed with a scheme that has no default port, so that the port is kept.
     let url = Url::parse(&format!("x://{rest}")).ok()?;
     let is_known = matches!(scheme.as_str(), "" | "http://" | "https://");
     let path = match url.path().trim_end_matches('/') {
         path @ ("/lab" | "/tree") => path,
         _ => "",
     };
-    // Of a password with one of these in it, what stands before would be taken for the host.
+    // If a password contains one of these, the part before it would be taken for the host.
     let is_whole = rest.split_once(['/', '?', '#', '\\']).is_none_or(|(_, more)| !more.contains('@'));
     authority(&url).filter(|_| is_known && is_whole).map(|host| format!("{scheme}{host}{path}"))
 }
 
-/// Host and port, if the host is one.
+/// Host and port, if the host is valid.
 fn authority(url: &Url) -> Option<String> {
     let host = url.host_str().filter(|host| !host.is_empty())?;
     let is_address = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn addresses_come_without_what_opens_the_door() {
-        // The fields of the answer beside the id; ssh and jupyter as they are told.
+        // The fields of the response besides the id; the addresses for ssh and Jupyter.
         let rows = [
             ("", None, None),
             (
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_opens_the_door_is_nowhere_in_what_is_told() {
-        // What is said of ssh, and what is told of it.
+        // The provider's ssh command, and the address.
         let commands = [
             ("sshpass -p SECRET ssh -p 30123 root@h.example", Some("root@h.example:30123")),
             ("sshpass -p SECRET ssh root@h.example -p 30123", Some("root@h.example:30123")),
@@ -172,7 +172,7 @@ mod tests {
             ("SECRET://j.example", None),
             ("j.example SECRET", Some("j.example")),
         ];
-        // A password may look like anything that stands in such a text.
+        // A password may look like anything that such a text contains.
         for secret in ["hunter2", "p@ss", "a:b@c/d", "31337", "://x@y.z:1", "-p4711", "@", "#?", "p/w@q"] {
             let told = |field: &str, key: &str, text: &str| {
                 let body = serde_json::json!({"id": "a", field: {key: text.replace("SECRET", secret)}});
@@ -180,7 +180,7 @@ mod tests {
             };
             for (command, ssh) in commands {
                 let found = told("connectComponentSSH", "sshCommand", command).ssh;
-                // A number behind a host or -p is a port.
+                // A number after a host or -p is a port.
                 let is_port = secret == "31337" && found.as_deref() == Some("root@h.example:31337");
                 let is_fine = is_port || found.is_none() || commands.iter().any(|(_, it)| *it == found.as_deref());
                 assert!(is_fine, "{command} with {secret}: {found:?}");

@@ -1,5 +1,4 @@
-//! The instance list read for an analysis: sizes, ports and volumes besides how an instance is. Nothing of its
-//! environment or its command leaves this place.
+//! The instance list read for an analysis: with sizes, ports and volumes, and without environment and command.
 
 use std::cell::RefCell;
 
@@ -22,7 +21,7 @@ impl Listed for ListedInstance {
     }
 
     fn caution(&self) -> u8 {
-        // Of one that was listed as running and as something else only the latter is left alone.
+        // One that was listed both as running on demand and otherwise is left alone.
         Instance::caution(&self.instance) + u8::from(!self.is_on_demand())
     }
 }

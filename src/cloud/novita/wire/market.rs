@@ -1,4 +1,4 @@
-//! What is on offer: products and clusters (`novita-api.md` sections 2.7, 2.8 and 5).
+//! Products and clusters.
 
 use serde_json::{Map, Value};
 
@@ -13,12 +13,12 @@ pub(in crate::cloud::novita) struct Cluster {
     pub(in crate::cloud::novita) name: String,
 }
 
-/// Reads the products, with the price of one billing mode. Rows without an id are of no use.
+/// Reads the products, with the price in one billing mode. Rows without an id are dropped.
 pub(in crate::cloud::novita) fn offers(body: &[u8], billing: &str) -> Result<Vec<Offer>, String> {
     Ok(rows(body, "products")?.iter().filter_map(|row| offer(row.as_object()?, billing)).collect())
 }
 
-/// Reads the clusters. Rows without an id are of no use.
+/// Reads the clusters. Rows without an id are dropped.
 pub(in crate::cloud::novita) fn clusters(body: &[u8]) -> Result<Vec<Cluster>, String> {
     let cluster = |row: &Value| {
         let row = row.as_object()?;
@@ -34,7 +34,7 @@ fn rows(body: &[u8], name: &str) -> Result<Vec<Value>, String> {
         Value::Array(rows) => Ok(rows),
         Value::Object(mut fields) => match fields.remove("data").or_else(|| fields.remove(name)) {
             Some(Value::Array(rows)) => Ok(rows),
-            // Where nothing is on offer.
+            // Nothing is on offer.
             Some(Value::Null) => Ok(Vec::new()),
             _ => Err("an object without the list".into()),
         },
@@ -51,18 +51,17 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
     let methods = row.get("billingMethods").and_then(Value::as_array);
     let price = |billing: &str| {
         let price = match billing {
-            // "0", empty and missing are "not sold as spot". Never the price of another mode: that is what it would
-            // cost to be wrong (section 5).
+            // "0", empty and missing mean "not sold as spot". The price of another mode is never used in its place.
             "spot" => number(row, "spotPrice"),
             "onDemand" => number(row, "price"),
-            // The unit of the monthly price is not known (section 5).
+            // The unit of the monthly price is unknown.
             _ => None,
         };
         let is_sold_so = methods.is_none_or(|methods| methods.is_empty() || methods.iter().any(|it| it == billing));
         price.filter(|_| is_sold_so).map(Usd::from_hundred_thousandths)
     };
-    // Both fields are hints, and both may be missing. The console takes a missing state for "none" (section 2.7); here
-    // that would only keep a creation from being tried, which is the one sure way to know.
+    // Both fields are hints, and both may be missing. The console reads a missing state as "none"; here that would only
+    // prevent the attempt to create, which is the one way to know.
     let stock = match word(row, "inventoryState").to_ascii_lowercase().as_str() {
         "none" => Stock::None,
         "low" => Stock::Low,
@@ -86,7 +85,7 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
         memory_per_gpu: size("memoryPerGpu"),
         available: is_deployable && stock != Stock::None,
         stock,
-        // The documentation prints an object there, clients get names (section 2.7).
+        // Documented as an object; clients receive names.
         regions: regions.iter().filter_map(Value::as_str).map(|it| it.trim().to_owned()).collect(),
         max_rootfs: size("maxRootFS"),
     })
@@ -96,7 +95,7 @@ fn word(row: &Map<String, Value>, key: &str) -> String {
     row.get(key).map(|value| Text::of(value).as_str().trim().to_owned()).unwrap_or_default()
 }
 
-/// More than zero, or nothing.
+/// A number greater than zero.
 fn number(row: &Map<String, Value>, key: &str) -> Option<u64> {
     row.get(key).and_then(|value| u64::try_from(Text::of(value).number()?).ok()).filter(|&number| number > 0)
 }

@@ -1,4 +1,4 @@
-//! The metrics of one instance (`novita-api.md` section 2.8).
+//! The metrics of one instance.
 
 use serde_json::{Map, Value};
 
@@ -8,10 +8,10 @@ use crate::core::rollout::metrics::{Metrics, Point};
 /// More than the sum over the cores of any machine, in percent.
 const MOST: f64 = 1_000_000.0;
 
-/// Reads every series there is. What is missing, empty or no number is left out.
+/// Reads every series. What is missing, empty or not a number is left out.
 pub(in crate::cloud::novita) fn metrics(body: &[u8]) -> Result<Metrics, String> {
     let Value::Object(fields) = decode(body)? else { return Err("JSON of an unknown shape".into()) };
-    // As other answers of one thing may come.
+    // Wrapped, as other responses may be.
     let fields = match fields.get("data") {
         Some(Value::Object(wrapped)) => wrapped,
         _ => &fields,
@@ -35,7 +35,7 @@ fn series(value: Option<&Value>) -> Vec<Point> {
 fn point(point: &Map<String, Value>) -> Option<Point> {
     let at = Text::of(point.get("timestamp")?).moment()?;
     let value: f64 = Text::of(point.get("value")?).as_str().trim().parse().ok()?;
-    // Not a number is in no range.
+    // NaN is not in any range.
     if !(0.0..=MOST).contains(&value) {
         return None;
     }

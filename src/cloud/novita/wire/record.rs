@@ -1,9 +1,8 @@
-//! Everything the provider says about one instance, from its list row and its detail answer (`novita-api.md` sections
-//! 2.1 and 2.2): neither has every field, so both are asked, field by field.
+//! Everything the provider says about one instance, merged from its list row and its detail response field by field,
+//! since neither has every field.
 //!
-//! What is missing stays missing. What is there and cannot be read is refused by its name where leaving it out would
-//! make the replacement another instance, above all its command, environment, ports and volumes. No message holds a
-//! value: most of them may be secrets.
+//! What is missing stays missing. A field that cannot be read is an error, by its name, if the replacement would differ
+//! without it: above all command, environment, ports and volumes. No message contains a value, which may be a secret.
 
 use std::collections::HashSet;
 
@@ -16,7 +15,7 @@ use crate::core::rollout::findings::Fittings;
 use crate::core::world::instance::{Billing, InstanceId, JobId};
 use crate::core::world::money::Usd;
 
-/// An instance as it came. Not `Debug`: it holds its environment.
+/// An instance as received. Not `Debug`: it contains its environment.
 pub(in crate::cloud::novita) struct Record {
     id: String,
     fields: Map<String, Value>,
@@ -29,7 +28,7 @@ impl Record {
         Some(Self { id, fields })
     }
 
-    /// Reads the answer to "get one instance": the bare object, or wrapped in `instance`.
+    /// Reads the details of one instance: the bare object, or wrapped in `instance`.
     pub(in crate::cloud::novita) fn detail(body: &[u8], asked: &InstanceId) -> Result<Self, String> {
         let Value::Object(mut fields) = decode(body)? else { return Err("JSON of an unknown shape".into()) };
         let detail = match fields.remove("instance") {
@@ -37,12 +36,12 @@ impl Record {
             _ => Value::Object(fields),
         };
         let detail = Self::new(detail).ok_or("an object without an id")?;
-        // Its replacement would be made of somebody else's image and environment.
+        // Its replacement would get the image and environment of another instance.
         if detail.id == asked.as_str() { Ok(detail) } else { Err("another instance than the one asked for".into()) }
     }
 }
 
-/// Reads a page of the instance list as it came, and converts each row that has an id; `None` is a row of no use.
+/// Reads a page of the instance list, and converts each row that has an id; `None` drops a row.
 pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> Result<ListPage<T>, String> {
     #[derive(Deserialize)]
     struct RecordPage<'a> {
@@ -68,10 +67,10 @@ impl Listed for Record {
     }
 }
 
-/// Merges detail answer and list row: a field of the detail counts when it is there and not empty, else the row's.
+/// Merges detail response and list row: a field of the detail is used if it is there and not empty, else the row's.
 ///
 /// # Errors
-/// A field that neither gives in a shape anybody knows, by its name.
+/// The name of a field that neither has in a known shape.
 pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Record>) -> Result<Configuration, String> {
     let merged = Merged { detail: &detail.fields, row: row.map(|row| &row.fields) };
     let billing = merged.word("billingMode")?;
@@ -115,7 +114,7 @@ impl Record {
         first_text(&self.fields, &[key]).map(|text| text.trim().to_owned()).unwrap_or_default()
     }
 
-    /// A count or a size; zero is "not said".
+    /// A count or a size; zero means "not stated".
     pub(super) fn number(&self, key: &str) -> Option<u32> {
         self.alone().number(key)
     }
@@ -123,7 +122,7 @@ impl Record {
     /// What is attached to it.
     ///
     /// # Errors
-    /// A field of a shape that nobody knows, by its name.
+    /// The name of a field of an unknown shape.
     pub(super) fn fittings(&self) -> Result<Fittings, String> {
         let alone = self.alone();
         let (network_volumes, local_volumes) = alone.volumes()?;
@@ -156,7 +155,7 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// The values of a field that say something, the detail's first.
+    /// The values of a field that are not empty, the detail's first.
     fn values(&self, key: &str) -> impl Iterator<Item = &'a Value> {
         let row = self.row.and_then(|row| row.get(key));
         self.detail.get(key).into_iter().chain(row).filter(|value| !is_blank(value))
@@ -173,23 +172,23 @@ impl<'a> Merged<'a> {
         }
     }
 
-    /// As it came, with its spaces.
+    /// Unchanged, with its spaces.
     fn text(&self, key: &str) -> Result<String, String> {
         self.first(key, scalar)
     }
 
-    /// An id or a word, to which spaces do not belong.
+    /// An id or a word, without spaces around it.
     fn word(&self, key: &str) -> Result<String, String> {
         Ok(self.text(key)?.trim().to_owned())
     }
 
-    /// Zero is "not said" here: no instance has a disk of 0 GB (`novita-api.md` section 2.3).
+    /// Zero means "not stated": no instance has a disk of 0 GB.
     fn number(&self, key: &str) -> Option<u32> {
         let number = |value| u32::try_from(Text::of(value).number()?).ok().filter(|&number| number > 0);
         self.values(key).find_map(number)
     }
 
-    /// An object with an empty id is what an instance without a network has (section 2.2).
+    /// An instance without a network has an object with an empty id.
     fn network_id(&self) -> Result<String, String> {
         let id = |value: &'a Value| match value {
             Value::Object(network) => Some(first_text(network, &["id", "Id"]).unwrap_or_default()),
@@ -200,7 +199,7 @@ impl<'a> Merged<'a> {
         Ok(ids.into_iter().find(|id| !id.is_empty()).unwrap_or_default())
     }
 
-    /// The network volumes of the first source that names any; and what either mounts besides, which is only told of.
+    /// The network volumes of the first source that has any; and the mount points of everything else in either.
     fn volumes(&self) -> Result<(Vec<NetworkVolume>, Vec<String>), String> {
         const KEY: &str = "volumeMounts";
         self.first(KEY, |value| volumes(value).map(|_| ()))?;
@@ -229,14 +228,14 @@ fn ports(value: &Value) -> Option<Vec<Port>> {
             Value::Object(port) => {
                 (first_text(port, &["port"]).unwrap_or("0".into()), first_text(port, &["type"]).unwrap_or_default())
             }
-            // "80/http" as a creation writes it (section 2.3).
+            // "80/http", as in a create call.
             item => {
                 let text = scalar(item)?;
                 let (number, kind) = text.split_once('/').unwrap_or((&text, ""));
                 (number.to_owned(), kind.to_owned())
             }
         };
-        // 0 is no port, and neither is what does not fit: nobody could have asked for it.
+        // Neither 0 nor what exceeds 16 bits is a port.
         let number = Text(Some(number.into())).number()?;
         if let Some(number) = u16::try_from(number).ok().filter(|&number| number > 0) {
             ports.push(Port { number, kind: kind.trim().to_ascii_lowercase() });
@@ -255,7 +254,7 @@ fn variables(value: &Value) -> Option<Vec<Variable>> {
             let value = pair.get("value").map_or(Some(String::new()), text)?;
             Some(Variable { key: first_text(pair, &["key"])?, value })
         }
-        // As the provider's own twin writes the environment of a job (section 2.6).
+        // As the provider writes the environment of a job.
         Value::String(pair) => {
             let (key, value) = pair.split_once('=').filter(|(key, _)| !key.is_empty())?;
             Some(Variable { key: key.into(), value: value.into() })
@@ -265,17 +264,17 @@ fn variables(value: &Value) -> Option<Vec<Variable>> {
     items(value)?.map(variable).collect()
 }
 
-/// What `mountPoint` is when a creation leaves it out (section 2.3).
+/// What `mountPoint` is if a create call leaves it out.
 const DEFAULT_MOUNT: &str = "/network";
 
-/// The network volumes, and where everything else was mounted.
+/// The network volumes, and the mount points of all others.
 fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
     let (mut network, mut local) = (Vec::new(), Vec::new());
     for item in items(value)? {
         let volume = item.as_object()?;
         let text = |keys: &[&str]| first_text(volume, keys).map(|text| text.trim().to_owned()).unwrap_or_default();
         let (id, mount) = (text(&["id", "Id"]), text(&["mountPath", "mountPoint"]));
-        // Volumes on the node have no id of their own, so what has one and no type is taken for the other kind.
+        // Volumes on the node have no id, so one with an id and no type is a network volume.
         let is_network = match text(&["type"]).to_ascii_lowercase().as_str() {
             "" => !id.is_empty(),
             kind => kind == "network",
@@ -283,7 +282,7 @@ fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
         match (is_network, id.is_empty(), mount.is_empty()) {
             (true, false, false) => network.push(NetworkVolume { id, mount_point: mount }),
             (true, false, true) => network.push(NetworkVolume { id, mount_point: DEFAULT_MOUNT.into() }),
-            // Without its id it cannot be asked for; the plan names its mount among what is not had again.
+            // Without an id it cannot be requested; the plan lists its mount point among what is lost.
             (true, true, true) => local.push(DEFAULT_MOUNT.into()),
             (_, _, false) => local.push(mount),
             (false, _, true) => {}
@@ -292,7 +291,7 @@ fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
     Some((network, local))
 }
 
-/// Jobs at work. One without an id is there all the same, so its type stands for it.
+/// Jobs at work. One without an id is represented by its type.
 fn jobs(value: &Value) -> Option<Vec<JobId>> {
     let id = |item: &Value| match item {
         Value::Object(job) => first_text(job, &["id", "Id", "jobId", "type"]),
@@ -305,7 +304,7 @@ fn unreadable(key: &str) -> String {
     format!("its {key} in a shape that cannot be read")
 }
 
-/// Null, empty or made of nothing else: what the provider writes where there is nothing (section 2).
+/// Null, empty, or made of such values only: what the provider sends for nothing.
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -408,7 +407,7 @@ mod tests {
             (r#""clusterId":5,"imageAuthId":17,"productId":" p ""#, "", |it| {
                 (it.cluster_id, it.image_auth_id, it.product_id) = ("5".into(), "17".into(), "p".into());
             }),
-            // A shape nobody knows, and the other source to mend it.
+            // An unknown shape, and a readable one in the other source.
             (r#""command":["a"],"imageUrl":{"name":"x"}"#, r#""command":" b  c ","imageUrl":"i""#, |it| {
                 (it.command, it.image_url) = (" b  c ".into(), "i".into());
             }),
@@ -467,7 +466,7 @@ mod tests {
                 r#""volumeMounts":[{"type":"network","id":"v","mountPath":"/n"}]"#,
                 |it| it.network_volumes = vec![volume("v", "/n")],
             ),
-            // One source in a shape nobody knows, and the other to mend it.
+            // One source in an unknown shape, and the other readable.
             (
                 r#""envs":["x"],"portMappings":[[1]],"volumeMounts":7"#,
                 r#""envs":["A=a"],"portMappings":[1],"volumeMounts":[{"id":"v"}]"#,

@@ -46,8 +46,7 @@ fn execute(cli: &Cli) -> Result<Printed, Failure> {
     let result = runtime.block_on(async {
         let clock = settings.now.map_or_else(Clock::system, Clock::starting_at);
         let (show, reporter) = start::console(cli, &settings, clock)?;
-        let stop = Stop::default();
-        let log_format = start::log_format(cli);
+        let (stop, log_format) = (Stop::default(), start::log_format(cli));
         let session = Session { settings: &settings, clock, stop: &stop, reporter: &reporter, show, log_format };
         let mut signals = Signals::listen(stop.clone()).map_err(Failure::internal)?;
         tokio::select! {
@@ -55,7 +54,6 @@ fn execute(cli: &Cli) -> Result<Printed, Failure> {
             failure = signals.insisted() => Err(failure),
         }
     });
-    // A name lookup in progress would block the shutdown of the runtime.
-    runtime.shutdown_background();
+    runtime.shutdown_background(); // A name lookup in progress would block an orderly shutdown.
     result
 }

@@ -50,7 +50,7 @@ pub async fn history<S: StoreRead>(
     let Overview { executions, total, .. } =
         records::overview(store, &Selection { limit, offset, since, ..Selection::default() }).await?;
     let command = again(args);
-    let page = human::Page { offset, total, command: &command, since: in_words.as_deref() };
+    let page = human::HistoryPage { offset, total, command: &command, since: in_words.as_deref() };
     let document = match (show.format, *writes) {
         (Some(OutputFormat::Json), _) => {
             json::document(&json::HistoryDocument { executions: &executions, total, limit, offset, life: None })

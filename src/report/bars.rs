@@ -1,4 +1,5 @@
-//! Progress on a terminal: one bar per phase, gone when the phase is over. Short work shows none: it would flicker.
+//! Progress on a terminal: one bar for each phase, removed when the phase ends. Short work shows none, because it would
+//! flicker.
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
@@ -11,13 +12,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::Event;
 use crate::core::record::execution::Outcome;
 
-/// Work that is done by then shows no bars.
+/// Work that ends within this time shows no bars.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// How often a bar is drawn, so that its time goes on while nothing happens.
+/// How often a bar is drawn, so that its time advances even if nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The bars, and the only way to write to stderr beside them.
+/// The bars, and the only way to write to stderr while they are drawn.
 #[derive(Clone, Debug)]
 pub struct Bars {
     all: MultiProgress,
@@ -35,7 +36,7 @@ impl Bars {
     pub(super) fn event(&self, event: Event<'_>) {
         match event {
             Event::PassBegan { .. } => {
-                self.begin("reading the fleet", None);
+                self.start("reading the fleet", None);
                 self.show_in_time();
             }
             Event::Listed { received, announced } => self.with(|bar| {
@@ -46,7 +47,7 @@ impl Bars {
                 bar.set_position(received);
             }),
             Event::Observed { .. } | Event::ActionsEnd | Event::PassEnded { .. } => self.end(),
-            Event::ActionsBegin { count } => self.begin("acting", u64::try_from(count).ok()),
+            Event::ActionsBegin { count } => self.start("acting", u64::try_from(count).ok()),
             Event::Awaiting { count } => self.with(|bar| {
                 bar.tick();
                 bar.set_message(format!("waiting for {count} to run"));
@@ -57,7 +58,7 @@ impl Bars {
                     bar.set_message(format!("last failure: {}", super::text::visible(&attempt.instance_name)));
                 }
             }),
-            // For whoever waits for it: the log, which is for cron, has it at a level that is not shown here.
+            // For `--wait` on a terminal: log lines of this level are not shown there.
             Event::RolloutStepped { message } if self.visible => {
                 let _ = writeln!(self.make_writer(), "{}", super::text::visible(message));
             }
@@ -78,7 +79,7 @@ impl Bars {
         }
     }
 
-    fn begin(&self, phase: &'static str, length: Option<u64>) {
+    fn start(&self, phase: &'static str, length: Option<u64>) {
         self.end();
         let bar = match length {
             Some(length) => ProgressBar::new(length).with_style(bar_style()),
@@ -91,7 +92,7 @@ impl Bars {
         self.replace(Some(bar));
     }
 
-    /// Draws the bars from some time on, if there are any by then.
+    /// Draws the bars after `PATIENCE`, if there are any by then.
     fn show_in_time(&self) {
         if !self.visible {
             return;

@@ -26,22 +26,21 @@ use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::time::Timestamp;
 
-/// The target of the audit trail: one line for every write to the provider.
+/// The target of the audit trail, which has one line for every write request to the provider.
 pub const AUDIT: &str = "respot::audit";
 
-/// How lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Begins logging. Other crates are heard from `warn` on, unless `directives` names them.
+/// Starts logging. Other crates log from `warn` on, unless `directives` names them.
 ///
 /// # Errors
-/// When logging was begun before.
+/// When logging was started before.
 pub fn init<W>(
     level: LevelFilter,
     directives: Option<Targets>,
@@ -60,14 +59,14 @@ where
     Ok(())
 }
 
-/// Logs what happened in a pass.
+/// Logs an event of a pass.
 pub(super) fn event(event: Event<'_>) {
     match event {
         Event::PassBegan { execution, store } => {
             if is_pass(&execution.job_id) {
-                info!(jobId = execution.job_id, dryRun = execution.dry_run, store, "pass began");
+                info!(jobId = execution.job_id, dryRun = execution.dry_run, store, "pass started");
             } else {
-                debug!(jobId = execution.job_id, store, "rollout step began");
+                debug!(jobId = execution.job_id, store, "rollout step started");
             }
         }
         Event::FoundUnclosed { execution } => {
@@ -76,28 +75,30 @@ pub(super) fn event(event: Event<'_>) {
         Event::AnotherPassRuns { job_id } => info!(jobId = job_id, "another pass is running, nothing to do"),
         Event::Observed { snapshot } => {
             let (instances, jobs) = (snapshot.instances.items.len(), snapshot.jobs.items.len());
-            info!(instances, jobs, "provider read");
+            info!(instances, jobs, "listed instances and jobs");
         }
         Event::Decided { instance, decision, policy } => decided(instance, decision, policy),
         Event::Settled(settlement) => {
             let (id, called_at) = (settlement.instance.as_str(), settlement.call.called_at);
             match &settlement.end {
-                CallEnd::Migrated => info!(instanceId = id, calledAt = %called_at, "instance is running again"),
+                CallEnd::Migrated => {
+                    info!(instanceId = id, calledAt = %called_at, "migration succeeded: instance is running");
+                }
                 CallEnd::Confirmed => {
-                    info!(instanceId = id, calledAt = %called_at, "the migrate call had its effect, migration is under way");
+                    info!(instanceId = id, calledAt = %called_at, "migrate call took effect: migration in progress");
                 }
                 CallEnd::Failed { job: _, error } => {
                     let error = error.as_deref().unwrap_or("no reason given");
                     warn!(instanceId = id, calledAt = %called_at, error, "migration failed");
                 }
                 CallEnd::Vanished => {
-                    warn!(instanceId = id, calledAt = %called_at, "instance vanished during its migration");
+                    warn!(instanceId = id, calledAt = %called_at, "instance disappeared during its migration");
                 }
                 CallEnd::NoEffect => {
-                    warn!(instanceId = id, calledAt = %called_at, "the migrate call had no effect, its time is withdrawn");
+                    warn!(instanceId = id, calledAt = %called_at, "migrate call had no effect: no cooldown");
                 }
                 CallEnd::Closed { status } => {
-                    info!(instanceId = id, calledAt = %called_at, %status, "migration is over");
+                    info!(instanceId = id, calledAt = %called_at, %status, "migration ended");
                 }
             }
         }
@@ -121,7 +122,7 @@ pub(super) fn event(event: Event<'_>) {
                 };
             }
             match attempt.outcome {
-                // One call and nothing else: the line of the audit trail has told it.
+                // A single call, which the audit trail has already logged.
                 Outcome::Accepted if attempt.action == Action::Migrate && response_time.is_some() => line!(debug),
                 Outcome::Done | Outcome::Accepted | Outcome::Skipped => line!(info),
                 Outcome::Failed | Outcome::Unknown => line!(warn),
@@ -143,21 +144,21 @@ pub(super) fn event(event: Event<'_>) {
         }
         Event::Wrote { job_id, write } => wrote(job_id, write),
         Event::Undelivered { count, error } => {
-            warn!(count, error, "events were not delivered, the next pass tries again");
+            warn!(count, error, "events were not delivered: the next pass will retry");
         }
         Event::GivenUp(event) => {
             let (id, error) = (event.id.as_str(), event.last_error.as_deref());
             warn!(eventId = id, event = event.event, attempts = event.attempts, error, "event given up");
         }
-        Event::PassedOver { record } => warn!(record, "a damaged record was passed over and is removed"),
-        Event::NotReleased { error } => warn!(error, "the lease was not given back, it expires by itself"),
-        Event::NotTold { setting, error } => warn!(setting, error, "not told of this pass"),
+        Event::PassedOver { record } => warn!(record, "removed a corrupt record"),
+        Event::NotReleased { error } => warn!(error, "failed to release the lease: it expires on its own"),
+        Event::NotTold { setting, error } => warn!(setting, error, "notification failed"),
         Event::Awaiting { count } => debug!(count, "waiting for replacements to run"),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
     }
 }
 
-/// How far a rollout is.
+/// The progress of a rollout.
 fn advanced(fleet: &Fleet) {
     let Rollout { id, state, stages, .. } = &fleet.rollout;
     let percent = state.stage().and_then(|stage| stages.get(stage)).map(|stage| stage.percent);
@@ -183,7 +184,7 @@ fn advanced(fleet: &Fleet) {
     }
 }
 
-/// A line of the audit trail. Its target lets it be shipped apart.
+/// A line of the audit trail, with its own target so that it can be shipped separately.
 fn wrote(job_id: &str, write: &ProviderWrite) {
     let ProviderWrite {
         at,
@@ -213,7 +214,7 @@ fn wrote(job_id: &str, write: &ProviderWrite) {
     );
 }
 
-/// Logs a verdict. The sentence is made only if somebody reads it: a fleet may have 100 000 of them.
+/// Logs a decision. Builds the sentence only if the line is written: a fleet may have 100 000 instances.
 fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
     macro_rules! line {
         ($macro:ident, $level:ident, $message:literal) => {
@@ -234,8 +235,8 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         (Decision::Skip(Skip::CoolingDown { .. }), _) => {
             line!(info, INFO, "instance not eligible for migration: insufficient time elapsed");
         }
-        (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: to be recreated"),
-        (Decision::Resume(_), _) => line!(info, INFO, "recreation goes on"),
+        (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: recreating the instance"),
+        (Decision::Resume(_), _) => line!(info, INFO, "resuming recreation"),
         (Decision::Retire { .. }, _) => line!(warn, WARN, "instance is a duplicate"),
         (Decision::Skip(Skip::Waiting { rest: Rest::Quarantined { .. }, .. }), _) => {
             line!(warn, WARN, "instance in quarantine");
@@ -243,9 +244,9 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         (Decision::Skip(Skip::NotExited { failed_job: Some(_) }), _) => {
             line!(warn, WARN, "migration failed, instance is stuck");
         }
-        (Decision::Skip(Skip::UnreadableRecord { .. }), _) => line!(warn, WARN, "instance left alone"),
-        (Decision::Skip(_), Status::Other(_)) => line!(info, INFO, "instance left alone"),
-        (Decision::Skip(_), _) => line!(debug, DEBUG, "instance left alone"),
+        (Decision::Skip(Skip::UnreadableRecord { .. }), _) => line!(warn, WARN, "instance skipped"),
+        (Decision::Skip(_), Status::Other(_)) => line!(info, INFO, "instance skipped"),
+        (Decision::Skip(_), _) => line!(debug, DEBUG, "instance skipped"),
     }
 }
 
@@ -263,7 +264,7 @@ fn summary(execution: &crate::core::record::execution::Execution) {
     let message = match execution.status {
         ExecutionStatus::Completed | ExecutionStatus::Partial => "Migration job completed",
         ExecutionStatus::Failed => "Migration job failed",
-        ExecutionStatus::Timeout => "Migration job ran into its deadline",
+        ExecutionStatus::Timeout => "Migration job reached its deadline",
         ExecutionStatus::Interrupted => "Migration job was interrupted",
         ExecutionStatus::Running => "Migration job is running",
     };
@@ -294,7 +295,7 @@ fn summary(execution: &crate::core::record::execution::Execution) {
     }
 }
 
-/// Writes an event as one line. Every value is made safe for a terminal.
+/// Writes an event as one line, with every value made safe for a terminal.
 struct LineFormat {
     format: Format,
     color: bool,
@@ -351,7 +352,7 @@ fn color_of(level: Level) -> &'static str {
     }
 }
 
-/// An object as one line, its fields in the order they came, so that a person finds time and message first. Fields named
+/// An object on one line. Fields keep their order, so that time and message come first for human readers; fields named
 /// `a.b` become fields `b` of an object `a`.
 fn object(fields: impl Iterator<Item = (&'static str, Value)>) -> String {
     let (mut line, mut inside) = (String::from("{"), None);
@@ -376,7 +377,7 @@ fn object(fields: impl Iterator<Item = (&'static str, Value)>) -> String {
     text::escape_json(&line)
 }
 
-/// A failure that ended the program, as a log line for machines.
+/// A failure that ends the program, as a JSON log line.
 #[must_use]
 pub(super) fn failure_line(message: &str, hint: Option<&str>, now: Timestamp) -> String {
     let hint = hint.map(|hint| ("hint", Value::from(hint)));

@@ -1,4 +1,4 @@
-//! What people and scripts see. Work emits [`Event`]s; nobody else prints.
+//! Everything that people and scripts see. Work emits [`Event`]s, and only this module prints.
 //!
 //! [`log`] turns events into log lines, [`bars`] into progress on a terminal; [`human`], [`json`], [`csv`] and
 //! [`prometheus`] write the final documents.
@@ -33,126 +33,104 @@ use crate::core::world::snapshot::Snapshot;
 /// Something that happened in a pass.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A pass begins.
     PassBegan {
-        /// The pass.
         execution: &'a Execution,
-        /// The store it remembers in.
+        /// Where the store is.
         store: &'a str,
     },
-    /// An earlier pass never closed.
+    /// An earlier pass was interrupted before it recorded its end.
     FoundUnclosed {
-        /// That pass.
         execution: &'a Execution,
     },
-    /// Another pass is at work.
     AnotherPassRuns {
-        /// Its job id.
         job_id: &'a str,
     },
-    /// A page of instances came.
+    /// A page of instances was received.
     Listed {
         /// Instances so far.
         received: u64,
-        /// Instances there are, if the provider said so.
+        /// All instances, if the provider gives their number.
         announced: Option<u64>,
     },
-    /// The provider's world was read.
+    /// Instances and jobs were listed.
     Observed {
-        /// What was seen.
         snapshot: &'a Snapshot,
     },
-    /// A verdict on one instance.
+    /// The decision about one instance.
     Decided {
-        /// The instance.
         instance: &'a Instance,
-        /// The verdict.
         decision: &'a Decision,
-        /// The rules it follows.
         policy: &'a Policy,
     },
-    /// The end of a call of an earlier pass.
+    /// The outcome of a call of an earlier pass.
     Settled(&'a Settlement),
-    /// Actions begin.
     ActionsBegin {
-        /// How many.
         count: usize,
     },
-    /// An action ended.
     ActionEnded(&'a Attempt),
-    /// A second look told how an action in doubt ended.
+    /// The outcome of an action was unknown, and has been observed since.
     ActionResolved(&'a Attempt),
-    /// A recreation came a step further, and the journal says so.
+    /// A step of a recreation was recorded.
     Journaled {
         /// The old instance.
         instance: &'a InstanceId,
-        /// The journal.
         recreation: &'a Recreation,
     },
-    /// A write to the provider ended.
+    /// A write request to the provider ended.
     Wrote {
         /// The pass that sent it.
         job_id: &'a str,
-        /// The write.
         write: &'a ProviderWrite,
     },
-    /// Replacements are waited for.
+    /// The pass waits for replacements to run.
     Awaiting {
-        /// How many.
         count: usize,
     },
-    /// All actions ended.
     ActionsEnd,
-    /// Events could not be delivered; later passes try again.
+    /// Events could not be delivered; later passes will retry.
     Undelivered {
-        /// How many are left.
         count: usize,
-        /// Why the last one was not taken.
+        /// Why the last delivery failed.
         error: &'a str,
     },
-    /// An event is too old to be of use, and given up.
+    /// An event is too old to be useful, and is dropped.
     GivenUp(&'a Outgoing),
-    /// Somebody could not be told of the pass.
+    /// A notification about the pass failed.
     NotTold {
-        /// Which setting names them.
+        /// The setting with the receiver.
         setting: &'static str,
-        /// What went wrong, without the address.
+        /// Does not contain the address.
         error: &'a str,
     },
-    /// A record that no decision rests on is damaged. It is removed.
+    /// A corrupt record is removed. No decision depends on it.
     PassedOver {
-        /// Which one.
         record: &'a str,
     },
-    /// The pass is recorded, and its lease could not be given back: it expires by itself.
+    /// The pass is recorded, but its lease could not be released: it expires on its own.
     NotReleased {
-        /// What went wrong.
         error: &'a str,
     },
-    /// A rollout is further, and that is stored.
+    /// Progress of a rollout was recorded.
     RolloutAdvanced {
-        /// The rollout.
         fleet: &'a Fleet,
     },
-    /// A step of a rollout that somebody waits for.
+    /// A step of a rollout with `--wait`.
     RolloutStepped {
         /// What it did, in one sentence.
         message: &'a str,
     },
-    /// The pass ended.
     PassEnded {
-        /// The pass.
         execution: &'a Execution,
     },
 }
 
-/// Hears what happens.
+/// Receives events.
 pub trait Reporter {
-    /// Told of each event, in order.
+    /// Receives each event, in order.
     fn event(&self, event: Event<'_>);
 }
 
-/// Hears nothing.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 
@@ -160,7 +138,7 @@ impl Reporter for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// The reporter of the program: log lines, and progress where somebody watches.
+/// The reporter of the program: log lines, and progress on a terminal.
 #[derive(Debug)]
 pub struct Console {
     bars: bars::Bars,
@@ -168,7 +146,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console that draws on `bars`, and logs the verdicts on instances only if no table will show them.
+    /// A console that draws on `bars`. `verdicts` is whether decisions are logged: not when a table will show them.
     #[must_use]
     pub fn new(bars: bars::Bars, verdicts: bool) -> Self {
         Self { bars, verdicts }
@@ -184,20 +162,20 @@ impl Reporter for Console {
     }
 }
 
-/// Keeps the end of a pass back until everybody is told of it, so that its summary is the last line.
+/// Delays the end of a pass until notifications are sent, so that its summary is the last line.
 pub struct SummaryLast<'a> {
     inner: &'a dyn Reporter,
     ended: RefCell<Option<Execution>>,
 }
 
 impl<'a> SummaryLast<'a> {
-    /// Everything else goes to `inner` at once.
+    /// Passes all other events to `inner` immediately.
     #[must_use]
     pub fn new(inner: &'a dyn Reporter) -> Self {
         Self { inner, ended: RefCell::default() }
     }
 
-    /// Now everybody is told.
+    /// Reports the end of the pass.
     pub fn finish(&self) {
         if let Some(execution) = &*self.ended.borrow() {
             self.inner.event(Event::PassEnded { execution });
@@ -214,13 +192,13 @@ impl Reporter for SummaryLast<'_> {
     }
 }
 
-/// Whether somebody sits before both ends: sees what is asked, and can answer.
+/// Whether a question can be seen and answered.
 #[must_use]
 pub fn is_watched() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks on stderr, and waits for a line; `None` if there is none.
+/// Asks on stderr and reads a line; `None` at the end of the input.
 #[must_use]
 pub fn ask(question: &str) -> Option<String> {
     let mut err = std::io::stderr().lock();
@@ -229,7 +207,7 @@ pub fn ask(question: &str) -> Option<String> {
     std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
 }
 
-/// Says on stderr why the program could not do its work, and how to mend it. What comes from outside is made safe.
+/// Prints on stderr why the program failed and how to fix it, made safe for a terminal.
 pub fn complain(message: &str, hint: Option<&str>, format: log::Format) {
     let mut err = std::io::stderr().lock();
     if format == log::Format::Json {
@@ -242,7 +220,7 @@ pub fn complain(message: &str, hint: Option<&str>, format: log::Format) {
     }
 }
 
-/// Line by line, since usage errors have several.
+/// Makes each line safe on its own: usage errors have several.
 fn lines(message: &str) -> String {
     message.trim_end().split('\n').map(text::visible).collect::<Vec<_>>().join("\n")
 }

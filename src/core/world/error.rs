@@ -1,28 +1,28 @@
-//! The classes of error.
+//! Classes of errors.
 
 use serde::{Deserialize, Serialize};
 
-/// The classes of error (`docs/reference.md`, `errorKind`): each has its own way on.
+/// The classes of error (`docs/reference.md`, `errorKind`): each is handled differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum ErrorKind {
-    /// No connection, or it broke.
+    /// There was no connection, or it was lost.
     Network,
-    /// No answer in time.
+    /// There was no response in time.
     Timeout,
-    /// Too many requests, or a quota.
+    /// Too many requests, or a quota is exhausted.
     RateLimit,
-    /// The key is wrong or not allowed.
+    /// The key is wrong, or lacks a permission.
     Auth,
-    /// No stock.
+    /// The product is out of stock.
     Capacity,
-    /// Money or an account limit.
+    /// The balance or a limit of the account.
     Billing,
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     Configuration,
-    /// The provider refuses the action in this state.
+    /// The provider refuses the action in the current state of the instance.
     State,
-    /// Any other answer.
+    /// Any other error response.
     Api,
 }

@@ -1,5 +1,5 @@
-//! Instances and the provider's jobs, one slim row each: what a verdict needs, and nothing else. A pass looks at every
-//! instance and acts on few of them.
+//! Instances and the provider's jobs, one small row each with only what decisions need: a pass reads every instance and
+//! acts on few.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::time::{Seconds, Timestamp};
 
-/// A name of the provider's, kept as it came; its own type so that an instance is never taken for a job.
+/// An id of the provider, kept as received. Each kind is a type, so that an instance is never mistaken for a job.
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -18,13 +18,11 @@ macro_rules! identifier {
         pub struct $name(CompactString);
 
         impl $name {
-            /// Wraps the text as it is.
             #[must_use]
             pub fn new(text: &str) -> Self {
                 Self(text.into())
             }
 
-            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -48,22 +46,22 @@ identifier! {
     JobId
 }
 
-/// Turns a list of wire words into an enum that keeps the words it does not know.
+/// Makes an enum of the provider's words that also keeps unknown ones.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)+
-            /// A word that this version does not know: reported, and left alone.
+            /// A word that this version does not know. It is reported, and nothing is done.
             Other(Box<CompactString>),
         }
 
         impl $name {
-            /// The words this version knows.
+            /// All known words.
             pub const WORDS: &[&str] = &[$($word),+];
 
-            /// Reads the provider's word.
+            /// Parses the provider's word.
             #[must_use]
             pub fn from_word(word: &str) -> Self {
                 match word {
@@ -103,57 +101,44 @@ macro_rules! words {
 }
 
 words! {
-    /// What an instance is doing (`novita-api.md` section 4.1).
+    /// The status of an instance (`novita-api.md` section 4.1).
     Status {
-        /// Queued.
         ToCreate = "toCreate",
-        /// Being made.
         Creating = "creating",
-        /// Just created, on newer clusters.
+        /// Follows creation on newer clusters.
         Pending = "pending",
-        /// Fetching its image; billing starts here.
+        /// Pulls its image. Billing starts here.
         Pulling = "pulling",
-        /// Up.
         Running = "running",
-        /// About to start.
         ToStart = "toStart",
-        /// Starting.
         Starting = "starting",
-        /// About to stop.
         ToStop = "toStop",
-        /// Stopping.
         Stopping = "stopping",
-        /// Stopped: by its user, by a reclaim or for another cause alike.
+        /// Stopped by its user, by a reclaim or for any other reason.
         Exited = "exited",
-        /// About to restart.
         ToRestart = "toRestart",
-        /// Restarting.
         Restarting = "restarting",
-        /// About to go.
         ToRemove = "toRemove",
-        /// Going.
         Removing = "removing",
-        /// Gone; the row may linger.
+        /// Deleted, but possibly still listed.
         Removed = "removed",
-        /// About to be reset.
         ToReset = "toReset",
-        /// An upgrade is under way.
+        /// Being upgraded.
         Resetting = "resetting",
-        /// A migration is under way, or failed and left the instance here (section 4.4).
+        /// Being migrated, or left in this status by a failed migration (section 4.4).
         Migrating = "migrating",
-        /// Being frozen.
         Freezing = "freezing",
     }
 }
 
 impl Status {
-    /// Whether the instance is on its way out for good, or gone already with its row lingering.
+    /// Whether the instance is being deleted, or is deleted and still listed.
     #[must_use]
     pub fn is_going(&self) -> bool {
         matches!(self, Self::ToRemove | Self::Removing | Self::Removed)
     }
 
-    /// Whether the instance is on its way to run for the first time, or again.
+    /// Whether the instance is about to run.
     #[must_use]
     pub fn is_coming_up(&self) -> bool {
         match self {
@@ -182,13 +167,13 @@ impl Status {
 }
 
 words! {
-    /// How an instance is paid for. A missing or empty mode is `Unstated`, not a guess.
+    /// The billing mode of an instance. A missing or empty mode is `Unstated`; it is never guessed.
     Billing {
-        /// May be reclaimed.
+        /// Can be reclaimed.
         Spot = "spot",
-        /// By use, not reclaimed.
+        /// By use; never reclaimed.
         OnDemand = "onDemand",
-        /// Prepaid by the month.
+        /// Paid monthly in advance.
         Monthly = "monthly",
         /// The provider left the field out or empty.
         Unstated = "",
@@ -198,11 +183,10 @@ words! {
 words! {
     /// What one of the provider's jobs does (`novita-api.md` section 2.6).
     JobKind {
-        /// A migration that somebody asked for.
+        /// A requested migration.
         InstanceMigrate = "instanceMigrate",
-        /// A migration that the platform began by itself.
+        /// A migration that the provider started.
         AutoInstanceMigrate = "autoInstanceMigrate",
-        /// Saves an image.
         SaveImage = "saveImage",
     }
 }
@@ -216,25 +200,20 @@ impl JobKind {
 }
 
 words! {
-    /// How far a job is. Unknown words count as unfinished (`novita-api.md` section 2.6).
+    /// The state of a job. Unknown words count as unfinished (`novita-api.md` section 2.6).
     JobState {
-        /// Waiting.
         Pending = "pending",
-        /// Preparing.
         Pulling = "pulling",
-        /// At work.
         Running = "running",
-        /// Done.
         Success = "success",
-        /// Failed.
         Fail = "fail",
-        /// Stopped by somebody.
+        /// Canceled.
         Break = "break",
     }
 }
 
 impl JobState {
-    /// Whether the job may still change something.
+    /// Whether the job can still change the instance.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         match self {
@@ -243,7 +222,7 @@ impl JobState {
         }
     }
 
-    /// Whether the job ended without doing its work.
+    /// Whether the job ended without success.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         matches!(self, Self::Fail | Self::Break)
@@ -254,9 +233,9 @@ impl JobState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReclaimNotice {
-    /// The provider's word, for example `notified` or `reclaiming`.
+    /// As the provider states it, for example `notified` or `reclaiming`.
     pub spot_status: CompactString,
-    /// When the instance is, or was, to be taken.
+    /// The announced time of the reclaim, which can be in the past.
     pub reclaim_at: Timestamp,
 }
 
@@ -267,70 +246,60 @@ impl fmt::Display for ReclaimNotice {
     }
 }
 
-/// What an instance runs on, and where: reclaims are as frequent as they are there.
+/// A product in a cluster, which together determine how often reclaims happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The product, by id.
+    /// Product id.
     pub product: CompactString,
-    /// The cluster, by id.
+    /// Cluster id.
     pub cluster: CompactString,
 }
 
-/// One row of the instance list.
+/// A row of the instance list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Its id.
     pub id: InstanceId,
-    /// Its name as the user gave it; may hold anything, also control characters.
+    /// Chosen by the user; can contain control characters.
     pub name: CompactString,
-    /// What it is doing.
     pub status: Status,
-    /// How it is paid for.
     pub billing: Billing,
-    /// The reclaim announced for it, if the provider still says so.
+    /// The announced reclaim, as long as the provider states it.
     pub reclaim: Option<Box<ReclaimNotice>>,
     /// The marker of a replacement. The provider keeps it in the name or in a tag.
     pub marker: Option<Box<str>>,
-    /// Product and cluster, if the provider says both. Shared, since a fleet is in few places.
+    /// Product and cluster, if both are known. Shared, because a fleet is in few places.
     pub place: Option<Arc<Place>>,
-    /// When it was created, if the provider says.
     pub created_at: Option<Seconds>,
-    /// When it last started, if the provider says.
     pub started_at: Option<Seconds>,
-    /// When it last stopped, if the provider says.
     pub stopped_at: Option<Seconds>,
 }
 
-/// One row of the job list.
+/// A row of the job list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its id.
     pub id: JobId,
-    /// The instance it works on.
     pub instance: InstanceId,
-    /// What it does.
     pub kind: JobKind,
-    /// How far it is.
     pub state: JobState,
-    /// When it was made, by the provider's clock.
+    /// By the provider's clock.
     pub created_at: Option<Timestamp>,
-    /// Why it failed, in the provider's words.
+    /// The provider's reason for a failure.
     pub error: Option<Box<str>>,
 }
 
-/// Gives rows that are in one place one copy of its name: a fleet of 100 000 is in few places.
+/// Shares one copy of a place among all rows: a fleet of 100 000 is in few places.
 #[derive(Debug, Default)]
 pub struct Places {
     seen: Vec<Arc<Place>>,
 }
 
 impl Places {
-    /// The place, unless neither half of it is known.
+    /// The place, unless product or cluster is unknown.
     pub fn place(&mut self, product: &str, cluster: &str) -> Option<Arc<Place>> {
         if product.is_empty() || cluster.is_empty() {
             return None;
         }
-        // The one of the row before is the likeliest.
+        // Most likely the place of the previous row.
         let is_it = |place: &&Arc<Place>| place.product == product && place.cluster == cluster;
         if let Some(known) = self.seen.iter().rev().find(is_it) {
             return Some(known.clone());

@@ -1,4 +1,4 @@
-//! The provider's world at one moment, and what is known to be missing from it.
+//! The provider's instances and jobs at one moment, and whether any are known to be missing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,35 +6,35 @@ use std::fmt;
 use super::instance::{Instance, InstanceId, Job};
 use super::time::Timestamp;
 
-/// Rows as they were listed, and whether all of them came.
+/// Listed rows, and whether the list is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing<T> {
     /// Each row once, ordered by id.
     pub items: Vec<T>,
-    /// What is known to be missing. Absence is proved only by a listing without a shortfall.
+    /// What is known to be missing. Only a listing without a shortfall proves that a row does not exist.
     pub shortfall: Option<Shortfall>,
 }
 
 impl<T> Listing<T> {
-    /// A listing of which nothing is missing.
+    /// A listing without a shortfall.
     #[must_use]
     pub fn complete(items: Vec<T>) -> Self {
         Self { items, shortfall: None }
     }
 
-    /// Whether every row came.
+    /// Whether no row is missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.shortfall.is_none()
     }
 }
 
-/// How far a listing fell short.
+/// The numbers of an incomplete listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortfall {
-    /// Rows the provider says there are.
+    /// Rows that the provider announced.
     pub announced: u64,
-    /// Different rows that came.
+    /// Distinct rows that it delivered.
     pub received: u64,
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Shortfall {
     }
 }
 
-/// The provider's world at one moment.
+/// The provider's instances and jobs at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// When the look began, by the clock of decisions.
+    /// The start of the requests, by the clock of decisions.
     pub taken_at: Timestamp,
     /// Every instance, ordered by id.
     pub instances: Listing<Instance>,
@@ -79,13 +79,12 @@ pub fn find<'a>(instances: &'a [Instance], id: &InstanceId) -> Option<&'a Instan
     instances.binary_search_by(|instance| instance.id.cmp(id)).ok().map(|at| &instances[at])
 }
 
-/// The jobs of each instance. The order of the provider's list is not trusted.
+/// The jobs of each instance. Does not rely on the order of the provider's list.
 pub struct JobIndex<'a> {
     by_instance: HashMap<&'a InstanceId, Vec<&'a Job>>,
 }
 
 impl<'a> JobIndex<'a> {
-    /// Sorts the jobs by instance.
     #[must_use]
     pub fn new(jobs: &'a [Job]) -> Self {
         let mut by_instance: HashMap<&InstanceId, Vec<&Job>> = HashMap::new();
@@ -99,7 +98,7 @@ impl<'a> JobIndex<'a> {
         self.by_instance.get(id).into_iter().flatten().copied()
     }
 
-    /// The newest migration job of an instance. Of two made in the same second an unfinished one counts as newer.
+    /// The newest migration job of an instance. If two were created in the same second, an unfinished one counts as newer.
     #[must_use]
     pub fn newest_migration(&self, id: &InstanceId) -> Option<&'a Job> {
         self.of(id)

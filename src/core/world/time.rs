@@ -1,4 +1,4 @@
-//! Moments, as the provider and the records write them, and durations in words.
+//! Timestamps of the provider and of records, and durations in words.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A moment in UTC, in milliseconds since the Unix epoch. Written as RFC 3339 with three decimals.
+/// A time in UTC, in milliseconds since the Unix epoch. Displayed as RFC 3339 with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The last moment that RFC 3339 can write, 9999-12-30: later values are clamped to it.
+    /// 9999-12-30, the maximum in RFC 3339.
     const LAST_MILLIS: i64 = 253_402_207_200_000;
-    /// Year 0, the first moment that RFC 3339 can write.
+    /// Year 0, the minimum in RFC 3339.
     const FIRST_MILLIS: i64 = -62_167_219_200_000;
 
-    /// From milliseconds since the Unix epoch; clamped to what RFC 3339 can express.
+    /// From milliseconds since the Unix epoch; clamped to the range of RFC 3339.
     #[must_use]
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(Self::FIRST_MILLIS, Self::LAST_MILLIS))
@@ -41,14 +41,15 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The time since `earlier`; zero if that is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// A time of the provider's: whole seconds, in a quarter of the room, since every row has three of them.
+/// A time of the provider in whole seconds. Three of them in every instance take a quarter of the memory of an
+/// `Option<Timestamp>` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(NonZeroU32);
 
@@ -59,7 +60,7 @@ impl From<Seconds> for Timestamp {
 }
 
 impl Seconds {
-    /// From seconds since the Unix epoch; `None` before 1970 and after 2106, which the provider means as "never".
+    /// From seconds since the Unix epoch; `None` before 1970 and after 2106, by which the provider means "never".
     #[must_use]
     pub fn new(secs: i64) -> Option<Self> {
         u32::try_from(secs).ok().and_then(NonZeroU32::new).map(Self)
@@ -80,7 +81,7 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
-/// A duration in whole milliseconds, the unit of the JSON contract.
+/// A duration in whole milliseconds, the unit in JSON.
 #[must_use]
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -113,7 +114,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A duration as a person says it: the two greatest units.
+/// A duration in its two largest units, for example `1 h 30 min`.
 #[must_use]
 pub fn in_words(duration: Duration) -> String {
     let secs = duration.as_secs();
@@ -144,7 +145,7 @@ mod tests {
             assert_eq!(written.parse::<Timestamp>().expect(written), moment);
         }
         for bad in ["", "yesterday", "2024-01-15", "2024-01-15T10:45:00", "1700000000"] {
-            assert!(bad.parse::<Timestamp>().is_err(), "{bad:?} is no moment");
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad:?} is not a timestamp");
         }
     }
 

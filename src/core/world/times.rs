@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// After this long a migrate call that shows no effect had none. Longer than a request can live (its timeout of 30 s),
-/// plus the lease of a suspended pass (30 s), plus the time a new job may take to become visible.
+/// A migrate call without a visible effect after this time had none. The sum of the timeout of a request (30 s), the
+/// lease of a suspended pass (30 s) and the time until a new job is listed, with a margin.
 pub const SETTLE_TIME: Duration = Duration::from_secs(180);
 
-/// A call that is open for longer than this is not followed any more; as long as its migration time is kept.
+/// A call that is open for longer than this is no longer tracked. Migration times are stored for as long.
 pub const FOLLOW_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Evidence of a reclaim counts for this long after it was last seen; the provider keeps a stopped instance's data for
+/// Evidence of a reclaim counts for this long after it was last observed. The provider keeps a stopped instance's data for
 /// seven days at most (`novita-api.md` section 4.3).
 pub const EVIDENCE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A replacement that does not come up within this time is given up; as long as a migration may take.
+/// A replacement that is not running within this time is abandoned; a migration without an end within it is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(3600);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Column::{Left, Right};
 use super::table::{painted, table};
-use super::{Page, Screen, ago, color_of, folded, life, short, to_the_minute};
+use super::{HistoryPage, Screen, ago, color_of, folded, life, short, to_the_minute};
 use crate::core::record::execution::{Attempt, Execution, Outcome, Recorded, Summary};
 use crate::core::record::trail::{Seen, Sighting};
 use crate::core::world::instance::InstanceId;
@@ -19,7 +19,7 @@ const BAR: i64 = 10;
 
 /// Past passes.
 #[must_use]
-pub fn history(screen: Screen, executions: &[Recorded], page: Page<'_>, now: Timestamp) -> String {
+pub fn history(screen: Screen, executions: &[Recorded], page: HistoryPage<'_>, now: Timestamp) -> String {
     if executions.is_empty() {
         return page.nothing();
     }
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// What is shown below a pass with this error and so many failed migrations, of which the first was seen only later.
+    /// The lines below a pass with an error and failed migrations, the first of which was observed later.
     #[test]
     fn a_pass_says_what_went_wrong() {
         let at = Timestamp::from_secs(1_700_000_000);

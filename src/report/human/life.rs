@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Color, Page, Screen, ago, folded, short, to_the_minute, to_the_second};
+use super::{Color, HistoryPage, Screen, ago, folded, short, to_the_minute, to_the_second};
 use crate::core::record::execution::ROLLOUT_STEP;
 use crate::core::record::life::{EventKind, Life, LifeEvent};
 use crate::core::world::instance::InstanceId;
@@ -46,7 +46,7 @@ fn chain(life: &Life) -> String {
 
 /// Writes to the provider, newest first.
 #[must_use]
-pub fn writes(screen: Screen, writes: &[LifeEvent], page: Page<'_>, shown: usize, now: Timestamp) -> String {
+pub fn writes(screen: Screen, writes: &[LifeEvent], page: HistoryPage<'_>, shown: usize, now: Timestamp) -> String {
     if shown == 0 {
         return page.nothing();
     }

@@ -1,4 +1,4 @@
-//! The screens for people: the answer first, details below, nothing that is not needed.
+//! Screens for people: the answer first, then the details.
 
 mod analyze;
 mod doctor;
@@ -29,10 +29,10 @@ pub use plan::{pass, plan, plan_counts};
 pub use rollout::{prospect, rollout};
 pub use status::status;
 
-/// The widest a name gets in a table, in columns.
+/// The longest name in a table, in columns.
 const LONGEST_NAME: usize = 40;
 
-/// The place a screen is drawn on.
+/// Where a screen is drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     /// Columns of the terminal; `None` when the output goes elsewhere, and no line is broken.
@@ -58,7 +58,7 @@ impl Screen {
 
 /// A part of a list of passes.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
+pub struct HistoryPage<'a> {
     /// How many newer ones are skipped.
     pub offset: usize,
     pub total: usize,
@@ -68,7 +68,7 @@ pub struct Page<'a> {
     pub since: Option<&'a str>,
 }
 
-impl Page<'_> {
+impl HistoryPage<'_> {
     /// Says that the page is empty.
     fn nothing(&self) -> String {
         match (self.total, self.since) {
@@ -197,7 +197,7 @@ mod tests {
             (0, 1, 1, "1 of 1 pass, newest first"),
             (4, 9, 1, "5 of 9 passes, newest first; older: respot history --offset 5"),
         ] {
-            let page = Page { offset, total, command: "respot history", since: None };
+            let page = HistoryPage { offset, total, command: "respot history", since: None };
             assert_eq!(page.closing(shown), line);
         }
     }

@@ -21,15 +21,18 @@ pub const EVENTS_KEPT: usize = 5000;
 
 /// Every event with its meaning, in the order of `docs/reference.md`.
 pub const EVENTS: &[(&str, &str)] = &[
-    ("instance.migrated", "an instance that respot had migrated is seen running again"),
-    ("instance.recreated", "a replacement runs, and the old instance is gone"),
-    ("instance.migration_failed", "a migration failed or hangs, whoever asked for it; each failure once"),
-    ("instance.reclaim_notified", "the provider announces that it takes an instance back"),
-    ("rollout.advanced", "a rollout began, came to the next stage, is held, or begins to go back"),
-    ("rollout.rolled_back", "a rollout is over, and what it moved is back; or what could not be put back is named"),
-    ("rollout.completed", "a rollout is over, and every stage passed"),
-    ("pass.failed", "a pass failed, ran into its deadline, was stopped or was killed"),
-    ("test", "nothing happened: `respot doctor --send-test-event`"),
+    ("instance.migrated", "an instance that respot migrated is running again"),
+    ("instance.recreated", "a replacement is running, and the old instance is gone"),
+    (
+        "instance.migration_failed",
+        "a migration failed or is stuck, also one that respot did not request; once per failure",
+    ),
+    ("instance.reclaim_notified", "the provider announced that it will reclaim an instance"),
+    ("rollout.advanced", "a rollout started, reached the next stage, is held, or started to roll back"),
+    ("rollout.rolled_back", "a rollout has ended and rolled back; the event names what could not be put back"),
+    ("rollout.completed", "a rollout has finished, and every stage passed"),
+    ("pass.failed", "a pass failed, reached its deadline, was stopped or was killed"),
+    ("test", "sent by `respot doctor --send-test-event`; nothing happened"),
 ];
 
 /// An event that waits for a receiver to take it.

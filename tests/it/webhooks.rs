@@ -314,18 +314,30 @@ fn a_secret_and_an_address_that_fit_are_wanted() {
         (&[("WEBHOOK_URL", "https://hooks.example/hunter2")], &["WEBHOOK_SECRET is not", "signed"]),
         (
             &[("WEBHOOK_URL", "http://hooks.example/hunter2"), ("WEBHOOK_SECRET", "s")],
-            &["WEBHOOK_URL begins with http"],
+            &["invalid value for WEBHOOK_URL", "unencrypted over http:"],
         ),
-        (&[("WEBHOOK_URL", "hunter2"), ("WEBHOOK_SECRET", "s")], &["WEBHOOK_URL is no address"]),
-        (&[("WEBHOOK_URL", "ftp://hunter2"), ("WEBHOOK_SECRET", "s")], &["WEBHOOK_URL begins with ftp:"]),
+        (
+            &[("WEBHOOK_URL", "hunter2"), ("WEBHOOK_SECRET", "s")],
+            &["invalid value for WEBHOOK_URL", "relative URL without a base"],
+        ),
+        (
+            &[("WEBHOOK_URL", "ftp://hunter2"), ("WEBHOOK_SECRET", "s")],
+            &["invalid value for WEBHOOK_URL", "unsupported scheme \"ftp\""],
+        ),
         (&[("WEBHOOK_URL", "https://a/#hunter2"), ("WEBHOOK_SECRET", "s")], &["after #"]),
-        (&[("WEBHOOK_URL", "https://a"), ("WEBHOOK_SECRET", "whsec_hunter2!")], &["WEBHOOK_SECRET begins with whsec_"]),
+        (
+            &[("WEBHOOK_URL", "https://a"), ("WEBHOOK_SECRET", "whsec_hunter2!")],
+            &["invalid value for WEBHOOK_SECRET", "whsec_ is not valid base64"],
+        ),
         (
             &[("WEBHOOK_URL", "https://a"), ("WEBHOOK_SECRET_FILE", "/no/hunter")],
-            &["WEBHOOK_SECRET_FILE names \"/no/hunter\""],
+            &["cannot read WEBHOOK_SECRET_FILE \"/no/hunter\""],
         ),
-        (&[("RESPOT_PING_URL", "hunter2")], &["RESPOT_PING_URL is no address"]),
-        (&[("RESPOT_PUSHGATEWAY_URL", "redis://hunter2")], &["RESPOT_PUSHGATEWAY_URL begins with redis:"]),
+        (&[("RESPOT_PING_URL", "hunter2")], &["invalid value for RESPOT_PING_URL", "relative URL without a base"]),
+        (
+            &[("RESPOT_PUSHGATEWAY_URL", "redis://hunter2")],
+            &["invalid value for RESPOT_PUSHGATEWAY_URL", "unsupported scheme \"redis\""],
+        ),
     ];
     for (variables, texts) in rows {
         let call = variables.iter().fold(stage.call("run"), |call, (name, value)| call.env(name, value));

@@ -1,4 +1,5 @@
-//! The shape of the source, read from the sources themselves: which room of `core` may use which.
+//! The shape of the source, read from the sources themselves: which room of `core` may use which, no circles of files,
+//! and one definition for each type name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,4 +126,40 @@ fn the_rooms_of_the_core_stand_in_one_order() {
             assert!(there <= here, "{name} uses {used}, but {} stands before {}", CORE[here], CORE[there]);
         }
     }
+}
+
+#[test]
+fn no_files_form_a_circle() {
+    let sources = sources();
+    let mut edges = edges(&sources);
+    // Files that use nothing that is left cannot be part of a circle.
+    while let Some(leaf) =
+        edges.iter().find_map(|(name, used)| (!used.iter().any(|it| edges.contains_key(it))).then_some(*name))
+    {
+        edges.remove(leaf);
+    }
+    assert!(edges.is_empty(), "files in or before a circle: {:?}", edges.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut defined: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, text) in sources() {
+        for line in code(&text).lines() {
+            let line = line.trim_start();
+            let line = line.strip_prefix("pub").map_or(line, |rest| match rest.strip_prefix('(') {
+                Some(rest) => rest.split_once(')').map_or(rest, |(_, rest)| rest),
+                None => rest,
+            });
+            let mut words = line.split_whitespace();
+            if let (Some("struct" | "enum" | "trait" | "type"), Some(word)) = (words.next(), words.next()) {
+                let word: String = word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                defined.entry(word).or_default().insert(name.clone());
+            }
+        }
+    }
+    // An associated type of an operator, not a name of ours.
+    defined.remove("Output");
+    defined.retain(|_, files| files.len() > 1);
+    assert_eq!(defined, BTreeMap::new(), "one name, several types");
 }

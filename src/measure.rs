@@ -62,9 +62,7 @@ pub struct ProbeSample {
 /// The outcome of a sample. Reasons contain neither addresses nor responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// It passed in time.
     Good,
-    /// It failed, and why.
     Bad(String),
     /// It could not be taken, which says nothing about the instance, and why.
     Untaken(String),

@@ -58,9 +58,9 @@ pub trait Notify {
 
 /// No receiver is configured.
 #[derive(Clone, Copy, Debug)]
-pub struct Nobody;
+pub struct NoReceiver;
 
-impl Notify for Nobody {
+impl Notify for NoReceiver {
     fn wants_events(&self) -> bool {
         false
     }
@@ -68,7 +68,7 @@ impl Notify for Nobody {
     async fn began(&self) {}
 
     async fn deliver(&self, _: &Outgoing) -> Result<(), String> {
-        Err("nobody is there to take it".into())
+        Err("no receiver is configured".into())
     }
 }
 

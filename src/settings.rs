@@ -39,13 +39,7 @@ use crate::core::world::time::Timestamp;
 /// Where state is stored between passes.
 #[derive(Clone, Debug)]
 pub enum StoreSetting {
-    /// A Redis server.
-    Redis {
-        url: SecretString,
-        /// Of every key.
-        prefix: String,
-    },
-    /// The embedded store: one file.
+    Redis { url: SecretString, prefix: String },
     Sqlite(PathBuf),
 }
 
@@ -57,10 +51,8 @@ pub struct Settings {
     pub api_base_url: Url,
     pub store: StoreSetting,
     pub enabled: bool,
-    /// Time between scheduled passes.
     pub interval: Duration,
     pub job_timeout: Duration,
-    /// Provider writes in flight.
     pub max_concurrent: usize,
     pub rehearsal: bool,
     pub retry_failed: bool,
@@ -78,7 +70,6 @@ pub struct Settings {
     pub notify: NotifySettings,
     /// Which instances may move to spot.
     pub terms: Terms,
-    /// How a rollout proceeds.
     pub course: Course,
     pub probe_timeout: Duration,
     pub warnings: Vec<Warning>,
@@ -89,7 +80,6 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub message: String,
-    /// What to do about it.
     pub fix: String,
 }
 
@@ -103,9 +93,7 @@ impl fmt::Display for Warning {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SettingsError {
-    /// What is wrong.
     pub message: String,
-    /// How to fix it.
     pub hint: Option<String>,
 }
 

@@ -26,7 +26,6 @@ pub struct World<'a, C, S> {
 #[derive(Clone, Debug)]
 pub struct Limits<'a> {
     pub policy: &'a Policy,
-    /// Provider writes in flight.
     pub workers: usize,
     /// No new work starts after this.
     pub deadline: Duration,

@@ -152,7 +152,6 @@ fn rehearsed(call: &str) -> CloudError {
 /// Whether a failed call may have changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing was sent.
     NotSent,
     /// The provider refused it, so it had no effect.
     Refused,
@@ -172,7 +171,6 @@ pub struct CloudError {
     pub call: String,
     /// The provider's response, shortened and without secrets, or what happened to the connection.
     pub message: String,
-    /// How to fix it.
     pub hint: Option<&'static str>,
 }
 

@@ -45,7 +45,6 @@ pub trait Dialect {
 /// A response whose status is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The class of the error.
     pub kind: ErrorKind,
     /// Whether what the request named does not exist.
     pub not_found: bool,
@@ -264,7 +263,6 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
 /// The rate of requests: unlimited until the provider complains, then as slow as it requires.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Time between two requests.
     interval: Duration,
     /// No request starts before this time.
     next: Option<Instant>,

@@ -48,9 +48,7 @@ pub struct Drive<'a, C, W, S, N, P> {
 pub struct Stepped {
     /// The rollout afterwards, if there is one.
     pub fleet: Option<Fleet>,
-    /// What it did to instances.
     pub attempts: Vec<Attempt>,
-    /// The result in one sentence.
     pub message: String,
     /// When the next step is due, if that depends on time.
     pub due: Option<Timestamp>,

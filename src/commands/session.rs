@@ -83,7 +83,6 @@ fn unusable(error: anyhow::Error) -> Failure {
 pub struct Presentation {
     /// What the operator asked for, if anything.
     pub format: Option<OutputFormat>,
-    /// No table after a pass.
     pub quiet: bool,
     pub screen: Screen,
 }

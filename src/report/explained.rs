@@ -33,11 +33,9 @@ pub struct Explained {
     pub verdict: Option<&'static str>,
     /// As in a plan; `not_listed` and `replaced` also for what the provider does not list.
     pub reason: Option<&'static str>,
-    /// The reason in one sentence.
     pub detail: Option<String>,
     /// When time alone may change the verdict.
     pub until: Option<Timestamp>,
-    /// What the next pass does.
     pub next_pass: Option<String>,
     /// Why the next pass would be refused as a whole.
     pub refused: Option<String>,
@@ -50,7 +48,6 @@ pub struct Explained {
     pub last_attempt: Option<Stamp>,
     /// The migrate call whose end was not seen yet.
     pub in_flight: Option<CallPart>,
-    /// The recreation it belongs to.
     pub journal: Option<JournalPart>,
     /// All ids it ever had, old before new.
     pub ids: Vec<InstanceId>,
@@ -93,7 +90,6 @@ fn as_stored<S: Serializer>(stamp: &Option<Stamp>, serializer: S) -> Result<S::O
 #[serde(rename_all = "camelCase")]
 pub struct CallPart {
     pub called_at: Timestamp,
-    /// The pass that made it.
     pub job_id: String,
     pub call: Call,
 }
@@ -112,7 +108,6 @@ pub struct JournalPart {
     pub step: &'static str,
     pub since: Timestamp,
     pub opened_at: Timestamp,
-    /// Why it was started.
     pub cause: String,
     pub replacement: Option<InstanceId>,
     pub marker: String,

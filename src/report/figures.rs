@@ -14,11 +14,8 @@ use super::json::StatusDocument;
 /// The state of the service.
 #[derive(Debug)]
 pub struct Figures<'a> {
-    /// When it was read.
     pub now: Timestamp,
-    /// The figures that scripts get.
     pub document: StatusDocument<'a>,
-    /// The health, and why.
     pub diagnosis: Diagnosis,
     /// Passes, newest first.
     pub passes: &'a [Recorded],
@@ -32,7 +29,6 @@ pub struct Figures<'a> {
     pub indicators: Indicators,
     /// What happened in each hour of it, the oldest first.
     pub hours: [Hour; HOURS],
-    /// What to do next.
     pub advice: Vec<Advice>,
 }
 

@@ -58,7 +58,6 @@ pub struct PassDocument<'a, R: Serialize> {
 /// `doctor`.
 #[derive(Debug, Serialize)]
 pub struct DoctorDocument {
-    /// Whether nothing failed.
     pub ok: bool,
     /// Every check, in the order in which a pass would meet what it is about.
     pub checks: Vec<CheckPart>,
@@ -67,9 +66,7 @@ pub struct DoctorDocument {
 /// One check of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckPart {
-    /// What was looked at.
     pub check: &'static str,
-    /// How it is.
     pub status: CheckStatus,
     /// What was seen, in one line.
     pub detail: String,
@@ -87,7 +84,6 @@ pub enum CheckStatus {
     Ok,
     /// It works, but may not be meant so.
     Warning,
-    /// It does not work.
     Failed,
     /// There was nothing to look at.
     Skipped,
@@ -98,9 +94,7 @@ pub enum CheckStatus {
 pub struct SkippedDocument {
     /// `skipped`.
     pub status: &'static str,
-    /// The machine name of why.
     pub reason: &'static str,
-    /// Why, in one sentence.
     pub message: String,
 }
 
@@ -109,11 +103,9 @@ pub struct SkippedDocument {
 pub struct HistoryDocument<'a> {
     /// Newest first.
     pub executions: &'a [Recorded],
-    /// How many there are.
     pub total: usize,
     /// At most this many are shown.
     pub limit: usize,
-    /// After passing over this many.
     pub offset: usize,
     /// What is asked for of one instance.
     #[serde(flatten)]
@@ -139,11 +131,8 @@ pub struct StatusDocument<'a> {
     pub last_execution: Option<&'a Execution>,
     /// Totals over all real passes.
     pub statistics: Statistics,
-    /// The settings that matter here.
     pub config: ConfigPart,
-    /// Health.
     pub migration_service: ServicePart,
-    /// What is not over yet.
     pub in_flight: InFlightPart<'a>,
 }
 
@@ -153,9 +142,7 @@ pub struct StatusDocument<'a> {
 pub struct ConfigPart {
     /// Minutes between two passes.
     pub interval_minutes: u64,
-    /// Deadline of a pass.
     pub job_timeout_ms: i64,
-    /// Provider writes in flight.
     pub max_concurrent: usize,
     /// Whether `run` is a rehearsal.
     pub dry_run: bool,
@@ -177,9 +164,7 @@ pub struct ServicePart {
     pub enabled: bool,
     /// When the newest pass began.
     pub last_execution: Option<Timestamp>,
-    /// When the next is due.
     pub next_execution: Option<Timestamp>,
-    /// The word for it.
     pub status: Health,
     /// Failed or unknown actions of the last five passes.
     pub recent_errors: u64,
@@ -209,7 +194,6 @@ pub struct RolloutDocument<'a> {
     pub next: Option<String>,
     /// What this call did, in one sentence.
     pub message: &'a str,
-    /// The instances it is about.
     pub members: &'a [Member],
     /// What this call did to instances.
     pub attempts: &'a [Attempt],
@@ -221,33 +205,25 @@ pub struct RolloutDocument<'a> {
 pub struct InFlightPart<'a> {
     /// Migrate calls whose end was not seen yet.
     pub migrations: usize,
-    /// Open recreations.
     pub recreations: usize,
-    /// The rollout under way.
     pub rollout: Option<Report<'a>>,
     /// Instances left alone after repeated failures.
     pub quarantined: usize,
-    /// Events no receiver took yet.
     pub undelivered_events: usize,
 }
 
 /// A failure.
 #[derive(Debug, Serialize)]
 pub struct ErrorDocument<'a> {
-    /// The failure.
     pub error: ErrorPart<'a>,
 }
 
 /// What failed.
 #[derive(Debug, Serialize)]
 pub struct ErrorPart<'a> {
-    /// The exit code.
     pub code: u8,
-    /// The class.
     pub kind: &'a str,
-    /// What happened.
     pub message: &'a str,
-    /// How to mend it.
     pub hint: Option<&'a str>,
 }
 

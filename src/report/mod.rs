@@ -35,7 +35,6 @@ use crate::core::world::snapshot::Snapshot;
 pub enum Event<'a> {
     PassBegan {
         execution: &'a Execution,
-        /// Where the store is.
         store: &'a str,
     },
     /// An earlier pass was interrupted before it recorded its end.
@@ -47,16 +46,13 @@ pub enum Event<'a> {
     },
     /// A page of instances was received.
     Listed {
-        /// Instances so far.
         received: u64,
         /// All instances, if the provider gives their number.
         announced: Option<u64>,
     },
-    /// Instances and jobs were listed.
     Observed {
         snapshot: &'a Snapshot,
     },
-    /// The decision about one instance.
     Decided {
         instance: &'a Instance,
         decision: &'a Decision,
@@ -72,13 +68,11 @@ pub enum Event<'a> {
     ActionResolved(&'a Attempt),
     /// A step of a recreation was recorded.
     Journaled {
-        /// The old instance.
         instance: &'a InstanceId,
         recreation: &'a Recreation,
     },
     /// A write request to the provider ended.
     Wrote {
-        /// The pass that sent it.
         job_id: &'a str,
         write: &'a ProviderWrite,
     },
@@ -97,7 +91,6 @@ pub enum Event<'a> {
     GivenUp(&'a Outgoing),
     /// A notification about the pass failed.
     NotTold {
-        /// The setting with the receiver.
         setting: &'static str,
         /// Does not contain the address.
         error: &'a str,

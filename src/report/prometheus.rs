@@ -13,9 +13,7 @@ use crate::core::world::time::Timestamp;
 /// A metric.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name, with its unit.
     pub name: &'static str,
-    /// What kind it is.
     pub kind: Kind,
     /// What it says, in one sentence.
     pub help: &'static str,
@@ -26,9 +24,7 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Kind {
-    /// Goes up and down.
     Gauge,
-    /// Goes up.
     Counter,
 }
 

@@ -104,7 +104,6 @@ pub(super) struct Layers<'a> {
     /// By the name of the setting.
     flags: &'a [(&'static str, &'a str)],
     pub(super) environment: &'a Environment,
-    /// What the configuration file sets.
     pub(super) file: Vec<(&'static str, String)>,
     pub(super) file_path: Option<PathBuf>,
 }

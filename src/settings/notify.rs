@@ -12,12 +12,9 @@ use super::{Result, SettingsError, Warning, rows};
 #[derive(Clone, Debug, Default)]
 pub struct NotifySettings {
     pub webhook: Option<WebhookSetting>,
-    /// The dead man's switch.
     pub ping: Option<Address>,
-    /// The file for Prometheus.
     pub metrics_file: Option<PathBuf>,
     pub pushgateway: Option<Address>,
-    /// The file for the summary.
     pub termination_message_file: Option<PathBuf>,
 }
 

@@ -24,7 +24,6 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_pr
 pub struct Origins {
     /// The configuration file that was read, if any.
     pub file: Option<PathBuf>,
-    /// The settings that it decides.
     pub from_file: Vec<&'static str>,
     /// The settings that the environment decides.
     pub from_environment: Vec<&'static str>,

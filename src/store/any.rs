@@ -8,9 +8,7 @@ use super::{Acquired, Answer, Lease, Query, StoreError, StoreRead, StoreWrite, W
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one in the whole program")]
 pub enum Store {
-    /// A Redis server.
     Redis(RedisStore),
-    /// The embedded file.
     Sqlite(SqliteStore),
 }
 

@@ -31,12 +31,7 @@ pub enum Query {
     /// The fields of a map, without their texts: [`Answer::Fields`].
     Fields(String),
     /// Some texts of a map, in this order: [`Answer::Values`].
-    MapValues {
-        /// The map.
-        map: String,
-        /// Its fields.
-        fields: Vec<String>,
-    },
+    MapValues { map: String, fields: Vec<String> },
 }
 
 /// The answer to a [`Query`], of the shape that the query names.
@@ -44,9 +39,7 @@ pub enum Query {
 pub enum Answer {
     /// One entry per key or field asked for; `None` where nothing is stored or its life is over.
     Values(Vec<Option<String>>),
-    /// Field and text.
     Map(Vec<(String, String)>),
-    /// Fields.
     Fields(Vec<String>),
 }
 
@@ -54,42 +47,15 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Stores a value; `life` counts from now, `None` is for ever.
-    Set {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// How long it is kept.
-        life: Option<Duration>,
-    },
+    Set { key: String, value: String, life: Option<Duration> },
     /// Removes a value; one that is not there is no error.
-    Delete {
-        /// The key.
-        key: String,
-    },
+    Delete { key: String },
     /// Stores a text in a map.
-    MapSet {
-        /// The map.
-        map: String,
-        /// The field.
-        field: String,
-        /// The text.
-        value: String,
-    },
+    MapSet { map: String, field: String, value: String },
     /// Removes a field of a map; one that is not there is no error.
-    MapDelete {
-        /// The map.
-        map: String,
-        /// The field.
-        field: String,
-    },
+    MapDelete { map: String, field: String },
     /// Keeps the `keep` greatest fields (by byte order) of a map and removes the others.
-    MapTrim {
-        /// The map.
-        map: String,
-        /// How many fields stay.
-        keep: usize,
-    },
+    MapTrim { map: String, keep: usize },
 }
 
 /// What can go wrong with a store. Every one of these ends a pass with exit code 4.
@@ -100,7 +66,6 @@ pub enum StoreError {
     Unreachable {
         /// Which store, without its password.
         store: String,
-        /// What happened.
         detail: String,
     },
     /// It answered, and said no: wrong password, read-only, out of memory, disk full.
@@ -108,7 +73,6 @@ pub enum StoreError {
     Refused {
         /// Which store, without its password.
         store: String,
-        /// What it said.
         detail: String,
     },
     /// What it holds is not what respot wrote there.
@@ -122,9 +86,7 @@ pub enum StoreError {
     /// A newer respot wrote this: it may hold what this version would destroy.
     #[error("the record {record} has format {found}, and this version knows formats up to {known}")]
     Newer {
-        /// Which record.
         record: String,
-        /// Its format.
         found: u64,
         /// The newest format this version writes.
         known: u64,
@@ -179,13 +141,8 @@ impl Lease {
 /// The answer to the request for a lease.
 #[derive(Debug)]
 pub enum Acquired {
-    /// It is ours.
     Granted(Lease),
-    /// Another pass holds it.
-    HeldBy {
-        /// The holder's token.
-        token: String,
-    },
+    HeldBy { token: String },
 }
 
 /// Reading. Never changes anything, not even by creating a file.

@@ -87,7 +87,6 @@ struct ToldFailure {
 /// Whether a pass writes to the provider. Decides where its times, its lease and its open execution live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It does.
     Real,
     /// It only acts as if.
     Rehearsal,
@@ -121,18 +120,14 @@ pub enum Change {
     Record(Recorded),
     /// No pass is open any more.
     CloseOpen,
-    /// The totals are now these.
     SetTotals(Totals),
     /// A migrate call is about to be made.
     Attempt {
-        /// The instance.
         id: InstanceId,
-        /// Now.
         at: Timestamp,
     },
     /// The call had no effect: the time before it counts again.
     Withdraw {
-        /// The instance.
         id: InstanceId,
         /// The attempt before, if there was one.
         previous: Option<Timestamp>,
@@ -153,9 +148,7 @@ pub enum Change {
     Expose(Place, Option<Exposure>),
     /// A write to the provider is about to be sent, or was; the pass counts them from 0.
     Write(usize, ProviderWrite),
-    /// The rollout is here now.
     Rollout(Box<Rollout>),
-    /// A member of it is.
     Member(Box<Member>),
     /// There are no members any more.
     ForgetMembers,
@@ -165,7 +158,6 @@ pub enum Change {
     Send(Outgoing),
     /// The receiver took it, or it is given up.
     Sent {
-        /// The event.
         id: String,
     },
 }
@@ -467,7 +459,6 @@ pub struct Overview {
 /// Which executions to read.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// At most this many.
     pub limit: usize,
     /// More than that, if it takes them to have all that began then or later, and the one before.
     pub at_least_since: Option<Timestamp>,

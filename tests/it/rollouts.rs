@@ -18,7 +18,7 @@ use respot::core::rollout::findings::Terms;
 use respot::core::world::policy::{Policy, Scope, Selector};
 use respot::core::world::probe::Probe;
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::{self, Mode};
@@ -75,7 +75,7 @@ impl Scene {
 
     pub(crate) async fn drive<T>(
         &self,
-        work: impl AsyncFnOnce(Drive<'_, Client<InProcess>, Client<InProcess>, Memory, Nobody, InProcess>) -> T,
+        work: impl AsyncFnOnce(Drive<'_, Client<InProcess>, Client<InProcess>, Memory, NoReceiver, InProcess>) -> T,
     ) -> T {
         let (cloud, stop) = (Client::new(self.provider.clone()), Stop::default());
         let limits = Limits::of(&self.policy, Mode::Real);
@@ -90,7 +90,7 @@ impl Scene {
         let drive = Drive {
             world: &world,
             writer: &cloud,
-            notify: &Nobody,
+            notify: &NoReceiver,
             prober: &self.provider,
             terms: &self.terms,
             course: &self.course,
@@ -122,7 +122,7 @@ impl Scene {
                 reporter: &Silent,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await
         .unwrap();
@@ -473,7 +473,7 @@ async fn a_stage_goes_back_alone_if_that_is_wanted() {
     assert_eq!((story.fleet.count(MemberState::Moved), story.fleet.count(MemberState::Restored)), (1, 4));
 }
 
-/// Nobody but the schedule, for days: stages that soak a day each, passes every quarter of an hour beside it.
+/// Only the schedule, for days: stages that soak a day each, passes every quarter of an hour beside it.
 #[tokio::test(start_paused = true)]
 async fn cron_alone_brings_it_to_the_end() {
     let mut scene = Scene::of(10, &app());

@@ -13,7 +13,7 @@ use respot::commands::run::{self, NoPass, Ran};
 use respot::core::record::outbox::{EVENTS_KEPT, Happened};
 use respot::core::world::policy::Policy;
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::{self, Change, Mode, Selection};
@@ -109,7 +109,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
             reporter: &Silent,
         },
         &cloud,
-        &Nobody,
+        &NoReceiver,
     )
     .await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
@@ -139,7 +139,7 @@ fn the_outbox_is_bounded() {
                 reporter: &Silent,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await
         .unwrap();
@@ -170,7 +170,7 @@ fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
                 reporter: &Silent,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
@@ -221,7 +221,7 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
                 reporter: &Silent,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await;
         let Ran::Ended(ended) = ran.unwrap() else { panic!("nobody else runs") };
@@ -255,7 +255,7 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
             reporter: &Silent,
         },
         &cloud,
-        &Nobody,
+        &NoReceiver,
     )
     .await;
     assert_eq!(ran.expect_err("the store failed it").exit, Exit::Store);
@@ -301,7 +301,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
                 stop: &stop,
                 reporter: &Silent,
             };
-            let pass = || run::run(&world, &Rehearsal, &Nobody);
+            let pass = || run::run(&world, &Rehearsal, &NoReceiver);
             // It has said that it is there, and waits for the provider.
             assert!(tokio::time::timeout(Duration::from_millis(5), pass()).await.is_err());
             assert!(matches!(pass().await, Ok(Ran::Skipped(NoPass::AnotherRuns { .. }))));
@@ -338,7 +338,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
                     reporter: &Silent,
                 },
                 &Rehearsal,
-                &Nobody,
+                &NoReceiver,
             ),
             run::run(
                 &respot::act::World {
@@ -350,7 +350,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
                     reporter: &Silent,
                 },
                 &quick,
-                &Nobody,
+                &NoReceiver,
             ),
         )
         .await;

@@ -38,7 +38,6 @@ pub(super) const NAME: &str = "name";
 pub(super) struct Search<'a, R> {
     /// Whether a row is one of them.
     pub(super) is_wanted: &'a dyn Fn(&R) -> bool,
-    /// Reading stops after this many.
     pub(super) enough: usize,
 }
 

@@ -49,7 +49,6 @@ impl Dialect for Novita {
 
 /// The body of an error response. Not `Debug`: it may quote the request.
 struct Body {
-    /// The machine name.
     reason: Option<String>,
     message: String,
     /// Whether it is an HTML page, which the API does not send.

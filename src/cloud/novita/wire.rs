@@ -32,7 +32,6 @@ use crate::core::world::time::{Seconds, Timestamp};
 /// A page of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ListPage<T> {
-    /// Those with an id.
     pub(super) rows: Vec<T>,
     /// Rows on the wire, with or without an id.
     pub(super) received: usize,

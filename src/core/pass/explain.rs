@@ -38,7 +38,6 @@ pub enum RuleOutcome {
     WouldStop,
     /// It is not reached, and would decide that something is done.
     WouldAct,
-    /// The question does not arise.
     DoesNotApply,
 }
 

@@ -34,7 +34,6 @@ pub struct Exposure {
     pub seen_at: Timestamp,
     /// How long spot instances were seen running, in total, in seconds.
     pub instance_seconds: u64,
-    /// Reclaims that were announced meanwhile.
     pub reclaims: u64,
 }
 

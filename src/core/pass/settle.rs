@@ -22,7 +22,6 @@ pub struct Settlement {
 pub enum CallEnd {
     /// It had an effect after all: the migration is under way, and followed.
     Confirmed,
-    /// The instance is running again.
     Migrated,
     Failed {
         job: JobId,

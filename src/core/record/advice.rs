@@ -22,9 +22,7 @@ pub struct Advice {
 /// What advice follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The health.
     pub diagnosis: &'a Diagnosis,
-    /// How often the schedule calls.
     pub interval: Duration,
     /// The last passes, newest first.
     pub passes: &'a [Recorded],

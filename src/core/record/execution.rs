@@ -28,9 +28,7 @@ pub fn is_pass(job_id: &str) -> bool {
 pub struct Execution {
     /// `migration-job-` and a ULID: sorts by time.
     pub job_id: String,
-    /// How it stands.
     pub status: ExecutionStatus,
-    /// When it began.
     pub started_at: Timestamp,
     /// When it was closed; missing while it runs, and for ever when it was killed.
     pub completed_at: Option<Timestamp>,
@@ -38,7 +36,6 @@ pub struct Execution {
     pub duration: Option<i64>,
     /// Whether nothing was written to the provider.
     pub dry_run: bool,
-    /// The counts.
     pub summary: Summary,
     /// Why it failed, was refused or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,15 +50,10 @@ pub struct Execution {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum ExecutionStatus {
-    /// At work.
     Running,
-    /// Done.
     Completed,
-    /// Done, but some actions failed.
     Partial,
-    /// Could not do its work.
     Failed,
-    /// Ran into its deadline.
     Timeout,
     /// Stopped by a signal, or killed: a pass that never closed.
     Interrupted,
@@ -71,7 +63,6 @@ pub enum ExecutionStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// All that were listed.
     pub total_instances: u64,
     /// Of those, exited.
     pub exited_instances: u64,
@@ -79,7 +70,6 @@ pub struct Summary {
     pub eligible_instances: u64,
     /// Migrate calls that the provider accepted in this pass.
     pub migrated_instances: u64,
-    /// Recreations closed in this pass.
     pub recreated_instances: u64,
     /// Verdicts skip.
     pub skipped_instances: u64,
@@ -124,15 +114,10 @@ impl Summary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// The instance.
     pub instance_id: InstanceId,
-    /// Its name at that time.
     pub instance_name: String,
-    /// What was done.
     pub action: Action,
-    /// How it ended.
     pub outcome: Outcome,
-    /// Why, in one sentence.
     pub reason: String,
     /// The class of the error, if there was one.
     pub error_kind: Option<ErrorKind>,
@@ -140,7 +125,6 @@ pub struct Attempt {
     pub new_instance_id: Option<InstanceId>,
     /// Time to the provider's answer in milliseconds; missing when no call was made.
     pub response_time: Option<i64>,
-    /// When the call was made.
     pub at: Timestamp,
 }
 
@@ -167,11 +151,8 @@ impl Attempt {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Action {
-    /// Calls the provider's migrate.
     Migrate,
-    /// Creates a replacement.
     Recreate,
-    /// Goes on with a recreation.
     Resume,
 }
 
@@ -180,11 +161,9 @@ pub enum Action {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Outcome {
-    /// Seen to be done.
     Done,
     /// The provider accepted the call; a later pass sees its end.
     Accepted,
-    /// It had no effect.
     Failed,
     /// Not known yet; a later pass finds out.
     Unknown,
@@ -199,7 +178,6 @@ pub struct Recorded {
     /// The pass.
     #[serde(flatten)]
     pub execution: Execution,
-    /// What it did.
     pub attempts: Vec<Attempt>,
     /// Every call it made that changes the provider's world.
     #[serde(default)]
@@ -259,7 +237,6 @@ pub struct Totals {
     pub successful: u64,
     /// Sum of the durations of those that were closed, in milliseconds.
     pub duration_sum: i64,
-    /// How many durations that is.
     pub duration_count: u64,
     /// Accepted migrations, also those proved later.
     pub migrations: u64,
@@ -269,9 +246,7 @@ pub struct Totals {
     /// Of those, the ones that failed or whose instance vanished.
     #[serde(default)]
     pub migrations_failed: u64,
-    /// Closed recreations.
     pub recreations: u64,
-    /// Instances looked at.
     pub instances_processed: u64,
     /// Outcomes failed or unknown.
     pub errors: u64,
@@ -343,13 +318,10 @@ pub struct Statistics {
     pub failed_executions: u64,
     /// Mean duration in milliseconds.
     pub average_execution_time: i64,
-    /// Accepted migrations.
     pub total_migrations: u64,
-    /// Closed recreations.
     pub total_recreations: u64,
     /// Instances listed, summed over all passes.
     pub total_instances_processed: u64,
-    /// Failed or unknown actions.
     pub total_errors: u64,
     /// Share of successful executions, 0 to 1.
     pub success_rate: f64,

@@ -21,18 +21,14 @@ pub enum Health {
     Degraded,
     /// Overdue by more than one interval, or the last pass failed.
     Unhealthy,
-    /// Switched off.
     Disabled,
-    /// No pass ever ran.
     NeverExecuted,
 }
 
 /// The state of the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// The word.
     pub health: Health,
-    /// The reason in one sentence.
     pub why: String,
     /// When the schedule should call next.
     pub next_execution: Option<Timestamp>,

@@ -22,9 +22,7 @@ const ON_TIME: Duration = Duration::from_secs(60);
 /// What a rate is measured against, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// It should be greater.
     Above(u64),
-    /// It should be smaller.
     Below(u64),
 }
 
@@ -42,9 +40,7 @@ pub const PASS_TIME_TARGET: Duration = Duration::from_secs(120);
 /// How an indicator stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// As it should be.
     Met,
-    /// Not as it should be.
     Missed,
     /// Nothing happened that it could be judged by.
     NoData,
@@ -53,7 +49,6 @@ pub enum Standing {
 /// A part of a whole; of nothing when nothing happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// That many.
     pub part: u64,
     /// Out of this many.
     pub whole: u64,
@@ -234,17 +229,13 @@ fn adherence(begun: &[Timestamp], interval: Duration, now: Timestamp) -> Share {
 /// What happened in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hour {
-    /// Passes that began.
     pub passes: u64,
     /// Of those, rehearsals. What they would have done is in no other figure.
     pub rehearsals: u64,
     /// Of the passes, those that failed, ran into their deadline or were killed.
     pub failed: u64,
-    /// Accepted migrations.
     pub migrated: u64,
-    /// Closed recreations.
     pub recreated: u64,
-    /// Actions failed or unknown.
     pub errors: u64,
 }
 

@@ -44,17 +44,12 @@ pub struct LifeEvent {
     pub times: u32,
     /// The pass, if it is known.
     pub job_id: Option<String>,
-    /// Whether that was a rehearsal.
     pub dry_run: bool,
-    /// The instance.
     pub instance_id: InstanceId,
-    /// Its name at that time.
     pub instance_name: String,
-    /// What happened.
     pub event: EventKind,
     /// How it ended, if it was done by a pass.
     pub outcome: Option<Conclusion>,
-    /// Why, or with what facts.
     pub reason: Option<String>,
     /// The class of the error, if there was one.
     pub error_kind: Option<ErrorKind>,
@@ -126,7 +121,6 @@ pub enum EventKind {
     Resume,
     /// The call that creates its replacement.
     Create,
-    /// The call that deletes it.
     Delete,
     /// How its recreation stands, by the journal alone.
     Journal,

@@ -16,36 +16,26 @@ use crate::core::world::time::Timestamp;
 pub enum News<'a> {
     /// A migration that an earlier pass asked for is over, and the instance runs.
     Migrated {
-        /// The instance.
         instance: &'a Instance,
-        /// When the provider was asked.
         called_at: Timestamp,
         /// Whether the provider had announced the reclaim.
         announced: bool,
     },
     /// A recreation is over, and its replacement runs.
     Recreated {
-        /// The old instance.
         old: &'a InstanceId,
-        /// The replacement.
         new: &'a InstanceId,
-        /// The journal.
         recreation: &'a Recreation,
     },
     /// A migration failed, or hangs.
     MigrationFailed {
-        /// The instance.
         instance: &'a Instance,
         /// What tells this failure from the next one of the same instance.
         failure: String,
-        /// Why, in the provider's words.
         error: Option<&'a str>,
     },
-    /// A reclaim was announced.
     Announced {
-        /// The instance.
         instance: &'a Instance,
-        /// What the provider said.
         notice: &'a ReclaimNotice,
     },
 }

@@ -43,7 +43,6 @@ pub struct Outgoing {
     pub id: String,
     /// What happened: `instance.migrated` and so on.
     pub event: String,
-    /// When.
     pub at: Timestamp,
     /// What is sent, as it is signed.
     pub body: String,

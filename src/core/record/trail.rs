@@ -11,21 +11,16 @@ use crate::core::world::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderWrite {
-    /// When it was sent.
     pub at: Timestamp,
-    /// What was asked for.
     pub call: WriteCall,
     /// The instance it is about; for a creation, the one to be replaced.
     pub instance_id: InstanceId,
-    /// That instance's name.
     pub instance_name: String,
-    /// How it ended.
     pub outcome: WriteOutcome,
     /// The class of the error, if there was one.
     pub error_kind: Option<ErrorKind>,
     /// What the provider said no with, or what broke.
     pub error: Option<String>,
-    /// The instance that was created.
     pub new_instance_id: Option<InstanceId>,
     /// Time to the answer in milliseconds, as far as there was one.
     pub response_time: Option<i64>,
@@ -36,11 +31,8 @@ pub struct ProviderWrite {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", const_into_str)]
 pub enum WriteCall {
-    /// Migrate an instance.
     Migrate,
-    /// Create an instance.
     Create,
-    /// Delete an instance.
     Delete,
 }
 
@@ -49,9 +41,7 @@ pub enum WriteCall {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum WriteOutcome {
-    /// The provider accepted it.
     Accepted,
-    /// The provider said no.
     Refused,
     /// It never left.
     NotSent,
@@ -63,15 +53,10 @@ pub enum WriteOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sighting {
-    /// When it was seen.
     pub at: Timestamp,
-    /// The instance.
     pub instance_id: InstanceId,
-    /// Its name at that time.
     pub instance_name: String,
-    /// What was seen.
     pub seen: Seen,
-    /// Its facts in one sentence.
     pub detail: String,
 }
 
@@ -79,7 +64,6 @@ pub struct Sighting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seen {
-    /// The provider announced a reclaim.
     ReclaimNotice,
     /// A migrate call without a clear answer had an effect after all.
     MigrationConfirmed,
@@ -87,7 +71,6 @@ pub enum Seen {
     CallWithoutEffect,
     /// The instance runs again after its migration.
     RunningAgain,
-    /// Its migration failed.
     MigrationFailed,
     /// It is `migrating` for long, and no job is at work on it.
     MigrationStuck,
@@ -100,7 +83,6 @@ pub enum Seen {
 /// How many calls a pass made to the provider, retries included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderCalls {
-    /// All of them.
     pub total: u64,
     /// Those that the provider or the network failed: no connection, no answer in time, too many requests, a refused
     /// key, a 5xx, nonsense. A plain no to one instance ("no stock") is an answer and no failure.

@@ -31,9 +31,7 @@ impl fmt::Debug for Blueprint {
 /// A replacement to prepare.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// The old instance.
     pub instance: &'a InstanceId,
-    /// Its name.
     pub name: &'a str,
     /// The journal's blueprint, if it has one; otherwise the provider is asked what the old instance is made of.
     pub kept: Option<&'a Blueprint>,

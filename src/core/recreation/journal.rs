@@ -398,7 +398,6 @@ pub enum Next {
     /// Record that none is needed any more.
     CallOff,
     LeaveBoth(String),
-    /// Nothing in this pass.
     Rest(Rest),
     Nothing,
 }

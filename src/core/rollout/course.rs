@@ -34,7 +34,6 @@ pub struct Course {
     /// How long an inconclusive stage is held, and how long a new instance may take to run and respond.
     pub hold: Duration,
     pub rollback: RollbackScope,
-    /// The most instances to move.
     pub max_moves: Option<usize>,
     /// Samples for each measurement of an instance.
     pub samples: u32,
@@ -77,7 +76,6 @@ impl Default for Course {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum RollbackScope {
-    /// Everything that was moved.
     All,
     /// The stage that failed; earlier stages stay.
     Stage,
@@ -100,7 +98,6 @@ pub struct Rollout {
     pub rollback: RollbackScope,
     /// The probe, as [`label`] writes it.
     pub probe: String,
-    /// Samples for each measurement.
     pub samples: u32,
     /// Instances that were analyzed.
     pub analyzed: usize,
@@ -132,11 +129,19 @@ pub struct RolloutStage {
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum State {
     /// The instances of a stage are being moved.
-    Moving { stage: usize, since: Timestamp },
+    Moving {
+        stage: usize,
+        since: Timestamp,
+    },
     /// The moved instances run and are watched.
-    Soaking { stage: usize, since: Timestamp },
-    /// The gate was inconclusive.
-    Held { stage: usize, since: Timestamp },
+    Soaking {
+        stage: usize,
+        since: Timestamp,
+    },
+    Held {
+        stage: usize,
+        since: Timestamp,
+    },
     /// No stage is left to judge: on-demand instances that have a successor are being deleted.
     Retiring {
         since: Timestamp,
@@ -154,7 +159,6 @@ pub enum State {
         /// How the rollout ends after that.
         end: RolloutEnd,
     },
-    /// The rollout has ended.
     Over {
         since: Timestamp,
         end: RolloutEnd,
@@ -234,7 +238,6 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
-    /// The on-demand instance.
     pub id: InstanceId,
     pub name: String,
     /// Its position in the order of moves; the lowest risk comes first.
@@ -285,7 +288,6 @@ pub struct Costs {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum MemberState {
-    /// Its stage has not started.
     Waiting,
     /// Its successor is being created or does not respond yet.
     Moving,
@@ -315,7 +317,6 @@ pub struct Fleet {
 /// An instance to be moved, with what was measured before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The on-demand instance.
     pub id: InstanceId,
     pub name: String,
     pub gpu_num: u32,

@@ -118,11 +118,9 @@ impl Usage {
 /// The spot offer for an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Its own product is listed.
     Offer(Offer),
     /// The provider does not list its product in its cluster.
     Nothing,
-    /// Unknown, and why.
     Unknown(String),
 }
 
@@ -150,7 +148,6 @@ impl Offered {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Probed {
     Passed(Duration),
-    /// It failed, and why.
     Failed(String),
     /// No sample was taken.
     #[default]

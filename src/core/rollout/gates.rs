@@ -41,11 +41,9 @@ pub enum GateVerdict {
 /// How a piece of evidence counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// In favor of the move.
     For,
     /// Lowers the confidence of an approval by this much.
     Doubt(u8),
-    /// Refuses with this confidence.
     Against(u8),
 }
 

@@ -42,12 +42,9 @@ pub struct Point {
 /// The series of one instance, each sorted by time. A series that the provider leaves out is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// The sum over all cores.
     pub cpu: Vec<Point>,
     pub memory: Vec<Point>,
-    /// The container disk.
     pub disk: Vec<Point>,
-    /// The mean over all GPUs.
     pub gpu: Vec<Point>,
 }
 
@@ -64,7 +61,6 @@ pub enum ResourceHealth {
         /// What is used, in words.
         used: String,
     },
-    /// There are no fresh points.
     Unknown,
 }
 
@@ -130,11 +126,9 @@ fn percent(value: u32) -> String {
 pub enum Workload {
     /// About the same all the time.
     Stable,
-    /// Neither stable nor in bursts.
     Variable,
     /// Idle most of the time, and busy in between.
     Burst,
-    /// There are too few points.
     Unknown,
 }
 

@@ -19,7 +19,6 @@ pub struct Report<'a> {
     /// The current stage, counted from 1.
     pub stage: Option<usize>,
     pub begun_at: Timestamp,
-    /// When it entered its state.
     pub since: Timestamp,
     /// Since when it is paused by an operator.
     pub paused_at: Option<Timestamp>,
@@ -30,7 +29,6 @@ pub struct Report<'a> {
     pub instances_analyzed: usize,
     /// Analyzed instances that would save money.
     pub opportunities: usize,
-    /// The members of the rollout.
     pub candidates: usize,
     /// Members on spot whose on-demand instance is gone.
     pub moved: usize,
@@ -38,7 +36,6 @@ pub struct Report<'a> {
     pub ready: usize,
     /// Members that could not be moved.
     pub failed: usize,
-    /// Members that were put back.
     pub restored: usize,
     /// Members that could not be put back and need an operator.
     pub stranded: usize,
@@ -61,7 +58,6 @@ pub struct Report<'a> {
 pub struct StageReport<'a> {
     /// Cumulative share in percent.
     pub percent: u8,
-    /// Instances that this stage moves.
     pub instances: usize,
     /// Those of its instances that are on spot.
     pub on_spot: usize,
@@ -84,7 +80,6 @@ pub struct StageReport<'a> {
 pub struct Load {
     /// The number of those instances.
     pub instances: usize,
-    /// Before the first move.
     pub before: f64,
     /// At the last measurement.
     pub now: f64,

@@ -19,10 +19,8 @@ pub enum ErrorKind {
     Capacity,
     /// The balance or a limit of the account.
     Billing,
-    /// The request itself is invalid.
     Configuration,
     /// The provider refuses the action in the current state of the instance.
     State,
-    /// Any other error response.
     Api,
 }

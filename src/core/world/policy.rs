@@ -8,7 +8,6 @@ use crate::core::world::instance::{Billing, InstanceId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
 pub enum Eligibility {
-    /// Once its cooldown is over.
     Time,
     /// Only if this pass or an earlier one also saw evidence of a reclaim.
     Reclaimed,

@@ -95,9 +95,7 @@ pub struct CloseUp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// When it started.
     pub at: Timestamp,
-    /// Samples that passed or failed.
     pub samples: u32,
     /// Samples that failed or timed out.
     pub errors: u32,

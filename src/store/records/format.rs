@@ -74,7 +74,6 @@ pub(super) fn entries<T: DeserializeOwned, S: StoreRead>(
 /// The entries of a map that no decision rests on: one that is damaged is worth no pass.
 pub(super) struct Sorted<T> {
     pub(super) intact: Vec<(String, T)>,
-    /// Fields.
     pub(super) damaged: Vec<String>,
     /// Why there may be more that this version must not touch.
     pub(super) newer: Option<StoreError>,

@@ -32,27 +32,27 @@ const DELIVERY_TIME: Duration = Duration::from_secs(6);
 /// Timeout of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
-/// So much longer than its work a pass waits for the dead man's switch to hear that it began.
+/// How long a pass waits, after its work, for the dead man's switch to answer the start ping.
 const BEGINNING_TIME: Duration = Duration::from_secs(1);
 
 /// Timeout of the dead man's switch and the Pushgateway, in parallel, when a pass ended.
 const CLOSING_TIME: Duration = Duration::from_millis(2500);
 
-/// Events on their way at a time.
+/// Deliveries in parallel.
 const AT_ONCE: usize = 4;
 
-/// Who hears of a pass while it is at work.
+/// The receivers of a running pass.
 pub trait Notify {
     /// Whether events are to be stored and delivered.
     fn wants_events(&self) -> bool;
 
-    /// Tells that a pass begins.
+    /// Reports the start of a pass.
     fn began(&self) -> impl Future<Output = ()>;
 
     /// Delivers one event.
     ///
     /// # Errors
-    /// Why it was not taken, without the address and without what was answered.
+    /// Why delivery failed; contains neither the address nor the response.
     fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>>;
 }
 
@@ -72,7 +72,7 @@ impl Notify for NoReceiver {
     }
 }
 
-/// Hears of events alone: what is no pass of the schedule must not touch the dead man's switch.
+/// Delivers events only: anything but a scheduled pass must not touch the dead man's switch.
 #[derive(Debug)]
 pub struct EventsOnly<'a, N>(pub &'a N);
 
@@ -88,11 +88,11 @@ impl<N: Notify> Notify for EventsOnly<'_, N> {
     }
 }
 
-/// Does the work of a pass, and tells beside it that it begins.
+/// Runs a pass, and reports its start in parallel.
 pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T {
     match select(pin!(work), pin!(notify.began())).await {
         Either::Left((worked, beginning)) => {
-            // In this order, or the switch would think that a pass is at work.
+            // In this order; otherwise the switch would show a pass as running.
             let _ = tokio::time::timeout(BEGINNING_TIME, beginning).await;
             worked
         }
@@ -100,18 +100,18 @@ pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T
     }
 }
 
-/// Sends an event that says nothing, to try a receiver out.
+/// Sends a test event.
 ///
 /// # Errors
-/// Why it was not taken, without the address and without what was answered.
+/// Why delivery failed; contains neither the address nor the response.
 pub async fn send_test(webhook: &WebhookSetting, id: String) -> Result<(), String> {
     let encrypted = webhook.address.is_encrypted();
     let outbound = Outbound::new(encrypted).map_err(|error| format!("{error:#}"))?;
     webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await
 }
 
-/// Delivers events, those that were tried least first, so that one that is never taken does not stand in the way of the
-/// others. Answers what is to be changed in the outbox.
+/// Delivers events, the least tried first, so that one that always fails does not block the others. Returns the changes
+/// to the outbox.
 pub async fn deliver<N: Notify>(
     notify: &N,
     waiting: Vec<Outgoing>,

@@ -1,4 +1,4 @@
-//! Files that others read: metrics for a collector, the summary for Kubernetes.
+//! Files for other programs: metrics for a collector, the summary for Kubernetes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,11 +6,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// No write takes this long: an older file was left by a pass that was killed.
+/// No write takes this long: an older temporary file was left by a killed pass.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// Puts `text` in the place of a file, so that a reader sees the old text or the new one and nothing between.
-/// A link stays one; what is no file, such as `/dev/null` or a pipe, stays what it is.
+/// Replaces a file atomically: a reader sees the old text or the new one. Links stay links; what is not a regular file, such
+/// as `/dev/null` or a pipe, is written in place.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&target).is_ok_and(|found| !found.is_file()) {
@@ -18,7 +18,7 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
     let name = target.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
     let stem = format!(".{}.", name.to_string_lossy());
-    // Beside it, since a rename does not cross file systems. Collectors pass over names that do not end like theirs.
+    // In the same directory, because a rename does not cross file systems. Collectors skip names with another suffix.
     let beside = target.with_file_name(format!("{stem}{}", std::process::id()));
     let written = || -> io::Result<()> {
         // Readable to the collector, which runs as another user.
@@ -31,7 +31,7 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     written().inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
-/// Removes what passes left that were killed while they wrote. That it cannot be done is no reason not to write.
+/// Removes temporary files of passes that were killed while writing. Failures are ignored: they do not prevent writing.
 fn clear(beside: &Path, stem: &str, written: &File) {
     let modified = |found: io::Result<fs::Metadata>| found.and_then(|found| found.modified()).ok();
     let (Some(folder), Some(now)) = (beside.parent(), modified(written.metadata())) else { return };
@@ -46,7 +46,7 @@ fn clear(beside: &Path, stem: &str, written: &File) {
     }
 }
 
-/// Writes `text` into a file as it stands: Kubernetes mounts the one it reads, and a mount cannot be replaced.
+/// Writes `text` into the existing file: Kubernetes mounts the file that it reads, and a mount cannot be replaced.
 pub(super) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     // A pipe without a reader is an error; the pass does not wait for one.
     let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

@@ -1,4 +1,4 @@
-//! Requests to receivers. Errors never hold an address or an answer: both may open doors.
+//! Requests to receivers. Errors never contain an address or a response: both may contain secrets.
 
 use std::error::Error;
 use std::io;
@@ -48,7 +48,7 @@ impl Outbound {
     }
 }
 
-/// Whether the receiver's certificate is not for the name in its address: rustls would tell that name.
+/// Whether the certificate is for another name than the one in the address: the error of rustls would show that name.
 fn is_of_another_name(error: &reqwest::Error) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -58,7 +58,7 @@ fn is_of_another_name(error: &reqwest::Error) -> bool {
         {
             return true;
         }
-        // What an I/O error holds is not among its sources.
+        // The inner error of an I/O error is not among its sources.
         let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = held.map(|held| -> &(dyn Error + 'static) { held }).or_else(|| cause.source());
     }

@@ -1,4 +1,4 @@
-//! Those whom the settings name.
+//! The receivers named in the settings.
 
 use anyhow::Result;
 use futures_util::future::join;
@@ -19,8 +19,8 @@ pub struct Outlets<'a> {
 /// How a command ended, for the receivers.
 #[derive(Clone, Copy, Debug)]
 pub struct Closing<'a> {
-    /// Whether the pass did its work, single actions aside. `None` when there was no pass since another one is at work,
-    /// which speaks for itself.
+    /// Whether the pass did its work, apart from single actions. `None` if there was no pass because another one is running,
+    /// which reports by itself.
     pub worked: Option<bool>,
     /// The summary, or why there is none, as one line of JSON.
     pub message: &'a str,
@@ -29,10 +29,10 @@ pub struct Closing<'a> {
 }
 
 impl<'a> Outlets<'a> {
-    /// Prepares what the settings ask for; without any address no HTTP client is made.
+    /// Creates the configured receivers; without any address, no HTTP client is created.
     ///
     /// # Errors
-    /// When an address begins with https and there are no certificates of authorities.
+    /// If an address starts with https and no CA certificates are found.
     pub fn new(settings: &'a NotifySettings, reporter: &'a dyn Reporter) -> Result<Self> {
         let NotifySettings { webhook, ping, metrics_file: _, pushgateway, termination_message_file: _ } = settings;
         let webhook = webhook.as_ref().map(|webhook| &webhook.address);
@@ -42,7 +42,7 @@ impl<'a> Outlets<'a> {
         Ok(Self { settings, outbound, reporter })
     }
 
-    /// Whether metrics are to be made.
+    /// Whether metrics are wanted.
     #[must_use]
     pub fn wants_metrics(&self) -> bool {
         self.settings.metrics_file.is_some() || self.settings.pushgateway.is_some()
@@ -124,7 +124,7 @@ impl Notify for Outlets<'_> {
     }
 }
 
-/// The address with more behind its path.
+/// The address with `more` appended to its path.
 fn below(address: &Address, more: &str) -> String {
     let url = address.expose();
     if more.is_empty() {

@@ -1,4 +1,4 @@
-//! Events as Standard Webhooks asks for them (`docs/reference.md`, Events).
+//! Events in the format of Standard Webhooks (`docs/reference.md`, Events).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::settings::WebhookSetting;
 
 /// Sends one event, signed.
 pub(super) async fn send(outbound: &Outbound, webhook: &WebhookSetting, event: &Outgoing) -> Result<(), String> {
-    // The time of sending, by which receivers tell a replay; never that of the event or of `--now`.
+    // The time of sending, by which receivers detect a replay; never that of the event or of `--now`.
     let timestamp = Clock::system().now().as_secs();
     let signature = sign(webhook.secret.expose_secret(), &event.id, timestamp, &event.body);
     let message = Message {

@@ -1,7 +1,7 @@
 //! The memory between passes: what every store must do.
 //!
 //! A store knows keys, maps and one lease. It does not know what a record means: that is [`records`], written once
-//! for both stores. Reads of one question list are one round trip; writes are one transaction that the lease fences.
+//! for both stores. All queries of one read are one round trip; writes are one transaction that the lease fences.
 //!
 //! * A *value* is one text under a key, with an optional life after which it is gone.
 //! * A *map* holds texts under fields. Fields are read in no particular order.
@@ -21,7 +21,7 @@ pub const LEASE_LIFE: Duration = Duration::from_secs(30);
 /// How often a working pass renews its lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
-/// A question to the store.
+/// A query to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// The values of these keys, in this order: [`Answer::Values`].
@@ -68,7 +68,7 @@ pub enum StoreError {
         store: String,
         detail: String,
     },
-    /// It answered, and said no: wrong password, read-only, out of memory, disk full.
+    /// It answered with a refusal: wrong password, read-only, out of memory, disk full.
     #[error("the store {store} refused: {detail}")]
     Refused {
         /// Which store, without its password.
@@ -83,7 +83,7 @@ pub enum StoreError {
         /// Which record, and what is wrong with it.
         detail: String,
     },
-    /// A newer respot wrote this: it may hold what this version would destroy.
+    /// A newer respot wrote this: it may contain what this version would destroy.
     #[error("the record {record} has format {found}, and this version knows formats up to {known}")]
     Newer {
         record: String,
@@ -91,7 +91,7 @@ pub enum StoreError {
         /// The newest format this version writes.
         known: u64,
     },
-    /// The lease is not ours any more: nothing was written.
+    /// The lease is no longer ours: nothing was written.
     #[error("the lease was lost: it expired or was removed, and another pass may be at work")]
     LeaseLost,
 }
@@ -160,7 +160,7 @@ pub trait StoreRead {
 
 /// Writing, which takes the lease.
 pub trait StoreWrite: StoreRead {
-    /// Asks for the lease `key`. Granted when it is free or its life of [`LEASE_LIFE`] is over.
+    /// Requests the lease `key`. Granted if it is free or its lifetime of [`LEASE_LIFE`] is over.
     ///
     /// # Errors
     /// Any [`StoreError`] but `LeaseLost`.

@@ -1,4 +1,4 @@
-//! Whether a store can be read and written, found out by doing both. Leaves no trace and blocks no pass.
+//! Tests whether a store can be read and written, by doing both. Leaves no trace and blocks no pass.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ pub struct Examined {
     pub at_work: Option<String>,
 }
 
-/// Reads what every pass reads first, then writes a value, reads it back and removes it.
+/// Reads what every pass reads first, then writes a value, reads it back and deletes it.
 ///
-/// The lease it writes under is its own, and so is the value; both bear a random name, so that neither a pass at work
+/// The lease it writes under is its own, and so is the value; both have a random name, so that neither a pass at work
 /// nor a second probe notices. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
 ///
 /// # Errors

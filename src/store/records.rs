@@ -251,7 +251,7 @@ fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) ->
 
 /// Reads what a plan needs to know, in one round trip. `ids` are the instances whose migration time may matter.
 ///
-/// A rehearsal honours the times of real passes as well as its own, whichever is later.
+/// A rehearsal respects the times of real passes as well as its own, whichever is later.
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
@@ -297,12 +297,12 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     Ok(ledger)
 }
 
-/// What a pass finds when it begins.
+/// What a pass finds when it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
     /// Totals over all real passes.
     pub totals: Totals,
-    /// A pass of the same kind that never closed. Since the lease is ours, it is not at work any more.
+    /// A pass of the same kind that was never closed. Because the lease is ours, it is no longer running.
     pub unclosed: Option<Recorded>,
     /// The calls it began, if it was a real one.
     pub its_calls: Vec<(InstanceId, InFlight)>,
@@ -314,7 +314,7 @@ pub struct Opening {
     pub damaged: Vec<String>,
 }
 
-/// Reads what a pass needs to begin.
+/// Reads what a pass needs to start.
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
@@ -356,14 +356,14 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
 /// The events that no receiver took yet. Those that a newer version stored are left to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outbox {
-    /// They themselves, oldest first.
+    /// Oldest first.
     pub waiting: Vec<Outgoing>,
     /// The ids of those that are damaged.
     pub damaged: Vec<String>,
 }
 
 impl Outbox {
-    /// What to call one that is damaged.
+    /// The name of a damaged event in messages.
     #[must_use]
     pub fn record_of(id: &str) -> String {
         record_of(keys::OUTBOX, id)
@@ -381,7 +381,7 @@ pub async fn outbox<S: StoreRead>(store: &S) -> Result<Outbox, StoreError> {
 
 fn waiting<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Outbox, StoreError> {
     let Sorted { intact, damaged, newer: _ } = sorted(store, keys::OUTBOX, answer)?;
-    // It is struck off by its field, whatever the record says.
+    // It is removed by its field, whatever the record says.
     let mut waiting: Vec<Outgoing> = intact.into_iter().map(|(id, event)| Outgoing { id, ..event }).collect();
     waiting.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
     Ok(Outbox { waiting, damaged })
@@ -437,7 +437,7 @@ pub async fn rollout_steps<S: StoreRead>(store: &S) -> Result<Vec<Recorded>, Sto
     Ok(steps)
 }
 
-/// What the views show.
+/// What `status` and `history` show.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     /// The executions asked for, newest first. One that is open without a lease is shown as interrupted.
@@ -462,7 +462,7 @@ pub struct Selection {
     pub limit: usize,
     /// More than that, if it takes them to have all that began then or later, and the one before.
     pub at_least_since: Option<Timestamp>,
-    /// Passing over this many of the newest.
+    /// Skip this many of the most recent.
     pub offset: usize,
     /// Only those that began then or later.
     pub since: Option<Timestamp>,

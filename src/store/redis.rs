@@ -3,9 +3,9 @@
 //! One connection is kept. When it breaks, or the server is busy loading, the request is repeated on a new one for
 //! five seconds. Reads, renewals and acquisitions may be repeated as they are. A commit may not: the answer to one
 //! that took effect can be lost, and the request itself can be late. It would then undo what a later commit wrote,
-//! under the same lease. So commits go one at a time, each bears a number, and the script that makes one keeps the
+//! under the same lease. So commits go one at a time, each has a number, and the script that makes one keeps the
 //! last number beside the lease and does nothing for a number that it has seen. By the same mark a release knows,
-//! when it is repeated and the lease is gone, that it was itself who gave it back.
+//! when it is repeated and the lease is gone, that it returned the lease itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +22,7 @@ use {
 use super::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use crate::core::world::time::millis;
 
-/// How patient a pass is.
+/// How long a pass keeps trying.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The wait before the second attempt; it doubles each time.
@@ -37,7 +37,7 @@ const MARKER_LIFE: Duration = Duration::from_secs(3600);
 /// Redis refuses lives that end beyond its calendar.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600 * 24 * 365 * 1000);
 
-/// How much of a server's words is repeated in an error.
+/// How much of a server's message is repeated in an error.
 const WORDS: usize = 200;
 
 /// KEYS: the lease; ARGV: the token, its life in ms. Answers the holder, or nothing when it is granted.
@@ -59,7 +59,7 @@ pub struct RedisStore {
     line: Mutex<Line>,
     /// The number of the last commit. Locked while one is on its way, so that they arrive in order.
     commits: Mutex<u64>,
-    /// Tells our numbers from those of other writers.
+    /// Distinguishes our numbers from those of other writers.
     writer: u64,
 }
 
@@ -85,14 +85,14 @@ impl RedisStore {
     /// keys begin with `prefix`.
     ///
     /// # Errors
-    /// `Unreachable` when nothing answers there or what answers is no Redis, `Refused` when it does not let us in or
-    /// the address makes no sense.
+    /// `Unreachable` if nothing answers there or what answers is not Redis, `Refused` if it denies access or the address
+    /// is invalid.
     pub async fn connect(url: &str, prefix: &str) -> Result<Self, StoreError> {
         Self::connect_with(url, prefix, PATIENCE).await
     }
 
-    /// The same with another patience: how long one attempt may take, and how long after the first failed one others
-    /// are begun.
+    /// The same with another limit: how long one attempt may take, and how long after the first failure new attempts
+    /// start.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -128,7 +128,7 @@ impl RedisStore {
         self.exchange(commands).await.map_err(|error| failure(&self.label, &error, asked))
     }
 
-    /// Sends the commands, and again while it makes sense.
+    /// Sends the commands, with retries where they are safe.
     async fn exchange(&self, commands: &Pipeline) -> Result<Reply, RedisError> {
         let first_sent_at = Instant::now();
         let mut give_up_at = None;
@@ -394,7 +394,7 @@ fn passes(error: &RedisError) -> bool {
     match error.kind() {
         // A certificate that is not trusted now will not be so in a moment.
         ErrorKind::Io => !error.to_string().starts_with("invalid peer certificate"),
-        // A reply that was cut short cannot be told from one that makes no sense.
+        // A truncated reply cannot be distinguished from an invalid one.
         ErrorKind::Parse => true,
         ErrorKind::Server(kind) => matches!(kind, BusyLoading | ClusterDown | MasterDown | TryAgain),
         _ => server_error(error).is_some_and(|(_, error)| error.code() == "BUSY"),

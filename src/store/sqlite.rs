@@ -381,7 +381,7 @@ fn nothing(query: &Query) -> Answer {
     }
 }
 
-/// A stored text, or what it is instead: the file may have been edited by anybody.
+/// A stored text, or what is there instead: anyone may have edited the file.
 fn text(value: ValueRef<'_>) -> Result<String, String> {
     match value {
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
@@ -396,7 +396,7 @@ fn label(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
 
-/// Makes an empty file, which SQLite takes for an empty database, so that it is private before anything is in it.
+/// Creates an empty file, which SQLite treats as an empty database, so that it is private before anything is in it.
 /// SQLite gives its journal the permissions of the file.
 fn create_private(path: &Path) -> Result<(), String> {
     if let Some(folder) = path.parent()
@@ -424,7 +424,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Looks whose file this is, without changing it.
+/// Checks whose file this is, without changing it.
 fn inspect(connection: &Connection, label: &str) -> Result<Contents, StoreError> {
     const LOOK: &str = "SELECT (SELECT application_id FROM pragma_application_id), \
         (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)";

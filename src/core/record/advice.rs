@@ -84,7 +84,7 @@ fn to<const N: usize>(what: &str, commands: [&str; N]) -> Advice {
 fn after(last: &Recorded) -> Option<Advice> {
     match last.execution.status {
         ExecutionStatus::Failed if was_refused(last) => {
-            Some(to("check NOVITA_API_KEY, the provider refuses it", ["respot doctor"]))
+            Some(to("check the API key, the provider refuses it", ["respot doctor"]))
         }
         ExecutionStatus::Failed => Some(to("find out why the last pass failed", ["respot doctor"])),
         ExecutionStatus::Timeout => {
@@ -219,7 +219,7 @@ mod tests {
                 now: at(40),
                 ..Row::new(
                     &[refused(Some(ErrorKind::Auth))],
-                    &["scheduler", "NOVITA_API_KEY, the provider refuses it: respot doctor"],
+                    &["scheduler", "API key, the provider refuses it: respot doctor"],
                 )
             },
             // A record of an earlier version, which has the error in words only.
@@ -280,6 +280,6 @@ mod tests {
             ..pass(Failed, "stopped", &[])
         };
         assert_eq!(refused.execution.summary, Summary::default());
-        Row::new(&[refused], &["NOVITA_API_KEY"]).check();
+        Row::new(&[refused], &["the API key"]).check();
     }
 }

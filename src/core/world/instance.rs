@@ -38,11 +38,11 @@ macro_rules! identifier {
 }
 
 identifier! {
-    /// An instance's id. It stays the same through a migration (`novita-api.md` section 4.4).
+    /// An instance's id. It stays the same through a migration.
     InstanceId
 }
 identifier! {
-    /// The id of one of the provider's own jobs, for example a migration (`novita-api.md` section 2.6).
+    /// The id of one of the provider's own jobs, for example a migration.
     JobId
 }
 
@@ -101,7 +101,7 @@ macro_rules! words {
 }
 
 words! {
-    /// The status of an instance (`novita-api.md` section 4.1).
+    /// The status of an instance.
     Status {
         ToCreate = "toCreate",
         Creating = "creating",
@@ -181,7 +181,7 @@ words! {
 }
 
 words! {
-    /// What one of the provider's jobs does (`novita-api.md` section 2.6).
+    /// What one of the provider's jobs does.
     JobKind {
         /// A requested migration.
         InstanceMigrate = "instanceMigrate",
@@ -200,7 +200,7 @@ impl JobKind {
 }
 
 words! {
-    /// The state of a job. Unknown words count as unfinished (`novita-api.md` section 2.6).
+    /// The state of a job. Unknown words count as unfinished.
     JobState {
         Pending = "pending",
         Pulling = "pulling",

@@ -62,7 +62,7 @@ impl<E: Edges> Pass<'_, E> {
     /// Stores changes under the lease, and with them what is new in the audit trail. A lost lease stops the whole pass.
     ///
     /// # Errors
-    /// As [`StoreWrite::commit`].
+    /// As [`crate::store::StoreWrite::commit`].
     pub async fn commit(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {
         changes.extend(self.audit.unsaved());
         let writes = records::writes(changes, self.mode(), self.now());

@@ -1,6 +1,6 @@
 //! Flags, environment and configuration file become [`Settings`], checked before the first request.
 //!
-//! [`rows`] has one row for each setting, [`parsers`] turns text into values, [`layers`] decides which text wins. Nothing
+//! `rows` has one row for each setting, `parsers` turns text into values, `layers` decides which text wins. Nothing
 //! else reads the environment, and secrets are wrapped as soon as they are read.
 
 mod addresses;

@@ -8,7 +8,7 @@ use respot::commands::run::{self, Ran};
 use respot::core::record::execution::ExecutionStatus;
 use respot::core::world::policy::Policy;
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::Mode;
@@ -39,7 +39,7 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
                 reporter: &Silent,
             },
             &client,
-            &Nobody,
+            &NoReceiver,
         )
         .await
         .unwrap();

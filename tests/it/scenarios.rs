@@ -23,7 +23,7 @@ use respot::core::record::execution::Attempt;
 use respot::core::world::policy::Policy;
 use respot::core::world::snapshot::Snapshot;
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::report::human::Screen;
 use respot::settings::{Environment, Settings};
@@ -221,7 +221,7 @@ impl Stage {
                         reporter: &Silent,
                     },
                     &cloud,
-                    &Nobody,
+                    &NoReceiver,
                 )
                 .await
             }
@@ -236,7 +236,7 @@ impl Stage {
                         reporter: &Silent,
                     },
                     &Rehearsal,
-                    &Nobody,
+                    &NoReceiver,
                 )
                 .await
             }

@@ -23,7 +23,7 @@ use respot::core::world::policy::{Policy, RecreateOrder};
 use respot::core::world::probe::{CloseUp, Connections};
 use respot::core::world::snapshot::{Abilities, Listing};
 use respot::core::world::time::{Seconds, Timestamp};
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::LEASE_LIFE;
@@ -253,7 +253,7 @@ impl Story {
             stop: &Stop::default(),
             reporter: &Silent,
         };
-        let ran = run::run(&world, &self.yard, &Nobody).await;
+        let ran = run::run(&world, &self.yard, &NoReceiver).await;
         assert!(matches!(ran, Ok(Ran::Ended(_))), "{ran:?}");
     }
 

@@ -1,7 +1,7 @@
 //! The rules that a verdict follows, in their order: the first that has an answer decides.
 //!
 //! Each rule answers independently of the others, so that the verdict and an explanation, which asks all of them, cannot
-//! disagree. A new rule is a variant of [`Rule`] with its answer in [`View::answer`] and its facts in [`View::facts`].
+//! disagree. A new rule is a variant of [`Rule`] with its answer in `View::answer` and its facts in `View::facts`.
 
 use std::collections::HashMap;
 

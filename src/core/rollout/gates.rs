@@ -1,7 +1,7 @@
 //! The three gates of an analysis: performance, resource and application. Each gathers evidence for and against a move,
 //! and one reason against it is enough to refuse.
 //!
-//! The confidence is in percent and concerns the verdict. An approval starts at [`BASE_CONFIDENCE`], since a hint about
+//! The confidence is in percent and concerns the verdict. An approval starts at `BASE_CONFIDENCE`, since a hint about
 //! stock or a single observation proves nothing, and each doubt lowers it. A refusal is as certain as its most certain
 //! reason.
 

@@ -31,7 +31,7 @@ use respot::core::rollout::course::{Course, Fleet, Rollout, State};
 use respot::core::rollout::findings::Terms;
 use respot::core::world::policy::{Halves, Policy};
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::{Event, Reporter, Silent};
 use respot::stop::Stop;
 use respot::store::records::{self, Mode};
@@ -390,7 +390,7 @@ impl History {
 
     async fn drive<T>(
         &self,
-        work: impl AsyncFnOnce(Drive<'_, Client<Line>, Client<Line>, Memory, Nobody, Dial<'_>>) -> T,
+        work: impl AsyncFnOnce(Drive<'_, Client<Line>, Client<Line>, Memory, NoReceiver, Dial<'_>>) -> T,
     ) -> T {
         let (cloud, stop) = (Client::new(self.line.clone()), Stop::default());
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
@@ -409,7 +409,7 @@ impl History {
         let drive = Drive {
             world: &world,
             writer: &cloud,
-            notify: &Nobody,
+            notify: &NoReceiver,
             prober: &dial,
             terms: &self.terms,
             course: &self.course,
@@ -455,7 +455,7 @@ impl History {
                 reporter,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await
     }

@@ -11,7 +11,7 @@ use respot::cloud::novita::client::Client;
 use respot::commands::run;
 use respot::core::world::policy::{Policy, RecreateOrder};
 use respot::core::world::time::Timestamp;
-use respot::notify::Nobody;
+use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::{Mode, overview};
@@ -56,7 +56,7 @@ impl Stage {
                 reporter: &Silent,
             },
             &cloud,
-            &Nobody,
+            &NoReceiver,
         )
         .await;
     }

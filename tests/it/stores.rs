@@ -287,7 +287,7 @@ fn a_damaged_record_that_no_decision_rests_on_costs_only_itself() {
         let run = stage.call("run").env("WEBHOOK_URL", receiver.url("/")).env("WEBHOOK_SECRET", "secret");
         let output = run.output().ends_with(*code);
         if !stays && *map != "told-failures" && *text != intact {
-            output.says(["damaged", map]);
+            output.says(["removed a corrupt record", map]);
         }
         assert_eq!(stage.stored(&format!("{map}[{field}]")).is_some(), *stays);
         assert_eq!(stage.migrated(), if *code == 0 { ids(3) } else { ids(2) });

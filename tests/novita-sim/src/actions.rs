@@ -38,7 +38,8 @@ impl World {
             }
             Op::Start if status == "exited" && !is_busy => {
                 self.can_pay()?;
-                if machine.node_taken {
+                let (product, billing) = (&machine.product_id, &machine.billing_mode);
+                if machine.node_taken || !self.has_room(product, billing, &machine.cluster_id, Some(id)) {
                     return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "start instance error"));
                 }
                 ("toStart", &["starting", "running"])
@@ -67,7 +68,8 @@ impl World {
         let (no_stock, gpus) = (machine.fate == Fate::NoStock, machine.gpu_num);
         let (product, cluster) = (machine.product_id.clone(), machine.cluster_id.clone());
         let billing = machine.billing_mode.clone();
-        if no_stock || !self.take_stock(&product, &billing, &cluster, gpus) {
+        let fits = !no_stock && self.has_room(&product, &billing, &cluster, Some(id));
+        if !fits || !self.take_stock(&product, &billing, &cluster, gpus) {
             let reason = if self.rng.bool() { "INSUFFICIENT_RESOURCE" } else { "MIGRATE_INSUFFICIENT_RESOURCE" };
             return Err(Refusal::new(400, reason, "no node can host this spec"));
         }
@@ -99,7 +101,10 @@ impl World {
         wanted.cluster_id = self.place(&wanted, &product)?;
         self.can_pay()?;
         self.within_quotas(wanted.gpu_num)?;
-        if !self.take_stock(&product.id, &wanted.billing_mode, &wanted.cluster_id, wanted.gpu_num) {
+        let (billing, cluster) = (&wanted.billing_mode, &wanted.cluster_id);
+        if !self.has_room(&product.id, billing, cluster, None)
+            || !self.take_stock(&product.id, billing, cluster, wanted.gpu_num)
+        {
             return Err(Refusal::new(400, "INSUFFICIENT_RESOURCE", "no node can host this spec"));
         }
         if wanted.billing_mode == "spot"
@@ -165,7 +170,10 @@ impl World {
         if place.is_empty() {
             let mut clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
             place = clusters
-                .find(|cluster| product.left_for(&wanted.billing_mode, cluster) >= wanted.gpu_num)
+                .find(|cluster| {
+                    product.left_for(&wanted.billing_mode, cluster) >= wanted.gpu_num
+                        && self.has_room(&product.id, &wanted.billing_mode, cluster, None)
+                })
                 .unwrap_or_default();
         }
         Ok(place.to_owned())

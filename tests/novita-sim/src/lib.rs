@@ -81,6 +81,7 @@ mod machine;
 mod market;
 mod metrics;
 mod reads;
+mod room;
 mod server;
 mod settings;
 #[cfg(test)]
@@ -96,8 +97,11 @@ pub use history::{Past, Run};
 pub use inprocess::InProcess;
 pub use machine::{Cluster, Fate, JobRow, Machine, Product, Spec, Volume};
 pub use metrics::Load;
+pub use room::Room;
 pub use server::{Options, Server};
-pub use settings::{AfterReclaim, CreateAnswer, ErrorShape, MigrateAnswer, NotFound, PageBase, Rules, Total, Wire};
+pub use settings::{
+    AfterReclaim, CreateAnswer, ErrorShape, Hint, MigrateAnswer, NotFound, Notice, PageBase, Rules, Total, Wire,
+};
 pub use wire::quirk;
 pub use world::{DAWN_MS, Entry, Outcome, Picture, World};
 

@@ -1,6 +1,6 @@
 //! What the provider sells, at what price, and as long as stocks last.
 
-use crate::machine::Product;
+use crate::machine::{Cluster, Product};
 use crate::world::World;
 
 impl World {
@@ -25,6 +25,11 @@ impl World {
     /// Sells one product more.
     pub fn add_product(&mut self, product: Product) {
         self.products.push(product);
+    }
+
+    /// One cluster more.
+    pub fn add_cluster(&mut self, cluster: Cluster) {
+        self.clusters.push(cluster);
     }
 
     /// Sets the stock of every product.

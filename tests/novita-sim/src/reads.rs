@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::api::{Answer, Call, Trick};
 use crate::app::endpoints;
 use crate::machine::{JobRow, Machine, Product};
-use crate::settings::{PageBase, Total, Wire};
+use crate::settings::{Hint, PageBase, Total, Wire};
 use crate::wire::{self, Refusal};
 use crate::world::World;
 
@@ -190,20 +190,26 @@ impl World {
             .filter(|product| cluster.is_none_or(|cluster| product.is_in(cluster)))
             .map(|product| {
                 let is_sold = billing != "spot" || product.spot_price.is_some();
-                let left = if is_sold { self.claimed(product, cluster, billing) / gpus.max(1) } else { 0 };
+                let left = if is_sold { self.claimed(product, cluster, billing, gpus.max(1)) } else { 0 };
+                let left = Some(left).filter(|_| self.rules.hint != Hint::Absent);
                 wire::product(product, &self.clusters, left, loose)
             })
             .collect();
         Ok(Answer::json(json!({"data": products}).to_string()))
     }
 
-    /// How many GPUs the product list counts for a question about one cluster, or about all.
-    fn claimed(&self, product: &Product, cluster: Option<&str>, billing: &str) -> u32 {
-        let clusters = self.clusters.iter().map(|cluster| cluster.id.as_str());
+    /// How many instances the product list says can be deployed, for a question about one cluster, or about all.
+    fn claimed(&self, product: &Product, cluster: Option<&str>, billing: &str, gpus: u32) -> u32 {
+        if product.hint_lies || self.rules.hint == Hint::AlwaysYes {
+            return u32::MAX;
+        }
+        let left = |cluster: &str| {
+            let in_stock = product.left_for(billing, cluster) / gpus;
+            self.hinted_room(&product.id, billing, cluster).map_or(in_stock, |room| room.min(in_stock))
+        };
         match cluster {
-            _ if product.hint_lies => u32::MAX,
-            Some(cluster) => product.left_for(billing, cluster),
-            None => clusters.map(|cluster| product.left_for(billing, cluster)).max().unwrap_or(0),
+            Some(cluster) => left(cluster),
+            None => self.clusters.iter().map(|cluster| left(&cluster.id)).max().unwrap_or(0),
         }
     }
 

@@ -37,6 +37,10 @@ pub struct Rules {
     pub refuse_delete_while: Vec<String>,
     /// Time between the notice of a reclaim and the reclaim.
     pub notice_ms: i64,
+    /// Whether instances are told before they are taken because their room goes.
+    pub notice: Notice,
+    /// What the product list says about room that a test has set.
+    pub hint: Hint,
     /// What the spot fields say after a reclaim.
     pub after_reclaim: AfterReclaim,
     /// The share of reclaimed instances whose node is given away, so that start is refused.
@@ -76,6 +80,8 @@ impl Default for Rules {
             action_step_ms: 3_000,
             refuse_delete_while: Vec::new(),
             notice_ms: 3_600_000,
+            notice: Notice::None,
+            hint: Hint::True,
             after_reclaim: AfterReclaim::Seeded,
             node_taken: 0.5,
             released_after_ms: None,
@@ -86,6 +92,47 @@ impl Default for Rules {
             wire: Wire::default(),
         }
     }
+}
+
+impl Rules {
+    /// Migrations and creations take so long until the instance runs.
+    pub fn boots_in(&mut self, ms: i64) {
+        self.migrate_pulling_ms = ms / 3;
+        self.migrate_running_ms = ms - ms / 3;
+        self.create_step_ms = ms / 3;
+    }
+}
+
+/// Whether instances are told before they are taken because their room goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Notice {
+    /// They are taken when it goes.
+    None,
+    /// They are told when it goes, and run on for the notice time. One that comes up only afterwards is told then.
+    Grace {
+        /// How likely an announcement is withdrawn at each tick after the room is back, 0 to 1.
+        withdrawn: f64,
+        /// Milliseconds.
+        tick_ms: i64,
+    },
+    /// They are told the notice time before it goes, or later if they come up later, and are taken when it goes.
+    Ahead,
+}
+
+/// What the product list says about room that a test has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// What is true for the cluster that is asked about.
+    True,
+    /// Nothing.
+    Absent,
+    /// That there is plenty.
+    AlwaysYes,
+    /// What was true so long ago.
+    Stale {
+        /// Milliseconds.
+        ms: i64,
+    },
 }
 
 /// What the spot fields say after a reclaim (fact sheet, section 4.2: not dependable).

@@ -5,6 +5,7 @@ mod billing;
 mod creates;
 mod doors;
 mod metrics;
+mod rooms;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -25,6 +25,19 @@ pub(crate) enum Event {
         slot: usize,
         epoch: u32,
     },
+    /// An announced reclaim may be withdrawn.
+    Reconsider {
+        slot: usize,
+        epoch: u32,
+    },
+    /// The room of a market changes.
+    Room {
+        market: usize,
+    },
+    /// It is known by now how the room of a market will change.
+    Foretell {
+        market: usize,
+    },
     Job {
         job: usize,
         slot: usize,
@@ -187,23 +200,26 @@ impl World {
     pub(crate) fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
-            Event::Status { slot, epoch, status } if self.is_current(slot, epoch) => self.change(slot, |machine| {
-                machine.status = status.into();
-                match status {
-                    "running" => machine.last_started_at = now,
-                    "exited" => machine.last_stopped_at = now,
-                    _ => {}
+            Event::Status { slot, epoch, status } if self.is_current(slot, epoch) => {
+                self.change(slot, |machine| {
+                    machine.status = status.into();
+                    match status {
+                        "running" => machine.last_started_at = now,
+                        "exited" => machine.last_stopped_at = now,
+                        _ => {}
+                    }
+                });
+                if status == "running" {
+                    self.came_up(slot);
                 }
-            }),
+            }
             Event::Gone { slot, epoch } if self.is_current(slot, epoch) => self.bury(slot),
             Event::Notice { slot, epoch } if self.is_reclaimable(slot, epoch) => {
-                let at = now + self.rules.notice_ms;
-                self.change(slot, |machine| {
-                    machine.spot_status = "notified".into();
-                    machine.spot_reclaim_at = at;
-                });
-                self.schedule(at, Event::Reclaim { slot, epoch });
+                self.announce(slot, now + self.rules.notice_ms);
             }
+            Event::Reconsider { slot, epoch } if self.is_reclaimable(slot, epoch) => self.reconsider(slot, epoch),
+            Event::Room { market } => self.room_changes(market),
+            Event::Foretell { market } => self.review(market),
             Event::Reclaim { slot, epoch } if self.is_reclaimable(slot, epoch) => self.take_away(slot),
             Event::Job { job, slot, epoch, ends } => self.go_on(job, slot, epoch, ends),
             Event::Show { slot } if self.machine_at(slot).is_some() => self.shown.push(slot),
@@ -224,6 +240,7 @@ impl World {
             | Event::Gone { .. }
             | Event::Notice { .. }
             | Event::Reclaim { .. }
+            | Event::Reconsider { .. }
             | Event::Show { .. } => {}
         }
     }
@@ -287,6 +304,9 @@ impl World {
             Ending::FailedBack => machine.status = "exited".into(),
             Ending::FailedStuck => {}
         });
+        if ending == Ending::Running {
+            self.came_up(slot);
+        }
     }
 }
 

@@ -244,14 +244,15 @@ pub(crate) fn job(job: &JobRow, id_key: &str) -> String {
     row.end()
 }
 
-/// A product, and how many instances as asked for are said to be left of it (fact sheet, section 2.7).
-pub(crate) fn product(product: &Product, clusters: &[Cluster], left: u32, loose: bool) -> Value {
-    let inventory = match left {
+/// A product, and how many instances as asked for are said to be left of it, if anything is said (fact sheet, section
+/// 2.7).
+pub(crate) fn product(product: &Product, clusters: &[Cluster], left: Option<u32>, loose: bool) -> Value {
+    let inventory = left.map(|left| match left {
         0 => "none",
         1..=4 => "low",
         5..=20 => "normal",
         _ => "high",
-    };
+    });
     let regions: Vec<_> = clusters
         .iter()
         .filter(|cluster| product.clusters.contains(&cluster.id))
@@ -259,7 +260,7 @@ pub(crate) fn product(product: &Product, clusters: &[Cluster], left: u32, loose:
         .collect();
     let mut value = json!({
         "id": product.id, "name": product.name, "cpuPerGpu": product.cpu_per_gpu,
-        "memoryPerGpu": product.memory_per_gpu, "diskPerGpu": 60, "availableDeploy": left > 0,
+        "memoryPerGpu": product.memory_per_gpu, "diskPerGpu": 60, "availableDeploy": left.map(|left| left > 0),
         "inventoryState": inventory, "minRootFS": 10, "maxRootFS": product.max_rootfs, "minLocalStorage": 0,
         "maxLocalStorage": 0, "regions": regions, "price": product.price.to_string(),
         "monthlyPrice": [{"price": (product.price * 500).to_string(), "month": 1}],

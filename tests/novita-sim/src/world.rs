@@ -10,6 +10,7 @@ use crate::app::{Apps, Counts, endpoints};
 use crate::fault::{Fault, Script};
 use crate::history::Past;
 use crate::machine::{Cluster, JobRow, Machine, Product, Spec, default_clusters, default_products};
+use crate::room::Market;
 use crate::settings::Rules;
 use crate::time::Event;
 use crate::wire;
@@ -34,6 +35,8 @@ pub struct World {
     gone: Vec<Machine>,
     pub(crate) products: Vec<Product>,
     pub(crate) clusters: Vec<Cluster>,
+    /// The markets whose room is set.
+    pub(crate) markets: Vec<Market>,
     /// The cluster of each network volume. Volumes have a life of their own: they stay when an instance goes.
     pub(crate) volumes: BTreeMap<String, String>,
     /// The cluster of each private network.
@@ -122,6 +125,7 @@ impl World {
             gone: Vec::new(),
             products: default_products(),
             clusters: default_clusters(),
+            markets: Vec::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
             timeline: BTreeMap::new(),
@@ -168,6 +172,7 @@ impl World {
         for past in &mut self.history {
             shift(&mut past.at_ms);
         }
+        self.markets.iter_mut().for_each(|market| market.shift(by));
         let timeline = std::mem::take(&mut self.timeline);
         self.timeline = timeline.into_iter().map(|((at, n), event)| ((at + by, n), event)).collect();
         self

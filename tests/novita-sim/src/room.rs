@@ -120,7 +120,7 @@ impl World {
         match market.room() {
             Room::Any => true,
             Room::NONE => false,
-            room => {
+            room @ Room::For(_) => {
                 let others = self.living_in(product, cluster).filter(|it| newcomer.is_none_or(|id| it.id != id));
                 others.count() < room.limit()
             }

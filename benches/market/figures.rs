@@ -1,7 +1,7 @@
 //! What a replay was worth, read off the world alone: the state at the end of each tick, and what is in the provider's
 //! log of writes. Nothing here asks the program what it thinks it did.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use novita_sim::{Entry, Machine, Op, Outcome, Room, World};
@@ -47,6 +47,8 @@ pub(crate) struct Figures {
     pub(crate) cost: f64,
     /// The share of the time that instances were up on demand.
     pub(crate) on_demand: f64,
+    /// How many of those that their users had stopped were started.
+    pub(crate) woken: usize,
     /// What must not happen, and did.
     pub(crate) broken: Vec<String>,
     /// How often each exit code occurred.
@@ -92,14 +94,6 @@ struct Lineage {
     is_coming: bool,
 }
 
-/// An instance before a pass.
-struct Before {
-    lineage: String,
-    runs: bool,
-    /// When it was said to end.
-    ends: Option<i64>,
-}
-
 /// Watches a world from tick to tick.
 pub(crate) struct Watch<'a> {
     zones: &'a [&'a str],
@@ -107,7 +101,8 @@ pub(crate) struct Watch<'a> {
     /// How many of a lineage may live at once.
     most_living: usize,
     lineages: HashMap<String, Lineage>,
-    before: HashMap<String, Before>,
+    /// What users stopped, by id, and nobody touched since.
+    pub(crate) stopped: HashSet<String>,
     /// The last known status of each instance.
     statuses: HashMap<String, String>,
     /// How much of the log and of the history was read.
@@ -135,7 +130,7 @@ impl<'a> Watch<'a> {
             fleet,
             most_living,
             lineages: (0..fleet).map(|number| (format!("m{number}"), begun.clone())).collect(),
-            before: HashMap::new(),
+            stopped: HashSet::new(),
             statuses: HashMap::new(),
             read: (0, 0),
             room_is_left: true,
@@ -187,14 +182,15 @@ impl<'a> Watch<'a> {
         self.read_history(world);
     }
 
-    /// The world as a pass is going to see it.
-    pub(crate) fn pass_begins(&mut self, world: &World) {
-        let before = world.machines().map(|machine| {
-            let ends = (machine.spot_status == "notified").then_some(machine.spot_reclaim_at);
-            let (lineage, runs) = (lineage_of(machine).to_owned(), machine.status == "running");
-            (machine.id.clone(), Before { lineage, runs, ends })
-        });
-        self.before = before.collect();
+    /// What runs may be deleted only if another one of its lineage runs and is not said to end earlier.
+    pub(crate) fn deleting(&mut self, world: &World, id: &str) {
+        let Some(old) = world.get(id).filter(|old| old.status == "running") else { return };
+        let ends =
+            |machine: &Machine| if machine.spot_status == "notified" { machine.spot_reclaim_at } else { i64::MAX };
+        let mut running = world.machines().filter(|machine| machine.status == "running" && machine.id != id);
+        if !running.any(|other| lineage_of(other) == lineage_of(old) && ends(other) >= ends(old)) {
+            self.broken(world, &format!("{id} ran and was deleted without a better one"));
+        }
     }
 
     /// What a pass made of it.
@@ -217,25 +213,15 @@ impl<'a> Watch<'a> {
         match (entry.op, &entry.outcome) {
             (Op::Migrate | Op::Create, Outcome::Applied) => figures.moves += 1,
             (Op::Migrate | Op::Create, Outcome::Refused(..)) => figures.refusals += 1,
-            (Op::Delete, Outcome::Applied) => {
-                figures.deletions += 1;
-                if !self.is_fair(world, &entry.instance) {
-                    self.broken(world, &format!("{} ran and was deleted without a better one", entry.instance));
-                }
-            }
+            (Op::Delete, Outcome::Applied) => figures.deletions += 1,
             _ => {}
         }
-    }
-
-    /// Whether what was deleted did not run, or another one runs that was not to go earlier.
-    fn is_fair(&self, world: &World, deleted: &str) -> bool {
-        let Some(old) = self.before.get(deleted).filter(|old| old.runs) else { return true };
-        let never = i64::MAX;
-        self.before.iter().any(|(id, other)| {
-            let is_as_good = other.runs && other.ends.unwrap_or(never) >= old.ends.unwrap_or(never);
-            let runs_on = || world.get(id).is_some_and(|machine| machine.status == "running");
-            id != deleted && other.lineage == old.lineage && is_as_good && runs_on()
-        })
+        if entry.outcome == Outcome::Applied && self.stopped.remove(&entry.instance) {
+            match entry.op {
+                Op::Delete => self.broken(world, &format!("{} was stopped by its user, and deleted", entry.instance)),
+                _ => self.figures.woken += 1,
+            }
+        }
     }
 
     fn check_living(&mut self, world: &World) {
@@ -247,6 +233,9 @@ impl<'a> Watch<'a> {
         }
         let at_once = rows.values().map(|(_, living)| living).sum();
         self.figures.most_at_once = self.figures.most_at_once.max(at_once);
+        if rows.len() < self.lineages.len() {
+            self.broken(world, "an instance was lost");
+        }
         for (lineage, (rows, living)) in rows {
             if living > self.most_living {
                 self.broken(world, &format!("{living} of {lineage} lived at once"));
@@ -272,7 +261,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Counts those that ran and are exited: nobody stops anything, so the provider took them.
+    /// Counts those that ran and are exited: the provider took them, or their user stopped them.
     fn read_history(&mut self, world: &World) {
         for past in world.history().get(self.read.1..).unwrap_or_default() {
             let before = self.statuses.insert(past.id.clone(), past.status.clone());

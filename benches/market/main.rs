@@ -134,7 +134,8 @@ fn faults(row: &Row, replayed: &Replayed) -> Vec<String> {
         }
     };
     most("refused", program.refused(), row.bars.refused);
-    if row.column != Column::FailingJobs {
+    most("woken", count(program.woken), count(row.bars.woken));
+    if !matches!(row.column, Column::FailingJobs | Column::Stops | Column::StopsIgnored) {
         most("reclaims", count(program.reclaims), count(eager.reclaims) * MOST_RECLAIMS);
     }
     for (code, times) in &program.exits {
@@ -162,6 +163,9 @@ impl Replayed {
                 Some(figures) => self.line(name, figures),
                 None => format!("  {name} has no such setting yet"),
             });
+        }
+        if let Some(woken) = program.as_ref().map(|program| program.woken).filter(|woken| *woken > 0) {
+            lines.push(format!("  {woken} were started after their users had stopped them"));
         }
         lines.extend(faults.iter().map(|fault| format!("  MISSED: {fault}")));
         lines

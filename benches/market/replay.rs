@@ -1,11 +1,13 @@
 //! One fleet on one trace: the world, and who makes the passes.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use novita_sim::{AfterReclaim, Cluster, DAWN_MS, InProcess, Product, Spec, World};
 use respot::act::{self, Limits};
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
+use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::run::{self, Ran};
 use respot::core::record::execution::ExecutionStatus;
 use respot::core::world::policy::Policy;
@@ -36,6 +38,9 @@ const BOOT: Duration = Duration::from_secs(120);
 /// A pass is made so long before the end of its tick, so that the room of the tick still holds.
 const BEFORE_THE_END: Duration = Duration::from_secs(1);
 
+/// The world is looked at so long before a pass.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
 /// A fleet on a trace.
 pub(crate) struct Setup<'a> {
     pub(crate) trace: &'a Trace,
@@ -63,37 +68,74 @@ pub(crate) fn replay(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figure
 }
 
 async fn replayed(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figures {
-    let Setup { trace, fleet, minutes, .. } = *setup;
+    let Setup { trace, fleet, minutes, column } = *setup;
     let provider = InProcess::new(world(setup)).latency(Duration::ZERO);
-    let (dawn, clock) = (Instant::now(), Clock::starting_at(Timestamp::from_millis(DAWN_MS)));
-    let store = Memory::new(1);
+    let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
     let zones: Vec<&str> = trace.zones.iter().map(|zone| zone.name.as_str()).collect();
-    let mut watch = Watch::new(&zones, fleet, most_living);
-    let every = trace.every(minutes);
-    let mut ends = dawn;
-    for tick in 1..=trace.ticks {
-        ends += trace.gap;
-        sleep_until(ends - BEFORE_THE_END).await;
-        watch.tick(&provider.world());
-        if tick % every > 0 {
-            continue;
+    let watch = RefCell::new(Watch::new(&zones, fleet, most_living));
+    let line = Line { provider: &provider, watch: &watch };
+    let (store, dawn) = (Memory::new(1), Instant::now());
+    let ends = |tick: usize| dawn + trace.gap * u32::try_from(tick).unwrap_or(u32::MAX) - BEFORE_THE_END;
+    let passes = async {
+        for tick in (1..=trace.ticks).filter(|tick| tick % trace.every(minutes) == 0) {
+            sleep_until(ends(tick)).await;
+            let code = match who {
+                Who::Program(policy) => pass(&line, &store, clock, policy).await,
+                Who::Eager => {
+                    loops::eager(&mut provider.world(), &zones);
+                    0
+                }
+                Who::Shell => {
+                    loops::shell(&mut provider.world());
+                    0
+                }
+            };
+            watch.borrow_mut().pass_ended(&provider.world(), code);
         }
-        watch.pass_begins(&provider.world());
-        let code = match who {
-            Who::Program(policy) => pass(&provider, &store, clock, policy).await,
-            Who::Eager => {
-                loops::eager(&mut provider.world(), &zones);
-                0
+    };
+    // On its own, since a pass may go on for several ticks.
+    let looks = async {
+        let mut chance = fastrand::Rng::with_seed(1);
+        for tick in 1..=trace.ticks {
+            sleep_until(ends(tick) - A_MOMENT).await;
+            watch.borrow_mut().tick(&provider.world());
+            if let Some(a_day) = column.stops_a_day() {
+                let stopped = stop_some(&mut provider.world(), &mut chance, a_day * trace.gap.as_secs_f64() / 86_400.0);
+                watch.borrow_mut().stopped.extend(stopped);
             }
-            Who::Shell => {
-                loops::shell(&mut provider.world());
-                0
-            }
-        };
-        watch.pass_ended(&provider.world(), code);
-    }
+        }
+    };
+    tokio::join!(looks, passes);
+    let mut watch = watch.into_inner();
     watch.check_markets(markets_in(&store).await);
     watch.figures(trace.gap)
+}
+
+/// People stop what runs, each with this probability. Answers what they stopped.
+fn stop_some(world: &mut World, chance: &mut fastrand::Rng, probability: f64) -> Vec<String> {
+    let running = world.machines().filter(|machine| machine.status == "running");
+    let mut ids: Vec<String> = running.map(|machine| machine.id.clone()).collect();
+    ids.retain(|id| chance.f64() < probability && world.user_stop(id));
+    ids
+}
+
+/// The line to the provider, on which deletions are judged before they take effect.
+#[derive(Clone)]
+struct Line<'a, 'b> {
+    provider: &'a InProcess,
+    watch: &'a RefCell<Watch<'b>>,
+}
+
+impl Transport for Line<'_, '_> {
+    async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
+        if request.path == "/v1/gpu/instance/delete" {
+            let body: serde_json::Value =
+                request.body.as_deref().and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+            let id = body["instanceId"].as_str().unwrap_or_default();
+            self.watch.borrow_mut().deleting(&self.provider.world(), id);
+        }
+        self.provider.exchange(request).await
+    }
 }
 
 /// How many markets the program remembers.
@@ -155,8 +197,8 @@ fn world(setup: &Setup<'_>) -> World {
 }
 
 /// One pass of the program; the exit code.
-async fn pass(provider: &InProcess, store: &Memory, clock: Clock, policy: &Policy) -> u8 {
-    let cloud = Client::new(provider.clone());
+async fn pass(line: &Line<'_, '_>, store: &Memory, clock: Clock, policy: &Policy) -> u8 {
+    let cloud = Client::new(line.clone());
     // Time stands still within a pass.
     let limits = Limits { recreate_wait: Duration::ZERO, ..Limits::of(policy, Mode::Real) };
     let (stop, reporter) = (Stop::default(), &Silent);

@@ -1,7 +1,7 @@
 //! The table: which fleet on which market, and what the program must reach there.
 
 use novita_sim::{Hint, Notice, Rules, Spec};
-use respot::core::world::policy::Policy;
+use respot::core::world::policy::{Eligibility, Policy};
 
 use crate::replay::Setup;
 use crate::trace::{A, A14, B, C, D, E, F, Source, Trace};
@@ -25,6 +25,8 @@ pub(crate) enum Column {
     Notice,
     /// The program may use instances on demand as a bridge.
     Bridge,
+    /// A pass goes on trying for four minutes while anything is down.
+    KeepsTrying,
     /// The product list does not say what is in stock.
     NoHint,
     /// The product list says that everything is in stock.
@@ -35,6 +37,10 @@ pub(crate) enum Column {
     AllTied,
     /// One in five migrations fails and leaves its instance `migrating`.
     FailingJobs,
+    /// People stop instances now and then, and want them to stay so: only what was reclaimed is brought back.
+    Stops,
+    /// The same where everything that is exited is brought back.
+    StopsIgnored,
 }
 
 /// What must be reached; 0 and infinity ask for nothing.
@@ -46,12 +52,14 @@ pub(crate) struct Bars {
     pub(crate) of_eager: f64,
     /// The most refused calls for each spell.
     pub(crate) refused: f64,
+    /// The most instances that are started after their users stopped them.
+    pub(crate) woken: usize,
 }
 
 /// Instances that the provider takes while they run: at most so many times as from the eager loop.
 pub(crate) const MOST_RECLAIMS: f64 = 1.10;
 
-const NONE: Bars = Bars { up: 0.0, of_eager: 0.0, refused: f64::INFINITY };
+const NONE: Bars = Bars { up: 0.0, of_eager: 0.0, refused: f64::INFINITY, woken: 0 };
 
 impl Bars {
     const fn up(up: f64) -> Self {
@@ -75,7 +83,7 @@ const fn fleet(fleet: u32, row: Row) -> Row {
     Row { fleet, ..row }
 }
 
-use Column::{AllTied, AlwaysYes, Bridge, FailingJobs, NoHint, Plain, SomeTied};
+use Column::{AllTied, AlwaysYes, Bridge, FailingJobs, KeepsTrying, NoHint, Plain, SomeTied, Stops, StopsIgnored};
 
 /// The share of the eager loop's availability that is enough without notice.
 const EAGER: f64 = 0.995;
@@ -115,11 +123,15 @@ pub(crate) const ROWS: &[Row] = &[
     fleet(18, row(C, 5, Bridge, Bars::up(94.7))),
     row(D, 15, Bridge, Bars::up(95.1)),
     row(D, 5, Bridge, Bars::up(96.1)),
+    row(A14, 15, KeepsTrying, Bars::up(95.7)),
+    fleet(18, row(C, 15, KeepsTrying, Bars::up(74.7))),
     row(A, 15, NoHint, Bars::up(97.3)),
     row(A, 15, AlwaysYes, Bars::up(97.3)),
     row(A, 15, SomeTied, Bars::up(84.1)),
     row(A, 15, AllTied, Bars::up(61.1)),
     row(A, 15, FailingJobs, Bars::up(97.3)),
+    row(A, 15, Stops, NONE),
+    row(A, 15, StopsIgnored, Bars { woken: usize::MAX, ..NONE }),
     fleet(60, row(A, 15, Plain, Bars::up(97.4).refused(0.3))),
 ];
 
@@ -130,11 +142,14 @@ impl Row {
             Plain => "",
             Column::Notice => ", notice",
             Bridge => ", bridge",
+            KeepsTrying => ", keeps trying",
             NoHint => ", no hint",
             AlwaysYes => ", hint always yes",
             SomeTied => ", some tied",
             AllTied => ", all tied",
             FailingJobs => ", failing jobs",
+            Stops => ", people stop some",
+            StopsIgnored => ", people stop some in vain",
         };
         format!("{}, {minutes} min, fleet of {fleet}{column}", source.name)
     }
@@ -142,17 +157,15 @@ impl Row {
     /// The settings of the program; `None` where it does not have them yet.
     pub(crate) fn policy(&self) -> Option<Policy> {
         match self.column {
-            Plain | NoHint | AlwaysYes | SomeTied | AllTied | FailingJobs => Some(Policy::default()),
-            Column::Notice | Bridge => None,
+            Plain | NoHint | AlwaysYes | SomeTied | AllTied | FailingJobs | StopsIgnored => Some(Policy::default()),
+            Stops => Some(Policy { eligibility: Eligibility::Reclaimed, ..Policy::default() }),
+            Column::Notice | Bridge | KeepsTrying => None,
         }
     }
 
     /// How many of a lineage may live at once.
     pub(crate) fn most_living(&self) -> usize {
-        match self.column {
-            Plain | NoHint | AlwaysYes | SomeTied | AllTied | FailingJobs => 1,
-            Column::Notice | Bridge => 2,
-        }
+        if matches!(self.column, Column::Notice | Bridge) { 2 } else { 1 }
     }
 
     pub(crate) fn setup<'a>(&self, trace: &'a Trace) -> Setup<'a> {
@@ -168,8 +181,13 @@ impl Column {
             AlwaysYes => rules.hint = Hint::AlwaysYes,
             FailingJobs => rules.fail_migrations = 0.2,
             Column::Notice => rules.notice = Notice::Grace { withdrawn: 0.0, tick_ms: 0 },
-            Plain | Bridge | SomeTied | AllTied => {}
+            Plain | Bridge | KeepsTrying | SomeTied | AllTied | Stops | StopsIgnored => {}
         }
+    }
+
+    /// How often a day people stop an instance, if they do.
+    pub(crate) fn stops_a_day(self) -> Option<f64> {
+        matches!(self, Stops | StopsIgnored).then_some(0.1)
     }
 
     /// Instance number k, as it begins.

@@ -3,6 +3,7 @@
 //! The intent is stored before the call, so that no crash leads to a second call.
 
 pub mod audit;
+pub mod board;
 mod ids;
 pub mod migrate;
 pub mod recreate;
@@ -18,7 +19,7 @@ use self::audit::Ticket;
 pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
 use crate::cloud::{CloudError, CloudRead as _};
-use crate::core::record::execution::Attempt;
+use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::outbox::Happened;
 use crate::core::record::trail::WriteCall;
 use crate::core::world::instance::InstanceId;
@@ -44,6 +45,14 @@ pub struct Applied {
     pub store_error: Option<StoreError>,
 }
 
+impl Applied {
+    /// The instances that no market had room for.
+    pub fn refused(&self) -> impl Iterator<Item = &InstanceId> {
+        let refused = self.attempts.iter().filter(|attempt| attempt.outcome == Outcome::NoRoom);
+        refused.map(|attempt| &attempt.instance_id)
+    }
+}
+
 /// The first failure of the store; it stops all workers.
 type FirstStoreError = RefCell<Option<StoreError>>;
 
@@ -65,6 +74,9 @@ impl<E: Edges> Pass<'_, E> {
     /// As [`crate::store::StoreWrite::commit`].
     pub async fn commit(&self, mut changes: Vec<Change>) -> Result<(), StoreError> {
         changes.extend(self.audit.unsaved());
+        if self.mode() == Mode::Real {
+            changes.extend(self.markets.unsaved());
+        }
         let writes = records::writes(changes, self.mode(), self.now());
         let committed = self.world.store.commit(self.lease, &writes).await;
         if committed == Err(StoreError::LeaseLost) {

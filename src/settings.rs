@@ -33,7 +33,7 @@ pub use rows::{SETTINGS, reference};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::Course;
 use crate::core::rollout::findings::Terms;
-use crate::core::world::policy::{Halves, Policy, Selector};
+use crate::core::world::policy::{Halves, Placing, Policy, Selector};
 use crate::core::world::time::Timestamp;
 
 /// Where state is stored between passes.
@@ -64,6 +64,8 @@ pub struct Settings {
     pub no_color: bool,
     pub policy: Policy,
     pub recreate_wait: Duration,
+    /// Capped by the interval and the deadline.
+    pub keep_trying: Duration,
     pub blast_radius: BlastRadius,
     /// Replaces the system's time.
     pub now: Option<Timestamp>,
@@ -175,7 +177,16 @@ impl Settings {
                 recreate_order: layers.value(&rows::MIGRATION_RECREATE_ORDER)?,
                 max_recreations: pass.max_recreations,
                 retry_quarantined: pass.retry_quarantined,
+                escalation: layers.value(&rows::MIGRATION_ESCALATION)?,
+                placing: Placing {
+                    prefer: layers.value(&rows::MIGRATION_PREFER)?,
+                    max_price_percent: layers.value(&rows::MIGRATION_MAX_PRICE_PERCENT)?,
+                    reclaim_cost: layers.value(&rows::RESPOT_RECLAIM_COST_MINUTES)?,
+                    spread_percent: layers.value(&rows::RESPOT_SPREAD_PERCENT)?,
+                    places: layers.optional(&rows::RESPOT_PLACES)?.unwrap_or_default(),
+                },
             },
+            keep_trying: keep_trying(&layers)?,
             recreate_wait: layers.value(&rows::MIGRATION_RECREATE_WAIT_MS)?,
             blast_radius: BlastRadius {
                 percent: layers.value(&rows::MIGRATION_MAX_RECREATE_PERCENT)?,
@@ -192,12 +203,20 @@ impl Settings {
     }
 }
 
+/// How long a pass goes on trying: another one begins after the interval, and this one ends before its deadline.
+fn keep_trying(layers: &Layers<'_>) -> Result<Duration> {
+    let interval = layers.value(&rows::MIGRATION_INTERVAL_MINUTES)?;
+    let most = interval.min(layers.value(&rows::MIGRATION_JOB_TIMEOUT_MS)?);
+    Ok(layers.value(&rows::MIGRATION_KEEP_TRYING_MS)?.min(most.saturating_sub(Duration::from_secs(60))))
+}
+
 /// The flags that win over a setting, by its name. `--may-lose` is not among them: it takes one pattern at a time.
 fn flags(cli: &Cli) -> Vec<(&'static str, &str)> {
     let mut flags = vec![(rows::REDIS_URL.row.name, &cli.global.store)];
     if let Some(pass) = cli.command.pass() {
         flags.push((rows::MIGRATION_ELIGIBILITY.row.name, &pass.eligibility));
         flags.push((rows::MIGRATION_SCOPE.row.name, &pass.scope));
+        flags.push((rows::MIGRATION_KEEP_TRYING_MS.row.name, &pass.keep_trying));
     }
     if let Some(GateArgs { probe, .. }) = cli.command.gates() {
         flags.push((rows::RESPOT_PROBE.row.name, probe));

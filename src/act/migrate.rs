@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::board::Turnout;
 use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass};
 use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard};
 use crate::core::pass::ledger::{Call, InFlight};
@@ -72,6 +73,17 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
         }
         let Some(migration) = migrations.get(queue.next.get()) else { break };
         queue.next.set(queue.next.get() + 1);
+        let (place, gpus) = (migration.instance.place.as_deref(), u32::from(migration.instance.gpus.max(1)));
+        if let Some(place) = place.filter(|_| pass.mode() == Mode::Real)
+            && let Turnout::Rests(until) = pass.markets.turn(place, gpus, || pass.now()).await
+        {
+            let reason = format!("no room: {place} refused another instance and is asked again after {until}");
+            let attempt =
+                Attempt { outcome: Outcome::NoRoom, reason, ..not_started(pass, migration, &queue.store_error) };
+            pass.world.reporter.event(Event::ActionEnded(&attempt));
+            queue.calls.borrow_mut().push(Called { migration, attempt, doubt: None });
+            continue;
+        }
 
         let called_at = pass.now();
         let Instance { id, name, .. } = migration.instance;
@@ -84,6 +96,9 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
             let attempt = not_started(pass, migration, &queue.store_error);
             pass.world.reporter.event(Event::ActionEnded(&attempt));
             queue.calls.borrow_mut().push(Called { migration, attempt, doubt: None });
+            if let Some(place) = place {
+                pass.markets.unanswered(place);
+            }
             return;
         }
         let may_send = || pass.may_send(&queue.store_error);
@@ -94,6 +109,13 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
             pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
         }
         let called = judge(pass, migration, called_at, Some(response_time), answer);
+        if let Some(place) = place.filter(|_| pass.mode() == Mode::Real) {
+            match called.attempt.outcome {
+                Outcome::Accepted => pass.markets.accepted(place, pass.now()),
+                Outcome::NoRoom => pass.markets.refused(place, gpus, pass.now()),
+                Outcome::Done | Outcome::Failed | Outcome::Unknown | Outcome::Skipped => pass.markets.unanswered(place),
+            }
+        }
         unsaved.extend(result(pass, &called));
         pass.world.reporter.event(Event::ActionEnded(&called.attempt));
         queue.calls.borrow_mut().push(called);
@@ -134,7 +156,7 @@ fn result<E: Edges>(pass: &Pass<'_, E>, called: &Called<'_>) -> Vec<Change> {
     let call = match (attempt.outcome, doubt) {
         (Outcome::Accepted | Outcome::Done, _) => Call::Accepted,
         (Outcome::Unknown, _) | (_, Some(_)) => Call::Unknown,
-        (Outcome::Failed | Outcome::Skipped, None) => {
+        (Outcome::Failed | Outcome::NoRoom | Outcome::Skipped, None) => {
             let previous = migration.eligible.previous_attempt();
             return vec![Change::Withdraw { id: id.clone(), previous }, Change::Unfollow(id)];
         }
@@ -171,6 +193,7 @@ fn judge<'a, E: Edges>(
         (Effect::Refused, kind @ ErrorKind::State) => {
             (Outcome::Failed, Some(Ambiguity::StateRefused), Some(kind), error.to_string())
         }
+        (Effect::Refused, kind @ ErrorKind::Capacity) => (Outcome::NoRoom, None, Some(kind), error.to_string()),
         (Effect::Refused, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
         (Effect::Possible, kind) => (Outcome::Unknown, Some(Ambiguity::NoAnswer), Some(kind), error.to_string()),
     };

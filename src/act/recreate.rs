@@ -40,6 +40,18 @@ impl Underway<'_> {
     }
 }
 
+impl<'a> Underway<'a> {
+    /// Both, to be finished together.
+    #[must_use]
+    pub fn and(mut self, other: Underway<'a>) -> Self {
+        self.tasks.extend(other.tasks);
+        if let Some(error) = other.store_error.into_inner() {
+            self.store_error.get_mut().get_or_insert(error);
+        }
+        self
+    }
+}
+
 /// One recreation and how far this pass brought it.
 #[derive(Debug)]
 struct Task<'a> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Audit;
+use super::board::SharedBoard;
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::pass::safety::BlastRadius;
@@ -33,6 +34,8 @@ pub struct Limits<'a> {
     pub blast_radius: BlastRadius,
     /// How long it waits for replacements to run.
     pub recreate_wait: Duration,
+    /// How long it goes on with a round a minute while something that was reclaimed is down.
+    pub keep_trying: Duration,
 }
 
 /// The types that a pass works with, as one parameter: where it reads, where it writes, where it remembers.
@@ -55,6 +58,7 @@ pub struct Pass<'a, E: Edges> {
     pub lease: &'a Lease,
     pub job_id: &'a str,
     pub audit: &'a Audit,
+    pub markets: &'a SharedBoard,
     /// Whether events are delivered to anyone.
     pub tells: bool,
 }

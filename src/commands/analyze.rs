@@ -48,7 +48,7 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     clock: Clock,
     reporter: &dyn Reporter,
 ) -> Result<Analysis, Failure> {
-    let exposures = records::exposures(store).await?;
+    let markets = records::markets(store).await?;
     let fleet = cloud.fleet(&|received, announced| reporter.event(Event::Listed { received, announced })).await?;
     let usage = Usage::of(&fleet.items, fleet.is_complete());
     let covered: Vec<&ListedInstance> =
@@ -57,7 +57,7 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     let meter = Meter::default();
     let judged = covered.into_iter().map(|listed| {
         let offered = market.of(listed);
-        let (meter, exposures) = (&meter, &exposures);
+        let (meter, markets) = (&meter, &markets);
         async move {
             let (current, spot) = offered.costs(listed.gpu_num);
             // An instance that would save nothing stays where it is, so nothing else about it matters.
@@ -67,7 +67,7 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
                 }
                 None => (None, Probed::Unasked),
             };
-            let findings = Findings { offered, metrics, probed, usage, exposures };
+            let findings = Findings { offered, metrics, probed, usage, markets };
             judge(listed, &findings, terms, clock.now())
         }
     });

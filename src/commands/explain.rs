@@ -8,7 +8,7 @@ use crate::act::{Limits, World};
 use crate::cloud::CloudRead;
 use crate::core::pass::explain;
 use crate::core::pass::ledger::Ledger;
-use crate::core::pass::plan::Plan;
+use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::Decision;
 use crate::core::record::life::{Life, LifeEvent};
 use crate::core::world::instance::{Billing, Instance, InstanceId};
@@ -60,7 +60,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
 ) -> Result<(Explained, Option<Failure>), Failure> {
     let World { cloud, store, limits, clock, .. } = *world;
     let (life, _) = life_of(store, wanted).await?;
-    let Observed { snapshot, ledger, plan, safe } = match observe(world).await {
+    let Observed { snapshot, ledger, plan, safe, mut board } = match observe(world).await {
         Ok(observed) => observed,
         Err(failure) if failure.exit == Exit::Provider => {
             return match from_the_store(store, wanted, life, clock.now()).await? {
@@ -79,6 +79,10 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     let mut decision = decision.clone();
     if safe.is_ok() {
         survey(cloud, &snapshot.jobs.items, decision.recreating_mut().into_iter(), limits.workers).await;
+        if let Some(prepared) = decision.prepared() {
+            board.state(prepared, clock.now());
+        }
+        plan::place(&mut decision, &board, limits.policy, clock.now());
     }
     let now = clock.now();
     // A pass reads the migration times of exited instances only; an explanation tells those of others, too.

@@ -10,13 +10,15 @@ use super::survey::survey;
 use crate::act::{Limits, World};
 use crate::cloud::CloudRead;
 use crate::core::pass::failures::{JOBS_WINDOW, jobs_needed_since};
+use crate::core::pass::ladder::Board;
 use crate::core::pass::ledger::Ledger;
+use crate::core::pass::market::Notice;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
 use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::snapshot::Snapshot;
+use crate::core::world::snapshot::{Snapshot, find};
 use crate::report::Event;
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
@@ -31,6 +33,7 @@ pub struct Observed {
     pub plan: Plan,
     /// Whether the plan may be carried out.
     pub safe: Result<(), Unsafe>,
+    pub board: Board,
 }
 
 /// Reads the world and the ledger and plans. The whole ledger is one round trip.
@@ -50,9 +53,27 @@ pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
         snapshot.jobs = cloud.jobs(since).await?;
     }
     reporter.event(Event::Observed { snapshot: &snapshot });
-    let plan = plan::plan(&snapshot, &ledger, limits.policy, clock.now());
+    let now = clock.now();
+    let listed = &snapshot.instances.items;
+    let mut plan = plan::plan(&snapshot, &ledger, limits.policy, now);
     let safe = safety::check(&snapshot, &plan, limits.blast_radius);
-    Ok(Observed { snapshot, ledger, plan, safe })
+    if !limits.blast_radius.force {
+        plan.limit_wave(listed, limits.blast_radius.allowed(plan.managed));
+    }
+    let mut board = Board::new(ledger.markets.clone(), listed);
+    board.observe(listed, notices(&snapshot, &ledger, &plan), now);
+    Ok(Observed { snapshot, ledger, plan, safe, board })
+}
+
+/// The reclaim notices that stand.
+fn notices<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> impl Iterator<Item = Notice<'a>> {
+    plan.observations.iter().filter_map(|(id, seen)| {
+        let notice = &seen.as_ref()?.notice;
+        let known = ledger.observations.get(id);
+        let instance = find(&snapshot.instances.items, id)?;
+        let is_new = known.is_none_or(|it| it.notice != *notice && !it.is_about_this_life(instance));
+        Some(Notice { instance: id, reclaim_at: notice.reclaim_at, is_new })
+    })
 }
 
 /// The same, and everything that the recreations of a safe plan need beyond the listings; reports every verdict.
@@ -60,12 +81,16 @@ pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
 /// # Errors
 /// As [`observe`].
 pub(super) async fn prepared<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Observed, Failure> {
-    let World { cloud, limits, reporter, .. } = *world;
+    let World { cloud, limits, clock, reporter, .. } = *world;
     let mut observed = observe(world).await?;
-    let Observed { snapshot, plan, safe, .. } = &mut observed;
+    let Observed { snapshot, plan, safe, board, .. } = &mut observed;
     if safe.is_ok() {
         let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);
         survey(cloud, &snapshot.jobs.items, recreations, limits.workers).await;
+        for prepared in plan.decisions.iter().filter_map(Decision::prepared) {
+            board.state(prepared, clock.now());
+        }
+        plan.place(board, limits.policy, clock.now());
     }
     for (instance, decision) in plan.rows(&snapshot.instances.items) {
         reporter.event(Event::Decided { instance, decision, policy: limits.policy });
@@ -91,7 +116,7 @@ pub(super) async fn unless_stopped<T>(
 }
 
 impl<'a> Limits<'a> {
-    /// The defaults under this policy.
+    /// The defaults under this policy, without going on trying.
     #[must_use]
     pub fn of(policy: &'a Policy, mode: Mode) -> Self {
         Self {
@@ -101,6 +126,7 @@ impl<'a> Limits<'a> {
             mode,
             blast_radius: BlastRadius::default(),
             recreate_wait: rows::RECREATE_WAIT,
+            keep_trying: Duration::ZERO,
         }
     }
 
@@ -114,6 +140,7 @@ impl<'a> Limits<'a> {
             mode,
             blast_radius: settings.blast_radius,
             recreate_wait: settings.recreate_wait,
+            keep_trying: settings.keep_trying,
         }
     }
 }

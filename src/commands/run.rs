@@ -3,6 +3,7 @@
 pub(super) mod lease;
 pub(super) mod record;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,14 +11,18 @@ use tokio::time::Instant;
 use self::lease::under_lease;
 use self::record::Open;
 use super::observe::{Observed, prepared};
+use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
 use crate::cloud::{CloudRead, CloudWrite, Rehearsal};
 use crate::core::pass::failures::JOBS_WINDOW;
-use crate::core::pass::plan::Plan;
-use crate::core::record::execution::{Attempt, Execution, ExecutionStatus, Summary};
+use crate::core::pass::ledger::Ledger;
+use crate::core::pass::plan::{self, Plan};
+use crate::core::pass::verdict::{Decision, Recreating, Skip};
+use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary};
+use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::snapshot::Snapshot;
+use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::notify::{Closing, Notify, Outlets};
 use crate::report::document::{Document, Streamed};
@@ -180,46 +185,192 @@ pub async fn run<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify>(
     .await
 }
 
+/// A pass has one round, or several: the next one begins at once while reclaimed instances are recreated in waves, and after
+/// a minute while one of them is down and the pass goes on trying.
 async fn work<E: Edges>(pass: &Pass<'_, E>, open: &mut Open, deadline: Instant) -> Result<(), Failure> {
-    let World { limits, stop, reporter, .. } = *pass.world;
+    let until = Instant::now() + pass.world.limits.keep_trying;
+    let mut used = Used::default();
+    loop {
+        let next = Instant::now() + ROUND;
+        let goes_on = next <= until;
+        let until_next = if goes_on { deadline.min(next) } else { deadline };
+        let ended = match round(pass, open, &mut used, (deadline, until_next)).await {
+            // What the first round did stands, and the next pass looks again.
+            Err(failure) if used.rounds > 0 && matches!(failure.exit, Exit::Provider | Exit::Unsafe) => {
+                pass.world.reporter.event(Event::RoundFailed { error: &failure.message });
+                return Ok(());
+            }
+            ended => ended?,
+        };
+        used.rounds += 1;
+        match ended {
+            RoundEnd::NextWave => {}
+            RoundEnd::Down if goes_on => {
+                pass.world.reporter.event(Event::RoundEnded { down: used.down.len() });
+                if pass.world.stop.sleep(next.saturating_duration_since(Instant::now())).await.is_err() {
+                    return Ok(());
+                }
+            }
+            RoundEnd::Down | RoundEnd::Done => return Ok(()),
+        }
+    }
+}
+
+/// How often a pass that goes on trying looks again.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// What the rounds of a pass have done so far.
+#[derive(Debug, Default)]
+struct Used {
+    rounds: u32,
+    migrations: usize,
+    recreations: usize,
+    /// The counts of the first plan.
+    planned: Summary,
+    /// Reclaimed instances that were not seen running since.
+    down: HashSet<InstanceId>,
+}
+
+/// How a round ended.
+enum RoundEnd {
+    /// More reclaimed instances are to be recreated now.
+    NextWave,
+    /// Something that was reclaimed is down, or coming up.
+    Down,
+    Done,
+}
+
+impl Used {
+    /// What is left of the limits of a pass.
+    fn left(&self, policy: &Policy) -> Policy {
+        Policy {
+            max_migrations: policy.max_migrations.map(|most| most.saturating_sub(self.migrations)),
+            max_recreations: policy.max_recreations.map(|most| most.saturating_sub(self.recreations)),
+            ..policy.clone()
+        }
+    }
+
+    fn count(&mut self, attempts: &[Attempt]) {
+        let sent = |action: &[Action]| {
+            let counts = |it: &&Attempt| action.contains(&it.action) && it.outcome != Outcome::NoRoom;
+            attempts.iter().filter(counts).filter(|it| it.response_time.is_some()).count()
+        };
+        self.migrations += sent(&[Action::Migrate]);
+        self.recreations += sent(&[Action::Recreate]);
+    }
+
+    /// Takes note of what is down now.
+    fn look(&mut self, snapshot: &Snapshot, plan: &Plan) {
+        let listed = &snapshot.instances.items;
+        self.down.retain(|id| find(listed, id).is_some_and(|it| it.status != Status::Running && !it.status.is_going()));
+        let proved = plan.rows(listed).filter(|(_, decision)| decision.is_on_proved());
+        self.down.extend(proved.map(|(instance, _)| instance.id.clone()));
+    }
+}
+
+async fn round<E: Edges>(
+    pass: &Pass<'_, E>,
+    open: &mut Open,
+    used: &mut Used,
+    (deadline, until_next): (Instant, Instant),
+) -> Result<RoundEnd, Failure> {
+    let World { cloud, store, clock, stop, reporter, .. } = *pass.world;
+    let policy = used.left(pass.world.limits.policy);
+    let limits = &Limits { policy: &policy, ..pass.world.limits.clone() };
+    let world = World { cloud, store, limits, clock, stop, reporter };
     let observed = tokio::select! {
         biased;
-        _ = stop.triggered() => return Ok(()),
-        observed = prepared(pass.world) => observed?,
+        _ = stop.triggered() => return Ok(RoundEnd::Done),
+        observed = prepared(&world) => observed?,
     };
-    let Observed { snapshot, ledger, plan, safe } = observed;
-    open.summary = Summary::of_plan(&plan, &snapshot.instances);
+    let Observed { snapshot, mut ledger, plan, safe, board } = observed;
+    if used.rounds == 0 {
+        used.planned = Summary::of_plan(&plan, &snapshot.instances);
+        open.summary = used.planned;
+    }
     if let Err(refused) = safe {
-        open.view = Some((snapshot, plan));
+        open.view.get_or_insert((snapshot, plan));
         return Err(refused.into());
     }
+    pass.markets.begin(board);
     record::settle(pass, open, (&snapshot, &ledger), &plan).await?;
-    let (snapshot, plan) = open.view.insert((snapshot, plan));
-    let todo = plan.work(&snapshot.instances.items);
-    if todo.count() == 0 {
-        return Ok(());
+    used.look(&snapshot, &plan);
+    let listed = &snapshot.instances.items;
+    let todo = plan.work(listed);
+    let (mut attempts, mut elsewhere, mut error) = (Vec::new(), Vec::new(), None);
+    let mut is_cut = plan.decisions.iter().any(|it| matches!(it, Decision::Skip(Skip::NextWave { .. })));
+    if todo.count() > 0 {
+        reporter.event(Event::ActionsBegin { count: todo.count() });
+        let retired = recreate::retire(pass, &todo.duplicates).await;
+        // Waiting must not run into the deadline, nor into the next round if there may be one.
+        let wait_until = if used.down.is_empty() { deadline } else { until_next };
+        let wait = || {
+            let left = wait_until.saturating_duration_since(Instant::now());
+            limits.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
+        };
+        let underway = recreate::start(pass, &todo.recreations, wait()).await;
+        let migrated = match underway.store_error().or(retired.store_error.clone()) {
+            Some(_) => Applied::default(),
+            None => migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW).await,
+        };
+        used.count(&migrated.attempts);
+        let refused: HashSet<&InstanceId> = migrated.refused().collect();
+        if !refused.is_empty() && migrated.store_error.is_none() {
+            ledger.markets = pass.markets.board().markets().clone();
+            let left = limits.blast_radius.allowed(plan.managed).saturating_sub(plan.proved_creations());
+            let left = if limits.blast_radius.force { usize::MAX } else { left };
+            let (chosen, is_rest) = escalated(pass, &world, (&snapshot, &ledger), &refused, left).await;
+            elsewhere = chosen;
+            is_cut |= is_rest;
+        }
+        let works: Vec<&Recreating> = elsewhere.iter().filter_map(Decision::recreating).collect();
+        let underway = underway.and(recreate::start(pass, &works, wait()).await);
+        // The wait for replacements comes last, so that it delays no migration.
+        let recreated = recreate::finish(pass, underway, wait()).await;
+        reporter.event(Event::ActionsEnd);
+        used.count(&recreated.attempts);
+        error = retired.store_error.or(recreated.store_error).or(migrated.store_error);
+        attempts = [retired.attempts, recreated.attempts, migrated.attempts].concat();
     }
-    reporter.event(Event::ActionsBegin { count: todo.count() });
-    let retired = recreate::retire(pass, &todo.duplicates).await;
-    // Waiting must not run into the deadline.
-    let wait = || {
-        let left = deadline.saturating_duration_since(Instant::now());
-        limits.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
-    };
-    let underway = recreate::start(pass, &todo.recreations, wait()).await;
-    let migrated = match underway.store_error().or(retired.store_error.clone()) {
-        Some(_) => Applied::default(),
-        None => migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW).await,
-    };
-    // The wait for replacements comes last, so that it delays no migration.
-    let recreated = recreate::finish(pass, underway, wait()).await;
-    reporter.event(Event::ActionsEnd);
-    open.attempts = [retired.attempts, recreated.attempts, migrated.attempts].concat();
-    open.summary = open.summary.with_attempts(&open.attempts);
-    match retired.store_error.or(recreated.store_error).or(migrated.store_error) {
+    for attempt in attempts.iter().filter(|it| it.outcome == Outcome::Done) {
+        used.down.remove(&attempt.instance_id);
+    }
+    let is_answered = !attempts.iter().any(|it| it.outcome == Outcome::Unknown) && !pass.markets.is_closed();
+    let has_progress = attempts.iter().any(|it| it.new_instance_id.is_some());
+    open.attempts.append(&mut attempts);
+    open.summary = used.planned.with_attempts(&open.attempts);
+    open.view.get_or_insert((snapshot, plan));
+    match error {
         Some(error) => Err(error.into()),
-        None => Ok(()),
+        None if is_cut && is_answered && has_progress => Ok(RoundEnd::NextWave),
+        None if used.down.is_empty() => Ok(RoundEnd::Done),
+        None => Ok(RoundEnd::Down),
     }
+}
+
+/// What to do about reclaimed instances that their own market has just refused: create them elsewhere, `most` at a time.
+/// Also whether there are more.
+async fn escalated<E: Edges>(
+    pass: &Pass<'_, E>,
+    world: &World<'_, E::Cloud, E::Memory>,
+    (snapshot, ledger): (&Snapshot, &Ledger),
+    refused: &HashSet<&InstanceId>,
+    most: usize,
+) -> (Vec<Decision>, bool) {
+    let limits = world.limits;
+    let mut decisions = plan::escalate(snapshot, ledger, limits.policy, refused, pass.now());
+    decisions.truncate(limits.policy.max_recreations.unwrap_or(usize::MAX));
+    let is_cut = decisions.len() > most;
+    decisions.truncate(most);
+    let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
+    survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
+    for decision in &mut decisions {
+        if let Some(prepared) = decision.prepared() {
+            pass.markets.state(prepared, pass.now());
+        }
+        plan::place(decision, &pass.markets.board(), limits.policy, pass.now());
+    }
+    (decisions, is_cut)
 }
 
 /// What `run` prints.

@@ -25,7 +25,7 @@ pub(super) async fn survey<'a, C: CloudRead>(
 }
 
 fn wanted(work: &Recreating) -> Wanted<'_> {
-    let Recreating { instance, recreation, next, prepared: _ } = work;
+    let Recreating { instance, recreation, next, .. } = work;
     let kept = recreation.step.kept();
     Wanted {
         instance,

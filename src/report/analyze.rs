@@ -128,7 +128,7 @@ fn opportunities<S: Serializer>(analysis: &&Analysis, serializer: S) -> Result<S
 fn opportunity(it: &Opportunity) -> Option<OpportunityPart<'_>> {
     let saving = it.saving()?;
     let (product_id, cluster_id) = place(it.place.as_ref());
-    let (instance_hours, reclaims) = it.exposure.map_or((0, 0), |exposure| (exposure.hours(), exposure.reclaims));
+    let (instance_hours, reclaims) = it.market.map_or((0, 0), |market| (market.hours(), market.reclaims));
     Some(OpportunityPart {
         instance_id: &it.instance,
         instance_name: &it.name,
@@ -142,7 +142,7 @@ fn opportunity(it: &Opportunity) -> Option<OpportunityPart<'_>> {
         monthly_savings: Number(saving.monthly()),
         annual_savings: Number(saving.annual()),
         risk_level: it.risk,
-        interruption_rate: it.exposure.and_then(|it| it.rate()).map(|rate| Number(decimal(rate, 6))),
+        interruption_rate: it.market.and_then(|it| it.rate()).map(|rate| Number(decimal(rate, 6))),
         interruption_evidence: EvidencePart { instance_hours, reclaims },
         workload: it.workload,
         approved: it.approved,

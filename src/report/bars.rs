@@ -63,6 +63,8 @@ impl Bars {
                 let _ = writeln!(self.make_writer(), "{}", super::text::visible(message));
             }
             Event::RolloutStepped { .. }
+            | Event::RoundEnded { .. }
+            | Event::RoundFailed { .. }
             | Event::FoundUnclosed { .. }
             | Event::AnotherPassRuns { .. }
             | Event::Decided { .. }

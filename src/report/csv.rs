@@ -7,7 +7,7 @@ use crate::core::record::life::{Conclusion, LifeEvent};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 
-const PASSES: [&str; 14] = [
+const PASSES: [&str; 15] = [
     "jobId",
     "status",
     "startedAt",
@@ -22,6 +22,7 @@ const PASSES: [&str; 14] = [
     "skippedInstances",
     "errorCount",
     "error",
+    "noRoomInstances",
 ];
 
 /// One row a pass.
@@ -38,6 +39,7 @@ pub fn passes(executions: &[Recorded]) -> String {
             recreated_instances,
             skipped_instances,
             error_count,
+            no_room_instances,
         } = summary;
         [
             outside(job_id),
@@ -54,6 +56,7 @@ pub fn passes(executions: &[Recorded]) -> String {
             skipped_instances.to_string(),
             error_count.to_string(),
             outside(error.as_deref().unwrap_or_default()),
+            no_room_instances.to_string(),
         ]
     };
     document(PASSES, executions.iter().map(row))

@@ -68,7 +68,7 @@ fn flat<S: Serializer>(seen: &Option<Observation>, serializer: S) -> Result<S::O
         first_seen_at: Timestamp,
         last_seen_at: Timestamp,
     }
-    let flat = seen.as_ref().map(|Observation { notice, first_seen_at, last_seen_at }| Flat {
+    let flat = seen.as_ref().map(|Observation { notice, first_seen_at, last_seen_at, down_seen_at: _ }| Flat {
         spot_status: &notice.spot_status,
         reclaim_at: notice.reclaim_at,
         first_seen_at: *first_seen_at,

@@ -20,7 +20,7 @@ use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::{Decision, Eligible, Skip};
 use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, is_pass};
 use crate::core::record::trail::ProviderWrite;
-use crate::core::recreation::journal::Rest;
+use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
@@ -124,7 +124,7 @@ pub(super) fn event(event: Event<'_>) {
             match attempt.outcome {
                 // A single call, which the audit trail has already logged.
                 Outcome::Accepted if attempt.action == Action::Migrate && response_time.is_some() => line!(debug),
-                Outcome::Done | Outcome::Accepted | Outcome::Skipped => line!(info),
+                Outcome::Done | Outcome::Accepted | Outcome::NoRoom | Outcome::Skipped => line!(info),
                 Outcome::Failed | Outcome::Unknown => line!(warn),
             }
         }
@@ -153,6 +153,8 @@ pub(super) fn event(event: Event<'_>) {
         Event::PassedOver { record } => warn!(record, "removed a corrupt record"),
         Event::NotReleased { error } => warn!(error, "failed to release the lease: it expires on its own"),
         Event::NotTold { setting, error } => warn!(setting, error, "notification failed"),
+        Event::RoundEnded { down } => info!(down, "reclaimed instances are down: looking again in a minute"),
+        Event::RoundFailed { error } => warn!(error, "could not look again: the next pass does"),
         Event::Awaiting { count } => debug!(count, "waiting for replacements to run"),
         Event::Listed { .. } | Event::ActionsBegin { .. } | Event::ActionsEnd => {}
     }
@@ -232,8 +234,15 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         (Decision::Migrate { eligible: Eligible::CooledDown { .. }, .. }, _) => {
             line!(info, INFO, "instance eligible for migration: time-based check passed");
         }
+        (Decision::Migrate { eligible: Eligible::ReclaimedAgain { .. }, .. }, _) => {
+            line!(info, INFO, "instance eligible for migration: reclaimed again");
+        }
+        (Decision::Skip(Skip::NoRoom { .. }), _) => line!(info, INFO, "no room for the instance"),
         (Decision::Skip(Skip::CoolingDown { .. }), _) => {
             line!(info, INFO, "instance not eligible for migration: insufficient time elapsed");
+        }
+        (Decision::Recreate(work), _) if work.recreation.cause == Cause::Reclaimed => {
+            line!(info, INFO, "reclaimed: recreating the instance elsewhere");
         }
         (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: recreating the instance"),
         (Decision::Resume(_), _) => line!(info, INFO, "resuming recreation"),
@@ -260,6 +269,7 @@ fn summary(execution: &crate::core::record::execution::Execution) {
         recreated_instances: recreated,
         skipped_instances: skipped,
         error_count: errors,
+        no_room_instances: no_room,
     } = execution.summary;
     let message = match execution.status {
         ExecutionStatus::Completed | ExecutionStatus::Partial => "Migration job completed",
@@ -282,6 +292,7 @@ fn summary(execution: &crate::core::record::execution::Execution) {
                 summary.recreatedInstances = recreated,
                 summary.skippedInstances = skipped,
                 summary.errorCount = errors,
+                summary.noRoomInstances = no_room,
                 "{message}"
             )
         };

@@ -81,6 +81,15 @@ pub enum Event<'a> {
         count: usize,
     },
     ActionsEnd,
+    /// The pass looks again in a minute.
+    RoundEnded {
+        /// Reclaimed instances that do not run yet.
+        down: usize,
+    },
+    /// A later round of the pass could not be made; what was done stands.
+    RoundFailed {
+        error: &'a str,
+    },
     /// Events could not be delivered; later passes will retry.
     Undelivered {
         count: usize,

@@ -227,6 +227,8 @@ pub struct PassArgs {
     pub eligibility: Option<String>,
     #[arg(long, value_name = "SCOPE", help = rows::MIGRATION_SCOPE.row.help())]
     pub scope: Option<String>,
+    #[arg(long, value_name = "MS", help = rows::MIGRATION_KEEP_TRYING_MS.row.help())]
+    pub keep_trying: Option<String>,
     /// Recreate even more instances than MIGRATION_MAX_RECREATE_PERCENT allows
     #[arg(long)]
     pub force: bool,

@@ -14,7 +14,7 @@ use super::addresses::{self, Address};
 use super::parsers::{self, Invalid};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::{Course, RollbackScope};
-use crate::core::world::policy::{Eligibility, Policy, RecreateOrder, Scope, Selector};
+use crate::core::world::policy::{Eligibility, Escalation, Placing, Policy, Prefer, RecreateOrder, Scope, Selector};
 use crate::core::world::probe::Probe;
 
 /// What is known of a setting whatever its type. In the configuration file its name is in lower case.
@@ -121,6 +121,8 @@ pub const MAX_CONCURRENT: usize = 5;
 pub const JOB_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a pass waits for replacements to run.
 pub const RECREATE_WAIT: Duration = Duration::from_secs(120);
+/// How long a pass goes on trying while a reclaimed instance is down.
+pub const KEEP_TRYING: Duration = Duration::from_secs(240);
 
 const NONE: &str = "";
 
@@ -163,6 +165,21 @@ settings! {
         "Milliseconds a pass waits for replacements to run; a later pass finishes the rest";
     MIGRATION_MAX_RECREATE_PERCENT: u64 = BlastRadius::DEFAULT.percent, parsers::integer[1..=100],
         "Refuse a pass that would recreate more than this percentage of the managed instances, and more than 3; `--force` overrides it";
+
+    MIGRATION_ESCALATION: Escalation = Policy::DEFAULT.escalation.into_str(), parsers::word,
+        "When a reclaimed instance may be recreated elsewhere, which deletes the old one: `evidence` (its reclaim is proved), `always` (whenever it is exited: nobody stops instances by hand) or `never`";
+    MIGRATION_PREFER: Prefer = Placing::DEFAULT.prefer.into_str(), parsers::word,
+        "What comes first for a reclaimed instance: `place` (migrate it where it is) or `market` (the best market)";
+    MIGRATION_KEEP_TRYING_MS["--keep-trying"]: Duration = KEEP_TRYING.as_millis(), parsers::millis[0..=1_500_000],
+        "Milliseconds a pass goes on, with a round a minute, while a reclaimed instance is down; capped by the interval and the deadline less a minute";
+    MIGRATION_MAX_PRICE_PERCENT: u64 = Placing::DEFAULT.max_price_percent, parsers::integer[100..=1000],
+        "No place that costs more than this percentage of what the instance cost";
+    RESPOT_RECLAIM_COST_MINUTES: Duration = Placing::DEFAULT.reclaim_cost.as_secs() / 60, parsers::minutes[0..=1440],
+        "What a reclaim costs, in minutes of the instance; 0 ranks markets by price alone";
+    RESPOT_SPREAD_PERCENT: u64 = Placing::DEFAULT.spread_percent, parsers::integer[0..=100],
+        "Among markets that are this much dearer than the best at most, the one with the fewest instances is chosen";
+    RESPOT_PLACES: Vec<Selector> = NONE, parsers::selectors,
+        "Clusters where replacements may go: patterns of IDs or names, separated by commas; empty for all";
 
     WEBHOOK_URL: Address = NONE, addresses::webhook,
         "URL to send events to: HTTPS, or HTTP on this machine";

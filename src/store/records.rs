@@ -3,21 +3,21 @@
 //! Every record but the migration times is JSON with a format version `v`. A pass refuses to work on a record of a
 //! newer format, since writing it back would destroy what it does not know.
 
-mod exposures;
 mod format;
+mod markets;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::exposures::exposures;
 use self::format::{
     Sorted, all, decode, decode_leniently, encode, entries, fields, record_of, records, sorted, values,
 };
+pub use self::markets::markets;
 use super::{Answer, Query, StoreError, StoreRead, Write};
-use crate::core::pass::exposure::Exposure;
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
+use crate::core::pass::market::Market;
 use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
 use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
 use crate::core::record::trail::ProviderWrite;
@@ -38,7 +38,7 @@ pub(super) mod keys {
     pub(super) const RECREATIONS: &str = "recreations";
     /// Map instance -> [`super::Stall`]: instances that are `migrating` without a job.
     pub(super) const STALLS: &str = "stalls";
-    /// Map `product@cluster` -> [`super::Exposure`]: how often spot instances are taken there. At most
+    /// Map `product@cluster` -> [`super::Market`]: how often spot instances are taken there. At most
     /// 500, none longer than 90 days after it was last seen.
     pub(super) const EXPOSURES: &str = "exposures";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
@@ -144,8 +144,8 @@ pub enum Change {
     Stall(InstanceId, Option<Timestamp>),
     /// This failed migration of the instance was reported; or the instance is gone.
     Told(InstanceId, Option<String>),
-    /// What was seen of a place; or it is forgotten.
-    Expose(Place, Option<Exposure>),
+    /// What is known of a market; or it is forgotten.
+    Market(Place, Option<Market>),
     /// A write to the provider is about to be sent, or was; the pass counts them from 0.
     Write(usize, ProviderWrite),
     Rollout(Box<Rollout>),
@@ -207,11 +207,11 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::Told(id, failure) => {
             vec![entry(keys::TOLD_FAILURES, &id, failure.map(|failure| ToldFailure { failure }).as_ref())]
         }
-        Change::Expose(place, exposure) => {
+        Change::Market(place, market) => {
             let Place { product, cluster } = place;
             let (map, field) = (keys::EXPOSURES.to_owned(), format!("{product}@{cluster}"));
-            vec![match exposure {
-                Some(exposure) => Write::MapSet { map, field, value: encode(&exposure) },
+            vec![match market {
+                Some(market) => Write::MapSet { map, field, value: encode(&market) },
                 None => Write::MapDelete { map, field },
             }]
         }
@@ -276,10 +276,10 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     let something = told.damaged.into_iter().map(|field| (field, ToldFailure { failure: String::new() }));
     let told = told.intact.into_iter().chain(something);
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
-    let (exposures, newer) = exposures::places(store, answers.next())?;
+    let (markets, newer) = markets::places(store, answers.next())?;
     newer.map_or(Ok(()), Err)?;
     let last_attempt = HashMap::new();
-    let mut ledger = Ledger { in_flight, observations, recreations, stalls, told_failures, exposures, last_attempt };
+    let mut ledger = Ledger { in_flight, observations, recreations, stalls, told_failures, markets, last_attempt };
     for answer in answers {
         for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
             let Some(value) = value else { continue };

@@ -272,8 +272,8 @@ fn help_and_version_go_to_stdout() {
     }
 }
 
-const SUMMARY: &str = "eligibleInstances errorCount exitedInstances migratedInstances recreatedInstances \
-    skippedInstances totalInstances";
+const SUMMARY: &str = "eligibleInstances errorCount exitedInstances migratedInstances noRoomInstances \
+    recreatedInstances skippedInstances totalInstances";
 const EXECUTION: &str = "completedAt dryRun duration jobId startedAt status summary";
 const ATTEMPT: &str = "action at errorKind instanceId instanceName newInstanceId outcome reason responseTime";
 const PLAN_ROW: &str = "detail instanceId instanceName reason status until verdict";
@@ -315,7 +315,7 @@ fn documents_are_those_of_the_contract() {
         check_execution(&run, "attempts plan");
         assert_eq!((&run["dryRun"], &run["status"]), (&false.into(), &"completed".into()));
         let counts = serde_json::json!({"totalInstances": 5, "exitedInstances": 4, "eligibleInstances": 3,
-            "migratedInstances": 3, "recreatedInstances": 0, "skippedInstances": 2, "errorCount": 0});
+            "migratedInstances": 3, "recreatedInstances": 0, "skippedInstances": 2, "errorCount": 0, "noRoomInstances": 0});
         assert_eq!(run["summary"], counts);
         for (document, verdict) in [(&plan, "migrate"), (&run, "migrate")] {
             let rows = each_of(document, "plan");

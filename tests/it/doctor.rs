@@ -55,7 +55,11 @@ const ROWS: &[Row] = &[
         |_, call| call,
         0,
         &[
-            ("settings", "ok", "no configuration file; NOVITA_API_KEY, NOVITA_API_BASE_URL from the environment"),
+            (
+                "settings",
+                "ok",
+                "no configuration file; NOVITA_API_KEY, NOVITA_API_BASE_URL, MIGRATION_KEEP_TRYING_MS from the environment",
+            ),
             ("secret-files", "skipped", "no secret is read from a file"),
             ("api", "ok", "/gpu-instance/openapi answers"),
             ("key", "ok", "accepts it"),

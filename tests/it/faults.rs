@@ -163,8 +163,8 @@ const WRITES: &[WriteFault] = &[
     // Refused: tried again by the next pass, not after a cooldown.
     ("status=400,message=invalid state change*1", 1, "failed", Some("state"), [0, 1, 1]),
     ("status=409,reason=CONFLICT*1", 1, "failed", Some("state"), [0, 1, 1]),
-    ("status=400,reason=INSUFFICIENT_RESOURCE*1", 1, "failed", Some("capacity"), [0, 1, 1]),
-    ("status=400,reason=MIGRATE_INSUFFICIENT_RESOURCE*1", 1, "failed", Some("capacity"), [0, 1, 1]),
+    ("status=400,reason=INSUFFICIENT_RESOURCE*1", 0, "no_room", Some("capacity"), [0, 1, 1]),
+    ("status=400,reason=MIGRATE_INSUFFICIENT_RESOURCE*1", 0, "no_room", Some("capacity"), [0, 1, 1]),
     ("status=400,reason=BALANCE_NOT_ENOUGH*1", 1, "failed", Some("billing"), [0, 1, 1]),
     ("status=400,reason=VALIDATOR_PARAM*1", 1, "failed", Some("configuration"), [0, 1, 1]),
     ("status=401*1", 1, "failed", Some("auth"), [0, 1, 1]),
@@ -179,8 +179,9 @@ fn a_migrate_call_in_trouble_is_never_made_twice_nor_forgotten() {
     let rows: Vec<(Kind, &WriteFault)> = BOTH.iter().flat_map(|kind| WRITES.iter().map(|row| (*kind, row))).collect();
     side_by_side(&rows, 12, |(kind, (fault, code, outcome, error_kind, counts))| {
         let mut world = World::new(31);
-        for id in ["a", "b", "c"] {
-            world.add(Spec::exited(&format!("train-{id}")).id(id));
+        // Each in a market of its own, so that none shares a refusal.
+        for (id, cluster) in [("a", "us-xx-1"), ("b", "eu-xx-2"), ("c", "ap-xx-1")] {
+            world.add(Spec::exited(&format!("train-{id}")).id(id).product("l40s.16c80g", 1).cluster(cluster));
         }
         let stage = Stage::new(*kind, world);
         stage.fault(&format!("migrate/a:{fault}"));
@@ -193,7 +194,7 @@ fn a_migrate_call_in_trouble_is_never_made_twice_nor_forgotten() {
         assert_eq!(stage.accepted(&["a", "b", "c"]), [counts[0], 1, 1]);
         let stays = matches!(*outcome, "unknown" | "accepted");
         assert_eq!(stage.stored("migration-times:a").is_some(), stays, "whether an attempt counts");
-        for (minutes, count) in [(1, counts[1]), (4, counts[2]), (20, counts[2])] {
+        for (minutes, count) in [(2, counts[1]), (4, counts[2]), (20, counts[2])] {
             stage.provider.advance(minutes * MINUTE);
             stage.pass(0);
             assert_eq!(stage.accepted(&["a", "b", "c"]), [count, 1, 1], "{minutes} min later");
@@ -212,10 +213,12 @@ fn a_refusal_is_understood_in_every_shape() {
         world.add(Spec::exited("train-a").id("a").fate(Fate::NoStock));
         world.rules_mut().wire.errors = *shape;
         let stage = Stage::new(Kind::Sqlite, world);
-        let run = stage.pass(1);
+        // Without a word in it, it is a refusal like any other.
+        let is_empty = *shape == ErrorShape::Empty;
+        let run = stage.pass(i32::from(is_empty));
         let attempt = &run["attempts"][0];
-        let kind = if *shape == ErrorShape::Empty { "api" } else { "capacity" };
-        assert_eq!((&attempt["outcome"], &attempt["errorKind"]), (&"failed".into(), &kind.into()));
+        let expected = if is_empty { ("failed", "api") } else { ("no_room", "capacity") };
+        assert_eq!((&attempt["outcome"], &attempt["errorKind"]), (&expected.0.into(), &expected.1.into()));
         assert_eq!(stage.stored("migration-times:a"), None);
     });
 }
@@ -233,9 +236,10 @@ fn a_refusal_puts_the_earlier_attempt_back() {
             world.reclaim_now("a");
             world.set_stock(0);
         });
-        stage.pass(1);
+        stage.pass(0);
         assert_eq!(stage.stored("migration-times:a"), Some(first));
         stage.provider.with(|world| world.set_stock(8));
+        stage.provider.advance(2 * MINUTE);
         stage.pass(0);
         assert_eq!(stage.accepted(&["a"]), [2]);
     }
@@ -376,7 +380,7 @@ fn five_passes_with_faults_migrate_every_instance_exactly_once() {
             match attempt["outcome"].as_str() {
                 Some("accepted") => accepted.push(id),
                 Some("unknown") => unknown.push(id),
-                Some("failed") => {}
+                Some("failed" | "no_room") => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -66,6 +66,8 @@ impl Stage {
         command.args(words.split_whitespace()).env_clear().current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("XDG_STATE_HOME", self.home.path().join("state"));
         command.env("NOVITA_API_KEY", KEY).env("NOVITA_API_BASE_URL", self.provider.url());
+        // A pass that goes on trying takes minutes.
+        command.env("MIGRATION_KEEP_TRYING_MS", "0");
         if let Some(redis) = &self.redis {
             command.env("REDIS_URL", redis.url());
         }

@@ -244,7 +244,8 @@ fn pages_lead_to_each_other() {
         assert_eq!(
             rows[0].join(" "),
             "jobId status startedAt completedAt duration dryRun totalInstances exitedInstances \
-            eligibleInstances migratedInstances recreatedInstances skippedInstances errorCount error"
+            eligibleInstances migratedInstances recreatedInstances skippedInstances errorCount error \
+            noRoomInstances"
         );
     });
     // The whole of a page is what the documents say.

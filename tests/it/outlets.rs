@@ -23,7 +23,7 @@ fn the_dead_mans_switch_hears_how_passes_begin_and_end() {
         ("check-failed", "", &[], 0, &["/p/start", "/p"]),
         ("run", "", &[("MIGRATION_DRY_RUN", "true")], 0, &["/p/start", "/p"]),
         // Single actions that fail are in the summary; the schedule is kept all the same.
-        ("run", "migrate:status=400,reason=INSUFFICIENT_RESOURCE", &[], 1, &["/p/start", "/p"]),
+        ("run", "migrate:status=400,reason=VALIDATOR_PARAM", &[], 1, &["/p/start", "/p"]),
         ("run", "list:html", &[], 3, &["/p/start", "/p/fail"]),
         ("run", "", &[("REDIS_URL", "redis://127.0.0.1:1")], 4, &["/p/fail"]),
         // Whoever switched passes off need not be woken.

@@ -41,8 +41,26 @@ fn documents_are_what_the_earlier_version_printed() {
         let then = fixture::without_prose(words, fixture.printed(words));
         let mut found = Vec::new();
         differences(&then, &now, "", &mut found);
+        found.retain(|line| !is_known(words, line));
         assert!(found.is_empty(), "{words}\n{}", found.join("\n"));
     });
+}
+
+/// What was changed on purpose since: fields, columns and rules were added, and lack of room is no failure any more.
+fn is_known(words: &str, line: &str) -> bool {
+    const NO_ROOM: [&str; 4] = [
+        "/exit: 1 became 0",
+        "/printed/attempts/4/outcome: \"failed\" became \"no_room\"",
+        "/printed/status: \"partial\" became \"completed\"",
+        "/printed/summary/errorCount: 1 became 0",
+    ];
+    line.contains(": \"(absent)\" became ")
+        || words == "run -o json" && NO_ROOM.contains(&line)
+        || words.contains("-o csv")
+            && line.split_once("\" became \"").is_some_and(|(then, now)| {
+                let then = then.split_once(": \"").map_or(then, |(_, then)| then);
+                now.starts_with(&format!("{then},"))
+            })
 }
 
 /// Where two documents differ, and what each has there.
@@ -54,6 +72,13 @@ fn differences(then: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
                 let value =
                     |fields: &serde_json::Map<String, Value>| fields.get(name).cloned().unwrap_or("(absent)".into());
                 differences(&value(a), &value(b), &format!("{at}/{name}"), found);
+            }
+        }
+        // The rules of an explanation, by their names.
+        (Value::Array(a), Value::Array(b)) if a.first().is_some_and(|it| it["rule"].is_string()) => {
+            for then in a {
+                let now = b.iter().find(|it| it["rule"] == then["rule"]);
+                differences(then, now.unwrap_or(&Value::Null), &format!("{at}/{}", then["rule"]), found);
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {

@@ -92,6 +92,7 @@ async fn play(text: &str) -> String {
             ("NOVITA_API_KEY".into(), "sk_test".into()),
             ("HOME".into(), "/nowhere".into()),
             ("MIGRATION_MAX_CONCURRENT".into(), "2".into()),
+            ("MIGRATION_KEEP_TRYING_MS".into(), "0".into()),
         ]),
         shown: 0,
     };
@@ -282,15 +283,17 @@ impl Stage {
             if name.starts_with("filler") {
                 continue;
             }
-            let attempt = attempts.iter().find(|it| it.instance_id == instance.id);
-            let outcome = attempt.map_or(String::new(), |it| {
+            let mut attempts: Vec<&Attempt> = attempts.iter().filter(|it| it.instance_id == instance.id).collect();
+            attempts.sort_by_key(|it| it.at);
+            let outcome = attempts.iter().map(|it| {
                 let kind = it.error_kind.map_or(String::new(), |kind| format!(" {}", kind.into_str()));
                 format!(" -> {}{kind}", it.outcome.into_str())
             });
+            let outcome: String = outcome.collect();
             let mut row = format!("  {name} {} {}{outcome}\n", decision.verdict().into_str(), decision.reason());
             if is_told {
                 let _ = writeln!(row, "    why: {}", cast.named(&decision.detail(instance, policy)));
-                if let Some(attempt) = attempt {
+                for attempt in attempts {
                     let _ = writeln!(row, "    then: {}", cast.named(&attempt.reason));
                 }
             }

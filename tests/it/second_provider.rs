@@ -12,13 +12,13 @@ use respot::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Pin
 use respot::commands::run::{self, Ran};
 use respot::core::pass::safety::BlastRadius;
 use respot::core::record::trail::ProviderCalls;
-use respot::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
+use respot::core::recreation::blueprint::{Blueprint, Nearness, Obstacle, Placement, Prepared, Wanted};
 use respot::core::recreation::marker::replacement_name;
 use respot::core::rollout::findings::ListedInstance;
 use respot::core::rollout::metrics::Metrics;
 use respot::core::world::error::ErrorKind;
-use respot::core::world::instance::{Billing, Instance, InstanceId, Job, Place, Status};
-use respot::core::world::market::{Offer, OfferQuery};
+use respot::core::world::instance::{Billing, Instance, InstanceId, Job, Place, ReclaimNotice, Status};
+use respot::core::world::market::{Offer, OfferQuery, Stock};
 use respot::core::world::policy::{Policy, RecreateOrder};
 use respot::core::world::probe::{CloseUp, Connections};
 use respot::core::world::snapshot::{Abilities, Listing};
@@ -88,9 +88,11 @@ impl Yard {
                 false => Status::Running,
             },
             billing: Billing::Spot,
-            reclaim: None,
+            reclaim: is_reclaimed
+                .then(|| Box::new(ReclaimNotice { spot_status: "terminated".into(), reclaim_at: *runs_from + HOUR })),
             marker: tag.as_deref().map(Into::into),
             place: None,
+            gpus: 1,
             created_at: secs(*created_at),
             started_at: secs(*runs_from),
             stopped_at: is_reclaimed.then(|| secs(*runs_from + HOUR)).flatten(),
@@ -150,9 +152,17 @@ impl CloudRead for Yard {
             Ok(Blueprint { billing: Billing::Spot, notes: Vec::new(), payload })
         };
         let place = Place { product: "small".into(), cluster: "north".into() };
-        let placements = vec![Placement { place, words: "in the north".into() }];
+        let placements = vec![Placement {
+            place,
+            cluster_name: "North".into(),
+            nearness: Nearness::Own,
+            price: None,
+            stock: Stock::Unstated,
+            words: "in the north".into(),
+        }];
         let prepared = |wanted: &Wanted<'_>| -> Result<Prepared, Obstacle> {
-            Ok(Prepared { blueprint: blueprint(wanted)?, placements: placements.clone() })
+            let blueprint = blueprint(wanted)?;
+            Ok(Prepared { blueprint, placements: placements.clone(), gpus: 1, own_price: None, tied_by: None })
         };
         wanted.iter().map(prepared).collect()
     }

@@ -247,9 +247,7 @@ fn names_are_shown_harmless_and_kept_whole() {
             });
         }
         let stage = Stage::new(*kind, world);
-        stage.fault(
-            "migrate/n00:status=400,reason=INSUFFICIENT_RESOURCE,message=\u{1b}[2J \u{202e} no\u{9b} stock\u{61c}*1",
-        );
+        stage.fault("migrate/n00:status=400,reason=VALIDATOR_PARAM,message=\u{1b}[2J \u{202e} no\u{9b} stock\u{61c}*1");
         let calls = |when: &str| {
             for words in ["dry-run", "dry-run -o json", "dry-run -vv", "dry-run -vv --log-format json"] {
                 stage.call(words).arg("--exclude=[n\u{1b}]x").output().ends_with(0);

@@ -66,7 +66,7 @@ fn eventful(kind: Kind) -> Stage {
     // The machine slept: three passes are missing.
     later(HOUR);
     stage.provider.with(|world| world.add(Spec::exited("late").id("late").fate(Fate::Succeeds)));
-    stage.fault("migrate:status=400,reason=INSUFFICIENT_RESOURCE*1");
+    stage.fault("migrate:status=400,reason=VALIDATOR_PARAM*1");
     stage.pass(1);
     later(QUARTER);
     stage.pass(0);

@@ -89,7 +89,8 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
     let mut world = World::new(71);
     for (id, ago) in [("a", 3_000_000), ("b", 2_000_000), ("c", 1_000_000)] {
-        world.add(Spec::exited(id).id(id).stopped_ago_ms(ago).fate(Fate::Succeeds));
+        // Each in a market of its own: the first call to a market goes alone.
+        world.add(Spec::exited(id).id(id).product(id, 1).stopped_ago_ms(ago).fate(Fate::Succeeds));
     }
     if let Some(fault) = fault {
         world.fault(fault.parse().unwrap());
@@ -237,8 +238,8 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
 async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
     let mut world = quick(74);
-    for name in ["a", "b"] {
-        world.add(Spec::stuck(name, 600_000).id(name));
+    for (name, product) in [("a", "4090.16c62g"), ("b", "a100.32c120g")] {
+        world.add(Spec::stuck(name, 600_000).id(name).product(product, 1));
     }
     let provider = InProcess::new(world);
     let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };

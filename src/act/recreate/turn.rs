@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use super::{Awaits, POLL, Task};
 use crate::act::audit::Ticket;
+use crate::act::board::Turnout;
 use crate::act::{CHECK_DELAY, Edges, FirstStoreError, Pass};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
+use crate::core::pass::ladder::Ask;
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::news::closes;
@@ -16,7 +18,7 @@ use crate::core::record::trail::WriteCall;
 use crate::core::recreation::blueprint::{Obstacle, Prepared};
 use crate::core::recreation::journal::{Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
 use crate::core::world::time::millis;
 use crate::report::Event;
 use crate::store::records::{Change, Mode};
@@ -82,7 +84,10 @@ impl<E: Edges> Turn<'_, E> {
             (Next::Create | Next::DeleteOldFirst, None) => task.end(Outcome::Skipped, "not prepared"),
             (Next::Watch, _) => self.await_running(task),
             (Next::DeleteOld, _) => self.delete_old(task).await,
-            (Next::Abandon(why), _) => self.abandon(task, why).await,
+            (Next::Abandon(why), _) => {
+                self.abandon(task, why).await;
+                self.create_again(task).await;
+            }
             (Next::CallOff, _) => self.close_with(task, Transition::CallOff).await,
             (Next::LeaveBoth(why), _) => self.close_with(task, Transition::LeaveBoth(why.clone())).await,
             (Next::Rest(_), _) => task.end(Outcome::Skipped, work.detail()),
@@ -110,7 +115,8 @@ impl<E: Edges> Turn<'_, E> {
     async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
         let kind = match obstacle {
             Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
-            Obstacle::NoPlace { .. } | Obstacle::NoRoom { .. } => ErrorKind::Capacity,
+            Obstacle::NoPlace { .. } => ErrorKind::Capacity,
+            Obstacle::NoRoom { .. } => return self.no_room(task, obstacle.to_string()).await,
             Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
             Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
         };
@@ -121,14 +127,28 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Tries the placements in order. Only a lack of capacity leads to the next one.
+    /// Asks one place after the other. Only a refusal for lack of room leads to the next one.
     async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
-        let Prepared { blueprint, placements } = prepared;
-        let (mut refused, mut last) = (Vec::new(), String::new());
-        for placement in placements {
+        let Prepared { blueprint, gpus, .. } = prepared;
+        let markets = self.pass.markets;
+        let (mut tried, mut last): (Vec<&Place>, String) = (Vec::new(), String::new());
+        loop {
+            if let Some(why) = markets.closed() {
+                return self.not_created(task, &why).await;
+            }
+            let ask = Ask {
+                cause: &task.work.recreation.cause,
+                placing: &self.pass.world.limits.policy.placing,
+                now: self.pass.now(),
+            };
+            let Some(placement) = markets.board().choose(prepared, ask, &tried) else { break };
+            // Another task may have been refused there meanwhile.
+            if let Turnout::Rests(_) = markets.turn(&placement.place, *gpus, || self.pass.now()).await {
+                continue;
+            }
             let ticket = self.about_to(WriteCall::Create, task);
             if !self.advance(task, Transition::Create).await {
-                return;
+                return markets.unanswered(&placement.place);
             }
             task.attempt.at = task.recreation.since;
             let marker = task.recreation.marker.clone();
@@ -146,6 +166,13 @@ impl<E: Edges> Turn<'_, E> {
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
             task.attempt.response_time = Some(response_time);
+            match &answer {
+                Ok(_) => markets.accepted(&placement.place, self.pass.now()),
+                Err(error) if error.effect == Effect::Refused && error.kind == ErrorKind::Capacity => {
+                    markets.refused(&placement.place, *gpus, self.pass.now());
+                }
+                Err(_) => markets.unanswered(&placement.place),
+            }
             let error = match answer {
                 Ok(replacement) => {
                     if self.advance(task, Transition::Found(replacement.clone())).await {
@@ -174,11 +201,14 @@ impl<E: Edges> Turn<'_, E> {
                     return;
                 }
                 (Effect::Refused, ErrorKind::Capacity) => {
-                    refused.push(format!("{} in {}", placement.place.product, placement.place.cluster));
-                    last = error.to_string();
+                    tried.push(&placement.place);
+                    last = format!(": {error}");
                 }
                 (Effect::Refused, kind) => {
                     let reason = error.to_string();
+                    if matches!(kind, ErrorKind::Billing | ErrorKind::Auth) {
+                        markets.close(&reason);
+                    }
                     if self.advance(task, Transition::CreateRefused(reason.clone())).await {
                         task.fail(Outcome::Failed, kind, reason);
                     }
@@ -186,9 +216,34 @@ impl<E: Edges> Turn<'_, E> {
                 }
             }
         }
-        let reason = format!("no room for {}: {last}", refused.join(", nor "));
-        if self.advance(task, Transition::CreateRefused(reason.clone())).await {
-            task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
+        let tried: Vec<String> = tried.iter().map(ToString::to_string).collect();
+        let reason = match &tried[..] {
+            [] => "no room: its markets refused another instance meanwhile".into(),
+            tried => format!("no room for {}{last}", tried.join(", nor ")),
+        };
+        self.no_room(task, reason).await;
+    }
+
+    /// Nothing was asked, since another creation was refused for a reason that holds for all.
+    async fn not_created(&self, task: &mut Task<'_>, why: &str) {
+        let is_begun = matches!(task.recreation.step, Step::Intent { .. });
+        if !is_begun || self.advance(task, Transition::CreateUnsent).await {
+            task.end(Outcome::Skipped, format!("not started: another creation was refused: {why}"));
+        }
+    }
+
+    /// Records that no place has room. A later pass tries again.
+    async fn no_room(&self, task: &mut Task<'_>, reason: String) {
+        // A rollout counts it: it takes the move back.
+        if task.recreation.is_move() {
+            if self.advance(task, Transition::CreateRefused(reason.clone())).await {
+                task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
+            }
+            return;
+        }
+        let is_on_record = !matches!(task.recreation.step, Step::Pending { .. }) || !task.recreation.pass.is_empty();
+        if !is_on_record || self.advance(task, Transition::NoRoom(reason.clone())).await {
+            task.fail(Outcome::NoRoom, ErrorKind::Capacity, reason);
         }
     }
 
@@ -299,7 +354,7 @@ impl<E: Edges> Turn<'_, E> {
             _ if was_given_up => false,
             Unfit::NotNeeded => self.runs(&task.work.instance).await != Some(true),
             Unfit::Undone(_) => false,
-            Unfit::NotComingUp | Unfit::Failed(_) | Unfit::Down | Unfit::GivenUp(_) => {
+            Unfit::NotComingUp | Unfit::Failed(_) | Unfit::Down | Unfit::Reclaimed | Unfit::GivenUp(_) => {
                 self.runs(&replacement).await != Some(false)
             }
         };
@@ -314,12 +369,33 @@ impl<E: Edges> Turn<'_, E> {
             return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
         }
         let ticket = self.pass.about_to(WriteCall::Delete, &replacement, &task.recreation.marker);
-        if !self.advance(task, Transition::Abandon(why.to_string())).await {
+        if !self.advance(task, Transition::Abandon(why.clone())).await {
             return;
         }
         if let Deletion::Gone | Deletion::Accepted = self.delete(ticket, &replacement, &mut task.attempt).await {
             task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
             task.attempt.new_instance_id = None;
+        }
+    }
+
+    /// Creates the next replacement, if the last one was reclaimed before it ran and is gone.
+    async fn create_again(&self, task: &mut Task<'_>) {
+        let Recreating { next: Next::Abandon(Unfit::Reclaimed), prepared: Some(Ok(prepared)), .. } = task.work else {
+            return;
+        };
+        let is_given_up = matches!(task.recreation.step, Step::Abandoned { .. });
+        if is_given_up && task.attempt.new_instance_id.is_none() && self.pass.may_send(self.store_error) {
+            let Some(Presence::Gone) = self.presence_of_replacement(task).await else { return };
+            if self.observe(task, Old::Failed, Successor::Gone).await {
+                self.create(task, prepared).await;
+            }
+        }
+    }
+
+    async fn presence_of_replacement(&self, task: &Task<'_>) -> Option<Presence> {
+        match self.presence(task.recreation.step.replacement()?).await? {
+            Presence::There(seen) if seen.status.is_going() => Some(Presence::Gone),
+            seen => Some(seen),
         }
     }
 

@@ -217,16 +217,20 @@ impl Spec {
         }
     }
 
-    /// Whether a network volume or a private network ties it to its cluster.
-    pub(super) fn is_tied(&self) -> bool {
-        !self.network_volumes.is_empty() || !self.network_id.is_empty()
+    /// What ties it to its cluster, if anything does.
+    pub(super) fn tied_by(&self) -> Option<String> {
+        match (self.network_volumes.first(), self.network_id.as_str()) {
+            (Some(volume), _) => Some(format!("network volume {}", volume.id)),
+            (None, "") => None,
+            (None, network) => Some(format!("private network {network}")),
+        }
     }
 }
 
 /// The body of the create call. It contains secrets. What is empty is left out, so that the provider's own default
 /// applies and not an empty value.
 pub(super) fn create_body(order: Order<'_>) -> String {
-    let Order { marker, blueprint, placement: Placement { place, words: _ } } = order;
+    let Order { marker, blueprint, placement: Placement { place, .. } } = order;
     let mut body = blueprint.payload.clone();
     body.remove("productName");
     // Other names than in the provider's responses, and a capital I.

@@ -12,9 +12,9 @@ use super::wire::{self, Cluster, Listed as _};
 use crate::cloud::CloudError;
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Transport};
-use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
+use crate::core::recreation::blueprint::{Blueprint, Nearness, Obstacle, Placement, Prepared, Wanted};
 use crate::core::world::instance::{InstanceId, Job, JobId, Place};
-use crate::core::world::market::{Offer, OfferQuery};
+use crate::core::world::market::{Offer, OfferQuery, Stock};
 use crate::core::world::money::Usd;
 
 /// Prepares replacements, with at most `at_once` at a time. Each question is asked once. A market that cannot be read
@@ -77,7 +77,7 @@ impl<T: Transport> Reader<'_, T> {
         let own_cluster = Some(spec.cluster_id.as_str()).filter(|id| !id.is_empty());
         let own_cluster = self.offers(spec.query(&blueprint.billing, own_cluster)).await;
         let (mut anywhere, mut clusters) = (None, Vec::new());
-        if !spec.is_tied() {
+        if spec.tied_by().is_none() {
             (anywhere, clusters) = (self.offers(spec.query(&blueprint.billing, None)).await, self.clusters().await);
         }
         OnOffer { own_cluster, anywhere, clusters }
@@ -163,20 +163,42 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
     let mut sites = sites(spec, offered);
     if wanted.moves_to.is_some() {
         // The price of its own product in its own cluster decided on the move.
+        let has_stock = sites.iter().any(|site| site.stock != Stock::None);
         sites.retain(|site| site.product_id == spec.product_id && site.cluster_id == spec.cluster_id);
+        sites.retain(|site| !has_stock || site.stock != Stock::None);
     }
     if sites.is_empty() {
         return Err(Obstacle::NoPlace { product: product() });
     }
-    if wanted.needs_room && available(spec, offered).is_empty() {
+    let has_none = |site: &Site| site.stock == Stock::None;
+    if wanted.needs_room && sites.iter().all(has_none) {
         return Err(Obstacle::NoRoom { product: product() });
     }
     let own_price = own_offer(spec, offered).and_then(|offer| offer.price);
     let placements = sites.into_iter().map(|site| {
         let words = words(spec, &site, own_price);
-        Placement { place: Place { product: site.product_id.into(), cluster: site.cluster_id.into() }, words }
+        let nearness = match (site.product_id == spec.product_id, site.cluster_id == spec.cluster_id) {
+            (true, true) => Nearness::Own,
+            (false, true) => Nearness::SameCluster,
+            (_, false) => Nearness::Elsewhere,
+        };
+        let cluster = offered.clusters.iter().find(|it| it.id == site.cluster_id);
+        Placement {
+            cluster_name: cluster.map(|it| it.name.clone()).unwrap_or_default(),
+            nearness,
+            price: site.price.map(|price| price.times(spec.gpu_num)),
+            stock: site.stock,
+            place: Place { product: site.product_id.into(), cluster: site.cluster_id.into() },
+            words,
+        }
     });
-    Ok(Prepared { placements: placements.collect(), blueprint })
+    Ok(Prepared {
+        placements: placements.collect(),
+        blueprint,
+        gpus: spec.gpu_num,
+        own_price: own_price.map(|price| price.times(spec.gpu_num)),
+        tied_by: spec.tied_by(),
+    })
 }
 
 /// What is offered for one replacement. `None` could not be read, and proves nothing.
@@ -194,25 +216,27 @@ struct Site {
     cluster_id: String,
     /// Per GPU and hour, if known.
     price: Option<Usd>,
+    stock: Stock,
 }
 
-/// Where to create a replacement, the best first: its own product, then the cheapest available one of the same name in
-/// the same cluster, then in any other cluster unless something ties it. When nothing is reported as available, its own
-/// product is tried anyway unless it is known to be gone: stock is only a hint.
+/// Where a replacement can be created: its own product, then others of the same name in the same cluster, the cheapest
+/// first, then in any other cluster unless something ties it. What is reported as sold out is among them, since stock is
+/// only a hint; so is its own product, unless it is known to be gone.
 fn sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
-    let mut chosen = available(spec, market);
-    if chosen.is_empty() && !spec.product_id.is_empty() && !is_gone(spec, market) {
+    let mut chosen = offered_sites(spec, market);
+    let own = |site: &Site| site.product_id == spec.product_id && site.cluster_id == spec.cluster_id;
+    if !spec.product_id.is_empty() && !chosen.iter().any(own) && !is_gone(spec, market) {
         let price = own_offer(spec, market).and_then(|offer| offer.price);
-        chosen.push(Site { product_id: spec.product_id.clone(), cluster_id: spec.cluster_id.clone(), price });
+        let (product_id, cluster_id) = (spec.product_id.clone(), spec.cluster_id.clone());
+        let stock = if market.own_cluster.is_some() { Stock::None } else { Stock::Unstated };
+        chosen.push(Site { product_id, cluster_id, price, stock });
     }
     chosen
 }
 
-/// Where the provider reports it as available now.
-fn available(spec: &Spec, market: &OnOffer) -> Vec<Site> {
-    let fits = |offer: &&Offer| {
-        offer.available && offer.price.is_some() && offer.max_rootfs.is_none_or(|max| spec.rootfs_size <= max)
-    };
+/// What the provider offers that would do.
+fn offered_sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
+    let fits = |offer: &&Offer| offer.price.is_some() && offer.max_rootfs.is_none_or(|max| spec.rootfs_size <= max);
     let is_same_kind = |offer: &&Offer| {
         offer.product_id == spec.product_id || (!spec.product_name.is_empty() && offer.name == spec.product_name)
     };
@@ -220,6 +244,7 @@ fn available(spec: &Spec, market: &OnOffer) -> Vec<Site> {
         product_id: offer.product_id.clone(),
         cluster_id: cluster_id.into(),
         price: offer.price,
+        stock: if offer.available { offer.stock } else { Stock::None },
     };
     let cheapest_first = |mut places: Vec<Site>| {
         places.sort_by(|a, b| (a.price, &a.product_id, &a.cluster_id).cmp(&(b.price, &b.product_id, &b.cluster_id)));
@@ -231,7 +256,7 @@ fn available(spec: &Spec, market: &OnOffer) -> Vec<Site> {
     let (mut chosen, others): (Vec<_>, Vec<_>) =
         in_own.into_iter().partition(|site| site.product_id == spec.product_id);
     chosen.extend(cheapest_first(others));
-    if !spec.is_tied() {
+    if spec.tied_by().is_none() {
         let anywhere = market.anywhere.as_deref().unwrap_or_default().iter().filter(is_same_kind).filter(fits);
         let elsewhere = anywhere.flat_map(|offer| {
             let clusters = clusters_of(offer, &market.clusters);
@@ -274,7 +299,7 @@ fn is_gone(spec: &Spec, market: &OnOffer) -> bool {
 
 /// A site in words, seen from where the instance was.
 fn words(spec: &Spec, site: &Site, own_price: Option<Usd>) -> String {
-    let Site { product_id, cluster_id, price } = site;
+    let Site { product_id, cluster_id, price, stock: _ } = site;
     let cluster = if cluster_id.is_empty() { "any cluster" } else { cluster_id };
     let is_own = *product_id == spec.product_id && *cluster_id == spec.cluster_id;
     let unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };

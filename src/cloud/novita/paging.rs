@@ -279,6 +279,7 @@ mod tests {
             reclaim: None,
             marker: None,
             place: None,
+            gpus: 1,
             created_at: None,
             started_at: None,
             stopped_at: None,

@@ -8,10 +8,11 @@ use super::refusal::Novita;
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Request, Response, Transport, TransportError};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
-use crate::core::recreation::blueprint::{Blueprint, Placement};
+use crate::core::recreation::blueprint::{Blueprint, Nearness, Placement};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::market::OfferQuery;
+use crate::core::world::market::Stock;
 use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 use crate::stop::Stop;
@@ -221,7 +222,14 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
     use ErrorKind::{Api, Billing, Capacity, Configuration, Network, RateLimit, State, Timeout};
     let blueprint = blueprint();
     let place = Place { product: "4090.16c62g".into(), cluster: "us-xx-1".into() };
-    let placement = Placement { place, words: String::new() };
+    let placement = Placement {
+        place,
+        cluster_name: String::new(),
+        nearness: Nearness::Own,
+        price: None,
+        stock: Stock::Unstated,
+        words: String::new(),
+    };
     let order = Order { marker: "train-7-recreated-0", blueprint: &blueprint, placement: &placement };
     let stop = Stop::default();
     let guard = Guard { stop: &stop, may_send: &|| true };

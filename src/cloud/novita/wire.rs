@@ -159,6 +159,8 @@ struct InstanceRow<'a> {
     product_id: Text<'a>,
     #[serde(borrow, default)]
     cluster_id: Text<'a>,
+    #[serde(borrow, default)]
+    gpu_num: Text<'a>,
 }
 
 impl InstanceRow<'_> {
@@ -176,6 +178,7 @@ impl InstanceRow<'_> {
             stopped_at,
             product_id,
             cluster_id,
+            gpu_num,
         } = self;
         let reclaim = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
         (!id.as_str().is_empty()).then(|| Instance {
@@ -189,6 +192,7 @@ impl InstanceRow<'_> {
             // The marker of a replacement is its name.
             marker: Origin::in_name(name.as_str()).map(|_| name.as_str().into()),
             place: places.borrow_mut().place(product_id.as_str().trim(), cluster_id.as_str().trim()),
+            gpus: gpu_num.number().and_then(|it| u16::try_from(it).ok()).unwrap_or(0),
             created_at: created_at.seconds(),
             started_at: last_started_at.seconds(),
             stopped_at: last_stopped_at.seconds().or_else(|| stopped_at.seconds()),

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::record::{self, Open};
 use super::{Ended, NoPass, Ran};
 use crate::act::audit::Audit;
+use crate::act::board::SharedBoard;
 use crate::act::{Edges, Pass, World, new_id};
 use crate::commands::{Exit, Failure};
 use crate::core::record::execution::{Execution, ExecutionStatus};
@@ -39,9 +40,9 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
         }
     };
     reporter.event(Event::PassBegan { execution: &begun, store: &store.label() });
-    let (job_id, audit) = (begun.job_id.clone(), Audit::default());
+    let (job_id, audit, markets) = (begun.job_id.clone(), Audit::default(), SharedBoard::default());
     let tells = notify.wants_events();
-    let pass = Pass { world, writer, lease: &lease, job_id: &job_id, audit: &audit, tells };
+    let pass = Pass { world, writer, lease: &lease, job_id: &job_id, audit: &audit, markets: &markets, tells };
     let mut open = match record::begin(&pass, begun).await {
         Ok(open) => open,
         Err(error) => return Err(give_up(store, lease, error.into()).await),

@@ -2,7 +2,6 @@
 
 use crate::act::{Edges, Pass};
 use crate::cloud::CloudRead as _;
-use crate::core::pass::exposure::{self, Notice};
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
@@ -115,6 +114,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
     let mut changes = emit_news(pass, snapshot, ledger, plan).await;
     changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
     if pass.mode() == Mode::Real {
+        let before = open.ended;
         for settlement in &plan.settlements {
             pass.world.reporter.event(Event::Settled(settlement));
             open.totals.migrations += u64::from(settlement.proves_acceptance());
@@ -133,27 +133,20 @@ pub(in crate::commands) async fn settle<E: Edges>(
                 Change::Unfollow(id)
             });
         }
-        open.totals.migrations_succeeded += open.ended.succeeded;
-        open.totals.migrations_failed += open.ended.failed;
+        open.totals.migrations_succeeded += open.ended.succeeded - before.succeeded;
+        open.totals.migrations_failed += open.ended.failed - before.failed;
         changes.push(Change::SetTotals(open.totals));
         changes.extend(plan.stalls.iter().map(|(id, since)| Change::Stall(id.clone(), *since)));
         for (id, recreation) in &plan.journal {
             let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
             changes.push(Change::Journal(id.clone(), written));
         }
-        let standing = plan.observations.iter().filter_map(|(id, seen)| Some((id, seen.as_ref()?.notice.reclaim_at)));
-        let notices = standing.map(|(instance, reclaim_at)| {
-            let known = ledger.observations.get(instance);
-            Notice { instance, reclaim_at, is_new: known.is_none_or(|it| it.notice.reclaim_at != reclaim_at) }
-        });
-        let seen = exposure::observe(&snapshot.instances.items, &ledger.exposures, notices, pass.now());
-        changes.extend(seen.into_iter().map(|(place, exposure)| Change::Expose(place, exposure)));
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
     }
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
-    open.sightings = sightings(snapshot, plan, pass.mode() == Mode::Real);
-    let (ended_migrations, sightings) = (open.ended, open.sightings.clone());
-    changes.push(Change::Record(Recorded { ended_migrations, sightings, ..Recorded::of(execution) }));
+    open.sightings.extend(sightings(snapshot, plan, pass.mode() == Mode::Real));
+    let (ended_migrations, sightings, attempts) = (open.ended, open.sightings.clone(), open.attempts.clone());
+    changes.push(Change::Record(Recorded { ended_migrations, sightings, attempts, ..Recorded::of(execution) }));
     pass.commit(changes).await
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::ledger::{Call, Ledger};
+use super::evidence;
+use super::ledger::{Call, Ledger, Stamp};
 use super::settle::is_new;
 use crate::core::recreation::journal::{Cause, Old, Recreation, Situation, Step, Successor};
 use crate::core::recreation::marker::Origin;
@@ -212,6 +213,31 @@ impl<'a> Failures<'a> {
         })
     }
 
+    /// When an exited instance was reclaimed, if that is proved.
+    pub(in crate::core) fn reclaimed_at(&self, instance: &Instance) -> Option<Timestamp> {
+        let id = &instance.id;
+        let called = self.ledger.in_flight.get(id);
+        let job = self.jobs.newest_migration(id).filter(|job| {
+            // The job of the last call may not be listed yet.
+            called.is_none_or(|call| is_new(job, call.job_before.as_ref()))
+        });
+        let stamp = match self.ledger.last_attempt.get(id) {
+            Some(Stamp::At(at)) => Some(*at),
+            Some(Stamp::Unreadable(_)) | None => None,
+        };
+        // The provider's time is compared with the provider's where there is one.
+        let migrated_at = job.and_then(|job| job.created_at).or(stamp);
+        let is_exited = instance.status == Status::Exited;
+        is_exited
+            .then(|| evidence::reclaimed_at(instance, self.ledger.observations.get(id), migrated_at, self.now))
+            .flatten()
+    }
+
+    /// Whether it is proved that this instance was reclaimed.
+    pub(in crate::core) fn is_reclaimed(&self, id: &InstanceId) -> bool {
+        find(&self.snapshot.instances.items, id).is_some_and(|instance| self.reclaimed_at(instance).is_some())
+    }
+
     fn old(&self, instance: Option<&Instance>, recreation: &Recreation) -> Old {
         let Some(instance) = instance else { return Old::Gone };
         if instance.status.is_going() {
@@ -224,7 +250,11 @@ impl<'a> Failures<'a> {
         match &instance.status {
             Status::Running => Old::Runs,
             Status::Migrating => Old::Failed,
+            Status::Exited if recreation.cause == Cause::Reclaimed && self.reclaimed_at(instance).is_some() => {
+                Old::Failed
+            }
             Status::Exited if ran_since => Old::Down,
+            Status::Exited if recreation.cause == Cause::Reclaimed => Old::Failed,
             Status::Exited => match self.jobs.newest_migration(&instance.id) {
                 Some(job) if !job.state.has_failed() => Old::Down,
                 Some(_) | None => Old::Failed,
@@ -240,6 +270,7 @@ impl<'a> Failures<'a> {
             status if status.is_coming_up() => Successor::ComingUp,
             _ => match self.failure(instance) {
                 Some(cause) => Successor::Failed(cause.in_words()),
+                None if self.reclaimed_at(instance).is_some() => Successor::Reclaimed,
                 None => Successor::Down,
             },
         }
@@ -249,10 +280,13 @@ impl<'a> Failures<'a> {
         find(&self.snapshot.instances.items, id).filter(|instance| !instance.status.is_going())
     }
 
-    /// Why an instance needs a replacement, if it does.
+    /// Why a migration of an instance came to nothing, if it did. A reclaim after it is another story.
     pub(in crate::core) fn failure(&self, instance: &Instance) -> Option<Cause> {
         let is_migrating = instance.status == Status::Migrating;
         if !is_migrating && instance.status != Status::Exited || self.jobs.unfinished(&instance.id).is_some() {
+            return None;
+        }
+        if self.reclaimed_at(instance).is_some() {
             return None;
         }
         let newest = self.jobs.newest_migration(&instance.id);
@@ -267,9 +301,6 @@ impl<'a> Failures<'a> {
             let ran_since = !is_migrating && job.created_at.is_some() && started > job.created_at;
             return (is_answered && !ran_since)
                 .then(|| Cause::JobFailed { job: job.id.clone(), error: job.error.clone() });
-        }
-        if !is_migrating && !self.snapshot.abilities.migrates {
-            return Some(Cause::Reclaimed);
         }
         let since = self.stalled_since(instance)?;
         (self.now.since(since) >= PATIENCE).then_some(Cause::Stalled { since })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::exposure::Exposures;
+use super::market::Markets;
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::instance::{InstanceId, JobId, ReclaimNotice};
 use crate::core::world::time::Timestamp;
@@ -23,8 +23,8 @@ pub struct Ledger {
     pub stalls: HashMap<InstanceId, Timestamp>,
     /// The failed migration of each instance that was last reported, so that it is reported once.
     pub told_failures: HashMap<InstanceId, String>,
-    /// How often spot instances are reclaimed, by place.
-    pub exposures: Exposures,
+    /// What is known of markets.
+    pub markets: Markets,
 }
 
 /// The stored time of an attempt.
@@ -76,6 +76,10 @@ pub enum Call {
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
     pub notice: ReclaimNotice,
+    /// When this reclaim was first seen announced; a time that moves is the same reclaim.
     pub first_seen_at: Timestamp,
     pub last_seen_at: Timestamp,
+    /// When the instance was first seen down after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_seen_at: Option<Timestamp>,
 }

@@ -1,9 +1,11 @@
 //! One pass decided: what became of earlier calls, one verdict for each instance, and whether the plan is safe.
 
+pub mod evidence;
 pub mod explain;
-pub mod exposure;
 pub mod failures;
+pub mod ladder;
 pub mod ledger;
+pub mod market;
 pub mod plan;
 pub mod rules;
 pub mod safety;

@@ -3,12 +3,14 @@
 //! [`plan`] cannot fail and cannot wait. Recovery after a crash is not a special path: what an earlier pass left open
 //! is settled here, on every pass, from what is observed now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::ladder::{Ask, Board};
 use super::ledger::{KnownJob, Ledger, Observation};
 use super::rules::View;
 use super::settle::{Settlement, observe, settle};
-use super::verdict::{Decision, Eligible, Recreating, Skip, Verdict};
+use super::verdict::{Decision, Eligible, Instead, Recreating, Skip, Verdict};
+use crate::core::recreation::blueprint::{Nearness, Placement};
 use crate::core::recreation::journal::{CLOSED_LIFE, ENDED_LIFE, Recreation, Step};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
@@ -78,7 +80,7 @@ impl Plan {
         let mut work = Work::default();
         for (instance, decision) in self.rows(listed) {
             match decision {
-                Decision::Migrate { eligible, job_before } => {
+                Decision::Migrate { eligible, job_before, .. } => {
                     let (eligible, job_before) = (*eligible, job_before.as_deref());
                     work.migrations.push(Migration { instance, eligible, job_before });
                 }
@@ -114,7 +116,94 @@ impl Plan {
         let was_deleted = |decision: &Decision| {
             decision.recreation().is_some_and(|(_, it)| matches!(it.step, Step::Pending { kept: Some(_) }))
         };
-        self.decisions.iter().filter(|decision| decision.creates() && !was_deleted(decision)).count()
+        let is_proved = |decision: &Decision| decision.recreating().is_some_and(|work| work.is_proved);
+        let counts = |decision: &&Decision| decision.creates() && !was_deleted(decision) && !is_proved(decision);
+        self.decisions.iter().filter(counts).count()
+    }
+
+    /// How many instances would be created for others that were reclaimed for sure.
+    #[must_use]
+    pub fn proved_creations(&self) -> usize {
+        self.decisions.iter().filter(|it| is_proved_creation(it)).count()
+    }
+
+    /// Leaves `limit` of the creations for reclaimed instances to this round, those that are down for longest.
+    pub fn limit_wave(&mut self, listed: &[Instance], limit: usize) {
+        let Self { decisions, absent, .. } = self;
+        let skip = || Skip::NextWave { limit };
+        cut(
+            decisions,
+            limit,
+            skip,
+            is_proved_creation,
+            |_, _, instance| oldest_first(instance),
+            listed.iter().chain(&*absent),
+        );
+    }
+
+    /// Puts the places of every creation into their order, once it is known what is to be created.
+    pub fn place(&mut self, board: &Board, policy: &Policy, now: Timestamp) {
+        self.decisions.iter_mut().for_each(|decision| place(decision, board, policy, now));
+    }
+}
+
+/// Puts the places of a creation into their order. A reclaimed instance that is tied to its cluster is migrated there even
+/// if it was migrated lately; one that no place has room for waits.
+pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Timestamp) {
+    let (Decision::Recreate(work) | Decision::Resume(work)) = decision else { return };
+    let (instead, is_proved) = (work.instead, work.is_proved);
+    let Some(Ok(prepared)) = &mut work.prepared else { return };
+    let ask = Ask { cause: &work.recreation.cause, placing: &policy.placing, now };
+    let order: Vec<Placement> = board.order(prepared, ask).into_iter().cloned().collect();
+    let is_home = order.first().is_some_and(|first| first.nearness == Nearness::Own);
+    let stays = match instead {
+        Some(Instead::CoolingDown { .. }) => prepared.tied_by.is_some(),
+        Some(Instead::Ranked) => prepared.tied_by.is_some() || is_home,
+        Some(Instead::NoRoom { .. } | Instead::NoMigration) | None => false,
+    };
+    if let Some((eligible, job_before)) = work.at_home.take().filter(|_| stays) {
+        *decision = Decision::Migrate { eligible, job_before, is_proved };
+    } else if order.is_empty() {
+        let until = board.rest_of(prepared, now);
+        let mut detail = listed_places(&prepared.placements);
+        if let Some(tied_by) = &prepared.tied_by {
+            detail.push_str(&format!("; {tied_by} ties it to its cluster"));
+        }
+        *decision = Decision::Skip(Skip::NoRoom { until, detail: detail.into(), is_proved });
+    } else {
+        prepared.placements = order;
+    }
+}
+
+/// What to do about these instances instead, since their own market refused to migrate them; `ledger` has the markets as
+/// they are now.
+#[must_use]
+pub fn escalate(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    policy: &Policy,
+    refused: &HashSet<&InstanceId>,
+    now: Timestamp,
+) -> Vec<Decision> {
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let view = View::new(snapshot, ledger, policy, &jobs, &[], now);
+    let refused = snapshot.instances.items.iter().filter(|it| refused.contains(&it.id) && view.may_escalate(it));
+    let mut refused: Vec<&Instance> = refused.collect();
+    refused.sort_by_key(|instance| oldest_first(instance));
+    let decisions = refused.into_iter().map(|instance| view.decide(instance));
+    decisions.filter(|decision| matches!(decision, Decision::Recreate(_))).collect()
+}
+
+fn is_proved_creation(decision: &Decision) -> bool {
+    decision.recreating().is_some_and(|work| work.creates() && work.is_proved)
+}
+
+fn listed_places(placements: &[Placement]) -> String {
+    let places: Vec<String> = placements.iter().map(|it| it.place.to_string()).collect();
+    match &places[..] {
+        few if few.len() <= 3 => few.join(", "),
+        [first, second, ..] => format!("{first}, {second} and {} more", places.len() - 2),
+        _ => String::new(),
     }
 }
 
@@ -132,7 +221,14 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
     let rows = || listed.iter().chain(&absent);
     if let Some(limit) = policy.max_migrations {
         let is_cut = |decision: &Decision| matches!(decision, Decision::Migrate { .. });
-        cut(&mut decisions, limit, is_cut, |_, _, instance| oldest_first(instance), rows());
+        cut(
+            &mut decisions,
+            limit,
+            || Skip::OverLimit { limit },
+            is_cut,
+            |_, _, instance| oldest_first(instance),
+            rows(),
+        );
     }
     let journal = journal(&decisions, snapshot, ledger, now);
     if let Some(limit) = policy.max_recreations {
@@ -140,7 +236,7 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
         let order = |at: usize, decision: &Decision, instance| {
             (at < listed.len(), matches!(decision, Decision::Recreate(_)), oldest_first(instance))
         };
-        cut(&mut decisions, limit, Decision::creates, order, rows());
+        cut(&mut decisions, limit, || Skip::OverLimit { limit }, Decision::creates, order, rows());
     }
     let (observations, stalls) = (observe(snapshot, ledger, now), view.failures.stalls());
     Plan { decisions, absent, settlements, observations, stalls, journal, managed }
@@ -159,6 +255,7 @@ fn absent(listed: &[Instance], ledger: &Ledger) -> Vec<Instance> {
             reclaim: None,
             marker: None,
             place: None,
+            gpus: 0,
             created_at: None,
             started_at: None,
             stopped_at: None,
@@ -216,6 +313,7 @@ fn journal(
 fn cut<'a, K: Ord>(
     decisions: &mut [Decision],
     limit: usize,
+    skip: impl Fn() -> Skip,
     is_cut: impl Fn(&Decision) -> bool,
     order: impl Fn(usize, &Decision, &'a Instance) -> K,
     rows: impl Iterator<Item = &'a Instance>,
@@ -228,7 +326,7 @@ fn cut<'a, K: Ord>(
         .collect();
     chosen.sort();
     for (_, at) in chosen.into_iter().skip(limit) {
-        decisions[at] = Decision::Skip(Skip::OverLimit { limit });
+        decisions[at] = Decision::Skip(skip());
     }
 }
 

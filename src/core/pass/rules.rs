@@ -10,14 +10,14 @@ use strum::VariantArray as _;
 use crate::core::pass::failures::Failures;
 use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::pass::settle::{CallEnd, Settlement};
-use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Recreating, Skip};
+use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Instead, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
 use crate::core::recreation::marker::replacement_name;
 use crate::core::world::instance::{Instance, InstanceId, Status};
-use crate::core::world::policy::{Eligibility, Halves, Policy};
+use crate::core::world::policy::{Eligibility, Escalation, Halves, Policy, Prefer};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::{Timestamp, in_words};
-use crate::core::world::times::{EVIDENCE_LIFE, PATIENCE, SETTLE_TIME};
+use crate::core::world::times::{PATIENCE, SETTLE_TIME};
 
 /// One question about an instance, in the order in which they are asked. The machine names are only added to, never
 /// changed.
@@ -46,6 +46,8 @@ pub enum Rule {
     /// Is it no replacement that is about to be given up?
     NotGivenUp,
     PassMigrates,
+    /// Is there room in its own market, as far as is known?
+    RoomAtHome,
     /// Is the last attempt long enough ago?
     CooledDown,
 }
@@ -79,7 +81,10 @@ impl<'a> View<'a> {
     pub(in crate::core) fn decide(&self, instance: &Instance) -> Decision {
         let answer = Rule::VARIANTS.iter().find_map(|rule| self.answer(*rule, instance));
         answer.unwrap_or_else(|| match self.cooldown(instance) {
-            Ok(eligible) => Decision::Migrate { eligible, job_before: self.newest_job(&instance.id) },
+            Ok(eligible) => {
+                let is_proved = self.failures.reclaimed_at(instance).is_some();
+                Decision::Migrate { eligible, job_before: self.newest_job(&instance.id), is_proved }
+            }
             Err(skip) => Decision::Skip(skip),
         })
     }
@@ -157,11 +162,67 @@ impl<'a> View<'a> {
                 Some(Decision::Skip(Skip::ReplacementFailed { of: of.clone() }))
             }
             Rule::PassMigrates => {
-                let migrates = *halves != Halves::RecreateOnly && self.failures.can_migrate();
+                let acts = self.failures.can_migrate() || self.may_escalate(instance);
+                let migrates = *halves != Halves::RecreateOnly && acts;
                 (!migrates).then_some(Decision::Skip(Skip::NotFailed))
             }
-            Rule::CooledDown => self.cooldown(instance).err().map(Decision::Skip),
+            Rule::RoomAtHome => {
+                let rests = self.rests_at_home(instance);
+                match (self.may_escalate(instance), rests) {
+                    (true, _) if !self.failures.can_migrate() => Some(self.escalate(instance, Instead::NoMigration)),
+                    (true, Some(until)) => Some(self.escalate(instance, Instead::NoRoom { until })),
+                    (true, None) if self.policy.placing.prefer == Prefer::Market && self.cooldown(instance).is_ok() => {
+                        Some(self.escalate(instance, Instead::Ranked))
+                    }
+                    (false, Some(until)) => {
+                        let detail = "its own market refused it".into();
+                        let is_proved = self.failures.reclaimed_at(instance).is_some();
+                        Some(Decision::Skip(Skip::NoRoom { until: Some(until), detail, is_proved }))
+                    }
+                    (_, None) => None,
+                }
+            }
+            Rule::CooledDown => Some(match self.cooldown(instance).err()? {
+                Skip::CoolingDown { last, until } if self.may_escalate(instance) => {
+                    self.escalate(instance, Instead::CoolingDown { last, until })
+                }
+                skip => Decision::Skip(skip),
+            }),
         }
+    }
+
+    /// Whether the instance may be replaced by a new one elsewhere because it was reclaimed. A replacement in an open
+    /// recreation is handled by that.
+    pub(in crate::core) fn may_escalate(&self, instance: &Instance) -> bool {
+        let Policy { halves, escalation, .. } = self.policy;
+        let is_allowed = match escalation {
+            Escalation::Never => false,
+            Escalation::Evidence => self.failures.reclaimed_at(instance).is_some(),
+            Escalation::Always => instance.status == Status::Exited,
+        };
+        *halves == Halves::Both && is_allowed && self.failures.replaces(&instance.id).is_none()
+    }
+
+    fn escalate(&self, instance: &Instance, instead: Instead) -> Decision {
+        let marker = replacement_name(&instance.id, &instance.name, "");
+        let planned = Recreation::planned(&instance.name, Cause::Reclaimed, marker, self.now);
+        let mut decision = self.go_on(&instance.id, planned);
+        let eligible = match instead {
+            Instead::CoolingDown { last, .. } => Some(Eligible::ReclaimedAgain { last, elapsed: self.now.since(last) }),
+            Instead::Ranked => self.cooldown(instance).ok(),
+            Instead::NoRoom { .. } | Instead::NoMigration => None,
+        };
+        if let Some(work) = decision.recreating_mut() {
+            work.instead = Some(instead);
+            work.at_home = eligible.map(|eligible| (eligible, self.newest_job(&instance.id)));
+        }
+        decision
+    }
+
+    /// Until when the instance's own market is not asked, if it refused lately.
+    fn rests_at_home(&self, instance: &Instance) -> Option<Timestamp> {
+        let market = self.ledger.markets.get(instance.place.as_deref()?)?;
+        market.rests(instance.gpus.max(1).into(), self.now)
     }
 
     /// Whether this pass handles failed migrations.
@@ -203,7 +264,10 @@ impl<'a> View<'a> {
                 })
             }
             next => {
-                let work = Box::new(Recreating { instance: id.clone(), recreation, next, prepared: None });
+                // What an earlier pass started for a reclaim was proved then.
+                let was_proved = recreation.cause == Cause::Reclaimed && !recreation.pass.is_empty();
+                let is_proved = was_proved || self.failures.is_reclaimed(id);
+                let work = Box::new(Recreating { is_proved, ..Recreating::new(id.clone(), recreation, next) });
                 if work.starts() { Decision::Recreate(work) } else { Decision::Resume(work) }
             }
         }
@@ -312,8 +376,15 @@ impl<'a> View<'a> {
                 Halves::MigrateOnly => Ok("the pass migrates only".into()),
                 Halves::Both | Halves::RecreateOnly => Ok("the pass migrates".into()),
             },
+            Rule::RoomAtHome => match instance.place.as_deref() {
+                Some(place) => Ok(match self.ledger.markets.get(place).and_then(|market| market.refused_at) {
+                    Some(at) => format!("its market ({place}) last refused at {at} and may be asked again"),
+                    None => format!("its market ({place}) is not known to have refused"),
+                }),
+                None => nothing("its product or its cluster is not known"),
+            },
             Rule::CooledDown => Ok(match self.cooldown(instance) {
-                Ok(Eligible::CooledDown { last, elapsed }) => {
+                Ok(Eligible::CooledDown { last, elapsed } | Eligible::ReclaimedAgain { last, elapsed }) => {
                     let cooldown = in_words(self.policy.cooldown);
                     format!("the last migration was at {last}, {} ago; the cooldown is {cooldown}", in_words(elapsed))
                 }
@@ -323,8 +394,6 @@ impl<'a> View<'a> {
     }
 
     fn has_evidence(&self, instance: &Instance) -> bool {
-        let seen_earlier = || self.ledger.observations.get(&instance.id);
-        instance.reclaim.is_some()
-            || seen_earlier().is_some_and(|seen| self.now.since(seen.last_seen_at) <= EVIDENCE_LIFE)
+        self.failures.reclaimed_at(instance).is_some()
     }
 }

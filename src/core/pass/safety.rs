@@ -23,6 +23,16 @@ impl Default for BlastRadius {
     }
 }
 
+impl BlastRadius {
+    /// How many recreations of this many managed instances are allowed without proof of a reclaim, and how many with it are
+    /// started at a time.
+    #[must_use]
+    pub fn allowed(self, managed: usize) -> usize {
+        let share = managed.saturating_mul(usize::try_from(self.percent).unwrap_or(100)) / 100;
+        share.max(ALWAYS_ALLOWED)
+    }
+}
+
 /// This many recreations are always allowed.
 const ALWAYS_ALLOWED: usize = 3;
 
@@ -50,8 +60,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan, radius: BlastRadius) -> Result<()
     complete(snapshot)?;
     let BlastRadius { percent, force } = radius;
     let (recreations, managed) = (plan.creations(), plan.managed);
-    let share = managed.saturating_mul(usize::try_from(percent).unwrap_or(100)) / 100;
-    let allowed = share.max(ALWAYS_ALLOWED);
+    let allowed = radius.allowed(managed);
     if recreations > allowed && !force {
         return Err(Unsafe::BlastRadius { recreations, managed, allowed, percent });
     }

@@ -4,7 +4,7 @@
 //! guessed: only complete listings after [`SETTLE_TIME`] prove that a call had no effect.
 
 use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation};
-use crate::core::world::instance::{InstanceId, Job, JobId, Status};
+use crate::core::world::instance::{Instance, InstanceId, Job, JobId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, SETTLE_TIME};
@@ -124,12 +124,24 @@ pub(super) fn observe(snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) -> V
         let known = ledger.observations.get(&instance.id);
         match (&instance.reclaim, known) {
             (Some(notice), known) => {
-                let first_seen_at =
-                    known.filter(|known| known.notice == **notice).map_or(now, |known| known.first_seen_at);
-                let seen = Observation { notice: (**notice).clone(), first_seen_at, last_seen_at: now };
+                let known = known.filter(|known| known.is_about_this_life(instance));
+                let seen = Observation {
+                    notice: (**notice).clone(),
+                    first_seen_at: known.map_or(now, |known| known.first_seen_at),
+                    last_seen_at: now,
+                    down_seen_at: down_seen_at(instance, known, now),
+                };
                 changes.push((instance.id.clone(), Some(seen)));
             }
             (None, Some(_)) if instance.status == Status::Running => changes.push((instance.id.clone(), None)),
+            (None, Some(known))
+                if known.down_seen_at.is_none()
+                    && instance.status == Status::Exited
+                    && now.since(known.last_seen_at) <= EVIDENCE_LIFE =>
+            {
+                let seen = Observation { down_seen_at: Some(now), ..known.clone() };
+                changes.push((instance.id.clone(), Some(seen)));
+            }
             (None, _) => {}
         }
     }
@@ -143,10 +155,22 @@ pub(super) fn observe(snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) -> V
     changes
 }
 
+fn down_seen_at(instance: &Instance, known: Option<&Observation>, now: Timestamp) -> Option<Timestamp> {
+    (instance.status == Status::Exited).then(|| known.and_then(|known| known.down_seen_at).unwrap_or(now))
+}
+
+impl Observation {
+    /// Whether the instance has not been started again since. Compares times of the provider alone.
+    #[must_use]
+    pub fn is_about_this_life(&self, instance: &Instance) -> bool {
+        instance.started_at.is_none_or(|started| Timestamp::from(started) < self.notice.reclaim_at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::world::instance::{Billing, Instance, JobKind, JobState, ReclaimNotice};
+    use crate::core::world::instance::{Billing, JobKind, JobState, ReclaimNotice};
     use crate::core::world::snapshot::{Listing, Shortfall};
 
     fn ago(secs: i64) -> Timestamp {
@@ -162,6 +186,7 @@ mod tests {
             reclaim: None,
             marker: None,
             place: None,
+            gpus: 1,
             created_at: None,
             started_at: None,
             stopped_at: None,
@@ -259,7 +284,7 @@ mod tests {
             call: Call::Accepted,
         };
         let notice = ReclaimNotice { spot_status: "notified".into(), reclaim_at: ago(10) };
-        let seen = Observation { notice, first_seen_at: ago(20), last_seen_at: ago(10) };
+        let seen = Observation { notice, first_seen_at: ago(20), last_seen_at: ago(10), down_seen_at: None };
         let ledger = Ledger {
             in_flight: [(InstanceId::new("a"), call)].into_iter().collect(),
             observations: [(InstanceId::new("a"), seen)].into_iter().collect(),
@@ -290,7 +315,9 @@ mod tests {
             notice: notice.clone(),
             first_seen_at: ago(first),
             last_seen_at: ago(last),
+            down_seen_at: None,
         };
+        let down = |seen: Observation| Observation { down_seen_at: Some(ago(0)), ..seen };
         let old = || Some(seen(&notice, 500, 100));
         let stale = || Some(seen(&notice, 900_000, 800_000));
         // Status (None: not listed), the notice now, what is remembered, and what is to be remembered (None: no
@@ -298,8 +325,10 @@ mod tests {
         let rows = [
             (Some(Status::Running), Some(&notice), None, Some(Some(seen(&notice, 0, 0)))),
             (Some(Status::Running), Some(&notice), old(), Some(Some(seen(&notice, 500, 0)))),
-            (Some(Status::Exited), Some(&other), old(), Some(Some(seen(&other, 0, 0)))),
-            (Some(Status::Exited), None, old(), None),
+            // It is the same reclaim, though its word changed.
+            (Some(Status::Exited), Some(&other), old(), Some(Some(down(seen(&other, 500, 0))))),
+            (Some(Status::Exited), None, old(), Some(Some(down(seen(&notice, 500, 100))))),
+            (Some(Status::Exited), None, old().map(down), None),
             (Some(Status::Migrating), None, old(), None),
             (Some(Status::Running), None, old(), Some(None)),
             (Some(Status::Running), None, None, None),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ledger::KnownJob;
 use crate::core::recreation::blueprint::{Obstacle, Prepared};
-use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step};
+use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step, Unfit};
 use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, JobKind, Status};
 use crate::core::world::policy::Policy;
@@ -17,6 +17,8 @@ pub enum Decision {
         eligible: Eligible,
         /// Its newest migration job: any other that is not older is the call's own.
         job_before: Option<Box<KnownJob>>,
+        /// Whether it is proved that it was reclaimed.
+        is_proved: bool,
     },
     /// Start a recreation of it.
     Recreate(Box<Recreating>),
@@ -48,13 +50,50 @@ pub struct Recreating {
     pub next: Next,
     /// What is to be created and where, once that was read; only before a creation.
     pub prepared: Option<Result<Prepared, Obstacle>>,
+    /// Why it is not migrated in its own place, if it was reclaimed.
+    pub instead: Option<Instead>,
+    /// The migration in its own place, should that be the only one or the best.
+    pub at_home: Option<(Eligible, Option<Box<KnownJob>>)>,
+    /// Whether it is proved that the instance was reclaimed.
+    pub is_proved: bool,
+}
+
+/// Why a reclaimed instance is not migrated in its own place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// Its last migration is too recent: its place lost it twice.
+    CoolingDown { last: Timestamp, until: Timestamp },
+    /// Its market has no room, and is not asked again before this time.
+    NoRoom { until: Timestamp },
+    /// The provider does not migrate.
+    NoMigration,
+    /// The best market is to be chosen, and its own is one of them.
+    Ranked,
+}
+
+impl Instead {
+    fn in_words(self) -> String {
+        match self {
+            Self::CoolingDown { last, until } => format!("migrated at {last}, and cooling down there until {until}"),
+            Self::NoRoom { until } => format!("no room in its own market, which is asked again after {until}"),
+            Self::NoMigration => "its provider does not migrate".into(),
+            Self::Ranked => "the best market is chosen".into(),
+        }
+    }
 }
 
 impl Recreating {
+    /// One that does not start for a reclaim.
+    #[must_use]
+    pub fn new(instance: InstanceId, recreation: Recreation, next: Next) -> Self {
+        Self { instance, recreation, next, prepared: None, instead: None, at_home: None, is_proved: false }
+    }
+
     /// Whether an instance would be created, or deleted to be created.
     #[must_use]
     pub fn creates(&self) -> bool {
-        matches!(self.next, Next::Create | Next::DeleteOldFirst)
+        // One that was reclaimed before it ran is deleted, and the next one is created at once.
+        matches!(self.next, Next::Create | Next::DeleteOldFirst | Next::Abandon(Unfit::Reclaimed))
     }
 
     /// Whether it starts now: no earlier pass has started it.
@@ -78,6 +117,11 @@ pub enum Eligible {
         last: Timestamp,
         elapsed: Duration,
     },
+    /// It was reclaimed after its last migration, and can be nowhere else.
+    ReclaimedAgain {
+        last: Timestamp,
+        elapsed: Duration,
+    },
 }
 
 impl Eligible {
@@ -86,7 +130,7 @@ impl Eligible {
     pub fn previous_attempt(self) -> Option<Timestamp> {
         match self {
             Self::NoPreviousMigration => None,
-            Self::CooledDown { last, .. } => Some(last),
+            Self::CooledDown { last, .. } | Self::ReclaimedAgain { last, .. } => Some(last),
         }
     }
 
@@ -96,6 +140,9 @@ impl Eligible {
         match self {
             Self::NoPreviousMigration => "no previous migration".into(),
             Self::CooledDown { last, elapsed } => format!("{} since the last one at {last}", in_words(elapsed)),
+            Self::ReclaimedAgain { last, elapsed } => {
+                format!("reclaimed again, {} after its last migration at {last}", in_words(elapsed))
+            }
         }
     }
 }
@@ -171,6 +218,18 @@ pub enum Skip {
     OverLimit {
         limit: usize,
     },
+    /// So many reclaimed instances are recreated at a time; this one comes with the next.
+    NextWave {
+        limit: usize,
+    },
+    /// No market that it may go to has room.
+    NoRoom {
+        /// When the first of them is asked again.
+        until: Option<Timestamp>,
+        /// What was asked, and what ties it.
+        detail: Box<str>,
+        is_proved: bool,
+    },
 }
 
 /// A migration job that ended without doing its work.
@@ -187,6 +246,18 @@ impl Decision {
         match self {
             Self::Recreate(work) | Self::Resume(work) => work.creates(),
             Self::Migrate { .. } | Self::Retire { .. } | Self::Skip(_) => false,
+        }
+    }
+
+    /// Whether it is about an instance that was reclaimed for sure, and is not up again.
+    #[must_use]
+    pub fn is_on_proved(&self) -> bool {
+        match self {
+            Self::Migrate { is_proved, .. } | Self::Skip(Skip::NoRoom { is_proved, .. }) => *is_proved,
+            Self::Recreate(work) | Self::Resume(work) => work.is_proved,
+            Self::Skip(Skip::Waiting { recreation, .. }) => recreation.cause == Cause::Reclaimed,
+            Self::Skip(Skip::NextWave { .. }) => true,
+            Self::Skip(_) | Self::Retire { .. } => false,
         }
     }
 
@@ -226,6 +297,21 @@ impl Decision {
         }
     }
 
+    /// The recreation to carry out.
+    #[must_use]
+    pub fn recreating(&self) -> Option<&Recreating> {
+        match self {
+            Self::Recreate(work) | Self::Resume(work) => Some(work),
+            Self::Migrate { .. } | Self::Retire { .. } | Self::Skip(_) => None,
+        }
+    }
+
+    /// What is to be created and where, if it is known.
+    #[must_use]
+    pub fn prepared(&self) -> Option<&Prepared> {
+        self.recreating()?.prepared.as_ref()?.as_ref().ok()
+    }
+
     /// The reason's machine name.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -249,6 +335,7 @@ impl Decision {
                 | Skip::Stalled { until, .. }
                 | Skip::Waiting { rest: Rest::Unsettled { until } | Rest::Quarantined { until }, .. },
             ) => Some(*until),
+            Self::Skip(Skip::NoRoom { until, .. }) => *until,
             Self::Skip(_) | Self::Migrate { .. } | Self::Recreate(_) | Self::Resume(_) | Self::Retire { .. } => None,
         }
     }
@@ -300,8 +387,11 @@ impl Recreating {
     /// The reason in one sentence, with its facts.
     #[must_use]
     pub fn detail(&self) -> String {
-        let Self { instance: _, recreation, next, prepared } = self;
-        let why = recreation.cause.in_words();
+        let Self { instance: _, recreation, next, prepared, instead, .. } = self;
+        let why = match instead {
+            Some(instead) => format!("{}; {}", recreation.cause.in_words(), instead.in_words()),
+            None => recreation.cause.in_words(),
+        };
         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
         let again = match (recreation.failures, &recreation.last_error) {
             (0, _) | (_, None) => String::new(),
@@ -314,6 +404,9 @@ impl Recreating {
             (_, Some(Err(obstacle))) => format!("{why}; {obstacle}"),
             (Next::Create, Some(Ok(prepared))) => format!("{why}; recreated {}{again}", prepared.in_words()),
             (Next::Create, None) => format!("{why}; recreated{again}"),
+            (Next::Abandon(Unfit::Reclaimed), Some(Ok(prepared))) => {
+                format!("its replacement {replacement} was reclaimed before it ran; recreated {}", prepared.in_words())
+            }
             (Next::DeleteOldFirst, Some(Ok(prepared))) => {
                 format!("{why}; deleted first, then recreated {}{again}", prepared.in_words())
             }
@@ -410,6 +503,11 @@ impl Skip {
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
             Self::NotFailed => "no migration of it failed".into(),
             Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
+            Self::NextWave { limit } => {
+                format!("reclaimed; at most {limit} are recreated at a time, and this one comes with the next")
+            }
+            Self::NoRoom { until: Some(until), detail, .. } => format!("no room: {detail}; asked again after {until}"),
+            Self::NoRoom { until: None, detail, .. } => format!("no room: {detail}"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a pass did, and what all passes did. Retention is decided here too.
 
+use std::collections::HashSet;
+
 use crate::core::world::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,9 @@ pub struct Summary {
     pub skipped_instances: u64,
     /// Outcomes failed or unknown.
     pub error_count: u64,
+    /// Instances that no market had room for.
+    #[serde(default)]
+    pub no_room_instances: u64,
 }
 
 impl Summary {
@@ -103,9 +108,18 @@ impl Summary {
                     summary.recreated_instances += u64::from(attempt.new_instance_id.is_some());
                 }
                 (Outcome::Failed | Outcome::Unknown, _) => summary.error_count += 1,
+                (Outcome::NoRoom, _) => {}
                 (Outcome::Accepted, Action::Recreate | Action::Resume) | (Outcome::Skipped, _) => {}
             }
         }
+        // One that was refused in its own market may have been created elsewhere.
+        let of = |is_it: fn(Outcome) -> bool| {
+            let those = attempts.iter().filter(|it| is_it(it.outcome)).map(|it| &it.instance_id);
+            those.collect::<HashSet<&InstanceId>>()
+        };
+        let placed = of(|outcome| matches!(outcome, Outcome::Done | Outcome::Accepted | Outcome::Unknown));
+        let left = of(|outcome| outcome == Outcome::NoRoom).difference(&placed).count();
+        summary.no_room_instances = u64::try_from(left).unwrap_or(u64::MAX);
         summary
     }
 }
@@ -158,12 +172,14 @@ pub enum Action {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase", const_into_str)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Outcome {
     Done,
     /// The provider accepted the call; a later pass sees its end.
     Accepted,
+    /// No market had room. That is no failure: a later pass tries again.
+    NoRoom,
     Failed,
     /// Not known yet; a later pass finds out.
     Unknown,
@@ -267,6 +283,7 @@ impl Totals {
             recreated_instances,
             skipped_instances: _,
             error_count,
+            no_room_instances: _,
         } = execution.summary;
         Self {
             executions: self.executions + 1,

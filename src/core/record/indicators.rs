@@ -160,7 +160,7 @@ fn recreated(attempt: &Attempt) -> Option<bool> {
         // One without a successor retired an instance that was one too many.
         (_, Outcome::Done) => new_instance_id.is_some().then_some(true),
         (_, Outcome::Failed) => Some(false),
-        (_, Outcome::Accepted | Outcome::Unknown | Outcome::Skipped) => None,
+        (_, Outcome::Accepted | Outcome::NoRoom | Outcome::Unknown | Outcome::Skipped) => None,
     }
 }
 

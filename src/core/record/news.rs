@@ -160,6 +160,7 @@ mod tests {
             reclaim: reclaim.map(Box::new),
             marker: None,
             place: None,
+            gpus: 1,
             created_at: None,
             started_at: None,
             stopped_at: None,
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_notice_is_told_once_and_again_when_it_changes() {
-        let seen = |notice| Observation { notice, first_seen_at: at(-60), last_seen_at: at(-60) };
+        let seen = |notice| Observation { notice, first_seen_at: at(-60), last_seen_at: at(-60), down_seen_at: None };
         let rows: [(Option<ReclaimNotice>, &[&str]); 4] = [
             (None, &["announced"]),
             (Some(notice("notified", 600)), &[]),

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, InstanceId, JobId, Place};
+use crate::core::world::market::Stock;
+use crate::core::world::money::Usd;
 
 /// What a replacement is made of, but for its name and its place.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +49,14 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
     pub blueprint: Blueprint,
-    /// Where to create it, in order of preference; never empty.
+    /// Where it can be created; never empty. The plan puts those that may be asked now into their order.
     pub placements: Vec<Placement>,
+    /// How many GPUs it asks for.
+    pub gpus: u32,
+    /// What its own product costs, for all its GPUs and an hour.
+    pub own_price: Option<Usd>,
+    /// What ties it to its cluster, if anything does: then `placements` are all there.
+    pub tied_by: Option<String>,
 }
 
 impl Prepared {
@@ -69,8 +77,25 @@ impl Prepared {
 pub struct Placement {
     /// An empty cluster lets the provider choose.
     pub place: Place,
+    /// The name of the cluster, if it is known.
+    pub cluster_name: String,
+    /// How near it is to where the instance was.
+    pub nearness: Nearness,
+    /// For all its GPUs and an hour, if it is known.
+    pub price: Option<Usd>,
+    /// A hint.
+    pub stock: Stock,
     /// The place seen from the old instance's, with its price, for example `on its own product A in B, 0.67 USD/h`.
     pub words: String,
+}
+
+/// How near a place is to where the instance was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nearness {
+    /// Its own product in its own cluster.
+    Own,
+    SameCluster,
+    Elsewhere,
 }
 
 /// Why a replacement cannot be created now.

@@ -139,14 +139,16 @@ pub enum Transition {
     Create,
     /// The provider refused to create, or there is nothing that could be requested.
     CreateRefused(String),
+    /// No place has room now, for this reason. That is no failure of the recreation.
+    NoRoom(String),
     /// The call that creates was not sent after all. That is no failure of the recreation.
     CreateUnsent,
     Found(InstanceId),
     /// The old instance is about to be deleted.
     DeleteOld,
     DeletionAccepted,
-    /// The replacement is about to be deleted.
-    Abandon(String),
+    /// The replacement is about to be deleted, for this reason.
+    Abandon(Unfit),
     /// There will be no replacement, since none is needed any more.
     CallOff,
     /// Both are left as they are, for this reason.
@@ -199,6 +201,16 @@ impl Recreation {
                 return Ok(failed.failed(kept, why, now));
             }
             (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
+            // The next pass begins anew, and may migrate it.
+            (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::NoRoom(why))
+                if this.failures == 0 && this.cause == Cause::Reclaimed =>
+            {
+                let step = Step::Closed { replacement: None };
+                return Ok(Self { step, since: now, last_error: Some(why), ..this });
+            }
+            (Step::Pending { kept } | Step::Intent { kept }, Transition::NoRoom(why)) => {
+                return Ok(Self { step: Step::Pending { kept }, since: now, last_error: Some(why), ..this });
+            }
             (Step::Pending { kept: None }, Transition::CallOff) => Step::Closed { replacement: None },
             (Step::Created { kept: None, .. } | Step::Abandoned { kept: None, .. }, Transition::LeaveBoth(why)) => {
                 return Ok(Self { step: Step::Ended, since: now, last_error: Some(why), ..this });
@@ -217,15 +229,16 @@ impl Recreation {
             (Step::Deleting { kept }, Transition::DeletionAccepted) => Step::Deleting { kept },
             (Step::Abandoned { replacement, kept }, Transition::Abandon(_)) => Step::Abandoned { replacement, kept },
             (Step::Created { replacement, kept }, Transition::Abandon(why)) => {
-                let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
-                return Ok(Self { step: Step::Abandoned { replacement, kept }, ..failed });
+                let failures = this.failures + u32::from(why.is_failure());
+                let step = Step::Abandoned { replacement, kept };
+                return Ok(Self { failures, step, since: now, last_error: Some(why.to_string()), ..this });
             }
             // A rollout that is rolled back, after a deletion without effect.
             (Step::Running { replacement } | Step::Deleted { replacement }, Transition::Abandon(why))
                 if matches!(this.cause, Cause::Moved { .. }) =>
             {
-                let failed = Self { step: Step::Ended, ..this }.failed(None, why, now);
-                return Ok(Self { step: Step::Abandoned { replacement, kept: None }, ..failed });
+                let (failures, step) = (this.failures + 1, Step::Abandoned { replacement, kept: None });
+                return Ok(Self { failures, step, since: now, last_error: Some(why.to_string()), ..this });
             }
             (
                 step @ (Step::Pending { .. }
@@ -280,6 +293,8 @@ pub enum Successor {
     ComingUp,
     /// It is listed and does not run: the rules for any other instance apply to it.
     Down,
+    /// It was reclaimed before it was seen running.
+    Reclaimed,
     Failed(String),
     /// A complete listing does not have it, or it is being removed.
     Gone,
@@ -334,13 +349,14 @@ impl Recreation {
             Step::Intent { .. } => self,
             Step::Created { replacement, kept } => match (successor, marked) {
                 (Successor::Gone, Some((marked, _)))
-                | (Successor::ComingUp | Successor::Down | Successor::Failed(_), Some((marked, true))) => {
-                    to(self, Step::Created { replacement: marked.clone(), kept })
-                }
+                | (
+                    Successor::ComingUp | Successor::Down | Successor::Reclaimed | Successor::Failed(_),
+                    Some((marked, true)),
+                ) => to(self, Step::Created { replacement: marked.clone(), kept }),
                 (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).observe(situation),
                 (Successor::Running, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // Nothing can be created from the old one any more; the new one is now an instance like any other.
-                (Successor::Down | Successor::Failed(_), _) if is_gone && kept.is_none() => {
+                (Successor::Down | Successor::Reclaimed | Successor::Failed(_), _) if is_gone && kept.is_none() => {
                     to(self, Step::Closed { replacement: Some(replacement) })
                 }
                 _ => self,
@@ -355,10 +371,19 @@ impl Recreation {
                 (Successor::Gone | Successor::None, None) => self,
                 (_, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // No deletion can be under way any more, and the replacement does not run.
-                (Successor::ComingUp | Successor::Down | Successor::Failed(_), _) if is_settled => {
+                (Successor::ComingUp | Successor::Down | Successor::Reclaimed | Successor::Failed(_), _)
+                    if is_settled =>
+                {
                     to(self, Step::Created { replacement, kept: None }).observe(situation)
                 }
-                (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Failed(_), _) => self,
+                (
+                    Successor::Running
+                    | Successor::ComingUp
+                    | Successor::Down
+                    | Successor::Reclaimed
+                    | Successor::Failed(_),
+                    _,
+                ) => self,
             },
             Step::Abandoned { kept, .. } if matches!(successor, Successor::Gone | Successor::None) => {
                 // Its failure was counted when it was given up.
@@ -410,10 +435,25 @@ pub enum Unfit {
     NotComingUp,
     Failed(String),
     Down,
+    /// It was reclaimed before it was seen running.
+    Reclaimed,
     /// A rollout takes it back, for this reason.
     Undone(String),
     /// An earlier pass gave it up, for this reason.
     GivenUp(String),
+}
+
+impl Unfit {
+    /// Whether it counts as a failed recreation. That a market took it back does not.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Reclaimed => false,
+            Self::NotNeeded | Self::NotComingUp | Self::Failed(_) | Self::Down | Self::Undone(_) | Self::GivenUp(_) => {
+                true
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Unfit {
@@ -425,6 +465,7 @@ impl std::fmt::Display for Unfit {
             }
             Self::Failed(why) => write!(f, "the replacement failed itself: {why}"),
             Self::Down => f.write_str("it does not run any more"),
+            Self::Reclaimed => f.write_str("it was reclaimed before it was seen running"),
             Self::Undone(why) | Self::GivenUp(why) => f.write_str(why),
         }
     }
@@ -479,7 +520,9 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
         Step::Intent { .. } => unsettled(),
         Step::Created { kept, .. } => match (successor, old) {
             // Both run: the old one was never to be deleted, so it is the one to keep.
-            (Successor::Running | Successor::ComingUp | Successor::Down, Old::Runs) if kept.is_none() => {
+            (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Reclaimed, Old::Runs)
+                if kept.is_none() =>
+            {
                 if is_settled {
                     Next::Abandon(Unfit::NotNeeded)
                 } else {
@@ -498,13 +541,17 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             }
             (Successor::ComingUp | Successor::Gone | Successor::None, _) => Next::Watch,
             (Successor::Failed(why), _) => Next::Abandon(Unfit::Failed(why.clone())),
-            (Successor::Down, _) => Next::Rest(Rest::ReplacementDown),
+            (Successor::Reclaimed, Old::Failed | Old::Down) => Next::Abandon(Unfit::Reclaimed),
+            (Successor::Down | Successor::Reclaimed, _) => Next::Rest(Rest::ReplacementDown),
         },
         Step::Running { .. } => match successor {
             Successor::Running => Next::DeleteOld,
-            Successor::None | Successor::ComingUp | Successor::Down | Successor::Failed(_) | Successor::Gone => {
-                unsettled()
-            }
+            Successor::None
+            | Successor::ComingUp
+            | Successor::Down
+            | Successor::Reclaimed
+            | Successor::Failed(_)
+            | Successor::Gone => unsettled(),
         },
         Step::Deleted { .. } => match successor {
             Successor::Running if is_settled => Next::DeleteOld,
@@ -512,6 +559,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             | Successor::None
             | Successor::ComingUp
             | Successor::Down
+            | Successor::Reclaimed
             | Successor::Failed(_)
             | Successor::Gone => unsettled(),
         },

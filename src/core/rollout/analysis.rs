@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::findings::{Findings, ListedInstance, Terms};
 use super::gates::Gates;
 use super::metrics::Workload;
-use crate::core::pass::exposure::Exposure;
+use crate::core::pass::market::Market;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::market::Stock;
 use crate::core::world::money::{HOURS_PER_MONTH, Usd};
@@ -42,8 +42,8 @@ const RISKS: [(u32, Risk); 2] = [(HOURS_PER_MONTH, Risk::Low), (168, Risk::Mediu
 impl Risk {
     /// The risk of a place with this record of reclaims and this stock. Low stock makes a reclaimed instance hard to replace.
     #[must_use]
-    pub fn of(exposure: Option<&Exposure>, stock: Stock) -> Self {
-        let measured = exposure.filter(|it| it.rate().is_some()).map_or(Self::Medium, |it| {
+    pub fn of(market: Option<&Market>, stock: Stock) -> Self {
+        let measured = market.filter(|it| it.rate().is_some()).map_or(Self::Medium, |it| {
             let hours = it.hours();
             let fits = |(each, risk): &(u32, Risk)| {
                 let reclaims = if *risk == Self::Low { it.reclaims.max(1) } else { it.reclaims };
@@ -74,7 +74,7 @@ pub struct Opportunity {
     pub spot_cost: Option<Usd>,
     pub risk: Risk,
     /// The record of reclaims in its place; `None` if there is none.
-    pub exposure: Option<Exposure>,
+    pub market: Option<Market>,
     pub workload: Workload,
     pub gates: Gates,
     /// Whether all three gates approve, and spot is cheaper.
@@ -117,7 +117,7 @@ pub fn judge(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms, no
     let ListedInstance { instance, gpu_num, cpu_num, .. } = listed;
     let (current_cost, spot_cost) = findings.offered.costs(*gpu_num);
     let place = instance.place.as_deref();
-    let exposure = place.and_then(|place| findings.exposures.get(place)).copied();
+    let market = place.and_then(|place| findings.markets.get(place)).copied();
     let stock = match findings.offered.offer() {
         Some(offer) if !offer.available => Stock::None,
         Some(offer) => offer.stock,
@@ -131,8 +131,8 @@ pub fn judge(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms, no
         gpu_num: gpu_num.unwrap_or(0),
         current_cost,
         spot_cost,
-        risk: Risk::of(exposure.as_ref(), stock),
-        exposure,
+        risk: Risk::of(market.as_ref(), stock),
+        market,
         workload: findings.metrics.as_ref().map_or(Workload::Unknown, |it| it.workload(*cpu_num)),
         approved: gates.approve() && saving(current_cost, spot_cost).is_some(),
         gates,

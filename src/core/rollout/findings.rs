@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::metrics::Metrics;
-use crate::core::pass::exposure::Exposures;
+use crate::core::pass::market::Markets;
 use crate::core::world::instance::{Billing, Instance, Status};
 use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::money::Usd;
@@ -163,5 +163,5 @@ pub struct Findings<'a> {
     pub probed: Probed,
     pub usage: Usage,
     /// How often spot instances are reclaimed.
-    pub exposures: &'a Exposures,
+    pub markets: &'a Markets,
 }

@@ -188,7 +188,10 @@ impl Member {
                         (Step::Created { replacement, .. }, Successor::Failed(why)) => {
                             self.fail(format!("its spot instance {replacement} failed: {why}"));
                         }
-                        (Step::Created { replacement, .. }, Successor::ComingUp | Successor::Down) => {
+                        (
+                            Step::Created { replacement, .. },
+                            Successor::ComingUp | Successor::Down | Successor::Reclaimed,
+                        ) => {
                             self.fail(format!("its spot instance {replacement} no longer runs"));
                         }
                         (Step::Created { .. } | Step::Pending { .. } | Step::Abandoned { .. }, _) => {
@@ -300,7 +303,7 @@ impl Member {
         };
         match next_move(&seen.recreation, &seen.situation, &intent) {
             Next::Rest(_) | Next::Nothing => None,
-            next => Some(Recreating { instance, recreation: seen.recreation, next, prepared: None }),
+            next => Some(Recreating::new(instance, seen.recreation, next)),
         }
     }
 

@@ -255,6 +255,15 @@ pub struct Place {
     pub cluster: CompactString,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cluster.as_str() {
+            "" => write!(f, "{} in any cluster", self.product),
+            cluster => write!(f, "{} in {cluster}", self.product),
+        }
+    }
+}
+
 /// A row of the instance list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -269,6 +278,8 @@ pub struct Instance {
     pub marker: Option<Box<str>>,
     /// Product and cluster, if both are known. Shared, because a fleet is in few places.
     pub place: Option<Arc<Place>>,
+    /// 0 if the provider does not say.
+    pub gpus: u16,
     pub created_at: Option<Seconds>,
     pub started_at: Option<Seconds>,
     pub stopped_at: Option<Seconds>,

@@ -59,6 +59,52 @@ pub enum RecreateOrder {
     DeleteFirst,
 }
 
+/// When a reclaimed instance may be replaced by a new one elsewhere, which deletes the old one in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
+pub enum Escalation {
+    /// Only with evidence that it was reclaimed, and not stopped by a person.
+    Evidence,
+    /// Whenever it is exited: for fleets in which nobody stops instances by hand.
+    Always,
+    Never,
+}
+
+/// What comes first for a reclaimed instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
+pub enum Prefer {
+    /// Its own place: it is migrated there, which keeps its ID and address.
+    Place,
+    /// The best market: its own is one among the others.
+    Market,
+}
+
+/// Where replacements go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placing {
+    pub prefer: Prefer,
+    /// No place that costs more than this share of what the instance cost, in percent.
+    pub max_price_percent: u64,
+    /// What a reclaim costs, as time of the instance.
+    pub reclaim_cost: Duration,
+    /// Of places that are this much dearer than the best at most, the one with the fewest instances is taken, in percent.
+    pub spread_percent: u64,
+    /// If not empty, only clusters whose ID or name matches one of these.
+    pub places: Vec<Selector>,
+}
+
+impl Placing {
+    /// What applies unless a setting says otherwise.
+    pub const DEFAULT: Self = Self {
+        prefer: Prefer::Place,
+        max_price_percent: 200,
+        reclaim_cost: Duration::from_secs(30 * 60),
+        spread_percent: 5,
+        places: Vec::new(),
+    };
+}
+
 /// A glob pattern for the name or ID of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(glob::Pattern);
@@ -75,7 +121,13 @@ impl Selector {
     /// Whether the whole name or the whole ID matches.
     #[must_use]
     pub fn matches(&self, id: &InstanceId, name: &str) -> bool {
-        self.0.matches(id.as_str()) || self.0.matches(name)
+        self.matches_text(id.as_str()) || self.matches_text(name)
+    }
+
+    /// Whether the whole text matches.
+    #[must_use]
+    pub fn matches_text(&self, text: &str) -> bool {
+        self.0.matches(text)
     }
 
     /// The pattern as it was written.
@@ -103,6 +155,8 @@ pub struct Policy {
     /// Recreations started or restarted, per pass.
     pub max_recreations: Option<usize>,
     pub retry_quarantined: bool,
+    pub escalation: Escalation,
+    pub placing: Placing,
 }
 
 impl Policy {
@@ -118,6 +172,8 @@ impl Policy {
         recreate_order: RecreateOrder::CreateFirst,
         max_recreations: None,
         retry_quarantined: false,
+        escalation: Escalation::Evidence,
+        placing: Placing::DEFAULT,
     };
 }
 

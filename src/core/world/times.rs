@@ -15,3 +15,6 @@ pub const EVIDENCE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A replacement that is not running within this time is abandoned; a migration without an end within it is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// An instance that stopped earlier than this before its announced reclaim was stopped by a person.
+pub const RECLAIM_MARGIN: Duration = Duration::from_secs(120);

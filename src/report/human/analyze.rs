@@ -132,7 +132,7 @@ mod tests {
             current_cost: Some(Usd::from_micros(670_000)),
             spot_cost: spot_cost.map(Usd::from_hundred_thousandths),
             risk,
-            exposure: None,
+            market: None,
             workload: Workload::Stable,
             gates: Gates { performance, ..Gates::default() },
             approved,

@@ -37,7 +37,7 @@ pub fn explain(screen: Screen, explained: &Explained, failed: bool, now: Timesta
     let when = |at: Timestamp| format!("{} ago {}", ago(at, now), together(&format!("({})", to_the_second(at))));
     explained.next_pass.iter().for_each(|next| fact("next pass", next));
     explained.refused.iter().for_each(|why| fact("but", &format!("the whole pass is refused: {why}")));
-    if let Some(Observation { notice, first_seen_at, last_seen_at }) = &explained.observations {
+    if let Some(Observation { notice, first_seen_at, last_seen_at, .. }) = &explained.observations {
         let announced = format!("{}, reclaim at {}", notice.spot_status, to_the_second(notice.reclaim_at));
         fact(
             "reclaim",

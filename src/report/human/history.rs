@@ -64,6 +64,7 @@ fn row(screen: Screen, execution: &Execution, longest: i64, now: Timestamp) -> V
         recreated_instances: recreated,
         skipped_instances: _,
         error_count: errors,
+        no_room_instances: _,
     } = execution.summary;
     let rehearsal = if execution.dry_run { " (rehearsal)" } else { "" };
     let times = [to_the_minute(execution.started_at), ago(execution.started_at, now)];

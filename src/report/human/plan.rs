@@ -122,7 +122,7 @@ pub(super) fn attempts(screen: Screen, attempts: &[Attempt]) -> String {
     let row = |attempt: &Attempt| {
         let color = match attempt.outcome {
             Outcome::Done | Outcome::Accepted => Color::Green,
-            Outcome::Unknown | Outcome::Skipped => Color::Yellow,
+            Outcome::NoRoom | Outcome::Unknown | Outcome::Skipped => Color::Yellow,
             Outcome::Failed => Color::Red,
         };
         vec![
@@ -161,6 +161,7 @@ mod tests {
             reclaim: None,
             marker: None,
             place: None,
+            gpus: 1,
             created_at: None,
             started_at: None,
             stopped_at: None,

@@ -86,6 +86,7 @@ fn last_pass(draft: &mut Draft, execution: &Execution, now: Timestamp) {
         recreated_instances: recreated,
         skipped_instances: _,
         error_count: errors,
+        no_room_instances: no_room,
     } = execution.summary;
     let (began, ago) = (to_the_second(execution.started_at), in_words(now.since(execution.started_at)));
     let rehearsal = if execution.dry_run { "rehearsal, " } else { "" };
@@ -95,7 +96,8 @@ fn last_pass(draft: &mut Draft, execution: &Execution, now: Timestamp) {
     draft.add("last pass", &format!("{rehearsal}{state}{took}, {ago} ago {began}"));
     let counts = [(seen, "seen"), (exited, "exited"), (eligible, "eligible"), (migrated, "migrated")];
     let counts = counts.into_iter().chain([(recreated, "recreated")]).map(|(count, what)| format!("{count} {what}"));
-    draft.add("", &listed(counts.chain([counted(errors, "error")])));
+    let no_room = (no_room > 0).then(|| format!("{no_room} without room"));
+    draft.add("", &listed(counts.chain(no_room).chain([counted(errors, "error")])));
 }
 
 /// Counts with commas between them; a number stays on one line with what it counts.

@@ -1,7 +1,9 @@
 //! A table of each field's rule, and what cannot be recreated.
 
 use super::*;
+use crate::core::recreation::blueprint::Nearness;
 use crate::core::world::instance::Place;
+use crate::core::world::market::Stock;
 
 /// An instance of which everything is known, and nothing out of the ordinary.
 pub(in crate::cloud::novita) fn configuration() -> Configuration {
@@ -213,7 +215,14 @@ fn the_body_has_what_is_known_and_leaves_out_what_is_empty() {
         let Value::Object(payload) = json!(spec) else { panic!("not an object") };
         let blueprint = Blueprint { billing, notes: vec!["a note".into()], payload };
         let place = Place { product: "4090.16c62g".into(), cluster: cluster_id.into() };
-        let placement = Placement { place, words: String::new() };
+        let placement = Placement {
+            place,
+            cluster_name: String::new(),
+            nearness: Nearness::Own,
+            price: None,
+            stock: Stock::Unstated,
+            words: String::new(),
+        };
         let body = create_body(Order { marker: "a", blueprint: &blueprint, placement: &placement });
         assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), expected);
     }

@@ -28,6 +28,7 @@ fn instance(text: &str, status: &str) -> Instance {
         reclaim: None,
         marker: None,
         place: None,
+        gpus: 1,
         created_at: None,
         started_at: None,
         stopped_at: None,

@@ -11,7 +11,7 @@ use super::*;
 use crate::core::pass::ledger::{Call, InFlight, Stamp};
 use crate::core::recreation::journal::Next;
 use crate::core::recreation::marker::replacement_name;
-use crate::core::world::instance::{Job, JobId, JobKind, JobState, ReclaimNotice};
+use crate::core::world::instance::{Job, JobId, JobKind, JobState, Place, ReclaimNotice};
 use crate::core::world::policy::{Eligibility, Halves, Scope, Selector};
 use crate::core::world::snapshot::{Listing, Shortfall};
 use crate::core::world::time::{Seconds, in_words};
@@ -24,6 +24,10 @@ fn hours(n: i64) -> Timestamp {
     Timestamp::from_millis(now().as_millis() - n * 3_600_000)
 }
 
+fn place() -> Place {
+    Place { product: "p".into(), cluster: "c".into() }
+}
+
 fn exited(id: &str) -> Instance {
     Instance {
         id: InstanceId::new(id),
@@ -32,7 +36,8 @@ fn exited(id: &str) -> Instance {
         billing: Billing::Spot,
         reclaim: None,
         marker: None,
-        place: None,
+        place: Some(place().into()),
+        gpus: 1,
         created_at: None,
         started_at: None,
         stopped_at: None,
@@ -229,7 +234,12 @@ fn the_first_rule_that_fits_decides() {
             "evidence seen by an earlier pass",
             |c| {
                 c.policy.eligibility = Eligibility::Reclaimed;
-                let seen = Observation { notice: notice(), first_seen_at: hours(3), last_seen_at: hours(2) };
+                let seen = Observation {
+                    notice: notice(),
+                    first_seen_at: hours(3),
+                    last_seen_at: hours(2),
+                    down_seen_at: None,
+                };
                 c.ledger.observations.insert(InstanceId::new("a"), seen);
             },
             "no_previous_migration",
@@ -239,7 +249,12 @@ fn the_first_rule_that_fits_decides() {
             "evidence, but a week old",
             |c| {
                 c.policy.eligibility = Eligibility::Reclaimed;
-                let seen = Observation { notice: notice(), first_seen_at: hours(200), last_seen_at: hours(169) };
+                let seen = Observation {
+                    notice: notice(),
+                    first_seen_at: hours(200),
+                    last_seen_at: hours(169),
+                    down_seen_at: None,
+                };
                 c.ledger.observations.insert(InstanceId::new("a"), seen);
             },
             "no_reclaim_evidence",

@@ -162,7 +162,7 @@ fn a_name_proves_the_chain_when_the_record_of_the_creation_is_gone() {
 #[test]
 fn what_only_the_ledger_knows_is_told_once() {
     let notice = ReclaimNotice { spot_status: "notified".into(), reclaim_at: at(9) };
-    let seen = Observation { notice, first_seen_at: at(1), last_seen_at: at(5) };
+    let seen = Observation { notice, first_seen_at: at(1), last_seen_at: at(5), down_seen_at: None };
     let call = InFlight {
         instance_name: "name-a".into(),
         called_at: at(2),

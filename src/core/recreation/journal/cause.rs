@@ -18,7 +18,7 @@ pub enum Cause {
         /// Since then, as far as is known.
         since: Timestamp,
     },
-    /// It was reclaimed, and its provider does not migrate.
+    /// It was reclaimed, and cannot be migrated now.
     Reclaimed,
     /// Its replacement was found by its marker; the cause is not on record.
     Found,
@@ -58,7 +58,7 @@ impl Cause {
                 format!("its migration failed: {why} (job {job})")
             }
             Self::Stalled { since } => format!("it has been migrating since {since} and no job is at work on it"),
-            Self::Reclaimed => "it was reclaimed, and its provider does not migrate".into(),
+            Self::Reclaimed => "it was reclaimed".into(),
             Self::Found => "a replacement of it was found by its marker".into(),
             Self::Moved { rollout: _, to } => format!("a rollout moves it to {to}"),
         }

@@ -70,7 +70,7 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => unfit(Unfit::NotComingUp),
             (Successor::ComingUp, _) => Next::Watch,
             (Successor::Failed(why), _) => unfit(Unfit::Failed(why.clone())),
-            (Successor::Down, _) => unfit(Unfit::Down),
+            (Successor::Down | Successor::Reclaimed, _) => unfit(Unfit::Down),
             (Successor::Running, MoveIntent::Advance) => Next::Rest(Rest::Soaking),
             (Successor::Running, MoveIntent::Retire) if *old == Old::Busy => Next::Rest(Rest::OldBusy),
             (Successor::Running, MoveIntent::Retire) => Next::DeleteOld,
@@ -126,7 +126,8 @@ mod tests {
             let next = next_move(&recreation, &situation, &intent);
             assert_eq!(next, wanted, "{intent:?}");
             if let Next::Abandon(_) = next {
-                let given_up = recreation.apply(super::super::Transition::Abandon("why".into()), now).unwrap();
+                let given_up =
+                    recreation.apply(super::super::Transition::Abandon(Unfit::Undone("why".into())), now).unwrap();
                 assert!(matches!(given_up.step, Step::Abandoned { .. }));
             }
         }

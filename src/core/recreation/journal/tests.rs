@@ -240,7 +240,7 @@ fn illegal_deeds_are_errors() {
         Transition::Found(r()),
         Transition::DeleteOld,
         Transition::DeletionAccepted,
-        Transition::Abandon("x".into()),
+        Transition::Abandon(Unfit::Down),
     ];
     // One row a step, one column a transition: the first letter of the step afterwards, or a dot.
     let expected = [

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::pass::exposure::Exposures;
+use crate::core::pass::market::Markets;
 use crate::core::rollout::findings::{Fittings, Offered, Probed, Usage};
 use crate::core::rollout::gates::{Evidence, Gate, GateVerdict, Weight};
 use crate::core::rollout::metrics::{Metrics, Point};
@@ -21,7 +21,7 @@ struct Case {
     metrics: Option<Metrics>,
     probed: Probed,
     usage: Usage,
-    exposures: Exposures,
+    markets: Markets,
     terms: Terms,
 }
 
@@ -71,6 +71,7 @@ fn member(id: &str) -> ListedInstance {
         reclaim: None,
         marker: None,
         place: Some(std::sync::Arc::new(place())),
+        gpus: 1,
         created_at: None,
         started_at: Seconds::new(NOW - 86_400),
         stopped_at: None,
@@ -94,7 +95,7 @@ fn case() -> Case {
         metrics: Some(well()),
         probed: Probed::Passed(Duration::from_millis(12)),
         usage: Usage { instances: 3, gpus: 6, is_complete: true },
-        exposures: Exposures::new(),
+        markets: Markets::new(),
         terms: Terms {
             may_lose: vec![pattern("train-*")],
             probe: Some(Probe::Http { port: 8080, path: "/health?token=secret".into() }),
@@ -108,8 +109,8 @@ fn case() -> Case {
 
 impl Case {
     fn judge(&self) -> Opportunity {
-        let Self { member, offered, metrics, probed, usage, exposures, terms } = self.clone();
-        judge(&member, &Findings { offered, metrics, probed, usage, exposures: &exposures }, &terms, now())
+        let Self { member, offered, metrics, probed, usage, markets, terms } = self.clone();
+        judge(&member, &Findings { offered, metrics, probed, usage, markets: &markets }, &terms, now())
     }
 
     fn offer(&mut self) -> &mut Offer {
@@ -427,11 +428,11 @@ fn risk_is_measured_or_medium() {
         let mut case = case();
         case.offer().stock = *stock;
         if let Some((hours, reclaims)) = *seen {
-            let exposure = Exposure { instance_seconds: hours * 3600, reclaims, ..Exposure::default() };
-            case.exposures.insert(place(), exposure);
+            let market = Market { instance_seconds: hours * 3600, reclaims, ..Market::default() };
+            case.markets.insert(place(), market);
         }
         let judged = case.judge();
-        assert_eq!((judged.risk, judged.exposure.and_then(|it| it.rate())), (*risk, *rate), "{row:?}");
+        assert_eq!((judged.risk, judged.market.and_then(|it| it.rate())), (*risk, *rate), "{row:?}");
         // What is not deployable has no stock, whatever the word for it.
         case.offer().available = false;
         assert_eq!(case.judge().risk, High, "{row:?}");
@@ -440,9 +441,9 @@ fn risk_is_measured_or_medium() {
     let mut case = case();
     for (product, cluster) in [("p", "other"), ("other", "c")] {
         let place = Place { product: product.into(), cluster: cluster.into() };
-        case.exposures.insert(place, Exposure { instance_seconds: 1 << 30, ..Exposure::default() });
+        case.markets.insert(place, Market { instance_seconds: 1 << 30, ..Market::default() });
     }
-    assert_eq!((case.judge().risk, case.judge().exposure), (Medium, None));
+    assert_eq!((case.judge().risk, case.judge().market), (Medium, None));
     case.offered = Offered::Nothing;
     assert_eq!(case.judge().risk, Medium);
 }

@@ -6,6 +6,7 @@ use super::properties::{SEEDS, drawn, policy};
 use super::recreations::{ago, id};
 use super::*;
 use crate::core::pass::explain::{Checked, RuleOutcome, explain};
+use crate::core::pass::market::Market;
 
 /// The rule that each reason of the plan comes from; written down here once more, by hand.
 const RULE_OF_REASON: &[(&str, &[&str])] = &[
@@ -33,6 +34,8 @@ const RULE_OF_REASON: &[(&str, &[&str])] = &[
     ("call_unsettled", &["call_settled"]),
     ("no_reclaim_evidence", &["reclaim_evidence"]),
     ("not_failed", &["pass_migrates", "no_recreation"]),
+    ("no_room", &["room_at_home"]),
+    ("reclaimed", &["room_at_home", "cooled_down"]),
     ("unreadable_record", &["cooled_down"]),
     ("cooling_down", &["cooled_down"]),
     ("over_limit", &["within_limits"]),
@@ -75,10 +78,15 @@ fn an_explanation_agrees_with_the_plan() {
                 _ => {}
             }
             if rng.u8(..3) == 0 {
-                let seen =
-                    Observation { notice: notice(), first_seen_at: ago(90), last_seen_at: ago(rng.i64(0..20_000)) };
+                let last_seen_at = ago(rng.i64(0..20_000));
+                let seen = Observation { notice: notice(), first_seen_at: ago(90), last_seen_at, down_seen_at: None };
                 ledger.observations.insert(instance.id.clone(), seen);
             }
+        }
+        if rng.u8(..3) == 0 {
+            let mut market = Market::unseen(ago(5));
+            market.refuse(1, ago(0));
+            ledger.markets.insert(place(), market);
         }
         if rng.u8(..3) == 0 {
             policy.eligibility = Eligibility::Reclaimed;
@@ -102,8 +110,15 @@ fn an_explanation_agrees_with_the_plan() {
     }
     let rules =
         ["selected", "not_excluded", "in_scope", "no_recreation", "stopped", "no_unfinished_job", "call_settled"];
-    let more =
-        ["reclaim_evidence", "migration_not_failed", "not_migrating", "pass_migrates", "cooled_down", "within_limits"];
+    let more = [
+        "reclaim_evidence",
+        "migration_not_failed",
+        "not_migrating",
+        "pass_migrates",
+        "room_at_home",
+        "cooled_down",
+        "within_limits",
+    ];
     for rule in rules.into_iter().chain(more) {
         let stopped = seen.get(&(rule, "stops")).copied().unwrap_or(0);
         assert!(stopped > 20, "{rule} decides {stopped} times of {seen:?}");
@@ -128,8 +143,8 @@ fn the_rules_have_their_order() {
     assert_eq!(
         order.join(" "),
         "selected not_excluded in_scope one_of_its_marker not_in_rollout no_recreation stopped no_unfinished_job \
-         call_settled reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates cooled_down \
-         within_limits"
+         call_settled reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates \
+         room_at_home cooled_down within_limits"
     );
 }
 
@@ -139,7 +154,8 @@ fn the_rules_have_their_order() {
 fn every_rule_tells_its_facts() {
     type Row = (&'static str, fn(&mut Instance, &mut Vec<Job>, &mut Ledger, &mut Policy), &'static str, &'static str);
     fn seen(ledger: &mut Ledger) {
-        let seen = Observation { notice: notice(), first_seen_at: hours(3), last_seen_at: hours(2) };
+        let seen =
+            Observation { notice: notice(), first_seen_at: hours(3), last_seen_at: hours(2), down_seen_at: None };
         ledger.observations.insert(id("a"), seen);
     }
     let rows: &[Row] = &[

@@ -301,7 +301,7 @@ impl Provider {
                 then
             }
             (Next::Abandon(why), Some(replacement)) => {
-                let then = transition(recreation.clone(), Transition::Abandon(why.to_string()));
+                let then = transition(recreation.clone(), Transition::Abandon(why.clone()));
                 self.delete(&replacement);
                 then
             }

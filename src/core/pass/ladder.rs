@@ -1,0 +1,401 @@
+//! Where a replacement goes: the order of places, and what refusals teach about markets within a pass and across passes.
+//!
+//! Stock is a hint that orders places and forbids none. A refusal for lack of room counts for every instance that asks the
+//! same market for as many GPUs or more, and lets the market rest for some minutes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::market::{self, Market, Markets, Notice};
+use crate::core::recreation::blueprint::{Nearness, Placement, Prepared};
+use crate::core::recreation::journal::Cause;
+use crate::core::world::instance::{Instance, Place, Status};
+use crate::core::world::market::Stock;
+use crate::core::world::money::Usd;
+use crate::core::world::policy::{Placing, Prefer};
+use crate::core::world::time::Timestamp;
+
+/// The markets as a pass knows them, with what its own calls add.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    markets: Markets,
+    /// Instances that are there and do not go.
+    ours: HashMap<Place, u32>,
+    changed: BTreeSet<Place>,
+}
+
+/// Whether the place where an instance was comes first among the places of its replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// Then its cluster, then any other.
+    First,
+    /// It was asked to migrate the instance, or has just lost it.
+    Last,
+    /// As any other place.
+    Ranked,
+}
+
+impl Home {
+    fn of(cause: &Cause, placing: &Placing) -> Self {
+        match (placing.prefer, cause) {
+            (_, Cause::Moved { .. }) => Self::First,
+            (Prefer::Market, _) => Self::Ranked,
+            (Prefer::Place, Cause::Reclaimed) => Self::Last,
+            (Prefer::Place, Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Found) => Self::First,
+        }
+    }
+
+    /// Places of a lower class come first, whatever they cost.
+    fn class(self, placement: &Placement) -> (bool, bool, Nearness) {
+        let has_none = placement.stock == Stock::None;
+        match self {
+            Self::First => (false, has_none, placement.nearness),
+            Self::Last => (placement.nearness == Nearness::Own, has_none, Nearness::Own),
+            Self::Ranked => (false, has_none, Nearness::Own),
+        }
+    }
+}
+
+impl Board {
+    #[must_use]
+    pub fn new(markets: Markets, instances: &[Instance]) -> Self {
+        let mut ours: HashMap<Place, u32> = HashMap::new();
+        let there = instances.iter().filter(|it| it.status != Status::Exited && !it.status.is_going());
+        for place in there.filter_map(|it| it.place.as_deref()) {
+            match ours.get_mut(place) {
+                Some(count) => *count += 1,
+                None => drop(ours.insert(place.clone(), 1)),
+            }
+        }
+        Self { markets, ours, changed: BTreeSet::new() }
+    }
+
+    /// The markets, with what this pass learned.
+    #[must_use]
+    pub fn markets(&self) -> &Markets {
+        &self.markets
+    }
+
+    /// How many instances are in a market.
+    #[must_use]
+    pub fn ours(&self, place: &Place) -> u32 {
+        self.ours.get(place).copied().unwrap_or(0)
+    }
+
+    /// Counts the time that instances ran and the reclaims since the last observation.
+    pub fn observe<'a>(
+        &mut self,
+        instances: &[Instance],
+        notices: impl IntoIterator<Item = Notice<'a>>,
+        now: Timestamp,
+    ) {
+        for (place, market) in market::observe(instances, &self.markets, notices, now) {
+            match market {
+                Some(market) => drop(self.markets.insert(place.clone(), market)),
+                None => drop(self.markets.remove(&place)),
+            }
+            self.changed.insert(place);
+        }
+    }
+
+    /// What the provider stated while a replacement was prepared.
+    pub fn state(&mut self, prepared: &Prepared, now: Timestamp) {
+        for Placement { place, price, stock, .. } in &prepared.placements {
+            let price = price.map(|price| Usd::from_micros(price.micros() / i64::from(prepared.gpus.max(1))));
+            self.change(place, now, |market| market.state(price, *stock, now));
+        }
+    }
+
+    pub fn refuse(&mut self, place: &Place, gpus: u32, now: Timestamp) {
+        self.change(place, now, |market| market.refuse(gpus, now));
+    }
+
+    pub fn accept(&mut self, place: &Place, now: Timestamp) {
+        self.change(place, now, |market| market.accept(now));
+        *self.ours.entry(place.clone()).or_default() += 1;
+    }
+
+    fn change(&mut self, place: &Place, now: Timestamp, change: impl FnOnce(&mut Market)) {
+        let known = self.markets.get(place).copied();
+        let mut market = known.unwrap_or_else(|| Market::unseen(now));
+        change(&mut market);
+        if known != Some(market) {
+            self.markets.insert(place.clone(), market);
+            self.changed.insert(place.clone());
+        }
+    }
+
+    /// What changed since it was last asked; `None` is a market to forget.
+    pub fn take_changed(&mut self) -> Vec<(Place, Option<Market>)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|place| (place.clone(), self.markets.get(&place).copied())).collect()
+    }
+
+    /// Until when a market is not asked for this many GPUs, if it is not to be asked now.
+    #[must_use]
+    pub fn rests(&self, place: &Place, gpus: u32, now: Timestamp) -> Option<Timestamp> {
+        self.markets.get(place)?.rests(gpus, now)
+    }
+
+    /// The next place to ask, given the places that were `tried` in vain. Of those that cost about as much as the best, the
+    /// one with the fewest instances, since a market that loses its room takes all that is there.
+    #[must_use]
+    pub fn choose<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>, tried: &[&Place]) -> Option<&'a Placement> {
+        let Ask { cause, placing, now } = ask;
+        let home = Home::of(cause, placing);
+        let open = prepared.placements.iter().filter(|it| {
+            !tried.contains(&&it.place)
+                && is_allowed(it, prepared, placing)
+                && self.rests(&it.place, prepared.gpus, now).is_none()
+        });
+        let mut open: Vec<(_, u128, &Placement)> = open.map(|it| (home.class(it), self.score(it, ask), it)).collect();
+        let best = open.iter().map(|(class, score, _)| (*class, *score)).min()?;
+        let spread = u128::from(placing.spread_percent);
+        let near = |score: u128| score.saturating_mul(100) <= best.1.saturating_mul(100 + spread);
+        open.retain(|(class, score, _)| *class == best.0 && near(*score));
+        let order = |&(_, score, it): &(_, u128, &'a Placement)| {
+            (self.ours(&it.place), score, &it.place.cluster, &it.place.product)
+        };
+        open.into_iter().min_by(|a, b| order(a).cmp(&order(b))).map(|(.., it)| it)
+    }
+
+    /// All places in the order in which they would be asked if each refused.
+    #[must_use]
+    pub fn order<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>) -> Vec<&'a Placement> {
+        let mut order: Vec<&Placement> = Vec::new();
+        loop {
+            let tried: Vec<&Place> = order.iter().map(|it| &it.place).collect();
+            let Some(next) = self.choose(prepared, ask, &tried) else { return order };
+            order.push(next);
+        }
+    }
+
+    /// What an hour in a place is expected to cost, in micro-USD for all GPUs.
+    #[must_use]
+    pub fn score(&self, placement: &Placement, Ask { placing, now, .. }: Ask<'_>) -> u128 {
+        let market = self.markets.get(&placement.place).copied().unwrap_or_else(|| Market::unseen(now));
+        market.score(placement.price.unwrap_or_default(), placing.reclaim_cost, now)
+    }
+
+    /// When the first of the places that rest may be asked again.
+    #[must_use]
+    pub fn rest_of(&self, prepared: &Prepared, now: Timestamp) -> Option<Timestamp> {
+        prepared.placements.iter().filter_map(|it| self.rests(&it.place, prepared.gpus, now)).min()
+    }
+}
+
+/// What a choice of places depends on, beside the markets.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub cause: &'a Cause,
+    pub placing: &'a Placing,
+    pub now: Timestamp,
+}
+
+/// Whether the operator lets a replacement go there. The cluster where the instance was is always allowed, and its own
+/// product has its price already.
+fn is_allowed(placement: &Placement, prepared: &Prepared, placing: &Placing) -> bool {
+    let Placement { place, cluster_name, nearness, price, .. } = placement;
+    let is_place = placing.places.is_empty()
+        || *nearness != Nearness::Elsewhere
+        || placing.places.iter().any(|it| it.matches_text(&place.cluster) || it.matches_text(cluster_name));
+    let is_cheap = match (price, prepared.own_price) {
+        (Some(price), Some(own)) if *nearness != Nearness::Own && own > Usd::default() => {
+            let percent = i128::from(placing.max_price_percent);
+            i128::from(price.micros()) * 100 <= i128::from(own.micros()) * percent
+        }
+        _ => true,
+    };
+    is_place && is_cheap
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::recreation::blueprint::Blueprint;
+    use crate::core::world::instance::Billing;
+    use crate::core::world::policy::Selector;
+
+    fn now() -> Timestamp {
+        Timestamp::from_secs(1_700_000_000)
+    }
+
+    fn ago(minutes: u64) -> Timestamp {
+        now() - Duration::from_secs(60 * minutes)
+    }
+
+    fn place(cluster: &str) -> Place {
+        Place { product: "p".into(), cluster: cluster.into() }
+    }
+
+    /// A place: its cluster, `home` being its own; cents an hour; `!` behind it for no stock.
+    fn placement(text: &str) -> Placement {
+        let (cluster, cents) = text.trim_end_matches('!').split_once(' ').expect("a cluster and a price");
+        Placement {
+            place: place(cluster),
+            cluster_name: cluster.to_uppercase(),
+            nearness: match cluster {
+                "home" => Nearness::Own,
+                "near" => Nearness::SameCluster,
+                _ => Nearness::Elsewhere,
+            },
+            price: Some(Usd::from_micros(cents.parse::<i64>().expect("cents") * 10_000)),
+            stock: if text.ends_with('!') { Stock::None } else { Stock::Normal },
+            words: String::new(),
+        }
+    }
+
+    fn prepared(places: &[&str]) -> Prepared {
+        Prepared {
+            blueprint: Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() },
+            placements: places.iter().map(|text| placement(text)).collect(),
+            gpus: 2,
+            own_price: Some(Usd::from_micros(300_000)),
+            tied_by: None,
+        }
+    }
+
+    fn clusters(board: &Board, prepared: &Prepared, cause: &Cause, placing: &Placing) -> String {
+        let order = board.order(prepared, Ask { cause, placing, now: now() });
+        order.iter().map(|it| it.place.cluster.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn places_have_an_order() {
+        type Change = fn(&mut Board);
+        let (reclaimed, stalled) = (Cause::Reclaimed, Cause::Stalled { since: ago(60) });
+        let untouched: Change = |_| ();
+        let (placing, ranked) = (Placing::DEFAULT, Placing { prefer: Prefer::Market, ..Placing::DEFAULT });
+        let only_b = Placing { places: vec![Selector::parse("B*").expect("a pattern")], ..Placing::DEFAULT };
+        let rows: &[(&str, Change, &Cause, &Placing, &[&str], &str)] = &[
+            ("by price, its own last", untouched, &reclaimed, &placing, &["home 30", "b 50", "a 40"], "a b home"),
+            (
+                "its own first after a failed migration",
+                untouched,
+                &stalled,
+                &placing,
+                &["b 20", "near 40", "home 30"],
+                "home near b",
+            ),
+            ("its own among the others", untouched, &reclaimed, &ranked, &["b 20", "home 30", "a 50"], "b home a"),
+            ("of equal price by cluster", untouched, &reclaimed, &placing, &["c 30", "a 30", "b 30"], "a b c"),
+            (
+                "without stock behind, but before its own",
+                untouched,
+                &reclaimed,
+                &placing,
+                &["home 30", "a 10!", "b 50"],
+                "b a home",
+            ),
+            ("too dear", untouched, &reclaimed, &placing, &["a 60", "b 61"], "a"),
+            ("its own price is what it was", untouched, &stalled, &placing, &["home 99"], "home"),
+            ("only where the operator allows", untouched, &reclaimed, &only_b, &["a 10", "b 20", "home 30"], "b home"),
+            (
+                "what refused rests",
+                |it| it.refuse(&place("a"), 2, ago(0)),
+                &reclaimed,
+                &placing,
+                &["a 10", "b 20"],
+                "b",
+            ),
+            (
+                "a refusal of fewer GPUs counts, too",
+                |it| it.refuse(&place("a"), 1, ago(0)),
+                &reclaimed,
+                &placing,
+                &["a 10", "b 20"],
+                "b",
+            ),
+            (
+                "a refusal of more GPUs does not",
+                |it| it.refuse(&place("a"), 4, ago(0)),
+                &reclaimed,
+                &placing,
+                &["a 10", "b 30"],
+                "a b",
+            ),
+            (
+                "after its rest it is asked again, last",
+                |it| it.refuse(&place("a"), 2, ago(2)),
+                &reclaimed,
+                &placing,
+                &["a 30", "b 30"],
+                "b a",
+            ),
+            (
+                "a market that has room does not rest",
+                |it| {
+                    it.refuse(&place("a"), 2, ago(0));
+                    it.accept(&place("a"), ago(0));
+                },
+                &reclaimed,
+                &placing,
+                &["a 10", "b 30"],
+                "a b",
+            ),
+            (
+                "of about the same price the emptiest",
+                |it| it.accept(&place("a"), ago(0)),
+                &reclaimed,
+                &placing,
+                &["a 50", "b 52"],
+                "b a",
+            ),
+            (
+                "but not of another price",
+                |it| it.accept(&place("a"), ago(0)),
+                &reclaimed,
+                &placing,
+                &["a 50", "b 53"],
+                "a b",
+            ),
+        ];
+        for (what, change, cause, placing, places, expected) in rows {
+            let mut board = Board::default();
+            change(&mut board);
+            assert_eq!(clusters(&board, &prepared(places), cause, placing), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_market_that_refuses_rests_for_half_of_its_drought() {
+        let mut market = Market::unseen(ago(0));
+        let at = |secs: u64| now() + Duration::from_secs(secs);
+        for (secs, rest) in [(0, 60), (60, 60), (200, 100), (400, 200), (600, 300), (3600, 300)] {
+            market.refuse(1, at(secs));
+            assert_eq!(market.rests(1, at(secs)), Some(at(secs + rest)), "after {secs} s");
+            assert_eq!(market.rests(1, at(secs + rest)), None);
+        }
+        market.state(None, Stock::None, at(4000));
+        market.refuse(1, at(4000));
+        market.state(None, Stock::Low, at(4001));
+        assert_eq!((market.rests(1, at(4001)), market.drought_since), (None, None), "stock is back");
+        market.refuse(1, at(4002));
+        market.accept(at(4003));
+        assert_eq!(market.rests(1, at(4003)), None, "it has room");
+        market.rests_until = Some(at(1_000_000));
+        assert_eq!(market.rests(1, at(4004)), None, "the clock was set back");
+    }
+
+    /// Reclaims seen in so many hours, minutes since the last bad sign, and the hazard per million hours.
+    #[test]
+    fn a_hazard_is_what_was_counted_and_how_young_the_last_bad_sign_is() {
+        for (reclaims, hours, bad, hazard) in [
+            (0, 0, None, (83_333 + 83_333) / 2),
+            (0, 1000, None, (1_953 + 83_333) / 2),
+            (10, 100, None, (96_774 + 83_333) / 2),
+            (10, 100, Some(5), (96_774 + 2_000_000) / 2),
+            (10, 100, Some(60), (96_774 + 500_000) / 2),
+            (u64::MAX, u64::MAX / 3600, Some(0), (3_600_000_000_u64 + 2_000_000) / 2),
+        ] {
+            let market =
+                Market { reclaims, instance_seconds: hours * 3600, bad_at: bad.map(ago), ..Market::unseen(ago(0)) };
+            let found = market.hazard(now());
+            assert!(
+                found.abs_diff(hazard) <= 1 || reclaims == u64::MAX,
+                "{reclaims} in {hours} h: {found}, not {hazard}"
+            );
+        }
+    }
+}

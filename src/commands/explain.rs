@@ -59,7 +59,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     wanted: &str,
 ) -> Result<(Explained, Option<Failure>), Failure> {
     let World { cloud, store, limits, clock, .. } = *world;
-    let (life, _) = life_of(store, wanted).await?;
+    let (life, _) = life_of(store, wanted, clock.now()).await?;
     let Observed { snapshot, ledger, plan, safe, mut board } = match observe(world).await {
         Ok(observed) => observed,
         Err(failure) if failure.exit == Exit::Provider => {
@@ -75,7 +75,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     };
     // A name may mean an instance that no pass has acted on.
     let is_known = life.ids.contains(&instance.id);
-    let life = if is_known { life } else { life_of(store, instance.id.as_str()).await?.0 };
+    let life = if is_known { life } else { life_of(store, instance.id.as_str(), clock.now()).await?.0 };
     let mut decision = decision.clone();
     if safe.is_ok() {
         survey(cloud, &snapshot.jobs.items, decision.recreating_mut().into_iter(), limits.workers).await;

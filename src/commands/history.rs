@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Exit, Failure, Presentation, Printed};
 use crate::cli::{DEFAULT_LIMIT, HistoryArgs, OutputFormat};
+use crate::core::record::downtime::add_spells;
 use crate::core::record::execution::Recorded;
 use crate::core::record::life::{self, Life};
 use crate::core::world::time::Timestamp;
@@ -27,7 +28,7 @@ pub async fn history<S: StoreRead>(
     let (limit, offset) = (*limit, *offset);
     let in_words = span.map(|since| since.to_string());
     if let Some(wanted) = instance {
-        let (mut life, executions) = life_of(store, wanted).await?;
+        let (mut life, executions) = life_of(store, wanted, now).await?;
         life.events.retain(|event| since.is_none_or(|since| event.last_at.unwrap_or(event.at) >= since));
         let mut executions: Vec<Recorded> = executions
             .into_iter()
@@ -72,13 +73,19 @@ pub async fn history<S: StoreRead>(
 ///
 /// # Errors
 /// Exit code 4.
-pub(super) async fn life_of<S: StoreRead>(store: &S, wanted: &str) -> Result<(Life, Vec<Recorded>), StoreError> {
+pub(super) async fn life_of<S: StoreRead>(
+    store: &S,
+    wanted: &str,
+    now: Timestamp,
+) -> Result<(Life, Vec<Recorded>), StoreError> {
     let everything = Selection { limit: usize::MAX, ..Selection::default() };
-    let mut executions = records::overview(store, &everything).await?.executions;
+    let Overview { mut executions, down, ended_spells, .. } = records::overview(store, &everything).await?;
     executions.extend(records::rollout_steps(store).await?);
     executions.sort_by_key(|it| std::cmp::Reverse(it.execution.started_at));
     let ledger = records::ledger(store, &[], Mode::Real).await?;
-    Ok((life::life(&executions, &ledger, wanted), executions))
+    let mut life = life::life(&executions, &ledger, wanted);
+    add_spells(&mut life, ended_spells.iter().chain(down.iter().map(|(_, spell)| spell)), wanted, now);
+    Ok((life, executions))
 }
 
 /// The same command once more.

@@ -2,9 +2,11 @@
 
 use super::{Exit, Failure, Presentation, Printed};
 use crate::cli::OutputFormat;
+use crate::core::pass::spell::ALL_TIME;
 use crate::core::record::advice::{Facts, advice};
+use crate::core::record::downtime::{DownInstance, WINDOWS, recovery};
 use crate::core::record::execution::Execution;
-use crate::core::record::health::{self, Health, RECENT};
+use crate::core::record::health::{self, FleetTroubles, Health, RECENT};
 use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
@@ -47,12 +49,16 @@ pub fn selection(now: Timestamp) -> Selection {
 /// The state of the service, from an overview of the passes of [`selection`].
 #[must_use]
 pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) -> Figures<'a> {
-    let Overview { executions: passes, total: _, totals, in_flight, rollout, recreations, outbox } = overview;
+    let Overview { executions: passes, total: _, totals, in_flight, rollout, recreations, outbox, .. } = overview;
+    let Overview { down, ended_spells, days, .. } = overview;
     let Settings { enabled, interval, .. } = *settings;
     let last = passes.first().map(|it| &it.execution);
     let recent: Vec<Execution> = passes.iter().take(RECENT).map(|it| it.execution.clone()).collect();
-    let diagnosis = health::diagnose(enabled, interval, &recent, now);
-    let advice = advice(&Facts { diagnosis: &diagnosis, interval, passes, recreations, outbox }, now);
+    let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some()).count();
+    let troubles = FleetTroubles { down, quarantined };
+    let diagnosis = health::diagnose(enabled, interval, &recent, troubles, now);
+    let recovery = WINDOWS.map(|window| recovery(down, ended_spells, days, window, now));
+    let advice = advice(&Facts { diagnosis: &diagnosis, interval, passes, recreations, outbox, down }, now);
     let document = json::StatusDocument {
         enabled,
         last_execution: last,
@@ -60,6 +66,11 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         config: config_part(settings),
         migration_service: json::ServicePart::new(enabled, last, &diagnosis),
         in_flight: json::InFlightPart::default(),
+        recovery: json::RecoveryPart {
+            figures: recovery[2].clone(),
+            down: down.iter().map(|(id, spell)| DownInstance::new(id, spell, now)).collect(),
+            windows: recovery.clone(),
+        },
     };
     let mut figures = Figures {
         now,
@@ -72,13 +83,16 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         indicators: Indicators::of(passes, enabled.then_some(interval), now),
         hours: hours(passes, now),
         advice,
+        down,
+        downtime: days.get(ALL_TIME),
+        recovery,
     };
     // What is quarantined, or ended without a successor, is not in flight: it waits for time or for a person.
     figures.document.in_flight = json::InFlightPart {
         migrations: *in_flight,
         recreations: figures.open().count(),
         rollout: rollout.as_ref().filter(|it| it.rollout.state.end().is_none()).map(|it| it.report(now)),
-        quarantined: figures.quarantined().count(),
+        quarantined,
         undelivered_events: outbox.len(),
     };
     figures

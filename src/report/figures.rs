@@ -1,6 +1,8 @@
 //! The state of the service as one value: what `status` shows to people, to scripts and to Prometheus.
 
+use crate::core::pass::spell::{DaySums, Spell};
 use crate::core::record::advice::Advice;
+use crate::core::record::downtime::RecoveryFigures;
 use crate::core::record::execution::{Recorded, Totals};
 use crate::core::record::health::Diagnosis;
 use crate::core::record::indicators::{HOURS, Hour, Indicators};
@@ -30,6 +32,12 @@ pub struct Figures<'a> {
     /// What happened in each hour of it, the oldest first.
     pub hours: [Hour; HOURS],
     pub advice: Vec<Advice>,
+    /// What is down, the longest first.
+    pub down: &'a [(InstanceId, Spell)],
+    /// Downtime of all time; none before the first look.
+    pub downtime: Option<&'a DaySums>,
+    /// How what went down was brought back in the last day, week and month.
+    pub recovery: [RecoveryFigures; 3],
 }
 
 impl<'a> Figures<'a> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::text;
 use crate::core::pass::verdict::Decision;
+use crate::core::record::downtime::{DownInstance, RecoveryFigures};
 use crate::core::record::execution::{Attempt, Execution, Recorded, Statistics};
 use crate::core::record::health::{Diagnosis, Health};
 use crate::core::record::life::LifeEvent;
@@ -134,6 +135,20 @@ pub struct StatusDocument<'a> {
     pub config: ConfigPart,
     pub migration_service: ServicePart,
     pub in_flight: InFlightPart<'a>,
+    pub recovery: RecoveryPart<'a>,
+}
+
+/// How what went down is brought back.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryPart<'a> {
+    /// The figures of the last month.
+    #[serde(flatten)]
+    pub figures: RecoveryFigures,
+    /// What is down, the longest first.
+    pub down: Vec<DownInstance<'a>>,
+    /// The same figures of the last day, week and month.
+    pub windows: [RecoveryFigures; 3],
 }
 
 /// The settings shown by `status`.

@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use super::figures::Figures;
+use crate::core::pass::spell::{BUCKETS, DaySums, Lost, Part};
 use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
 use crate::core::record::health::Health;
 use crate::core::record::indicators::Share;
@@ -26,9 +27,12 @@ pub struct Metric {
 pub enum Kind {
     Gauge,
     Counter,
+    Histogram,
 }
 
 struct Sample {
+    /// Behind the name; only a histogram's samples have one.
+    suffix: &'static str,
     label: Option<(&'static str, &'static str)>,
     value: Figure,
 }
@@ -59,6 +63,10 @@ const fn gauge(name: &'static str, help: &'static str, samples: fn(&Figures<'_>)
 
 const fn counter(name: &'static str, help: &'static str, samples: fn(&Figures<'_>) -> Vec<Sample>) -> Metric {
     Metric { name, kind: Kind::Counter, help, samples }
+}
+
+const fn histogram(name: &'static str, help: &'static str, samples: fn(&Figures<'_>) -> Vec<Sample>) -> Metric {
+    Metric { name, kind: Kind::Histogram, help, samples }
 }
 
 /// Every metric, in the order in which they are written.
@@ -114,6 +122,19 @@ pub const METRICS: &[Metric] = &[
     gauge("respot_unreplaced_instances", "Recreations of the last week that ended without a successor.", |it| {
         vec![plain(Figure::Count(whole(it.ended().count())))]
     }),
+    gauge("respot_instances_down", "Instances that are to run, and were down at the last look.", |it| {
+        vec![plain(Figure::Count(whole(it.down.len())))]
+    }),
+    gauge(
+        "respot_longest_down_since_timestamp_seconds",
+        "Since when the one is down that is down the longest. Absent without any.",
+        |it| time(it.down.first().map(|(_, spell)| spell.down_at)),
+    ),
+    gauge(
+        "respot_availability_ratio",
+        "Share of the time that instances were up of that they were to run, by window. Absent before it is known.",
+        availability,
+    ),
     gauge("respot_undelivered_events", "Events that no receiver took yet.", |it| {
         vec![plain(Figure::Count(whole(it.outbox.len())))]
     }),
@@ -139,6 +160,16 @@ pub const METRICS: &[Metric] = &[
     counter("respot_errors_total", "Actions that failed or whose end was not known.", |it| {
         vec![plain(Figure::Count(it.totals.errors))]
     }),
+    counter(
+        "respot_downtime_seconds_total",
+        "Time that instances were down and should not have been, by cause; what is still coming up is counted later.",
+        downtime,
+    ),
+    histogram(
+        "respot_recovery_seconds",
+        "Time from the stop of an instance to the one that runs in its place.",
+        recoveries,
+    ),
     gauge(
         "respot_migration_success_ratio",
         "Share of migrations that succeeded, of those whose end was seen in the last day. Absent without any.",
@@ -176,10 +207,10 @@ pub fn text(figures: &Figures<'_>) -> String {
             continue;
         }
         let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", escape(help, false), kind.into_str());
-        for Sample { label, value } in samples {
+        for Sample { suffix, label, value } in samples {
             let _ = match label {
-                Some((label, text)) => writeln!(out, "{name}{{{label}=\"{}\"}} {value}", escape(text, true)),
-                None => writeln!(out, "{name} {value}"),
+                Some((label, text)) => writeln!(out, "{name}{suffix}{{{label}=\"{}\"}} {value}", escape(text, true)),
+                None => writeln!(out, "{name}{suffix} {value}"),
             };
         }
     }
@@ -225,8 +256,39 @@ fn instances(figures: &Figures<'_>) -> Vec<Sample> {
     labelled("state", [("total", total_instances), ("exited", exited_instances), ("eligible", eligible_instances)])
 }
 
+/// The bounds of [`BUCKETS`], as labels.
+const BUCKET_LABELS: [&str; BUCKETS.len()] =
+    ["60", "120", "300", "600", "900", "1800", "3600", "7200", "14400", "43200", "86400"];
+
+fn availability(figures: &Figures<'_>) -> Vec<Sample> {
+    let windows = ["24h", "7d", "30d"].into_iter().zip(&figures.recovery);
+    let known = windows.filter_map(|(window, it)| Some((window, it.up_share?)));
+    known.map(|(window, share)| Sample { label: Some(("window", window)), ..plain(Figure::Ratio(share)) }).collect()
+}
+
+/// Never goes down: of what is still down, only what is behind it counts, without the part that may yet fail.
+fn downtime(figures: &Figures<'_>) -> Vec<Sample> {
+    let mut lost = figures.downtime.map_or_else(Lost::default, |all| all.lost);
+    for (part, millis) in figures.down.iter().flat_map(|(_, spell)| spell.settled()) {
+        lost.add(part, millis);
+    }
+    let sample =
+        |part: Part| Sample { label: Some(("cause", part.into_str())), ..plain(Figure::Seconds(lost.of(part))) };
+    Part::ALL.map(sample).into()
+}
+
+fn recoveries(figures: &Figures<'_>) -> Vec<Sample> {
+    let none = DaySums::default();
+    let DaySums { recovered, recovered_millis, recovered_within, .. } = figures.downtime.unwrap_or(&none);
+    let buckets = BUCKET_LABELS.into_iter().zip(recovered_within.iter().copied()).chain([("+Inf", *recovered)]);
+    let bucket = |(le, count)| Sample { suffix: "_bucket", label: Some(("le", le)), value: Figure::Count(count) };
+    let sum = Sample { suffix: "_sum", ..plain(Figure::Seconds(*recovered_millis)) };
+    let count = Sample { suffix: "_count", ..plain(Figure::Count(*recovered)) };
+    buckets.map(bucket).chain([sum, count]).collect()
+}
+
 fn plain(value: Figure) -> Sample {
-    Sample { label: None, value }
+    Sample { suffix: "", label: None, value }
 }
 
 fn count(is: bool) -> Vec<Sample> {
@@ -234,7 +296,7 @@ fn count(is: bool) -> Vec<Sample> {
 }
 
 fn labelled<const N: usize>(label: &'static str, values: [(&'static str, u64); N]) -> Vec<Sample> {
-    values.map(|(text, count)| Sample { label: Some((label, text)), value: Figure::Count(count) }).into()
+    values.map(|(text, count)| Sample { label: Some((label, text)), ..plain(Figure::Count(count)) }).into()
 }
 
 fn time(moment: Option<Timestamp>) -> Vec<Sample> {

@@ -3,6 +3,7 @@
 //! Every record but the migration times is JSON with a format version `v`. A pass refuses to work on a record of a
 //! newer format, since writing it back would destroy what it does not know.
 
+mod downtime;
 mod format;
 mod markets;
 
@@ -18,6 +19,8 @@ pub use self::markets::markets;
 use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::pass::market::Market;
+use crate::core::pass::spell::{Days, Spell};
+use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT};
 use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
 use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
 use crate::core::record::trail::ProviderWrite;
@@ -41,6 +44,12 @@ pub(super) mod keys {
     /// Map `product@cluster` -> [`super::Market`]: how often spot instances are taken there. At most
     /// 500, none longer than 90 days after it was last seen.
     pub(super) const EXPOSURES: &str = "exposures";
+    /// Map instance -> [`super::Spell`]: what is down.
+    pub(super) const SPELLS: &str = "spells";
+    /// Map time of the end and instance -> [`super::Spell`]: what was down; the newest [`super::SPELLS_KEPT`] are kept.
+    pub(super) const DOWNTIME: &str = "downtime";
+    /// Map day (UTC) -> sums of what was down and what ran, and those of all time; [`super::DAYS_KEPT`] days are kept.
+    pub(super) const DOWNTIME_DAYS: &str = "downtime-days";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
     pub(super) const EXECUTIONS: &str = "executions";
     /// Map job id -> [`super::Recorded`]: the steps of rollouts; as many are kept.
@@ -146,6 +155,7 @@ pub enum Change {
     Told(InstanceId, Option<String>),
     /// What is known of a market; or it is forgotten.
     Market(Place, Option<Market>),
+    Downtime(DowntimeChange),
     /// A write to the provider is about to be sent, or was; the pass counts them from 0.
     Write(usize, ProviderWrite),
     Rollout(Box<Rollout>),
@@ -215,6 +225,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
                 None => Write::MapDelete { map, field },
             }]
         }
+        Change::Downtime(change) => downtime::writes(change),
         Change::Write(number, write) => {
             vec![Write::MapSet { map: keys::WRITES.into(), field: format!("{number:06}"), value: encode(&write) }]
         }
@@ -257,8 +268,16 @@ fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) ->
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
 pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) -> Result<Ledger, StoreError> {
     let times_of = |mode: Mode| Query::Values(ids.iter().map(|id| mode.migration_time(id)).collect());
-    let maps =
-        [keys::IN_FLIGHT, keys::OBSERVATIONS, keys::RECREATIONS, keys::STALLS, keys::TOLD_FAILURES, keys::EXPOSURES];
+    let maps = [
+        keys::IN_FLIGHT,
+        keys::OBSERVATIONS,
+        keys::RECREATIONS,
+        keys::STALLS,
+        keys::TOLD_FAILURES,
+        keys::EXPOSURES,
+        keys::SPELLS,
+        keys::DOWNTIME_DAYS,
+    ];
     let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
     queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {
@@ -278,8 +297,18 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
     let (markets, newer) = markets::places(store, answers.next())?;
     newer.map_or(Ok(()), Err)?;
-    let last_attempt = HashMap::new();
-    let mut ledger = Ledger { in_flight, observations, recreations, stalls, told_failures, markets, last_attempt };
+    let (spells, days) = downtime::known(store, &mut answers)?;
+    let mut ledger = Ledger {
+        last_attempt: HashMap::new(),
+        in_flight,
+        observations,
+        recreations,
+        stalls,
+        told_failures,
+        markets,
+        spells,
+        days,
+    };
     for answer in answers {
         for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
             let Some(value) = value else { continue };
@@ -454,6 +483,11 @@ pub struct Overview {
     pub recreations: Vec<(InstanceId, Recreation)>,
     /// Events that no receiver took yet, oldest first.
     pub outbox: Vec<Outgoing>,
+    /// What is down, the longest first.
+    pub down: Vec<(InstanceId, Spell)>,
+    /// What was down, oldest first.
+    pub ended_spells: Vec<Spell>,
+    pub days: Days,
 }
 
 /// Which executions to read.
@@ -481,6 +515,9 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
         Query::Map(keys::OUTBOX.into()),
         Query::Map(keys::ROLLOUT_MEMBERS.into()),
         Query::Values(texts),
+        Query::Map(keys::SPELLS.into()),
+        Query::Map(keys::DOWNTIME.into()),
+        Query::Map(keys::DOWNTIME_DAYS.into()),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
     let mut ids = fields(store, answers.next())?;
@@ -497,6 +534,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
     };
     let rollout = fleet(store, found.next().flatten(), members)?;
     let holders: Vec<String> = found.flatten().collect();
+    let (down, ended_spells, days) = downtime::shown(store, &mut answers)?;
 
     // Ids sort by time, so the newest page can be chosen before anything is read.
     ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -523,7 +561,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
             execution.status = ExecutionStatus::Interrupted;
         }
     }
-    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox })
+    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox, down, ended_spells, days })
 }
 
 /// Whether the id of an execution, which begins with a time, says that it began then or later.

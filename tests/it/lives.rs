@@ -147,10 +147,10 @@ fn rehearsals_tell_nothing_twice() {
         rehearse();
     }
     let events = |stage: &Stage| texts(life_of(stage, "e2")["life"].as_array().expect("a life").iter(), "event");
-    assert_eq!(events(&stage), ["migrate"]);
+    assert_eq!(events(&stage), ["down", "migrate"]);
     pass(&stage);
     rehearse();
-    assert_eq!(events(&stage), ["migrate", "running_again"]);
+    assert_eq!(events(&stage), ["down", "migrate", "up_again", "running_again"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cli;
 mod deploy;
 mod doctor;
 mod documents;
+mod downtime;
 mod explain;
 mod faults;
 mod gate_rates;

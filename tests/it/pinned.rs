@@ -63,6 +63,13 @@ fn is_known(words: &str, line: &str) -> bool {
             })
 }
 
+/// The metric that a line is about.
+fn metric(line: &Value) -> &str {
+    let line = line.as_str().unwrap_or_default();
+    let line = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
+    line.split([' ', '{']).next().unwrap_or_default()
+}
+
 /// Where two documents differ, and what each has there.
 fn differences(then: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
     match (then, now) {
@@ -73,6 +80,12 @@ fn differences(then: &Value, now: &Value, at: &str, found: &mut Vec<String>) {
                     |fields: &serde_json::Map<String, Value>| fields.get(name).cloned().unwrap_or("(absent)".into());
                 differences(&value(a), &value(b), &format!("{at}/{name}"), found);
             }
+        }
+        // Metrics, without those that were added.
+        (Value::Array(a), Value::Array(b)) if a.iter().any(|line| metric(line).starts_with("respot_")) => {
+            let known: BTreeSet<&str> = a.iter().map(metric).collect();
+            let b: Vec<&Value> = b.iter().filter(|line| known.contains(metric(line))).collect();
+            assert!(a.iter().eq(b.iter().copied()), "{a:?} became {b:?}");
         }
         // The rules of an explanation, by their names.
         (Value::Array(a), Value::Array(b)) if a.first().is_some_and(|it| it["rule"].is_string()) => {

@@ -88,9 +88,14 @@ fn the_screen_agrees_with_history_and_the_provider() {
 
         // The health, the last pass, what is in flight: as the document has them.
         assert_eq!(status["migrationService"]["status"], "degraded");
-        assert!(screen.starts_with("degraded: failed or unknown actions in the last 5 passes: 1\n"), "{screen}");
+        assert!(screen.starts_with("degraded: late down for 30 min\n"), "{screen}");
+        assert_eq!(row(&screen, "to do"), "see what keeps late down: respot explain late");
         let advice = "see which actions failed, and why: respot history --limit 5, respot explain late";
-        assert_eq!(row(&screen, "to do"), advice);
+        assert!(screen.contains(&format!("\n              {advice}\n")), "{screen}");
+        assert_eq!(row(&screen, "down"), "1: late for 30 min, coming up");
+        let recovery = &status["recovery"];
+        assert_eq!((&recovery["spells"], &recovery["open"]), (&json!(4), &json!(1)));
+        assert!(row(&screen, "recovery").starts_with("30 d: 4 spells, "), "{screen}");
         let began = status["lastExecution"]["startedAt"].as_str().unwrap();
         let began = format!("({} UTC)", began.split('.').next().unwrap().replace('T', " "));
         let last = row(&screen, "last pass");

@@ -61,7 +61,7 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
         (worked, _) => worked,
     };
     let execution = conclude(&open, &worked, stop.cause(), clock.now());
-    let recorded = record::end(&pass, &open, &execution).await;
+    let recorded = record::end(&pass, &mut open, &execution).await;
     let Open { attempts, view, .. } = open;
     let delivered = match &recorded {
         Ok(()) if pass.tells => deliver(store, notify, clock.now(), reporter).await,

@@ -5,6 +5,7 @@ use crate::cloud::CloudRead as _;
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
+use crate::core::record::downtime::Downtime;
 use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
 };
@@ -27,6 +28,8 @@ pub(in crate::commands) struct Open {
     pub(in crate::commands) ended: EndedMigrations,
     pub(in crate::commands) sightings: Vec<Sighting>,
     pub(in crate::commands) attempts: Vec<Attempt>,
+    /// The downtime ledger, from the first look of a real pass on.
+    pub(in crate::commands) downtime: Option<Downtime>,
     pub(in crate::commands) view: Option<(Snapshot, Plan)>,
 }
 
@@ -60,6 +63,7 @@ pub(in crate::commands) async fn begin<E: Edges>(pass: &Pass<'_, E>, begun: Exec
         ended: EndedMigrations::default(),
         sightings: Vec::new(),
         attempts: Vec::new(),
+        downtime: None,
         view: None,
     })
 }
@@ -142,6 +146,10 @@ pub(in crate::commands) async fn settle<E: Edges>(
             changes.push(Change::Journal(id.clone(), written));
         }
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
+        let downtime = open.downtime.get_or_insert_with(|| Downtime::of(ledger));
+        downtime.note(&open.attempts);
+        downtime.look((snapshot, ledger), plan);
+        changes.extend(downtime.changes().into_iter().map(Change::Downtime));
     }
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
     open.sightings.extend(sightings(snapshot, plan, pass.mode() == Mode::Real));
@@ -193,7 +201,7 @@ async fn emit_news<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &L
 /// Closes the record of a pass that ended.
 pub(in crate::commands) async fn end<E: Edges>(
     pass: &Pass<'_, E>,
-    open: &Open,
+    open: &mut Open,
     execution: &Execution,
 ) -> Result<(), StoreError> {
     let recorded = Recorded {
@@ -204,7 +212,12 @@ pub(in crate::commands) async fn end<E: Edges>(
         ended_migrations: open.ended,
         sightings: open.sightings.clone(),
     };
-    let mut changes = vec![Change::Record(recorded), Change::CloseOpen];
+    let mut changes = Vec::new();
+    if let Some(downtime) = &mut open.downtime {
+        downtime.close(&open.attempts, &recorded.writes, pass.now());
+        changes.extend(downtime.changes().into_iter().map(Change::Downtime));
+    }
+    changes.extend([Change::Record(recorded), Change::CloseOpen]);
     if pass.mode() == Mode::Real {
         changes.extend([Change::ForgetWrites, Change::SetTotals(open.totals.with(execution))]);
     }

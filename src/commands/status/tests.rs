@@ -5,6 +5,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::cli::Cli;
+use crate::core::pass::spell::{DaySums, HeldBy, Lost, Part, Spell, SpellEnd};
 use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, ExecutionStatus, Outcome, Recorded, Summary, Totals,
 };
@@ -111,7 +112,44 @@ fn busy() -> Overview {
             last_error: Some("connection refused".into()),
         }],
         executions,
+        down: vec![
+            down("train-7", 184, Part::NoRoom, 12),
+            down("dev-3", 34, Part::HeldBack, 0),
+            down("web \u{1b}[31m", 3, Part::ComingUp, 1),
+        ],
+        ended_spells: vec![ended(900, 6), ended(500, 34), ended(400, 4)],
+        days: [("2023-11-14", 12 * 3600 * 45), (ALL_TIME, 30 * 24 * 3600 * 45)]
+            .map(|(day, running_seconds)| {
+                let lost = Lost { noticing: 3_600_000, no_room: 600_500, ..Lost::default() };
+                let (recovered, recovered_millis) = (3, 44 * MINUTE);
+                let recovered_within = [0, 0, 1, 2, 2, 2, 3, 3, 3, 3, 3];
+                let sums = DaySums {
+                    running_seconds,
+                    lost,
+                    recovered,
+                    recovered_millis,
+                    recovered_within,
+                    ..DaySums::default()
+                };
+                (day.to_owned(), sums)
+            })
+            .into(),
     }
+}
+
+/// An open spell, of which ten minutes were spent on noticing it at most.
+fn down(name: &str, ago: i64, part: Part, refused_calls: u32) -> (InstanceId, Spell) {
+    let held_by = HeldBy { reason: "cooling_down".into(), since: minutes_ago(20), until: Some(minutes_ago(-125)) };
+    let parts = vec![(Part::Noticing, ago.min(10) * MINUTE), (part, (ago - 10).max(0) * MINUTE)];
+    let spell = Spell { name: name.into(), down_at: minutes_ago(ago), part, refused_calls, parts, ..Spell::default() };
+    let held_by = (part == Part::HeldBack).then_some(held_by);
+    (InstanceId::new(&format!("id-of-{name}")), Spell { held_by, ..spell })
+}
+
+fn ended(ago: i64, length: i64) -> Spell {
+    let (down_at, parts) =
+        (minutes_ago(ago + length), vec![(Part::Noticing, MINUTE), (Part::ComingUp, (length - 1) * MINUTE)]);
+    Spell { down_at, parts, ended_at: Some(minutes_ago(ago)), end: Some(SpellEnd::InPlace), ..Spell::default() }
 }
 
 fn screen(figures: &Figures<'_>, width: Option<usize>, color: bool) -> String {
@@ -191,6 +229,16 @@ fn metrics_say_what_the_screen_says() {
         ("respot_in_flight{kind=\"recreation\"}", "1"),
         ("respot_quarantined_instances", "1"),
         ("respot_unreplaced_instances", "1"),
+        ("respot_instances_down", "3"),
+        ("respot_longest_down_since_timestamp_seconds", "1699988960.000"),
+        ("respot_downtime_seconds_total{cause=\"noticing\"}", "4980.000"),
+        ("respot_downtime_seconds_total{cause=\"no_room\"}", "11040.500"),
+        ("respot_downtime_seconds_total{cause=\"held_back\"}", "1440.000"),
+        ("respot_downtime_seconds_total{cause=\"coming_up\"}", "0.000"),
+        ("respot_recovery_seconds_bucket{le=\"300\"}", "1"),
+        ("respot_recovery_seconds_bucket{le=\"+Inf\"}", "3"),
+        ("respot_recovery_seconds_sum", "2640.000"),
+        ("respot_recovery_seconds_count", "3"),
         ("respot_undelivered_events", "1"),
         ("respot_oldest_undelivered_event_timestamp_seconds", "1699992200.000"),
         ("respot_passes_total{result=\"completed\"}", "390"),
@@ -218,7 +266,9 @@ fn what_is_not_known_is_absent() {
     let absent = |overview: &Overview, environment: &[(&str, &str)]| {
         let settings = settings(environment);
         let text = prometheus::text(&figures(overview, &settings, now()));
-        assert!(!text.contains("NaN") && !text.contains("Inf"), "{text}");
+        let is_number =
+            |line: &str| line.rsplit(' ').next().is_some_and(|it| it.parse::<f64>().is_ok_and(f64::is_finite));
+        assert!(text.lines().all(|line| line.starts_with('#') || is_number(line)), "{text}");
         let there = |name: &str| text.contains(&format!("# TYPE {name} "));
         let names: Vec<&str> = METRICS.iter().map(|it| it.name).filter(|name| !there(name)).collect();
         names.join(" ").replace("respot_", "")
@@ -229,7 +279,8 @@ fn what_is_not_known_is_absent() {
                  schedule_adherence_ratio";
     let nothing = Overview::default();
     let oldest = "oldest_undelivered_event_timestamp_seconds";
-    assert_eq!(absent(&nothing, &[]), format!("{last_pass} {oldest} {rates}"));
+    let down = "longest_down_since_timestamp_seconds availability_ratio";
+    assert_eq!(absent(&nothing, &[]), format!("{last_pass} {down} {oldest} {rates}"));
     let off = &[("MIGRATION_ENABLED", "false")];
     assert_eq!(absent(&busy(), off), "next_pass_timestamp_seconds schedule_adherence_ratio");
 
@@ -239,7 +290,8 @@ fn what_is_not_known_is_absent() {
         first.execution.status = status;
         first.provider_calls = ProviderCalls::default();
         let overview = Overview { executions: vec![first], ..Overview::default() };
-        let expected = format!("last_pass_end_timestamp_seconds last_pass_duration_seconds instances {oldest} {rates}");
+        let expected =
+            format!("last_pass_end_timestamp_seconds last_pass_duration_seconds instances {down} {oldest} {rates}");
         assert_eq!(absent(&overview, &[]), expected);
     }
     // The second is, and hides nothing of the first.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::market::Markets;
+use super::spell::{Days, Spell};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::instance::{InstanceId, JobId, ReclaimNotice};
 use crate::core::world::time::Timestamp;
@@ -25,6 +26,10 @@ pub struct Ledger {
     pub told_failures: HashMap<InstanceId, String>,
     /// What is known of markets.
     pub markets: Markets,
+    /// What is down, by the instance that is.
+    pub spells: HashMap<InstanceId, Spell>,
+    /// What is counted of downtime.
+    pub days: Days,
 }
 
 /// The stored time of an attempt.

@@ -10,4 +10,5 @@ pub mod plan;
 pub mod rules;
 pub mod safety;
 pub mod settle;
+pub mod spell;
 pub mod verdict;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::health::{Diagnosis, Health, RECENT};
+use super::health::{Diagnosis, FleetTroubles, Health, RECENT};
 use super::outbox::Outgoing;
+use crate::core::pass::spell::Spell;
 use crate::core::record::execution::{Attempt, ExecutionStatus, Outcome, Recorded};
 use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::error::ErrorKind;
@@ -30,12 +31,14 @@ pub struct Facts<'a> {
     pub recreations: &'a [(InstanceId, Recreation)],
     /// Events that no receiver took yet, oldest first.
     pub outbox: &'a [Outgoing],
+    /// What is down, the longest first.
+    pub down: &'a [(InstanceId, Spell)],
 }
 
 /// What to do next, the most urgent first; nothing when all is well, or when nothing is wanted.
 #[must_use]
 pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
-    let Facts { diagnosis, interval, passes, recreations, outbox } = *facts;
+    let Facts { diagnosis, interval, passes, recreations, outbox, down } = *facts;
     match diagnosis.health {
         Health::Disabled => return Vec::new(),
         Health::NeverExecuted => return vec![to("see what a pass would do", ["respot dry-run"])],
@@ -50,6 +53,13 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
 
     let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some());
     let quarantined: Vec<&str> = quarantined.map(|(id, _)| id.as_str()).collect();
+    let mut lasting = FleetTroubles { down, quarantined: 0 }.lasting(interval, now);
+    lasting.retain(|(id, _)| !quarantined.contains(&id.as_str()));
+    if let [(id, spell), others @ ..] = lasting.as_slice() {
+        let name = callable(&spell.name, id);
+        let what = format!("see what keeps {name}{} down", and_more(others.len()));
+        steps.push(Advice { what, commands: vec![format!("respot explain {name}")] });
+    }
     if let [first, others @ ..] = quarantined.as_slice() {
         let what = format!("find out what keeps {first}{} from being recreated", and_more(others.len()));
         let release = "respot run --retry-quarantined".into();
@@ -70,7 +80,11 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
     if diagnosis.recent_errors > 0 {
         let mut commands = vec![format!("respot history --limit {RECENT}")];
         let known = |attempt: &&Attempt| !quarantined.contains(&attempt.instance_id.as_str());
-        commands.extend(recent.find(known).map(|attempt| format!("respot explain {}", callable(attempt))));
+        commands.extend(
+            recent
+                .find(known)
+                .map(|attempt| format!("respot explain {}", callable(&attempt.instance_name, &attempt.instance_id))),
+        );
         steps.push(Advice { what: "see which actions failed, and why".into(), commands });
     }
     steps
@@ -103,11 +117,10 @@ fn was_refused(last: &Recorded) -> bool {
 }
 
 /// The name, where a shell takes it as it is; else the id.
-fn callable(attempt: &Attempt) -> &str {
-    let name = &attempt.instance_name;
+fn callable<'a>(name: &'a str, id: &'a InstanceId) -> &'a str {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain);
-    if fits { name } else { attempt.instance_id.as_str() }
+    if fits { name } else { id.as_str() }
 }
 
 fn and_more(count: usize) -> String {
@@ -174,21 +187,30 @@ mod tests {
         passes: Vec<Recorded>,
         recreations: Vec<(InstanceId, Recreation)>,
         outbox: Vec<Outgoing>,
+        down: Vec<(InstanceId, Spell)>,
         now: Timestamp,
         expected: &'static [&'static str],
     }
 
     impl Row {
         fn new(passes: &[Recorded], expected: &'static [&'static str]) -> Self {
-            Self { enabled: true, passes: passes.into(), recreations: vec![], outbox: vec![], now: at(2), expected }
+            Self {
+                enabled: true,
+                passes: passes.into(),
+                recreations: vec![],
+                outbox: vec![],
+                down: vec![],
+                now: at(2),
+                expected,
+            }
         }
 
         /// Each step as one line must hold the text expected of it.
         fn check(&self) {
-            let Self { enabled, passes, recreations, outbox, now, expected } = self;
+            let Self { enabled, passes, recreations, outbox, down, now, expected } = self;
             let executions: Vec<Execution> = passes.iter().map(|it| it.execution.clone()).collect();
-            let diagnosis = diagnose(*enabled, QUARTER, &executions, *now);
-            let facts = Facts { diagnosis: &diagnosis, interval: QUARTER, passes, recreations, outbox };
+            let diagnosis = diagnose(*enabled, QUARTER, &executions, FleetTroubles { down, quarantined: 0 }, *now);
+            let facts = Facts { diagnosis: &diagnosis, interval: QUARTER, passes, recreations, outbox, down };
             let steps: Vec<String> =
                 advice(&facts, *now).iter().map(|it| format!("{}: {}", it.what, it.commands.join(", "))).collect();
             assert_eq!(steps.len(), expected.len(), "{steps:?} for {expected:?}");
@@ -270,6 +292,18 @@ mod tests {
         ];
         for row in &rows {
             row.check();
+        }
+        let spell = |id: &str, name: &str, since| {
+            (InstanceId::new(id), Spell { name: name.into(), down_at: at(since), ..Spell::default() })
+        };
+        let (long, short) = (spell("i1", "train-7", -29), spell("i2", "a b", -10));
+        for (down, recreations, expected) in [
+            (vec![short.clone()], vec![], [].as_slice()),
+            (vec![long.clone(), short], vec![], &["keeps train-7 down: respot explain train-7"]),
+            (vec![spell("i1", "a b", -29), long.clone()], vec![], &["keeps i1 and 1 more down: respot explain i1"]),
+            (vec![spell("stuck", "stuck", -29)], vec![stuck()], &["being recreated: respot explain stuck"]),
+        ] {
+            Row { down, recreations, ..Row::new(std::slice::from_ref(&well), expected) }.check();
         }
         let refused = Recorded {
             attempts: vec![Attempt {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::core::pass::spell::Spell;
 use crate::core::record::execution::{Execution, ExecutionStatus};
+use crate::core::world::instance::InstanceId;
 use crate::core::world::time::{Timestamp, in_words};
 
 /// How many of the last executions count for `recentErrors`.
@@ -17,7 +19,8 @@ pub const RECENT: usize = 5;
 pub enum Health {
     /// On schedule, without errors.
     Healthy,
-    /// The last pass was partial, or there were errors in the last five.
+    /// Something is down for more than two intervals, or in quarantine; the last pass was partial, or there were errors in
+    /// the last five.
     Degraded,
     /// Overdue by more than one interval, or the last pass failed.
     Unhealthy,
@@ -36,9 +39,40 @@ pub struct Diagnosis {
     pub recent_errors: u64,
 }
 
-/// Judges the service by its last passes, newest first.
+/// What keeps a fleet from being well although its passes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetTroubles<'a> {
+    /// What is down, the longest first.
+    pub down: &'a [(InstanceId, Spell)],
+    /// Instances left alone after repeated failures.
+    pub quarantined: usize,
+}
+
+impl<'a> FleetTroubles<'a> {
+    /// What is down for longer than passes need to notice it and to bring it back: two intervals.
+    #[must_use]
+    pub fn lasting(&self, interval: Duration, now: Timestamp) -> Vec<&'a (InstanceId, Spell)> {
+        self.down.iter().filter(|(_, spell)| now.since(spell.down_at) > 2 * interval).collect()
+    }
+
+    fn lasting_in_words(&self, interval: Duration, now: Timestamp) -> Option<String> {
+        let lasting = self.lasting(interval, now);
+        let (id, spell) = lasting.first()?;
+        let name = if spell.name.is_empty() { id.as_str() } else { &spell.name };
+        let more = if lasting.len() == 1 { String::new() } else { format!(" and {} more", lasting.len() - 1) };
+        Some(format!("{name}{more} down for {}", in_words(now.since(spell.down_at))))
+    }
+}
+
+/// Judges the service by its last passes, newest first, and by what is down.
 #[must_use]
-pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], now: Timestamp) -> Diagnosis {
+pub fn diagnose(
+    enabled: bool,
+    interval: Duration,
+    newest_first: &[Execution],
+    troubles: FleetTroubles<'_>,
+    now: Timestamp,
+) -> Diagnosis {
     let recent_errors = newest_first.iter().take(RECENT).map(|it| it.summary.error_count).sum();
     let verdict = |health, why: String, next_execution| Diagnosis { health, why, next_execution, recent_errors };
     if !enabled {
@@ -53,21 +87,30 @@ pub fn diagnose(enabled: bool, interval: Duration, newest_first: &[Execution], n
         let late = in_words(now.since(due));
         return verdict(Health::Unhealthy, format!("overdue by {late}"), Some(due));
     }
-    match last.status {
+    let (health, why) = match last.status {
         ExecutionStatus::Failed | ExecutionStatus::Timeout | ExecutionStatus::Interrupted => {
-            verdict(Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.into_str()), Some(due))
+            (Health::Unhealthy, format!("the last pass ended as {}{reason}", last.status.into_str()))
         }
-        ExecutionStatus::Partial => {
-            let why = format!("failed or unknown actions in the last pass: {}", last.summary.error_count);
-            verdict(Health::Degraded, why, Some(due))
+        ExecutionStatus::Partial | ExecutionStatus::Running | ExecutionStatus::Completed => {
+            match troubles.lasting_in_words(interval, now) {
+                Some(why) => (Health::Degraded, why),
+                None if last.status == ExecutionStatus::Partial => (
+                    Health::Degraded,
+                    format!("failed or unknown actions in the last pass: {}", last.summary.error_count),
+                ),
+                None if recent_errors > 0 => (
+                    Health::Degraded,
+                    format!("failed or unknown actions in the last {RECENT} passes: {recent_errors}"),
+                ),
+                None if troubles.quarantined > 0 => {
+                    (Health::Degraded, format!("left alone after repeated failures: {}", troubles.quarantined))
+                }
+                None if last.status == ExecutionStatus::Running => (Health::Healthy, "a pass is at work".into()),
+                None => (Health::Healthy, "on schedule, no errors".into()),
+            }
         }
-        ExecutionStatus::Running | ExecutionStatus::Completed if recent_errors > 0 => {
-            let why = format!("failed or unknown actions in the last {RECENT} passes: {recent_errors}");
-            verdict(Health::Degraded, why, Some(due))
-        }
-        ExecutionStatus::Running => verdict(Health::Healthy, "a pass is at work".into(), Some(due)),
-        ExecutionStatus::Completed => verdict(Health::Healthy, "on schedule, no errors".into(), Some(due)),
-    }
+    };
+    verdict(health, why, Some(due))
 }
 
 #[cfg(test)]
@@ -122,13 +165,42 @@ mod tests {
         ];
         for (passes, now, health, part) in rows {
             let passes: Vec<Execution> = passes.iter().map(|&(status, began, n)| execution(status, began, n)).collect();
-            let got = diagnose(true, quarter, &passes, at(*now));
+            let got = diagnose(true, quarter, &passes, FleetTroubles::default(), at(*now));
             assert_eq!(got.health, *health, "{passes:?}");
             assert!(got.why.contains(part), "{:?} lacks {part:?}", got.why);
             let due = passes.first().map(|last| last.started_at + quarter);
             assert_eq!(got.next_execution, due);
         }
-        let off = diagnose(false, quarter, &[execution(Failed, 0, 1)], at(1));
+        let off = diagnose(false, quarter, &[execution(Failed, 0, 1)], FleetTroubles::default(), at(1));
         assert_eq!((off.health, off.next_execution), (Health::Disabled, None));
+    }
+
+    #[test]
+    fn a_fleet_with_something_down_is_not_healthy_for_long() {
+        use ExecutionStatus::{Completed, Failed, Partial, Running};
+        let quarter = Duration::from_secs(15 * 60);
+        let spell = |name: &str, since| {
+            let spell = Spell { name: name.into(), down_at: at(since), ..Spell::default() };
+            (InstanceId::new(&format!("id-of-{name}")), spell)
+        };
+        // The last pass and its errors; since when things are down, how many are quarantined; the verdict and a part of why.
+        let rows: &[(ExecutionStatus, u64, &[(&str, i64)], usize, Health, &str)] = &[
+            (Completed, 0, &[("a", -30)], 0, Health::Healthy, "on schedule"),
+            (Completed, 0, &[("a", -31)], 0, Health::Degraded, "a down for 31 min"),
+            (Completed, 0, &[("", -31)], 0, Health::Degraded, "id-of- down for 31 min"),
+            (Completed, 0, &[("a", -120), ("b", -60), ("c", -3)], 0, Health::Degraded, "a and 1 more down for 2 h"),
+            (Running, 0, &[("a", -31)], 0, Health::Degraded, "a down"),
+            (Partial, 1, &[("a", -31)], 0, Health::Degraded, "a down"),
+            (Partial, 1, &[("a", -3)], 0, Health::Degraded, "in the last pass: 1"),
+            (Failed, 0, &[("a", -31)], 0, Health::Unhealthy, "ended as failed"),
+            (Completed, 0, &[], 2, Health::Degraded, "left alone after repeated failures: 2"),
+            (Running, 0, &[], 1, Health::Degraded, "left alone"),
+        ];
+        for (status, errors, down, quarantined, health, part) in rows {
+            let down: Vec<_> = down.iter().map(|(name, since)| spell(name, *since)).collect();
+            let troubles = FleetTroubles { down: &down, quarantined: *quarantined };
+            let got = diagnose(true, quarter, &[execution(*status, -1, *errors)], troubles, at(0));
+            assert_eq!((got.health, got.why.contains(part)), (*health, true), "{:?} lacks {part:?}", got.why);
+        }
     }
 }

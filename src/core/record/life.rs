@@ -97,6 +97,8 @@ impl Conclusion {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum EventKind {
+    /// It was down from then on.
+    Down,
     /// A pass saw a reclaim announced.
     ReclaimNotice,
     /// A pass saw that a call in doubt had an effect.
@@ -124,6 +126,10 @@ pub enum EventKind {
     Delete,
     /// How its recreation stands, by the journal alone.
     Journal,
+    /// It, or what took its place, was up again: the end of a time down.
+    UpAgain,
+    /// A time down ended without that: it is gone, or not to run any more.
+    GivenUp,
 }
 
 impl EventKind {
@@ -481,7 +487,8 @@ pub fn step_in_words(step: &Step) -> String {
     }
 }
 
-fn blank(at: Timestamp, id: &InstanceId, name: &str, event: EventKind) -> LifeEvent {
+/// An event of which no more is known.
+pub(super) fn blank(at: Timestamp, id: &InstanceId, name: &str, event: EventKind) -> LifeEvent {
     LifeEvent {
         at,
         last_at: None,

@@ -1,6 +1,7 @@
 //! What passes did: executions, the trail of one instance, events to deliver, health and advice.
 
 pub mod advice;
+pub mod downtime;
 pub mod execution;
 pub mod health;
 pub mod indicators;

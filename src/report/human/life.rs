@@ -131,6 +131,9 @@ fn sentence(event: &LifeEvent, screen: Screen, with_names: bool) -> String {
 /// An event in words.
 pub(super) fn what(kind: EventKind) -> &'static str {
     match kind {
+        EventKind::Down => "down",
+        EventKind::UpAgain => "up again",
+        EventKind::GivenUp => "given up, still down",
         EventKind::ReclaimNotice => "reclaim notice seen",
         EventKind::MigrationConfirmed => "migration confirmed",
         EventKind::CallWithoutEffect => "migrate call without effect",

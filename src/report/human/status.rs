@@ -1,10 +1,13 @@
 //! The state of the service on one screen.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::table::Column::{Left, Right};
 use super::table::{painted, table};
-use super::{Color, Screen, counted, labeled, short, to_the_second};
+use super::{Color, Screen, counted, labeled, short, time_of_day, to_the_second};
+use crate::core::pass::spell::{Part, Spell};
+use crate::core::record::downtime::RecoveryFigures;
 use crate::core::record::execution::{Execution, Statistics, Summary, Totals};
 use crate::core::record::health::Health;
 use crate::core::record::indicators::{
@@ -53,6 +56,7 @@ pub fn status(screen: Screen, figures: &Figures<'_>, store: &str) -> String {
         None => draft.add("last pass", "none yet"),
     }
     draft.add("next pass", &next_pass(figures));
+    downtime(&mut draft, figures);
     under_way(&mut draft, figures);
     if figures.document.last_execution.is_some() {
         let (hours, indicators) = (hours(screen, &figures.hours), indicators(screen, &figures.indicators));
@@ -113,6 +117,73 @@ fn next_pass(figures: &Figures<'_>) -> String {
         Some(next) => format!("due since {} {}", in_words(now.since(next)), at(next)),
         None => "not scheduled".into(),
     }
+}
+
+/// What is down and why, and how what was down came back; nothing while there is nothing of it.
+fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
+    let rows = figures.down.iter().take(LISTED).map(|(id, spell)| {
+        let name = if spell.name.is_empty() { id.as_str() } else { &spell.name };
+        let lasts = together(&format!("for {}", in_words(figures.now.since(spell.down_at))));
+        format!("{} {lasts}, {}", draft.screen.name(name), why_down(spell, figures))
+    });
+    let mut rows: Vec<String> = rows.collect();
+    if let Some(more) = figures.down.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        rows.push(format!("and {more} more"));
+    }
+    if !rows.is_empty() {
+        draft.add("down", &visible(&format!("{}: {}", figures.down.len(), rows.join("; "))));
+    }
+    let [.., month] = &figures.recovery;
+    if month.spells > 0 {
+        draft.add("recovery", &recovery(month));
+    }
+}
+
+/// Why an instance is still down, and when that may change.
+fn why_down(spell: &Spell, figures: &Figures<'_>) -> String {
+    let next = figures.diagnosis.next_execution;
+    let until = spell.held_by.as_ref().and_then(|held| held.until).or(next);
+    let again = until.filter(|at| *at > figures.now).map_or_else(String::new, |at| {
+        format!(", {}", together(&format!("next try at {}", time_of_day(at, figures.now))))
+    });
+    match spell.part {
+        Part::ComingUp => "coming up".into(),
+        Part::Noticing | Part::HeldBack => {
+            let reason = spell.held_by.as_ref().map_or("not acted on", |held| &held.reason).replace('_', " ");
+            format!("held back: {reason}{again}")
+        }
+        Part::NoRoom => match spell.refused_calls {
+            0 => format!("no room{again}"),
+            calls => format!("no room ({} refused){again}", counted(calls, "call")),
+        },
+        Part::Failed => format!("the last attempt failed{again}"),
+    }
+}
+
+fn recovery(figures: &RecoveryFigures) -> String {
+    let RecoveryFigures { spells, p50_ms, p95_ms, worst_ms, up_share, lost_instance_hours, lost_by, .. } = figures;
+    let quantile = |name: &str, millis: &Option<i64>| {
+        let length = Duration::from_millis(millis.and_then(|it| u64::try_from(it).ok()).unwrap_or(0));
+        format!("{name} {}", in_words(length))
+    };
+    let times = [quantile("p50", p50_ms), quantile("p95", p95_ms), quantile("worst", worst_ms)];
+    let times = listed(std::iter::once(counted(spells, "spell")).chain(times));
+    let up =
+        up_share.map_or_else(String::new, |share| format!("; {}", together(&format!("up {:.1} %", share * 100.0))));
+    // A month of one instance, so that fleets of any size compare.
+    let monthly = |hours: f64| figures.monthly(hours);
+    let parts = [
+        ("noticing", lost_by.noticing),
+        ("held back", lost_by.held_back),
+        ("no room", lost_by.no_room),
+        ("failed", lost_by.failed),
+        ("coming up", lost_by.coming_up),
+    ];
+    let parts = parts.into_iter().filter(|(_, hours)| monthly(*hours) >= 0.05);
+    let parts = listed(parts.map(|(part, hours)| format!("{part} {:.1}", monthly(hours))));
+    let lost = together(&format!("{:.1} h", monthly(*lost_instance_hours)));
+    let parts = if parts.is_empty() { parts } else { format!(": {parts}") };
+    format!("30 d: {times}{up}; lost {lost} per instance-month{parts}")
 }
 
 fn under_way(draft: &mut Draft, figures: &Figures<'_>) {

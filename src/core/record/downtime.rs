@@ -1,0 +1,482 @@
+//! The downtime ledger: what a look shows, and what a pass tried, turned into changes of spells.
+//!
+//! 1. A spell starts for an instance that is to run (the pass manages it, no rollout moves it), is `exited` or
+//!    `migrating`, and was announced as reclaimed or is acted on by the policy. What a person stopped, as far as is
+//!    known, has none.
+//! 2. It starts at the provider's stop time, else at the reclaim time if that is past, but not before the last look:
+//!    that one saw nothing wrong, or the instance was not to run then.
+//! 3. It ends when the instance or its replacement is seen running, at the provider's start time if that lies after the
+//!    last look.
+//! 4. In between, each look says where the time up to the next one goes, and each attempt corrects that.
+//! 5. A pass whose selection leaves an instance out says nothing about its spell. After [`FORGOTTEN`] without a word the
+//!    spell is given up.
+
+mod figures;
+mod told;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+pub use self::figures::{DownInstance, LostHours, RecoveryFigures, recovery};
+pub use self::told::add_spells;
+use crate::core::pass::ledger::Ledger;
+use crate::core::pass::plan::Plan;
+use crate::core::pass::settle::Settlement;
+use crate::core::pass::spell::{
+    ALL_TIME, BUCKETS, DaySums, Days, DownFrom, HeldBy, Part, Spell, SpellEnd, by_day, day_of,
+};
+use crate::core::pass::verdict::{Decision, Skip};
+use crate::core::record::execution::{Action, Attempt, Outcome};
+use crate::core::record::trail::{ProviderWrite, WriteOutcome};
+use crate::core::recreation::journal::{Next, Recreation, Rest, Step};
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Instance, InstanceId, Status};
+use crate::core::world::snapshot::{Snapshot, find};
+use crate::core::world::time::Timestamp;
+use crate::core::world::times::EVIDENCE_LIFE;
+
+/// The windows that figures are made for: a day, a week, a month.
+pub const WINDOWS: [Duration; 3] =
+    [Duration::from_secs(24 * 3600), Duration::from_secs(7 * 24 * 3600), Duration::from_secs(30 * 24 * 3600)];
+
+/// How many ended spells are kept.
+pub const SPELLS_KEPT: usize = 2000;
+
+/// How many days have sums of their own.
+pub const DAYS_KEPT: usize = 400;
+
+/// A spell that no look confirmed for this long is given up: longer than the longest interval between passes.
+const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
+
+/// An instance without a start time counts as running for at most this long before a look.
+const LONGEST_SPAN: Duration = Duration::from_secs(3600);
+
+/// A change to what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DowntimeChange {
+    /// The open spell of an instance; or it has none.
+    Open(InstanceId, Option<Spell>),
+    Ended(Spell),
+    Day(String, DaySums),
+}
+
+/// The downtime ledger while a pass works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downtime {
+    open: HashMap<InstanceId, Spell>,
+    days: Days,
+    /// How many attempts of the pass it knows.
+    noted: usize,
+    /// What ended in this pass, and whether that is stored.
+    ended: Vec<(Spell, bool)>,
+    changed: BTreeSet<InstanceId>,
+    changed_days: BTreeSet<String>,
+}
+
+/// What a look says about a spell.
+enum Fate {
+    Up(Timestamp, SpellEnd),
+    Down(Standstill),
+    /// The replacement went down, and the old instance is gone.
+    Inherited(InstanceId),
+    /// It is gone, or to be deleted.
+    Gone,
+    /// The look does not cover it.
+    Unseen,
+}
+
+/// Why an instance is still down.
+enum Standstill {
+    /// A call was accepted, or may have been.
+    UnderWay,
+    /// It is this pass's turn.
+    Due,
+    HeldBack(HeldBy),
+    /// The look says nothing new about it.
+    Same,
+}
+
+impl Downtime {
+    /// As earlier passes left it.
+    #[must_use]
+    pub fn of(ledger: &Ledger) -> Self {
+        Self { open: ledger.spells.clone(), days: ledger.days.clone(), ..Self::default() }
+    }
+
+    /// Takes what a look shows.
+    pub fn look(&mut self, (snapshot, ledger): (&Snapshot, &Ledger), plan: &Plan) {
+        let now = snapshot.taken_at;
+        let last_look = self.days.get(ALL_TIME).and_then(|all| all.looked_at).map(|at| at.min(now));
+        let view = LookView::new(snapshot, ledger, plan);
+        self.count_notices(&view, plan);
+        let mut running = Duration::ZERO;
+        for (instance, decision) in plan.rows(&snapshot.instances.items).filter(|(_, decision)| is_to_run(decision)) {
+            let old = view.replaces.get(&instance.id);
+            if instance.status == Status::Running {
+                // Of two that run side by side, one counts.
+                if !old.is_some_and(|old| view.runs(old)) {
+                    running += watched(instance, last_look, now);
+                }
+            } else if old.is_none() && view.is_lost(instance, decision) && !self.open.contains_key(&instance.id) {
+                let (at, from) = went_down(instance, last_look, now);
+                running += last_look.map_or(Duration::ZERO, |last| at.since(last));
+                self.begin(instance, at, from, now, ledger);
+            }
+        }
+        let mut ids: Vec<InstanceId> = self.open.keys().cloned().collect();
+        ids.sort();
+        for id in ids {
+            let Some(spell) = self.open.remove(&id) else { continue };
+            running += self.follow(id, spell, &view);
+        }
+        self.count(now, |sums| {
+            sums.looked_at = Some(now);
+            sums.running_seconds += running.as_secs();
+        });
+    }
+
+    fn begin(&mut self, instance: &Instance, at: Timestamp, from: DownFrom, now: Timestamp, ledger: &Ledger) {
+        if ledger.observations.contains_key(&instance.id) {
+            self.count(now, |sums| sums.taken += 1);
+        }
+        self.open.insert(instance.id.clone(), Spell::begun(instance, at, from, now));
+    }
+
+    /// Goes on with a spell. Returns how long its instance was up without being seen.
+    fn follow(&mut self, id: InstanceId, mut spell: Spell, view: &LookView<'_>) -> Duration {
+        let now = view.snapshot.taken_at;
+        self.changed.insert(id.clone());
+        let mut up = Duration::ZERO;
+        match view.fate(&id, &spell) {
+            Fate::Up(at, end) => self.end(spell.ended(at, end)),
+            Fate::Gone => self.end(spell.ended(now, SpellEnd::GivenUp)),
+            Fate::Unseen if now.since(spell.known_to()) > FORGOTTEN => {
+                let at = spell.known_to();
+                self.end(spell.ended(at, SpellEnd::GivenUp));
+            }
+            Fate::Unseen => {
+                self.open.insert(id, spell);
+            }
+            Fate::Inherited(heir) => {
+                spell.pass_to(now);
+                spell.turn_to(Part::Failed, None);
+                spell.ids.push(heir.clone());
+                self.changed.insert(heir.clone());
+                self.open.insert(heir, spell);
+            }
+            Fate::Down(standstill) => {
+                // It was up between two looks, and is down again.
+                let instance = find(&view.snapshot.instances.items, &id);
+                let times = instance.and_then(|it| Some((it, it.started_at?.into(), it.stopped_at?.into())));
+                if let Some((instance, started, stopped)) = times
+                    && spell.known_to() < started
+                    && started <= stopped
+                    && stopped <= now
+                {
+                    self.end(spell.ended(started, SpellEnd::InPlace));
+                    up = stopped.since(started);
+                    spell = Spell::begun(instance, stopped, DownFrom::Stop, now);
+                }
+                spell.pass_to(now);
+                turn(&mut spell, standstill);
+                self.open.insert(id, spell);
+            }
+        }
+        up
+    }
+
+    /// Takes what the pass tried so far, in the order of the attempts.
+    pub fn note(&mut self, attempts: &[Attempt]) {
+        let new = attempts.get(self.noted..).unwrap_or_default();
+        self.noted = attempts.len();
+        for Attempt { instance_id: id, at, outcome, error_kind, new_instance_id: new, .. } in new {
+            let Some(spell) = self.open.get_mut(id) else { continue };
+            self.changed.insert(id.clone());
+            if let Some(new) = new.as_ref().filter(|new| !spell.ids.contains(new)) {
+                spell.ids.push(new.clone());
+            }
+            let part = match outcome {
+                // That it runs is seen by the next look, or was seen by the last one.
+                Outcome::Accepted | Outcome::Unknown | Outcome::Done => Part::ComingUp,
+                Outcome::Failed if *error_kind == Some(ErrorKind::Capacity) => Part::NoRoom,
+                Outcome::Failed => Part::Failed,
+                Outcome::Skipped => continue,
+            };
+            spell.pass_to(*at);
+            spell.first_tried_at.get_or_insert(*at);
+            spell.turn_to(part, None);
+            if part == Part::ComingUp {
+                spell.accepted_at.get_or_insert(*at);
+            }
+        }
+    }
+
+    /// Takes the whole pass at its end: replacements that it saw running, and calls that were refused for lack of room.
+    pub fn close(&mut self, attempts: &[Attempt], writes: &[ProviderWrite], now: Timestamp) {
+        self.note(attempts);
+        let is_recreation = |it: &&Attempt| it.action != Action::Migrate && it.outcome == Outcome::Done;
+        for Attempt { instance_id: id, instance_name, new_instance_id, .. } in attempts.iter().filter(is_recreation) {
+            let Some(new) = new_instance_id else { continue };
+            if let Some(spell) = self.open.remove(id) {
+                self.changed.insert(id.clone());
+                self.end(spell.ended(now, SpellEnd::Elsewhere));
+            } else if !self.ended.iter().any(|(spell, _)| spell.ids.contains(id)) {
+                // It never went down.
+                let (ids, name) = (vec![id.clone(), new.clone()], instance_name.clone());
+                let spell = Spell { ids, name, down_at: now, seen_at: now, ..Spell::default() };
+                self.end(spell.ended(now, SpellEnd::Ahead));
+            }
+        }
+        let is_refusal =
+            |it: &&ProviderWrite| (it.outcome, it.error_kind) == (WriteOutcome::Refused, Some(ErrorKind::Capacity));
+        for ProviderWrite { instance_id: id, .. } in writes.iter().filter(is_refusal) {
+            if let Some(spell) = self.open.get_mut(id) {
+                spell.refused_calls += 1;
+                self.changed.insert(id.clone());
+            } else if let Some((spell, is_stored)) = self.ended.iter_mut().rfind(|(it, _)| it.ids.contains(id)) {
+                spell.refused_calls += 1;
+                *is_stored = false;
+            }
+        }
+    }
+
+    /// What is to be stored since the last time.
+    pub fn changes(&mut self) -> Vec<DowntimeChange> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let mut changes: Vec<DowntimeChange> = changed
+            .map(|id| {
+                let spell = self.open.get(&id).cloned();
+                DowntimeChange::Open(id, spell)
+            })
+            .collect();
+        for (spell, is_stored) in self.ended.iter_mut().filter(|(_, is_stored)| !is_stored) {
+            *is_stored = true;
+            changes.push(DowntimeChange::Ended(spell.clone()));
+        }
+        for day in std::mem::take(&mut self.changed_days) {
+            let sums = self.days.get(&day).cloned().unwrap_or_default();
+            changes.push(DowntimeChange::Day(day, sums));
+        }
+        changes
+    }
+
+    fn end(&mut self, spell: Spell) {
+        let at = spell.ended_at.unwrap_or(spell.seen_at);
+        for (part, from, to) in spell.stretches(at) {
+            for (day, length) in by_day(from, to) {
+                self.sums(&day).lost.add(part, length);
+                self.sums(ALL_TIME).lost.add(part, length);
+            }
+        }
+        if spell.end.is_some_and(SpellEnd::is_recovery) {
+            let length = spell.length(at);
+            self.count(at, |sums| {
+                sums.recovered += 1;
+                sums.recovered_millis += length;
+                for (within, bucket) in sums.recovered_within.iter_mut().zip(BUCKETS) {
+                    *within += u64::from(u64::try_from(length).unwrap_or(0) <= bucket * 1000);
+                }
+            });
+        }
+        self.ended.push((spell, false));
+    }
+
+    fn count_notices(&mut self, view: &LookView<'_>, plan: &Plan) {
+        let now = view.snapshot.taken_at;
+        for (id, seen) in &plan.observations {
+            let is_known = view.ledger.observations.contains_key(id);
+            let runs = view.runs(id);
+            match seen {
+                Some(_) if runs && !is_known => self.count(now, |sums| sums.announced += 1),
+                // Forgotten since it runs again after the reclaim: that one came true.
+                None if runs && is_known && !self.open.contains_key(id) => self.count(now, |sums| sums.withdrawn += 1),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn count(&mut self, at: Timestamp, change: impl Fn(&mut DaySums)) {
+        change(self.sums(&day_of(at).0));
+        change(self.sums(ALL_TIME));
+    }
+
+    fn sums(&mut self, day: &str) -> &mut DaySums {
+        self.changed_days.insert(day.to_owned());
+        self.days.entry(day.to_owned()).or_default()
+    }
+}
+
+/// What a look shows, by instance.
+struct LookView<'a> {
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+    plan: &'a Plan,
+    /// The journal as seen now, by the old instance.
+    recreations: HashMap<&'a InstanceId, &'a Recreation>,
+    /// The old instance of each replacement in an open recreation.
+    replaces: HashMap<&'a InstanceId, &'a InstanceId>,
+}
+
+impl<'a> LookView<'a> {
+    fn new(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> Self {
+        let mut recreations: HashMap<_, _> = ledger.recreations.iter().collect();
+        recreations.extend(plan.decisions.iter().filter_map(Decision::recreation));
+        recreations.extend(plan.journal.iter().filter_map(|(id, seen)| Some((id, seen.as_ref()?))));
+        recreations.retain(|_, recreation| !recreation.is_move());
+        let open = recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
+        let replaces = open.filter_map(|(old, recreation)| Some((recreation.step.replacement()?, *old))).collect();
+        Self { snapshot, ledger, plan, recreations, replaces }
+    }
+
+    fn row(&self, id: &InstanceId) -> Option<(&'a Instance, &'a Decision)> {
+        let listed = &self.snapshot.instances.items;
+        let at = listed.binary_search_by(|instance| instance.id.cmp(id)).ok();
+        let at =
+            at.or_else(|| Some(listed.len() + self.plan.absent.iter().position(|instance| instance.id == *id)?))?;
+        Some((listed.iter().chain(&self.plan.absent).nth(at)?, self.plan.decisions.get(at)?))
+    }
+
+    fn runs(&self, id: &InstanceId) -> bool {
+        find(&self.snapshot.instances.items, id).is_some_and(|it| it.status == Status::Running)
+    }
+
+    /// Whether an instance without a spell is down and should not be.
+    fn is_lost(&self, instance: &Instance, decision: &Decision) -> bool {
+        if !matches!(instance.status, Status::Exited | Status::Migrating) {
+            return false;
+        }
+        let seen = self.ledger.observations.get(&instance.id);
+        let is_reclaimed = instance.reclaim.is_some()
+            || seen.is_some_and(|seen| self.snapshot.taken_at.since(seen.last_seen_at) <= EVIDENCE_LIFE);
+        match decision {
+            Decision::Retire { .. } => false,
+            Decision::Skip(
+                Skip::Replaced { .. } | Skip::ReplacementFailed { .. } | Skip::NoReclaimEvidence | Skip::NotFailed,
+            ) => is_reclaimed && matches!(decision, Decision::Skip(Skip::NotFailed)),
+            Decision::Migrate { .. } | Decision::Recreate(_) | Decision::Resume(_) | Decision::Skip(_) => true,
+        }
+    }
+
+    fn fate(&self, id: &InstanceId, spell: &Spell) -> Fate {
+        let now = self.snapshot.taken_at;
+        let since = |instance: &Instance| {
+            let started = instance.started_at.map_or(now, Timestamp::from);
+            started.clamp(spell.known_to().min(now), now)
+        };
+        let listed = find(&self.snapshot.instances.items, id);
+        if let Some(instance) = listed.filter(|it| it.status == Status::Running) {
+            return Fate::Up(since(instance), SpellEnd::InPlace);
+        }
+        let recreation = self.recreations.get(id);
+        let given_up = recreation.is_some_and(|it| matches!(it.step, Step::Abandoned { .. }));
+        let replacement = recreation.and_then(|it| it.step.replacement()).filter(|_| !given_up);
+        let heir = replacement.and_then(|id| find(&self.snapshot.instances.items, id));
+        if let Some(heir) = heir.filter(|it| it.status == Status::Running) {
+            return Fate::Up(since(heir), SpellEnd::Elsewhere);
+        }
+        let is_open = recreation.is_some_and(|it| !it.step.is_over());
+        match self.row(id) {
+            Some((_, decision)) if !is_to_run(decision) => Fate::Unseen,
+            _ if !is_open && heir.is_some_and(|it| !it.status.is_going()) => {
+                replacement.map_or(Fate::Gone, |id| Fate::Inherited(id.clone()))
+            }
+            Some((instance, decision)) if is_open || !instance.status.is_going() => {
+                Fate::Down(self.standstill(instance, decision))
+            }
+            None if !self.snapshot.instances.is_complete() => Fate::Unseen,
+            None | Some(_) => Fate::Gone,
+        }
+    }
+
+    fn standstill(&self, instance: &Instance, decision: &Decision) -> Standstill {
+        let held_back = || {
+            let (reason, until) = (decision.reason().to_owned(), decision.until());
+            Standstill::HeldBack(HeldBy { reason, since: self.snapshot.taken_at, until })
+        };
+        if self.awaits_call(&instance.id) {
+            return Standstill::UnderWay;
+        }
+        match decision {
+            Decision::Migrate { .. } => Standstill::Due,
+            Decision::Recreate(work) | Decision::Resume(work) => match work.next {
+                Next::Create | Next::DeleteOldFirst | Next::Abandon(_) => Standstill::Due,
+                Next::Watch | Next::DeleteOld => Standstill::UnderWay,
+                Next::Rest(_) | Next::Nothing | Next::CallOff | Next::LeaveBoth(_) => held_back(),
+            },
+            Decision::Retire { .. } => Standstill::Same,
+            Decision::Skip(skip) => match skip {
+                Skip::NotExited { failed_job: None } => match instance.status {
+                    Status::Migrating => Standstill::UnderWay,
+                    ref status if status.is_coming_up() => Standstill::UnderWay,
+                    _ => Standstill::Same,
+                },
+                Skip::JobUnfinished { kind, .. } if kind.is_migration() => Standstill::UnderWay,
+                Skip::Unsettled { .. } | Skip::Stalled { .. } => Standstill::UnderWay,
+                Skip::Waiting { rest: Rest::Unsettled { .. } | Rest::OldBusy, .. } => Standstill::UnderWay,
+                Skip::Waiting { rest: Rest::Unseen, .. } => Standstill::Same,
+                // The pass only looks after failed migrations.
+                Skip::NotFailed => Standstill::Same,
+                _ => held_back(),
+            },
+        }
+    }
+
+    /// Whether an accepted call is under way whose job is not listed yet.
+    fn awaits_call(&self, id: &InstanceId) -> bool {
+        let settled = self.plan.settlements.iter().find(|it| it.instance == *id);
+        self.ledger.in_flight.contains_key(id) && settled.is_none_or(Settlement::stays_open)
+    }
+}
+
+/// Whether the pass manages the instance, and no rollout moves it.
+fn is_to_run(decision: &Decision) -> bool {
+    decision.is_on_managed() && !matches!(decision, Decision::Skip(Skip::Moving { .. }))
+}
+
+/// How much of a running instance's time lies between the last look and this one.
+fn watched(instance: &Instance, last_look: Option<Timestamp>, now: Timestamp) -> Duration {
+    let up = instance.started_at.map_or(LONGEST_SPAN, |at| now.since(at.into()));
+    last_look.map_or(Duration::ZERO, |last| now.since(last)).min(up)
+}
+
+/// Since when an instance is down that is seen down for the first time.
+fn went_down(instance: &Instance, last_look: Option<Timestamp>, now: Timestamp) -> (Timestamp, DownFrom) {
+    let started = instance.started_at.map(Timestamp::from);
+    let is_possible = |at: &Timestamp| *at <= now && started.is_none_or(|started| started <= *at);
+    let stopped = instance.stopped_at.map(Timestamp::from).filter(is_possible).map(|at| (at, DownFrom::Stop));
+    let reclaimed = instance.reclaim.as_ref().map(|it| it.reclaim_at).filter(is_possible);
+    let known = stopped.or(reclaimed.map(|at| (at, DownFrom::Reclaim)));
+    match (known, last_look) {
+        (Some((at, from)), Some(last)) if at >= last => (at, from),
+        (Some(_), Some(last)) => (last, DownFrom::FirstLook),
+        (_, _) => (now, DownFrom::FirstLook),
+    }
+}
+
+fn turn(spell: &mut Spell, standstill: Standstill) {
+    let now = spell.known_to();
+    match standstill {
+        Standstill::UnderWay => {
+            spell.accepted_at.get_or_insert(now);
+            spell.turn_to(Part::ComingUp, None);
+        }
+        Standstill::HeldBack(held) => {
+            let known = spell.held_by.take().filter(|known| known.reason == held.reason);
+            let since = known.map_or(held.since, |known| known.since);
+            spell.turn_to(Part::HeldBack, Some(HeldBy { since, ..held }));
+        }
+        Standstill::Due => match spell.part {
+            Part::ComingUp => spell.turn_to(Part::Failed, None),
+            Part::NoRoom | Part::Failed => {}
+            Part::Noticing | Part::HeldBack => {
+                let held = HeldBy { reason: "not_started".into(), since: now, until: None };
+                spell.turn_to(Part::HeldBack, Some(held));
+            }
+        },
+        Standstill::Same if spell.part == Part::Noticing => spell.turn_to(Part::HeldBack, None),
+        Standstill::Same => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

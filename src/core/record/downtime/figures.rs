@@ -1,0 +1,183 @@
+//! What the downtime ledger says about the last day, week or month.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::SPELLS_KEPT;
+use crate::core::pass::spell::{ALL_TIME, Days, Lost, Part, Spell, SpellEnd, day_of};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::{Timestamp, millis};
+
+/// Lost instance-hours by their part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostHours {
+    pub noticing: f64,
+    pub held_back: f64,
+    pub no_room: f64,
+    pub failed: f64,
+    pub coming_up: f64,
+}
+
+/// How well what went down was brought back in a window that ends now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryFigures {
+    pub window_ms: i64,
+    /// Those that ended in the window, and those that are open.
+    pub spells: usize,
+    pub open: usize,
+    /// Of their lengths; open ones count with what they have. `None` without any.
+    pub p50_ms: Option<i64>,
+    pub p95_ms: Option<i64>,
+    pub worst_ms: Option<i64>,
+    /// Time up / time that instances were to run; `None` before anything was watched.
+    pub up_share: Option<f64>,
+    /// The part of the window's spells that lies in the window.
+    pub lost_instance_hours: f64,
+    pub lost_by: LostHours,
+    /// Spells that ended with the same instance running.
+    pub in_place: usize,
+    /// With a replacement running.
+    pub elsewhere: usize,
+    /// Instances whose replacement ran before they went down.
+    pub ahead: usize,
+    /// With an on-demand instance running.
+    pub bridged: usize,
+    /// Calls of these spells that were refused for lack of room.
+    pub refused_calls: u64,
+    /// Announcements of every day (UTC) that the window touches.
+    pub announced: u64,
+    pub announced_taken: u64,
+    pub announced_withdrawn: u64,
+    /// How long instances were to run.
+    #[serde(skip)]
+    pub to_run_ms: i64,
+}
+
+impl RecoveryFigures {
+    /// Hours of the window, as hours in a month of one instance.
+    #[must_use]
+    pub fn monthly(&self, hours: f64) -> f64 {
+        const MONTH_HOURS: f64 = 730.0;
+        if self.to_run_ms == 0 { 0.0 } else { hours * MONTH_HOURS / self::hours(self.to_run_ms) }
+    }
+}
+
+/// An instance that is down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DownInstance<'a> {
+    pub instance_id: &'a InstanceId,
+    pub instance_name: &'a str,
+    pub since: Timestamp,
+    pub down_ms: i64,
+    /// Where its time goes at present.
+    pub part: Part,
+    /// The rule that holds it back.
+    pub reason: Option<&'a str>,
+    /// When time alone may change that.
+    pub until: Option<Timestamp>,
+    pub refused_calls: u32,
+}
+
+impl<'a> DownInstance<'a> {
+    #[must_use]
+    pub fn new(id: &'a InstanceId, spell: &'a Spell, now: Timestamp) -> Self {
+        let held = spell.held_by.as_ref();
+        Self {
+            instance_id: id,
+            instance_name: &spell.name,
+            since: spell.down_at,
+            down_ms: spell.length(now),
+            part: spell.part,
+            reason: held.map(|held| held.reason.as_str()),
+            until: held.and_then(|held| held.until),
+            refused_calls: spell.refused_calls,
+        }
+    }
+}
+
+/// The figures of the last `window`. `ended` are all that are kept.
+#[must_use]
+pub fn recovery(
+    open: &[(InstanceId, Spell)],
+    ended: &[Spell],
+    days: &Days,
+    window: Duration,
+    now: Timestamp,
+) -> RecoveryFigures {
+    let from = now - window;
+    let open = || open.iter().map(|(_, spell)| spell);
+    let all: Vec<&Spell> = ended.iter().filter(|it| it.ended_at.is_some_and(|at| at > from)).chain(open()).collect();
+    let ended_as = |end: SpellEnd| all.iter().filter(|it| it.end == Some(end)).count();
+    let ahead = ended_as(SpellEnd::Ahead);
+    let mut lengths: Vec<i64> =
+        all.iter().filter(|it| it.end != Some(SpellEnd::Ahead)).map(|it| it.length(now)).collect();
+    lengths.sort_unstable();
+
+    let touched = || {
+        days.range(day_of(from).0..).filter(|(day, _)| *day != ALL_TIME).map(|(day, sums)| {
+            // Of the first day, the share that lies in the window.
+            let begin = day_of(from);
+            let left = 1000 - (from.as_millis() - begin.1.as_millis()) / 86_400;
+            (if *day == begin.0 { left } else { 1000 }, sums)
+        })
+    };
+    let is_cut = ended.len() >= SPELLS_KEPT && ended.iter().all(|it| it.ended_at.is_some_and(|at| at > from));
+    let mut lost = Lost::default();
+    if is_cut {
+        for ((share, sums), part) in touched().flat_map(|day| Part::ALL.map(|part| (day, part))) {
+            lost.add(part, sums.lost.of(part) / 1000 * share);
+        }
+    }
+    for spell in all.iter().filter(|it| !is_cut || it.ended_at.is_none()) {
+        for (part, begin, end) in spell.stretches(now) {
+            lost.add(part, millis(end.since(begin.max(from))));
+        }
+    }
+    let ran = touched().map(|(share, sums)| i64::try_from(sums.running_seconds).unwrap_or(i64::MAX / 1000) * share);
+    let to_run_ms = ran.fold(lost.total(), i64::saturating_add);
+    RecoveryFigures {
+        window_ms: millis(window),
+        spells: lengths.len(),
+        open: open().count(),
+        p50_ms: percentile(&lengths, 50),
+        p95_ms: percentile(&lengths, 95),
+        worst_ms: lengths.last().copied(),
+        up_share: (to_run_ms > 0).then(|| 1.0 - ratio(lost.total(), to_run_ms)),
+        lost_instance_hours: hours(lost.total()),
+        lost_by: LostHours {
+            noticing: hours(lost.noticing),
+            held_back: hours(lost.held_back),
+            no_room: hours(lost.no_room),
+            failed: hours(lost.failed),
+            coming_up: hours(lost.coming_up),
+        },
+        in_place: ended_as(SpellEnd::InPlace),
+        elsewhere: ended_as(SpellEnd::Elsewhere),
+        ahead,
+        bridged: ended_as(SpellEnd::Bridged),
+        refused_calls: all.iter().map(|it| u64::from(it.refused_calls)).sum(),
+        announced: touched().map(|(_, sums)| sums.announced).sum(),
+        announced_taken: touched().map(|(_, sums)| sums.taken).sum(),
+        announced_withdrawn: touched().map(|(_, sums)| sums.withdrawn).sum(),
+        to_run_ms,
+    }
+}
+
+/// The smallest length that at least `percent` of the spells do not exceed.
+fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
+    sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hours and rates for people; exact up to 2^53 milliseconds")]
+fn ratio(part: i64, whole: i64) -> f64 {
+    part as f64 / whole as f64
+}
+
+/// Hours with the precision of a second.
+fn hours(millis: i64) -> f64 {
+    ratio(millis / 1000, 3600)
+}

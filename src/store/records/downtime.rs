@@ -1,0 +1,52 @@
+//! What is kept of downtime. No decision rests on it: a damaged record is passed over, and written anew.
+
+use std::collections::HashMap;
+
+use super::super::{Answer, StoreError, StoreRead, Write};
+use super::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT, Sorted, encode, entry, keys, sorted};
+use crate::core::pass::spell::{DaySums, Days, Spell};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
+
+pub(super) fn writes(change: DowntimeChange) -> Vec<Write> {
+    let put = |map: &str, field: String, value: String, keep: usize| {
+        vec![Write::MapSet { map: map.into(), field, value }, Write::MapTrim { map: map.into(), keep }]
+    };
+    match change {
+        DowntimeChange::Open(id, spell) => vec![entry(keys::SPELLS, &id, spell.as_ref())],
+        DowntimeChange::Ended(spell) => {
+            // Sorts by time.
+            let at = spell.ended_at.unwrap_or_default();
+            let id = spell.ids.first().map_or("", InstanceId::as_str);
+            put(keys::DOWNTIME, format!("{at} {id}"), encode(&spell), SPELLS_KEPT)
+        }
+        // The sums of all time sort behind every day.
+        DowntimeChange::Day(day, sums) => put(keys::DOWNTIME_DAYS, day, encode(&sums), DAYS_KEPT + 1),
+    }
+}
+
+/// What a pass goes on with.
+pub(super) fn known<S: StoreRead>(
+    store: &S,
+    answers: &mut impl Iterator<Item = Answer>,
+) -> Result<(HashMap<InstanceId, Spell>, Days), StoreError> {
+    let spells: Sorted<Spell> = sorted(store, keys::SPELLS, answers.next())?;
+    let days: Sorted<DaySums> = sorted(store, keys::DOWNTIME_DAYS, answers.next())?;
+    spells.newer.or(days.newer).map_or(Ok(()), Err)?;
+    let spells = spells.intact.into_iter().map(|(id, spell)| (InstanceId::new(&id), spell)).collect();
+    Ok((spells, days.intact.into_iter().collect()))
+}
+
+type Shown = (Vec<(InstanceId, Spell)>, Vec<Spell>, Days);
+
+/// What is shown, as far as it is understood: the longest down first, what is over oldest first.
+pub(super) fn shown<S: StoreRead>(store: &S, answers: &mut impl Iterator<Item = Answer>) -> Result<Shown, StoreError> {
+    let open: Sorted<Spell> = sorted(store, keys::SPELLS, answers.next())?;
+    let ended: Sorted<Spell> = sorted(store, keys::DOWNTIME, answers.next())?;
+    let days: Sorted<DaySums> = sorted(store, keys::DOWNTIME_DAYS, answers.next())?;
+    let mut open: Vec<_> = open.intact.into_iter().map(|(id, spell)| (InstanceId::new(&id), spell)).collect();
+    open.sort_by(|a, b| (a.1.down_at, &a.0).cmp(&(b.1.down_at, &b.0)));
+    let mut ended: Vec<Spell> = ended.intact.into_iter().map(|(_, spell)| spell).collect();
+    ended.sort_by_key(|spell| spell.ended_at.unwrap_or(Timestamp::default()));
+    Ok((open, ended, days.intact.into_iter().collect()))
+}

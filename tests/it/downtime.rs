@@ -1,0 +1,164 @@
+//! The downtime ledger of the real program: what `status`, `history` and metrics tell of instances that are down agrees
+//! with the provider's own books.
+
+use novita_sim::{Fate, Spec, World};
+use serde_json::{Value, json};
+
+use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage};
+
+const QUARTER: u64 = 15 * MINUTE;
+
+/// A fleet that was seen running a quarter ago, and is migrated within two minutes where there is room.
+fn fleet(kind: Kind) -> Stage {
+    let mut world = World::new(61);
+    world.rules_mut().create_step_ms = 0;
+    for id in ["a", "b", "c"] {
+        world.add(Spec::running(&format!("train-{id}")).id(id).fate(Fate::Succeeds));
+    }
+    let stage = Stage::new(kind, world);
+    stage.pass(0);
+    stage.provider.advance(QUARTER);
+    stage
+}
+
+fn reclaim(stage: &Stage, ids: &[&str]) {
+    stage.provider.with(|world| ids.iter().for_each(|id| assert!(world.reclaim_now(id))));
+}
+
+fn recovery(stage: &Stage) -> Value {
+    stage.status()["recovery"].clone()
+}
+
+fn hours(value: &Value) -> f64 {
+    value.as_f64().expect("hours")
+}
+
+#[test]
+fn what_was_lost_is_what_the_provider_saw() {
+    for kind in BOTH {
+        let stage = fleet(kind);
+        // Down five minutes before a pass that finds no room, up some time after the next one.
+        stage.provider.advance(QUARTER - 5 * MINUTE);
+        let stopped = stage.provider.with(|world| world.now_ms());
+        reclaim(&stage, &["a"]);
+        stage.provider.advance(5 * MINUTE);
+        stage.fault("migrate:status=400,reason=INSUFFICIENT_RESOURCE*9");
+        stage.fault("create:status=400,reason=INSUFFICIENT_RESOURCE*9");
+        let refused = stage.call("run -q").output().code();
+        assert!(refused < 2, "{refused}");
+        stage.provider.with(World::clear_faults);
+        let open = recovery(&stage);
+        assert_eq!((&open["spells"], &open["open"]), (&json!(1), &json!(1)));
+        let executions = stage.history()["executions"].clone();
+        let is_refusal = |it: &&Value| it["outcome"] == "refused";
+        let refusals = executions[0]["writes"].as_array().expect("writes").iter().filter(is_refusal).count();
+        assert_eq!(open["refusedCalls"], refusals, "{executions}");
+        let down = &open["down"][0];
+        assert_eq!((&down["instanceId"], &down["part"]), (&"a".into(), &"noRoom".into()), "{open}");
+        let down_for = down["downMs"].as_u64().expect("a length");
+        assert!(down_for.abs_diff(5 * MINUTE) < MINUTE, "{down_for} ms");
+        stage.provider.advance(QUARTER);
+        stage.pass(0);
+        stage.provider.advance(QUARTER);
+        stage.pass(0);
+
+        let after = recovery(&stage);
+        let started = stage.provider.with(|world| world.get("a").expect("a").last_started_at);
+        let length = started - stopped;
+        assert_eq!((&after["open"], &after["inPlace"], &after["down"]), (&json!(0), &json!(1), &json!([])));
+        let worst = after["worstMs"].as_i64().expect("a length");
+        assert!((worst - length).abs() <= 1000, "{worst} of {length} ms");
+        let parts = ["noticing", "heldBack", "noRoom", "failed", "comingUp"].map(|it| hours(&after["lostBy"][it]));
+        let (lost, sum) = (hours(&after["lostInstanceHours"]), parts.iter().sum::<f64>());
+        assert!((lost - sum).abs() < 0.001, "{after}");
+        assert!((parts[0] * 60.0 - 5.0).abs() < 0.1 && (parts[2] * 60.0 - 15.0).abs() < 0.1, "{after}");
+        // Three instances were watched from the first pass on.
+        let watched = 3.0 * 4.0 * 0.25;
+        let up = after["upShare"].as_f64().expect("a share");
+        assert!((up - (1.0 - lost / watched)).abs() < 0.005, "{up} with {lost} of {watched} h lost");
+        assert_eq!(after["windows"].as_array().map(Vec::len), Some(3));
+
+        let screen = stage.call("status").output().ends_with(0).stdout;
+        assert!(screen.contains("recovery    30 d: 1 spell, p50 ") && !screen.contains("  down "), "{screen}");
+        let life = stage.call("history --instance train-a -o json").output().ends_with(0).json();
+        let events: Vec<&str> =
+            life["life"].as_array().expect("events").iter().filter_map(|it| it["event"].as_str()).collect();
+        assert!(events.contains(&"down") && events.contains(&"up_again"), "{events:?}");
+        let metrics = stage.call("status -o prometheus").output().ends_with(0).stdout;
+        for line in [
+            "respot_instances_down 0",
+            "respot_downtime_seconds_total{cause=\"noticing\"} 300",
+            "respot_recovery_seconds_count 1",
+            "respot_availability_ratio{window=\"30d\"} 0.",
+        ] {
+            assert!(metrics.contains(&format!("\n{line}")), "{line} in\n{metrics}");
+        }
+    }
+}
+
+#[test]
+fn a_fleet_with_something_down_is_degraded() {
+    let stage = fleet(Kind::Sqlite);
+    reclaim(&stage, &["a", "b"]);
+    stage.fault("migrate:status=400,reason=INSUFFICIENT_RESOURCE*99");
+    stage.fault("create:status=400,reason=INSUFFICIENT_RESOURCE*99");
+    let mut health = Vec::new();
+    for _ in 0..4 {
+        assert!(stage.call("run -q").output().code() < 2);
+        stage.provider.advance(MINUTE);
+        health.push(stage.status()["migrationService"]["status"].clone());
+        stage.provider.advance(QUARTER - MINUTE);
+    }
+    assert_eq!(health[3], "degraded", "{health:?}");
+    let now = Some(stage.provider.with(|world| world.now_ms()));
+    let screen = stage.call("status --check").now(now).output().ends_with(1).stdout;
+    assert!(screen.starts_with("degraded: train-a and 1 more down for 1 h\n"), "{screen}");
+    assert!(screen.contains("see what keeps train-a and 1 more down: respot explain train-a"), "{screen}");
+    assert!(screen.contains("  down        2: train-a for 1 h, no room ("), "{screen}");
+    stage.provider.with(World::clear_faults);
+    for _ in 0..3 {
+        assert!(stage.call("run -q").output().code() < 2);
+        stage.provider.advance(QUARTER);
+    }
+    assert_eq!(recovery(&stage)["open"], 0);
+}
+
+#[test]
+fn rehearsals_and_stops_by_a_person_are_no_downtime() {
+    let stage = fleet(Kind::Sqlite);
+    stage.provider.with(|world| assert!(world.user_stop("a")));
+    stage.provider.advance(QUARTER);
+    let careful = |words: &str| stage.call(words).env("MIGRATION_ELIGIBILITY", "reclaimed");
+    careful("run -q").output().ends_with(0);
+    assert_eq!(recovery(&stage)["spells"], 0);
+    reclaim(&stage, &["b"]);
+    stage.provider.advance(QUARTER);
+    careful("run -q").env("MIGRATION_DRY_RUN", "true").output().ends_with(0);
+    assert_eq!(recovery(&stage)["spells"], 0, "a rehearsal counts nothing");
+    careful("run -q").output().ends_with(0);
+    assert_eq!(recovery(&stage)["down"][0]["instanceId"], "b");
+    // Excluded from then on, it is given up after a while.
+    for _ in 0..3 {
+        stage.provider.advance(HOUR);
+        stage.call("run -q --exclude train-*").output().ends_with(0);
+    }
+    assert_eq!(recovery(&stage)["open"], 0);
+}
+
+/// No decision rests on these records: what is damaged of them costs itself only. Those of a newer version stay.
+#[test]
+fn a_damaged_record_of_downtime_costs_only_itself() {
+    let stage = fleet(Kind::Sqlite);
+    reclaim(&stage, &["a"]);
+    stage.pass(0);
+    stage.put_field("spells", "a", "garbage");
+    stage.put_field("downtime", "2026-01-15T12:00:00.000Z x", "garbage");
+    stage.put_field("downtime-days", "total", "{}");
+    assert_eq!(recovery(&stage)["open"], 0);
+    stage.provider.advance(QUARTER);
+    stage.pass(0);
+    assert!(recovery(&stage)["windowMs"].is_number());
+    stage.put_field("spells", "b", "{\"v\": 2}");
+    stage.call("run").output().ends_with(4).says(["spells", "newer", "format"]);
+    stage.call("status").output().ends_with(0);
+}

@@ -50,7 +50,7 @@ pub fn selection(now: Timestamp) -> Selection {
 #[must_use]
 pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) -> Figures<'a> {
     let Overview { executions: passes, total: _, totals, in_flight, rollout, recreations, outbox, .. } = overview;
-    let Overview { down, ended_spells, days, .. } = overview;
+    let Overview { down, ended_spells, days, markets, .. } = overview;
     let Settings { enabled, interval, .. } = *settings;
     let last = passes.first().map(|it| &it.execution);
     let recent: Vec<Execution> = passes.iter().take(RECENT).map(|it| it.execution.clone()).collect();
@@ -83,6 +83,7 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         indicators: Indicators::of(passes, enabled.then_some(interval), now),
         hours: hours(passes, now),
         advice,
+        markets,
         down,
         downtime: days.get(ALL_TIME),
         recovery,

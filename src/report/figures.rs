@@ -1,5 +1,6 @@
 //! The state of the service as one value: what `status` shows to people, to scripts and to Prometheus.
 
+use crate::core::pass::market::Markets;
 use crate::core::pass::spell::{DaySums, Spell};
 use crate::core::record::advice::Advice;
 use crate::core::record::downtime::RecoveryFigures;
@@ -32,6 +33,7 @@ pub struct Figures<'a> {
     /// What happened in each hour of it, the oldest first.
     pub hours: [Hour; HOURS],
     pub advice: Vec<Advice>,
+    pub markets: &'a Markets,
     /// What is down, the longest first.
     pub down: &'a [(InstanceId, Spell)],
     /// Downtime of all time; none before the first look.

@@ -2,6 +2,8 @@
 //!
 //! Counters are those of the totals, so that they never go down. What is not known is absent; nothing is ever `NaN`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::figures::Figures;
@@ -33,7 +35,7 @@ pub enum Kind {
 struct Sample {
     /// Behind the name; only a histogram's samples have one.
     suffix: &'static str,
-    label: Option<(&'static str, &'static str)>,
+    label: Option<(&'static str, Cow<'static, str>)>,
     value: Figure,
 }
 
@@ -165,6 +167,11 @@ pub const METRICS: &[Metric] = &[
         "Time that instances were down and should not have been, by cause; what is still coming up is counted later.",
         downtime,
     ),
+    counter(
+        "respot_refused_calls_total",
+        "Migrations and creations that were refused for lack of room, by cluster. Absent without any.",
+        refusals,
+    ),
     histogram(
         "respot_recovery_seconds",
         "Time from the stop of an instance to the one that runs in its place.",
@@ -209,7 +216,7 @@ pub fn text(figures: &Figures<'_>) -> String {
         let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", escape(help, false), kind.into_str());
         for Sample { suffix, label, value } in samples {
             let _ = match label {
-                Some((label, text)) => writeln!(out, "{name}{suffix}{{{label}=\"{}\"}} {value}", escape(text, true)),
+                Some((label, text)) => writeln!(out, "{name}{suffix}{{{label}=\"{}\"}} {value}", escape(&text, true)),
                 None => writeln!(out, "{name}{suffix} {value}"),
             };
         }
@@ -263,7 +270,9 @@ const BUCKET_LABELS: [&str; BUCKETS.len()] =
 fn availability(figures: &Figures<'_>) -> Vec<Sample> {
     let windows = ["24h", "7d", "30d"].into_iter().zip(&figures.recovery);
     let known = windows.filter_map(|(window, it)| Some((window, it.up_share?)));
-    known.map(|(window, share)| Sample { label: Some(("window", window)), ..plain(Figure::Ratio(share)) }).collect()
+    known
+        .map(|(window, share)| Sample { label: Some(("window", window.into())), ..plain(Figure::Ratio(share)) })
+        .collect()
 }
 
 /// Never goes down: of what is still down, only what is behind it counts, without the part that may yet fail.
@@ -273,15 +282,28 @@ fn downtime(figures: &Figures<'_>) -> Vec<Sample> {
         lost.add(part, millis);
     }
     let sample =
-        |part: Part| Sample { label: Some(("cause", part.into_str())), ..plain(Figure::Seconds(lost.of(part))) };
+        |part: Part| Sample { label: Some(("cause", part.into_str().into())), ..plain(Figure::Seconds(lost.of(part))) };
     Part::ALL.map(sample).into()
+}
+
+fn refusals(figures: &Figures<'_>) -> Vec<Sample> {
+    let mut by_cluster: BTreeMap<&str, u64> = BTreeMap::new();
+    for (place, market) in figures.markets.iter().filter(|(_, market)| market.refused > 0) {
+        *by_cluster.entry(place.cluster.as_str()).or_default() += market.refused;
+    }
+    let sample = |(cluster, count): (&str, u64)| Sample {
+        label: Some(("cluster", cluster.to_owned().into())),
+        ..plain(Figure::Count(count))
+    };
+    by_cluster.into_iter().map(sample).collect()
 }
 
 fn recoveries(figures: &Figures<'_>) -> Vec<Sample> {
     let none = DaySums::default();
     let DaySums { recovered, recovered_millis, recovered_within, .. } = figures.downtime.unwrap_or(&none);
     let buckets = BUCKET_LABELS.into_iter().zip(recovered_within.iter().copied()).chain([("+Inf", *recovered)]);
-    let bucket = |(le, count)| Sample { suffix: "_bucket", label: Some(("le", le)), value: Figure::Count(count) };
+    let bucket =
+        |(le, count)| Sample { suffix: "_bucket", label: Some(("le", Cow::Borrowed(le))), value: Figure::Count(count) };
     let sum = Sample { suffix: "_sum", ..plain(Figure::Seconds(*recovered_millis)) };
     let count = Sample { suffix: "_count", ..plain(Figure::Count(*recovered)) };
     buckets.map(bucket).chain([sum, count]).collect()
@@ -296,7 +318,7 @@ fn count(is: bool) -> Vec<Sample> {
 }
 
 fn labelled<const N: usize>(label: &'static str, values: [(&'static str, u64); N]) -> Vec<Sample> {
-    values.map(|(text, count)| Sample { label: Some((label, text)), ..plain(Figure::Count(count)) }).into()
+    values.map(|(text, count)| Sample { label: Some((label, text.into())), ..plain(Figure::Count(count)) }).into()
 }
 
 fn time(moment: Option<Timestamp>) -> Vec<Sample> {

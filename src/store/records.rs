@@ -18,7 +18,7 @@ use self::format::{
 pub use self::markets::markets;
 use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
-use crate::core::pass::market::Market;
+use crate::core::pass::market::{Market, Markets};
 use crate::core::pass::spell::{Days, Spell};
 use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT};
 use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
@@ -488,6 +488,7 @@ pub struct Overview {
     /// What was down, oldest first.
     pub ended_spells: Vec<Spell>,
     pub days: Days,
+    pub markets: Markets,
 }
 
 /// Which executions to read.
@@ -518,6 +519,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
         Query::Map(keys::SPELLS.into()),
         Query::Map(keys::DOWNTIME.into()),
         Query::Map(keys::DOWNTIME_DAYS.into()),
+        Query::Map(keys::EXPOSURES.into()),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
     let mut ids = fields(store, answers.next())?;
@@ -535,6 +537,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
     let rollout = fleet(store, found.next().flatten(), members)?;
     let holders: Vec<String> = found.flatten().collect();
     let (down, ended_spells, days) = downtime::shown(store, &mut answers)?;
+    let (markets, _) = markets::places(store, answers.next())?;
 
     // Ids sort by time, so the newest page can be chosen before anything is read.
     ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -561,7 +564,19 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
             execution.status = ExecutionStatus::Interrupted;
         }
     }
-    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox, down, ended_spells, days })
+    Ok(Overview {
+        executions,
+        total,
+        totals,
+        in_flight,
+        rollout,
+        recreations,
+        outbox,
+        down,
+        ended_spells,
+        days,
+        markets,
+    })
 }
 
 /// Whether the id of an execution, which begins with a time, says that it began then or later.

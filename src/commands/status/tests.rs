@@ -5,6 +5,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::cli::Cli;
+use crate::core::pass::market::Market;
 use crate::core::pass::spell::{DaySums, HeldBy, Lost, Part, Spell, SpellEnd};
 use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, ExecutionStatus, Outcome, Recorded, Summary, Totals,
@@ -13,7 +14,7 @@ use crate::core::record::health::Health;
 use crate::core::record::outbox::Outgoing;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::journal::{Cause, MOST_FAILURES, Recreation, Step};
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{InstanceId, Place};
 use crate::report::human::{self, Screen};
 use crate::report::prometheus::{self, METRICS};
 use crate::settings::Environment;
@@ -118,6 +119,14 @@ fn busy() -> Overview {
             down("web \u{1b}[31m", 3, Part::ComingUp, 1),
         ],
         ended_spells: vec![ended(900, 6), ended(500, 34), ended(400, 4)],
+        markets: [("us-1", 7), ("us-1", 5), ("eu-\"2\"", 1), ("eu-3", 0)]
+            .into_iter()
+            .enumerate()
+            .map(|(n, (cluster, refused))| {
+                let place = Place { product: format!("p{n}").as_str().into(), cluster: cluster.into() };
+                (place, Market { refused, ..Market::default() })
+            })
+            .collect(),
         days: [("2023-11-14", 12 * 3600 * 45), (ALL_TIME, 30 * 24 * 3600 * 45)]
             .map(|(day, running_seconds)| {
                 let lost = Lost { noticing: 3_600_000, no_room: 600_500, ..Lost::default() };
@@ -237,6 +246,8 @@ fn metrics_say_what_the_screen_says() {
         ("respot_downtime_seconds_total{cause=\"coming_up\"}", "0.000"),
         ("respot_recovery_seconds_bucket{le=\"300\"}", "1"),
         ("respot_recovery_seconds_bucket{le=\"+Inf\"}", "3"),
+        ("respot_refused_calls_total{cluster=\"us-1\"}", "12"),
+        ("respot_refused_calls_total{cluster=\"eu-\\\"2\\\"\"}", "1"),
         ("respot_recovery_seconds_sum", "2640.000"),
         ("respot_recovery_seconds_count", "3"),
         ("respot_undelivered_events", "1"),
@@ -280,7 +291,7 @@ fn what_is_not_known_is_absent() {
     let nothing = Overview::default();
     let oldest = "oldest_undelivered_event_timestamp_seconds";
     let down = "longest_down_since_timestamp_seconds availability_ratio";
-    assert_eq!(absent(&nothing, &[]), format!("{last_pass} {down} {oldest} {rates}"));
+    assert_eq!(absent(&nothing, &[]), format!("{last_pass} {down} {oldest} refused_calls_total {rates}"));
     let off = &[("MIGRATION_ENABLED", "false")];
     assert_eq!(absent(&busy(), off), "next_pass_timestamp_seconds schedule_adherence_ratio");
 
@@ -290,8 +301,9 @@ fn what_is_not_known_is_absent() {
         first.execution.status = status;
         first.provider_calls = ProviderCalls::default();
         let overview = Overview { executions: vec![first], ..Overview::default() };
-        let expected =
-            format!("last_pass_end_timestamp_seconds last_pass_duration_seconds instances {down} {oldest} {rates}");
+        let expected = format!(
+            "last_pass_end_timestamp_seconds last_pass_duration_seconds instances {down} {oldest} refused_calls_total {rates}"
+        );
         assert_eq!(absent(&overview, &[]), expected);
     }
     // The second is, and hides nothing of the first.

@@ -92,6 +92,8 @@ enum Standstill {
     /// It is this pass's turn.
     Due,
     HeldBack(HeldBy),
+    /// Every market that it may go to has refused, and is asked again later.
+    NoRoom(HeldBy),
     /// The look says nothing new about it.
     Same,
 }
@@ -198,6 +200,7 @@ impl Downtime {
             let part = match outcome {
                 // That it runs is seen by the next look, or was seen by the last one.
                 Outcome::Accepted | Outcome::Unknown | Outcome::Done => Part::ComingUp,
+                Outcome::NoRoom => Part::NoRoom,
                 Outcome::Failed if *error_kind == Some(ErrorKind::Capacity) => Part::NoRoom,
                 Outcome::Failed => Part::Failed,
                 Outcome::Skipped => continue,
@@ -389,10 +392,11 @@ impl<'a> LookView<'a> {
     }
 
     fn standstill(&self, instance: &Instance, decision: &Decision) -> Standstill {
-        let held_back = || {
+        let held_by = || {
             let (reason, until) = (decision.reason().to_owned(), decision.until());
-            Standstill::HeldBack(HeldBy { reason, since: self.snapshot.taken_at, until })
+            HeldBy { reason, since: self.snapshot.taken_at, until }
         };
+        let held_back = || Standstill::HeldBack(held_by());
         if self.awaits_call(&instance.id) {
             return Standstill::UnderWay;
         }
@@ -414,6 +418,7 @@ impl<'a> LookView<'a> {
                 Skip::Unsettled { .. } | Skip::Stalled { .. } => Standstill::UnderWay,
                 Skip::Waiting { rest: Rest::Unsettled { .. } | Rest::OldBusy, .. } => Standstill::UnderWay,
                 Skip::Waiting { rest: Rest::Unseen, .. } => Standstill::Same,
+                Skip::NoRoom { .. } => Standstill::NoRoom(held_by()),
                 // The pass only looks after failed migrations.
                 Skip::NotFailed => Standstill::Same,
                 _ => held_back(),
@@ -460,6 +465,7 @@ fn turn(spell: &mut Spell, standstill: Standstill) {
             spell.accepted_at.get_or_insert(now);
             spell.turn_to(Part::ComingUp, None);
         }
+        Standstill::NoRoom(held) => spell.turn_to(Part::NoRoom, Some(held)),
         Standstill::HeldBack(held) => {
             let known = spell.held_by.take().filter(|known| known.reason == held.reason);
             let since = known.map_or(held.since, |known| known.since);

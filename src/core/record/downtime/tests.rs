@@ -34,6 +34,7 @@ fn row(id: &str, status: Status) -> Instance {
         reclaim: None,
         marker: None,
         place: None,
+        gpus: 1,
         created_at: None,
         started_at: secs(-600),
         stopped_at: None,
@@ -80,7 +81,7 @@ fn attempt(id: &str, action: Action, outcome: Outcome, minute: i64) -> Attempt {
 }
 
 fn refused(id: &str, minute: i64) -> Attempt {
-    Attempt { error_kind: Some(ErrorKind::Capacity), ..attempt(id, Action::Migrate, Outcome::Failed, minute) }
+    attempt(id, Action::Migrate, Outcome::NoRoom, minute)
 }
 
 /// A provider, a store and a policy, and the downtime ledger between passes.
@@ -165,7 +166,7 @@ fn a_spell_starts_only_for_what_is_to_run() {
     let nothing: Change = |_| {};
     let seen: Change = |story| {
         let notice = ReclaimNotice { spot_status: "notified".into(), reclaim_at: at(-10) };
-        let seen = Observation { notice, first_seen_at: at(-60), last_seen_at: at(-15) };
+        let seen = Observation { notice, first_seen_at: at(-60), last_seen_at: at(-15), down_seen_at: None };
         story.ledger.observations.insert(InstanceId::new("a"), seen);
     };
     let cooling: Change = |story| {
@@ -289,6 +290,27 @@ fn each_part_of_a_spell_has_its_cause() {
     story.pass(15, vec![stopped("a", -10)], vec![], &[failed]);
     story.pass(30, vec![started("a", 20)], vec![], &[]);
     assert_eq!(story.told(), (Some(SpellEnd::InPlace), vec![(Noticing, 10), (HeldBack, 15), (Failed, 5)]));
+}
+
+#[test]
+fn what_rests_or_waits_for_its_wave_says_so() {
+    let no_room = Skip::NoRoom { until: Some(at(4)), detail: "nowhere".into(), is_proved: true };
+    for (skip, part, reason, until) in [
+        (no_room, NoRoom, "no_room", Some(at(4))),
+        (Skip::NextWave { limit: 3 }, HeldBack, "next_wave", None),
+        (Skip::RecreationOpen, HeldBack, "recreation_open", None),
+    ] {
+        let instances = Listing::complete(vec![stopped("a", -10)]);
+        let (jobs, abilities) = (Listing::complete(vec![]), Default::default());
+        let snapshot = Snapshot { taken_at: at(0), instances, jobs, abilities };
+        let plan = Plan { decisions: vec![Decision::Skip(skip)], ..Plan::default() };
+        let mut story = Story::of(&["a"]);
+        let mut downtime = Downtime::of(&story.ledger);
+        downtime.look((&snapshot, &story.ledger), &plan);
+        story.store(downtime);
+        let held_by = HeldBy { reason: reason.into(), since: at(0), until };
+        assert_eq!((story.open("a").part, &story.open("a").held_by), (part, &Some(held_by)));
+    }
 }
 
 #[test]

@@ -369,6 +369,17 @@ fn a_pass_of_several_rounds_notes_each_attempt_once() {
     downtime.close(&attempts, &[], at(4));
     story.store(downtime);
     assert_eq!(story.told(), (Some(SpellEnd::Elsewhere), vec![(Noticing, 10), (NoRoom, 1), (ComingUp, 1)]));
+
+    // What an earlier round was refused says nothing about the call that a later one awaits.
+    let mut story = Story::of(&["a"]);
+    let mut downtime = story.look(0, down(), vec![]);
+    let attempts = [refused("a", 0), attempt("a", Action::Migrate, Outcome::Accepted, 0)];
+    downtime.note(&attempts);
+    story.ledger.in_flight.insert(InstanceId::new("a"), call(0));
+    look(&story, &mut downtime, 1, vec![stopped("a", -10)]);
+    downtime.close(&attempts, &[], at(1));
+    story.store(downtime);
+    assert_eq!(minutes(story.open("a")), [(Noticing, 10), (ComingUp, 1)]);
 }
 
 #[test]
@@ -491,6 +502,14 @@ fn running_time_is_counted_as_it_was_watched() {
     let unproved = Instance { started_at: None, ..row("b", Status::Running) };
     story.pass(135, vec![row("a", Status::Running), unproved], vec![], &[]);
     assert_eq!(running(&story), 45 + 120 + 60);
+
+    // Of an old one and its replacement that run side by side, one counts.
+    let mut story = Story::of(&["a"]);
+    let recreation = Recreation::planned("a", Cause::Found, "m".into(), at(-20));
+    let step = Step::Created { replacement: InstanceId::new("b"), kept: None };
+    story.ledger.recreations.insert(InstanceId::new("a"), Recreation { step, pass: "p".into(), ..recreation });
+    story.pass(0, vec![row("a", Status::Running), started("b", -10)], vec![], &[]);
+    assert_eq!(running(&story), 15);
 }
 
 #[test]

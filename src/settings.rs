@@ -33,7 +33,7 @@ pub use rows::{SETTINGS, reference};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::Course;
 use crate::core::rollout::findings::Terms;
-use crate::core::world::policy::{Halves, Placing, Policy, Selector};
+use crate::core::world::policy::{BridgePolicy, Halves, NoticePolicy, Placing, Policy, Selector};
 use crate::core::world::time::Timestamp;
 
 /// Where state is stored between passes.
@@ -185,6 +185,13 @@ impl Settings {
                     spread_percent: layers.value(&rows::RESPOT_SPREAD_PERCENT)?,
                     places: layers.optional(&rows::RESPOT_PLACES)?.unwrap_or_default(),
                 },
+                notice: notice(&layers)?,
+                bridge: BridgePolicy {
+                    per_day: layers.value(&rows::RESPOT_BRIDGE_USD_PER_DAY)?,
+                    after: layers.value(&rows::RESPOT_BRIDGE_AFTER_MINUTES)?,
+                    stay: layers.value(&rows::RESPOT_BRIDGE_STAY_MINUTES)?,
+                    steady: layers.value(&rows::RESPOT_BRIDGE_STEADY_MINUTES)?,
+                },
             },
             keep_trying: keep_trying(&layers)?,
             recreate_wait: layers.value(&rows::MIGRATION_RECREATE_WAIT_MS)?,
@@ -201,6 +208,15 @@ impl Settings {
             origins: Origins::of(&layers),
         })
     }
+}
+
+/// Whether announced reclaims are acted on. Unless the operator says otherwise, two passes fall into the lead.
+fn notice(layers: &Layers<'_>) -> Result<Option<NoticePolicy>> {
+    let (lead, overlap) =
+        (layers.value(&rows::RESPOT_NOTICE_LEAD_MINUTES)?, layers.value(&rows::RESPOT_NOTICE_OVERLAP_MINUTES)?);
+    let two_passes = layers.value(&rows::MIGRATION_INTERVAL_MINUTES)? * 2;
+    let lead = if lead.is_zero() { two_passes.max(Duration::from_secs(20 * 60)) } else { lead };
+    Ok(layers.value(&rows::RESPOT_NOTICE)?.then_some(NoticePolicy { lead, overlap }))
 }
 
 /// How long a pass goes on trying: another one begins after the interval, and this one ends before its deadline.

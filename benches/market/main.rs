@@ -107,7 +107,9 @@ fn replay_row(row: &Row, most_days: Option<u64>) -> Result<Replayed, String> {
     let trace = Trace::read(row.source, most_days)?;
     let setup = row.setup(&trace);
     let could_run: u64 = (0..trace.ticks).map(|tick| u64::from(trace.room_for(row.fleet, tick))).sum();
-    let program = row.policy().map(|policy| replay(&setup, &Who::Program(policy), row.most_living()));
+    let program = row
+        .policy()
+        .map(|policy| replay(&setup, &Who::Program(Box::new(policy), row.keep_trying()), row.most_living()));
     Ok(Replayed {
         oracle: could_run as f64 / f64::from(row.fleet) / count(trace.ticks),
         eager: replay(&setup, &Who::Eager, 1),

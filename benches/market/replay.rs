@@ -53,7 +53,8 @@ pub(crate) struct Setup<'a> {
 /// Who makes the passes.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
-    Program(Policy),
+    /// With this policy, going on trying for so long.
+    Program(Box<Policy>, Duration),
     Eager,
     Shell,
 }
@@ -80,7 +81,7 @@ async fn replayed(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figures {
         for tick in (1..=trace.ticks).filter(|tick| tick % trace.every(minutes) == 0) {
             sleep_until(ends(tick)).await;
             let code = match who {
-                Who::Program(policy) => pass(&line, &store, clock, policy).await,
+                Who::Program(policy, keep_trying) => pass(&line, &store, clock, policy, *keep_trying).await,
                 Who::Eager => {
                     loops::eager(&mut provider.world(), &zones);
                     0
@@ -197,10 +198,10 @@ fn world(setup: &Setup<'_>) -> World {
 }
 
 /// One pass of the program; the exit code.
-async fn pass(line: &Line<'_, '_>, store: &Memory, clock: Clock, policy: &Policy) -> u8 {
+async fn pass(line: &Line<'_, '_>, store: &Memory, clock: Clock, policy: &Policy, keep_trying: Duration) -> u8 {
     let cloud = Client::new(line.clone());
     // Time stands still within a pass.
-    let limits = Limits { recreate_wait: Duration::ZERO, ..Limits::of(policy, Mode::Real) };
+    let limits = Limits { recreate_wait: Duration::ZERO, keep_trying, ..Limits::of(policy, Mode::Real) };
     let (stop, reporter) = (Stop::default(), &Silent);
     let world = act::World { cloud: &cloud, store, limits: &limits, clock, stop: &stop, reporter };
     match run::run(&world, &cloud, &NoReceiver).await {

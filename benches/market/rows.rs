@@ -1,7 +1,11 @@
 //! The table: which fleet on which market, and what the program must reach there.
 
+use std::time::Duration;
+
 use novita_sim::{Hint, Notice, Rules, Spec};
-use respot::core::world::policy::{Eligibility, Policy};
+use respot::core::world::money::Usd;
+use respot::core::world::policy::{BridgePolicy, Eligibility, NoticePolicy, Policy};
+use respot::settings::rows::KEEP_TRYING;
 
 use crate::replay::Setup;
 use crate::trace::{A, A14, B, C, D, E, F, Source, Trace};
@@ -159,8 +163,22 @@ impl Row {
         match self.column {
             Plain | NoHint | AlwaysYes | SomeTied | AllTied | FailingJobs | StopsIgnored => Some(Policy::default()),
             Stops => Some(Policy { eligibility: Eligibility::Reclaimed, ..Policy::default() }),
-            Column::Notice | Bridge | KeepsTrying => None,
+            KeepsTrying => Some(Policy::default()),
+            Column::Notice => {
+                let minutes = (2 * self.minutes).max(20);
+                let lead = Duration::from_secs(60 * minutes);
+                Some(Policy { notice: Some(NoticePolicy { lead, overlap: Duration::ZERO }), ..Policy::default() })
+            }
+            Bridge => {
+                let per_day = Usd::from_micros(10_000 * 1_000_000);
+                Some(Policy { bridge: BridgePolicy { per_day, ..BridgePolicy::DEFAULT }, ..Policy::default() })
+            }
         }
+    }
+
+    /// How long its passes go on trying.
+    pub(crate) fn keep_trying(&self) -> Duration {
+        if self.column == KeepsTrying { KEEP_TRYING } else { Duration::ZERO }
     }
 
     /// How many of a lineage may live at once.

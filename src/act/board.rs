@@ -4,13 +4,16 @@
 //! market without room costs one refused call, however many instances would go there.
 
 use std::cell::{Ref, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tokio::sync::Notify;
 
+use crate::core::pass::bridge::{Bridge, Bridges, KnownBridges};
 use crate::core::pass::ladder::Board;
 use crate::core::recreation::blueprint::Prepared;
-use crate::core::world::instance::Place;
+use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::money::Usd;
+use crate::core::world::policy::BridgePolicy;
 use crate::core::world::time::Timestamp;
 use crate::store::records::Change;
 
@@ -25,6 +28,8 @@ pub struct SharedBoard {
     answered: Notify,
     /// Why nothing more is created in this pass.
     closed: RefCell<Option<String>>,
+    bridges: RefCell<KnownBridges>,
+    changed_bridges: RefCell<BTreeSet<InstanceId>>,
 }
 
 /// Whether a market may be asked.
@@ -37,8 +42,9 @@ pub(super) enum Turnout {
 
 impl SharedBoard {
     /// Begins a round with what it observed.
-    pub fn begin(&self, board: Board) {
+    pub fn begin(&self, board: Board, bridges: KnownBridges) {
         *self.board.borrow_mut() = board;
+        *self.bridges.borrow_mut() = bridges;
         self.open.borrow_mut().clear();
     }
 
@@ -100,8 +106,39 @@ impl SharedBoard {
         self.closed.borrow().clone()
     }
 
+    /// Puts an on-demand instance that is to stand in for `old` on record, if the budget allows it.
+    pub(super) fn open_bridge(&self, old: &InstanceId, price: Usd, policy: &BridgePolicy, now: Timestamp) -> bool {
+        let mut bridges = self.bridges.borrow_mut();
+        if bridges.recorded.get(old).is_some_and(|bridge| bridge.closed_at.is_none()) {
+            return true;
+        }
+        let may_open = bridges.may_open(price, policy, now);
+        if may_open {
+            bridges.recorded.insert(old.clone(), Bridge { opened_at: now, price, closed_at: None });
+            self.changed_bridges.borrow_mut().insert(old.clone());
+        }
+        may_open
+    }
+
+    /// The bridges on record.
+    #[must_use]
+    pub fn bridges(&self) -> Bridges {
+        self.bridges.borrow().recorded.clone()
+    }
+
+    /// It was not created after all.
+    pub(super) fn forget_bridge(&self, old: &InstanceId) {
+        self.bridges.borrow_mut().recorded.remove(old);
+        self.changed_bridges.borrow_mut().insert(old.clone());
+    }
+
     /// What is not stored yet.
-    pub(super) fn unsaved(&self) -> impl Iterator<Item = Change> {
-        self.board.borrow_mut().take_changed().into_iter().map(|(place, market)| Change::Market(place, market))
+    pub(super) fn unsaved(&self) -> Vec<Change> {
+        let markets = self.board.borrow_mut().take_changed().into_iter();
+        let markets = markets.map(|(place, market)| Change::Market(place, market));
+        let changed = std::mem::take(&mut *self.changed_bridges.borrow_mut()).into_iter();
+        let bridges = self.bridges.borrow();
+        let bridges = changed.map(|old| Change::Bridge(old.clone(), bridges.recorded.get(&old).copied()));
+        markets.chain(bridges).collect()
     }
 }

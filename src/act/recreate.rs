@@ -3,6 +3,7 @@
 //! A pass works on them twice. [`start`] sends what can be sent at once. [`finish`], after the migrations, waits a bounded
 //! time for the replacements to run and deletes what they replace. The next pass finds the rest in the journal.
 
+mod create;
 mod turn;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
 use crate::report::Event;
 use crate::store::StoreError;
@@ -41,6 +43,12 @@ impl Underway<'_> {
 }
 
 impl<'a> Underway<'a> {
+    /// The instances that no market had room for.
+    pub fn refused(&self) -> impl Iterator<Item = &'a InstanceId> {
+        let refused = self.tasks.iter().filter(|task| task.attempt.outcome == Outcome::NoRoom);
+        refused.map(|task| &task.work.instance)
+    }
+
     /// Both, to be finished together.
     #[must_use]
     pub fn and(mut self, other: Underway<'a>) -> Self {

@@ -53,6 +53,13 @@ pub trait CloudRead {
     /// How an instance is right now, where it can be reached and what it costs; `None` if it does not exist.
     fn close_up(&self, id: &InstanceId) -> impl Future<Output = Result<Option<CloseUp>, CloudError>>;
 
+    /// The row of an instance in the list, which may say more than its details, for example a reclaim notice; `None` if it
+    /// is not listed.
+    fn row(&self, id: &InstanceId, name: &str) -> impl Future<Output = Result<Option<Instance>, CloudError>> {
+        let _ = name;
+        async { Ok(self.close_up(id).await?.map(|found| found.instance)) }
+    }
+
     /// The instances that carry this marker. Those that are missing may exist all the same.
     fn marked(&self, marker: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>>;
 

@@ -15,6 +15,7 @@ use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
 use crate::cloud::{CloudRead, CloudWrite, Rehearsal};
+use crate::core::pass::bridge::KnownBridges;
 use crate::core::pass::failures::JOBS_WINDOW;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
@@ -188,7 +189,9 @@ pub async fn run<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify>(
 /// A pass has one round, or several: the next one begins at once while reclaimed instances are recreated in waves, and after
 /// a minute while one of them is down and the pass goes on trying.
 async fn work<E: Edges>(pass: &Pass<'_, E>, open: &mut Open, deadline: Instant) -> Result<(), Failure> {
-    let until = Instant::now() + pass.world.limits.keep_trying;
+    // A rehearsal changes nothing by waiting.
+    let is_real = pass.mode() == Mode::Real;
+    let until = Instant::now() + if is_real { pass.world.limits.keep_trying } else { Duration::ZERO };
     let mut used = Used::default();
     loop {
         let next = Instant::now() + ROUND;
@@ -292,14 +295,17 @@ async fn round<E: Edges>(
         open.view.get_or_insert((snapshot, plan));
         return Err(refused.into());
     }
-    pass.markets.begin(board);
+    pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges));
     record::settle(pass, open, (&snapshot, &ledger), &plan).await?;
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;
     let todo = plan.work(listed);
     let (mut attempts, mut elsewhere, mut error) = (Vec::new(), Vec::new(), None);
+    let bridges;
     let mut is_cut = plan.decisions.iter().any(|it| matches!(it, Decision::Skip(Skip::NextWave { .. })));
-    if todo.count() > 0 {
+    let may_bridge = pass.world.limits.policy.bridge.is_on();
+    let has_no_room = |it: &Decision| matches!(it, Decision::Skip(Skip::NoRoom { .. }));
+    if todo.count() > 0 || may_bridge && plan.decisions.iter().any(has_no_room) {
         reporter.event(Event::ActionsBegin { count: todo.count() });
         let retired = recreate::retire(pass, &todo.duplicates).await;
         // Waiting must not run into the deadline, nor into the next round if there may be one.
@@ -325,6 +331,16 @@ async fn round<E: Edges>(
         }
         let works: Vec<&Recreating> = elsewhere.iter().filter_map(Decision::recreating).collect();
         let underway = underway.and(recreate::start(pass, &works, wait()).await);
+        let mut without_room: HashSet<&InstanceId> = underway.refused().collect();
+        without_room.extend(plan.rows(listed).filter_map(|(instance, decision)| match decision {
+            Decision::Skip(Skip::NoRoom { is_proved: true, .. }) => Some(&instance.id),
+            _ => None,
+        }));
+        let placed: HashSet<&InstanceId> = works.iter().map(|work| &work.instance).collect();
+        without_room.extend(refused.iter().filter(|id| !placed.contains(*id)));
+        bridges = bridged(pass, &world, (&snapshot, &ledger), &without_room).await;
+        let works: Vec<&Recreating> = bridges.iter().filter_map(Decision::recreating).collect();
+        let underway = underway.and(recreate::start(pass, &works, wait()).await);
         // The wait for replacements comes last, so that it delays no migration.
         let recreated = recreate::finish(pass, underway, wait()).await;
         reporter.event(Event::ActionsEnd);
@@ -346,6 +362,26 @@ async fn round<E: Edges>(
         None if used.down.is_empty() => Ok(RoundEnd::Done),
         None => Ok(RoundEnd::Down),
     }
+}
+
+/// On-demand instances to stand in for those that no market has room for.
+async fn bridged<E: Edges>(
+    pass: &Pass<'_, E>,
+    world: &World<'_, E::Cloud, E::Memory>,
+    (snapshot, ledger): (&Snapshot, &Ledger),
+    without_room: &HashSet<&InstanceId>,
+) -> Vec<Decision> {
+    let limits = world.limits;
+    if !limits.policy.bridge.is_on() || without_room.is_empty() {
+        return Vec::new();
+    }
+    let mut decisions = plan::bridges(snapshot, ledger, limits.policy, without_room, pass.now());
+    let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
+    survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
+    for decision in &mut decisions {
+        plan::place(decision, &pass.markets.board(), limits.policy, pass.now());
+    }
+    decisions
 }
 
 /// What to do about reclaimed instances that their own market has just refused: create them elsewhere, `most` at a time.

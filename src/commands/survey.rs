@@ -31,7 +31,8 @@ fn wanted(work: &Recreating) -> Wanted<'_> {
         instance,
         name: &recreation.instance_name,
         kept,
-        moves_to: recreation.moves_to(),
+        billing: recreation.cause.billing(),
+        stays: recreation.is_move(),
         failed_job: recreation.cause.job(),
         // Nothing is deleted before it is known that it can be created again.
         needs_room: *next == Next::DeleteOldFirst && kept.is_none(),

@@ -11,6 +11,7 @@ use secrecy::{SecretSlice, SecretString};
 use strum::VariantNames;
 use tracing::level_filters::LevelFilter;
 
+use crate::core::world::money::Usd;
 use crate::core::world::policy::Selector;
 use crate::core::world::probe::Probe;
 
@@ -68,6 +69,24 @@ pub(super) fn millis(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration>
 
 pub(super) fn minutes(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {
     integer(text, range).map(|minutes: u64| Duration::from_secs(60 * minutes))
+}
+
+/// Minutes of which 0 means a default, and fewer than 5 are too few for a pass to fall into them.
+pub(super) fn lead_minutes(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {
+    let lead = minutes(text, range.clone())?;
+    if lead.is_zero() { Ok(lead) } else { minutes(text, 5..=*range.end()) }
+}
+
+/// An amount in USD with at most two decimals.
+pub(super) fn dollars(text: &str, range: RangeInclusive<u32>) -> Parsed<Usd> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let cents = format!("{decimals:0<2}").parse().ok().filter(|cents: &u32| *cents < 100 && !decimals.starts_with('+'));
+    let cents = cents.and_then(|cents| whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(cents));
+    let (least, most) = (range.start(), range.end());
+    let cents = cents.filter(|cents| (least * 100..=most * 100).contains(cents));
+    cents.map(|cents| Usd::from_micros(i64::from(cents) * 10_000)).ok_or_else(|| {
+        Invalid::expected(format_args!("an amount from {least} to {most} USD, with at most two decimals"))
+    })
 }
 
 pub(super) fn hours(text: &str, range: RangeInclusive<u32>) -> Parsed<Duration> {

@@ -14,7 +14,10 @@ use super::addresses::{self, Address};
 use super::parsers::{self, Invalid};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::{Course, RollbackScope};
-use crate::core::world::policy::{Eligibility, Escalation, Placing, Policy, Prefer, RecreateOrder, Scope, Selector};
+use crate::core::world::money::Usd;
+use crate::core::world::policy::{
+    BridgePolicy, Eligibility, Escalation, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
+};
 use crate::core::world::probe::Probe;
 
 /// What is known of a setting whatever its type. In the configuration file its name is in lower case.
@@ -180,6 +183,20 @@ settings! {
         "Among markets that are this much dearer than the best at most, the one with the fewest instances is chosen";
     RESPOT_PLACES: Vec<Selector> = NONE, parsers::selectors,
         "Clusters where replacements may go: patterns of IDs or names, separated by commas; empty for all";
+    RESPOT_NOTICE: bool = "off", parsers::boolean,
+        "Whether an announced reclaim is acted on: `on` (the replacement is created before the instance goes) or `off`";
+    RESPOT_NOTICE_LEAD_MINUTES: Duration = 0, parsers::lead_minutes[0..=60],
+        "Minutes before its announced end at which an instance is replaced, at least 5; 0 for the larger of 20 and two intervals";
+    RESPOT_NOTICE_OVERLAP_MINUTES: Duration = 0, parsers::minutes[0..=55],
+        "Minutes that an announced instance stays beside its replacement, so that traffic can move";
+    RESPOT_BRIDGE_USD_PER_DAY: Usd = "0", parsers::dollars[0..=100_000],
+        "What on-demand instances that stand in while no market has room may cost in a day (UTC), in USD; 0 for none";
+    RESPOT_BRIDGE_AFTER_MINUTES: Duration = BridgePolicy::DEFAULT.after.as_secs() / 60, parsers::minutes[0..=1440],
+        "Minutes that a reclaimed instance is down before an on-demand instance stands in";
+    RESPOT_BRIDGE_STAY_MINUTES: Duration = BridgePolicy::DEFAULT.stay.as_secs() / 60, parsers::minutes[5..=10_080],
+        "Minutes that such an instance runs at least";
+    RESPOT_BRIDGE_STEADY_MINUTES: Duration = BridgePolicy::DEFAULT.steady.as_secs() / 60, parsers::minutes[0..=1440],
+        "Minutes without a bad sign after which a market counts as steady, so that such an instance returns to spot";
 
     WEBHOOK_URL: Address = NONE, addresses::webhook,
         "URL to send events to: HTTPS, or HTTP on this machine";

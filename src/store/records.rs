@@ -17,6 +17,7 @@ use self::format::{
 };
 pub use self::markets::markets;
 use super::{Answer, Query, StoreError, StoreRead, Write};
+use crate::core::pass::bridge::{Bridge, Bridges};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::pass::market::{Market, Markets};
 use crate::core::pass::spell::{Days, Spell};
@@ -44,6 +45,8 @@ pub(super) mod keys {
     /// Map `product@cluster` -> [`super::Market`]: how often spot instances are taken there. At most
     /// 500, none longer than 90 days after it was last seen.
     pub(super) const EXPOSURES: &str = "exposures";
+    /// Map instance -> [`super::Bridge`]: on-demand instances that stand in, by what they stand in for.
+    pub(super) const BRIDGES: &str = "bridges";
     /// Map instance -> [`super::Spell`]: what is down.
     pub(super) const SPELLS: &str = "spells";
     /// Map time of the end and instance -> [`super::Spell`]: what was down; the newest [`super::SPELLS_KEPT`] are kept.
@@ -155,6 +158,8 @@ pub enum Change {
     Told(InstanceId, Option<String>),
     /// What is known of a market; or it is forgotten.
     Market(Place, Option<Market>),
+    /// An on-demand instance stands in for this one, or does not any more; or it is forgotten.
+    Bridge(InstanceId, Option<Bridge>),
     Downtime(DowntimeChange),
     /// A write to the provider is about to be sent, or was; the pass counts them from 0.
     Write(usize, ProviderWrite),
@@ -214,6 +219,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::Stall(id, since) => {
             vec![entry(keys::STALLS, &id, since.map(|since| Stall { since }).as_ref())]
         }
+        Change::Bridge(id, bridge) => vec![entry(keys::BRIDGES, &id, bridge.as_ref())],
         Change::Told(id, failure) => {
             vec![entry(keys::TOLD_FAILURES, &id, failure.map(|failure| ToldFailure { failure }).as_ref())]
         }
@@ -275,6 +281,7 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
         keys::STALLS,
         keys::TOLD_FAILURES,
         keys::EXPOSURES,
+        keys::BRIDGES,
         keys::SPELLS,
         keys::DOWNTIME_DAYS,
     ];
@@ -296,6 +303,7 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
     let told = told.intact.into_iter().chain(something);
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
     let (markets, newer) = markets::places(store, answers.next())?;
+    let bridges: Bridges = records(store, keys::BRIDGES, answers.next())?;
     newer.map_or(Ok(()), Err)?;
     let (spells, days) = downtime::known(store, &mut answers)?;
     let mut ledger = Ledger {
@@ -306,6 +314,7 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
         stalls,
         told_failures,
         markets,
+        bridges,
         spells,
         days,
     };

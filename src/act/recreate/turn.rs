@@ -6,25 +6,22 @@ use tokio::time::Instant;
 
 use super::{Awaits, POLL, Task};
 use crate::act::audit::Ticket;
-use crate::act::board::Turnout;
 use crate::act::{CHECK_DELAY, Edges, FirstStoreError, Pass};
-use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
-use crate::core::pass::ladder::Ask;
-use crate::core::pass::verdict::Recreating;
+use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard};
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::news::closes;
 use crate::core::record::outbox::Happened;
 use crate::core::record::trail::WriteCall;
-use crate::core::recreation::blueprint::{Obstacle, Prepared};
-use crate::core::recreation::journal::{Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
+use crate::core::recreation::blueprint::Prepared;
+use crate::core::recreation::journal::{Cause, Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::time::millis;
 use crate::report::Event;
 use crate::store::records::{Change, Mode};
 
 /// What is seen of one instance.
-enum Presence {
+pub(super) enum Presence {
     There(Box<Instance>),
     Gone,
 }
@@ -100,151 +97,15 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// A write about the old instance.
-    fn about_to(&self, call: WriteCall, task: &Task<'_>) -> Ticket {
+    pub(super) fn about_to(&self, call: WriteCall, task: &Task<'_>) -> Ticket {
         self.pass.about_to(call, &task.work.instance, &task.recreation.instance_name)
     }
 
-    fn await_running(&self, task: &mut Task<'_>) {
+    pub(super) fn await_running(&self, task: &mut Task<'_>) {
         let replacement = task.recreation.step.replacement().map_or("none", InstanceId::as_str);
         let reason = format!("replacement {replacement}{} is coming up; a later pass finishes", task.place);
         task.end(Outcome::Accepted, reason);
         task.awaits = Awaits::Running;
-    }
-
-    /// Reports what prevents the creation, and counts it as a failed attempt where it is one.
-    async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
-        let kind = match obstacle {
-            Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
-            Obstacle::NoPlace { .. } => ErrorKind::Capacity,
-            Obstacle::NoRoom { .. } => return self.no_room(task, obstacle.to_string()).await,
-            Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
-            Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
-        };
-        if self.advance(task, Transition::CreateRefused(obstacle.to_string())).await {
-            let Recreating { instance, .. } = task.work;
-            let reason = format!("{} ({instance}): {obstacle}", task.recreation.instance_name);
-            task.fail(Outcome::Failed, kind, reason);
-        }
-    }
-
-    /// Asks one place after the other. Only a refusal for lack of room leads to the next one.
-    async fn create(&self, task: &mut Task<'_>, prepared: &Prepared) {
-        let Prepared { blueprint, gpus, .. } = prepared;
-        let markets = self.pass.markets;
-        let (mut tried, mut last): (Vec<&Place>, String) = (Vec::new(), String::new());
-        loop {
-            if let Some(why) = markets.closed() {
-                return self.not_created(task, &why).await;
-            }
-            let ask = Ask {
-                cause: &task.work.recreation.cause,
-                placing: &self.pass.world.limits.policy.placing,
-                now: self.pass.now(),
-            };
-            let Some(placement) = markets.board().choose(prepared, ask, &tried) else { break };
-            // Another task may have been refused there meanwhile.
-            if let Turnout::Rests(_) = markets.turn(&placement.place, *gpus, || self.pass.now()).await {
-                continue;
-            }
-            let ticket = self.about_to(WriteCall::Create, task);
-            if !self.advance(task, Transition::Create).await {
-                return markets.unanswered(&placement.place);
-            }
-            task.attempt.at = task.recreation.since;
-            let marker = task.recreation.marker.clone();
-            let order = Order { marker: &marker, blueprint, placement };
-            let may_send = || self.pass.may_send(self.store_error);
-            let begun = Instant::now();
-            let guard = Guard { stop: self.pass.world.stop, may_send: &may_send };
-            let mut answer = self.pass.writer.create(order, guard).await;
-            if answer.as_ref().is_err_and(|error| error.effect == Effect::Possible)
-                && self.pass.world.cloud.abilities().idempotent_create
-            {
-                // The answer was lost. The same marker brings it again, whether the instance exists or not.
-                answer = self.pass.writer.create(order, guard).await;
-            }
-            let response_time = millis(begun.elapsed());
-            self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
-            task.attempt.response_time = Some(response_time);
-            match &answer {
-                Ok(_) => markets.accepted(&placement.place, self.pass.now()),
-                Err(error) if error.effect == Effect::Refused && error.kind == ErrorKind::Capacity => {
-                    markets.refused(&placement.place, *gpus, self.pass.now());
-                }
-                Err(_) => markets.unanswered(&placement.place),
-            }
-            let error = match answer {
-                Ok(replacement) => {
-                    if self.advance(task, Transition::Found(replacement.clone())).await {
-                        task.attempt.new_instance_id = Some(replacement);
-                        task.place = format!(" {}", placement.words);
-                        self.await_running(task);
-                    }
-                    return;
-                }
-                Err(error) => error,
-            };
-            match (error.effect, error.kind) {
-                (Effect::NotSent, kind) => {
-                    task.attempt.response_time = None;
-                    if self.advance(task, Transition::CreateUnsent).await {
-                        match self.pass.world.stop.cause() {
-                            Some(_) => task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error)),
-                            None => task.fail(Outcome::Failed, kind, error.to_string()),
-                        }
-                    }
-                    return;
-                }
-                (Effect::Possible, kind) => {
-                    task.fail(Outcome::Unknown, kind, error.to_string());
-                    task.awaits = Awaits::Found;
-                    return;
-                }
-                (Effect::Refused, ErrorKind::Capacity) => {
-                    tried.push(&placement.place);
-                    last = format!(": {error}");
-                }
-                (Effect::Refused, kind) => {
-                    let reason = error.to_string();
-                    if matches!(kind, ErrorKind::Billing | ErrorKind::Auth) {
-                        markets.close(&reason);
-                    }
-                    if self.advance(task, Transition::CreateRefused(reason.clone())).await {
-                        task.fail(Outcome::Failed, kind, reason);
-                    }
-                    return;
-                }
-            }
-        }
-        let tried: Vec<String> = tried.iter().map(ToString::to_string).collect();
-        let reason = match &tried[..] {
-            [] => "no room: its markets refused another instance meanwhile".into(),
-            tried => format!("no room for {}{last}", tried.join(", nor ")),
-        };
-        self.no_room(task, reason).await;
-    }
-
-    /// Nothing was asked, since another creation was refused for a reason that holds for all.
-    async fn not_created(&self, task: &mut Task<'_>, why: &str) {
-        let is_begun = matches!(task.recreation.step, Step::Intent { .. });
-        if !is_begun || self.advance(task, Transition::CreateUnsent).await {
-            task.end(Outcome::Skipped, format!("not started: another creation was refused: {why}"));
-        }
-    }
-
-    /// Records that no place has room. A later pass tries again.
-    async fn no_room(&self, task: &mut Task<'_>, reason: String) {
-        // A rollout counts it: it takes the move back.
-        if task.recreation.is_move() {
-            if self.advance(task, Transition::CreateRefused(reason.clone())).await {
-                task.fail(Outcome::Failed, ErrorKind::Capacity, reason);
-            }
-            return;
-        }
-        let is_on_record = !matches!(task.recreation.step, Step::Pending { .. }) || !task.recreation.pass.is_empty();
-        if !is_on_record || self.advance(task, Transition::NoRoom(reason.clone())).await {
-            task.fail(Outcome::NoRoom, ErrorKind::Capacity, reason);
-        }
     }
 
     /// The order delete-first: the specification is safe in the journal before the old instance goes.
@@ -278,7 +139,7 @@ impl<E: Edges> Turn<'_, E> {
         match self.presence(&replacement).await {
             Some(Presence::There(seen)) if seen.status == Status::Running => {
                 // The old one stays if the new one is not what was ordered.
-                if task.recreation.moves_to().is_some_and(|to| *to != seen.billing) {
+                if task.recreation.cause.billing().is_some_and(|to| *to != seen.billing) {
                     let reason = format!("replacement {replacement} is not billed as it should be; it is undone");
                     return task.end(Outcome::Accepted, reason);
                 }
@@ -300,11 +161,11 @@ impl<E: Edges> Turn<'_, E> {
                 }
                 return;
             }
-            // One that runs again and was not to be deleted is kept, unless a rollout retires it.
+            // One that runs and is not to go any more is kept.
             Some(Presence::There(seen))
                 if seen.status == Status::Running
                     && matches!(task.recreation.step, Step::Created { kept: None, .. })
-                    && !task.recreation.is_move() =>
+                    && !self.may_go(task, &replacement).await =>
             {
                 return task.end(Outcome::Accepted, "the old instance runs again; a later pass decides");
             }
@@ -329,6 +190,31 @@ impl<E: Edges> Turn<'_, E> {
             }
             Deletion::Unknown | Deletion::Failed => {}
         }
+    }
+
+    /// Whether the old instance may be deleted although it runs: a rollout retires it, its reclaim is still announced, or it
+    /// only stands in; and its replacement is not reclaimed before. The list says so, not the details.
+    async fn may_go(&self, task: &Task<'_>, replacement: &InstanceId) -> bool {
+        let Recreation { cause, instance_name, marker, .. } = &task.recreation;
+        if matches!(cause, Cause::Moved { .. }) {
+            return true;
+        }
+        let (Some(old), Some(new)) =
+            (self.row(&task.work.instance, instance_name).await, self.row(replacement, marker).await)
+        else {
+            return false;
+        };
+        let end = |it: &Instance| it.reclaim.as_ref().map(|notice| notice.reclaim_at);
+        match cause {
+            Cause::Announced => end(&old).is_some_and(|old| end(&new).is_none_or(|new| new > old)),
+            Cause::Returned => end(&new).is_none(),
+            _ => false,
+        }
+    }
+
+    /// The row of an instance in the list; `None` if it could not be read.
+    async fn row(&self, id: &InstanceId, name: &str) -> Option<Instance> {
+        self.pass.unless_stopped(self.pass.world.cloud.row(id, name)).await?.ok()?
     }
 
     /// Records that nothing more will be done.
@@ -375,27 +261,6 @@ impl<E: Edges> Turn<'_, E> {
         if let Deletion::Gone | Deletion::Accepted = self.delete(ticket, &replacement, &mut task.attempt).await {
             task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
             task.attempt.new_instance_id = None;
-        }
-    }
-
-    /// Creates the next replacement, if the last one was reclaimed before it ran and is gone.
-    async fn create_again(&self, task: &mut Task<'_>) {
-        let Recreating { next: Next::Abandon(Unfit::Reclaimed), prepared: Some(Ok(prepared)), .. } = task.work else {
-            return;
-        };
-        let is_given_up = matches!(task.recreation.step, Step::Abandoned { .. });
-        if is_given_up && task.attempt.new_instance_id.is_none() && self.pass.may_send(self.store_error) {
-            let Some(Presence::Gone) = self.presence_of_replacement(task).await else { return };
-            if self.observe(task, Old::Failed, Successor::Gone).await {
-                self.create(task, prepared).await;
-            }
-        }
-    }
-
-    async fn presence_of_replacement(&self, task: &Task<'_>) -> Option<Presence> {
-        match self.presence(task.recreation.step.replacement()?).await? {
-            Presence::There(seen) if seen.status.is_going() => Some(Presence::Gone),
-            seen => Some(seen),
         }
     }
 
@@ -508,7 +373,7 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// `None` if it could not be read.
-    async fn presence(&self, id: &InstanceId) -> Option<Presence> {
+    pub(super) async fn presence(&self, id: &InstanceId) -> Option<Presence> {
         match self.pass.unless_stopped(self.pass.world.cloud.close_up(id)).await? {
             Ok(Some(seen)) => Some(Presence::There(Box::new(seen.instance))),
             Ok(None) => Some(Presence::Gone),
@@ -517,7 +382,7 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// Stores the journal after a transition. `false` ends the task: nothing is done that is not stored.
-    async fn advance(&self, task: &mut Task<'_>, transition: Transition) -> bool {
+    pub(super) async fn advance(&self, task: &mut Task<'_>, transition: Transition) -> bool {
         let now = self.pass.now();
         match task.recreation.clone().apply(transition, now) {
             Ok(recreation) => self.store(task, recreation).await,
@@ -529,8 +394,8 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// Stores the journal after an observation.
-    async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
-        let situation = Situation { old, successor, marked: None, now: self.pass.now() };
+    pub(super) async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
+        let situation = Situation { old, successor, marked: None, overlap: None, now: self.pass.now() };
         let recreation = task.recreation.clone().observe(&situation);
         self.store(task, recreation).await
     }

@@ -74,6 +74,12 @@ impl<T: Transport> CloudRead for Client<T> {
         found(self.0.read(INSTANCE, vec![("instanceId", id.to_string())], |body| wire::close_up(body, id)).await)
     }
 
+    async fn row(&self, id: &InstanceId, name: &str) -> Result<Option<Instance>, CloudError> {
+        let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
+        let search = Search { is_wanted: &|row: &Instance| row.id == *id, enough: 1 };
+        Ok(paging::search(&self.0, INSTANCES, &filter, search).await?.into_iter().next())
+    }
+
     async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
         let search = Search { is_wanted: &|row: &Instance| row.name == marker, enough: usize::MAX };
         paging::search(&self.0, INSTANCES, &[(NAME, marker.to_owned())], search).await

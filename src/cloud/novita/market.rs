@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::OnceCell;
 
 use super::blueprint::{Configuration, Spec, blueprint};
 use super::paging::{self, INSTANCES, JOBS, NAME, Search};
@@ -26,7 +28,7 @@ pub(super) async fn prepare<T: Transport>(
     at_once: usize,
 ) -> Vec<Result<Prepared, Obstacle>> {
     let finished: HashSet<&JobId> = jobs.iter().filter(|job| !job.state.is_unfinished()).map(|job| &job.id).collect();
-    let reader = Reader { requests, finished, offers: RefCell::default(), clusters: RefCell::default() };
+    let reader = Reader { requests, finished, offers: RefCell::default(), clusters: OnceCell::new() };
     let preparing = wanted.iter().map(|wanted| reader.prepare(wanted));
     stream::iter(preparing).buffered(at_once.max(1)).collect().await
 }
@@ -34,8 +36,9 @@ pub(super) async fn prepare<T: Transport>(
 struct Reader<'a, T> {
     requests: &'a Requests<T, Novita>,
     finished: HashSet<&'a JobId>,
-    offers: RefCell<HashMap<OfferQuery, Option<Vec<Offer>>>>,
-    clusters: RefCell<Option<Vec<Cluster>>>,
+    /// Each question is asked once, also when several ask it at the same time. `None` could not be read.
+    offers: RefCell<HashMap<OfferQuery, Rc<OnceCell<Option<Vec<Offer>>>>>>,
+    clusters: OnceCell<Vec<Cluster>>,
 }
 
 impl<T: Transport> Reader<'_, T> {
@@ -63,7 +66,7 @@ impl<T: Transport> Reader<'_, T> {
             }
         }
         let blueprint = blueprint(configuration).map_err(Obstacle::CannotRecreate)?;
-        Ok(match wanted.moves_to {
+        Ok(match wanted.billing {
             Some(billing) => Blueprint { billing: billing.clone(), ..blueprint },
             None => blueprint,
         })
@@ -76,31 +79,38 @@ impl<T: Transport> Reader<'_, T> {
         }
         let own_cluster = Some(spec.cluster_id.as_str()).filter(|id| !id.is_empty());
         let own_cluster = self.offers(spec.query(&blueprint.billing, own_cluster)).await;
-        let (mut anywhere, mut clusters) = (None, Vec::new());
+        let mut on_offer = OnOffer { own_cluster, ..OnOffer::default() };
         if spec.tied_by().is_none() {
-            (anywhere, clusters) = (self.offers(spec.query(&blueprint.billing, None)).await, self.clusters().await);
+            on_offer.anywhere = self.offers(spec.query(&blueprint.billing, None)).await;
+            on_offer.clusters = self.clusters().await;
+            // Only the list of a cluster tells its own stock; the list of all tells the best of them.
+            let elsewhere: HashSet<String> = offered_sites(spec, &on_offer)
+                .into_iter()
+                .map(|site| site.cluster_id)
+                .filter(|id| !id.is_empty() && *id != spec.cluster_id)
+                .collect();
+            let questions = elsewhere.iter().map(async |id| {
+                let offers = self.offers(spec.query(&blueprint.billing, Some(id))).await;
+                (id.clone(), offers)
+            });
+            let answers: Vec<_> = stream::iter(questions).buffer_unordered(LISTS_AT_ONCE).collect().await;
+            on_offer.by_cluster = answers.into_iter().filter_map(|(id, offers)| Some((id, offers?))).collect();
         }
-        OnOffer { own_cluster, anywhere, clusters }
+        on_offer
     }
 
     async fn offers(&self, query: OfferQuery) -> Option<Vec<Offer>> {
-        if let Some(known) = self.offers.borrow().get(&query) {
-            return known.clone();
-        }
-        let offers = offers(self.requests, &query).await.ok();
-        self.offers.borrow_mut().insert(query, offers.clone());
-        offers
+        let cell = self.offers.borrow_mut().entry(query.clone()).or_default().clone();
+        cell.get_or_init(|| async { offers(self.requests, &query).await.ok() }).await.clone()
     }
 
     async fn clusters(&self) -> Vec<Cluster> {
-        if let Some(known) = &*self.clusters.borrow() {
-            return known.clone();
-        }
-        let clusters = clusters(self.requests).await.unwrap_or_default();
-        *self.clusters.borrow_mut() = Some(clusters.clone());
-        clusters
+        self.clusters.get_or_init(|| async { clusters(self.requests).await.unwrap_or_default() }).await.clone()
     }
 }
+
+/// How many lists of offers are read at a time.
+const LISTS_AT_ONCE: usize = 10;
 
 /// The details of one instance.
 pub(super) const INSTANCE: &str = "/v1/gpu/instance";
@@ -161,7 +171,7 @@ fn unread(error: CloudError) -> Obstacle {
 fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOffer) -> Result<Prepared, Obstacle> {
     let product = || if spec.product_id.is_empty() { spec.product_name.clone() } else { spec.product_id.clone() };
     let mut sites = sites(spec, offered);
-    if wanted.moves_to.is_some() {
+    if wanted.stays {
         // The price of its own product in its own cluster decided on the move.
         let has_stock = sites.iter().any(|site| site.stock != Stock::None);
         sites.retain(|site| site.product_id == spec.product_id && site.cluster_id == spec.cluster_id);
@@ -206,6 +216,8 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
 struct OnOffer {
     own_cluster: Option<Vec<Offer>>,
     anywhere: Option<Vec<Offer>>,
+    /// What other clusters state themselves, as far as it could be read.
+    by_cluster: HashMap<String, Vec<Offer>>,
     clusters: Vec<Cluster>,
 }
 
@@ -263,7 +275,15 @@ fn offered_sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
             clusters.into_iter().map(move |cluster| place(offer, &cluster))
         });
         let elsewhere = elsewhere.filter(|place| place.cluster_id.is_empty() || place.cluster_id != spec.cluster_id);
-        chosen.extend(cheapest_first(elsewhere.collect()));
+        let with_own_stock = elsewhere.map(|site| match market.by_cluster.get(&site.cluster_id) {
+            Some(stated) => {
+                let stated = stated.iter().find(|offer| offer.product_id == site.product_id);
+                let stock = stated.map_or(Stock::None, |it| if it.available { it.stock } else { Stock::None });
+                Site { stock, ..site }
+            }
+            None => site,
+        });
+        chosen.extend(cheapest_first(with_own_stock.collect()));
     }
     chosen
 }

@@ -2,6 +2,7 @@
 
 use crate::act::{Edges, Pass};
 use crate::cloud::CloudRead as _;
+use crate::core::pass::bridge;
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
@@ -145,6 +146,8 @@ pub(in crate::commands) async fn settle<E: Edges>(
             let written = recreation.clone().map(|it| Recreation { pass: pass.job_id.to_owned(), ..it });
             changes.push(Change::Journal(id.clone(), written));
         }
+        let bridges = bridge::observe(snapshot, &ledger.bridges, pass.now());
+        changes.extend(bridges.into_iter().map(|(old, bridge)| Change::Bridge(old, bridge)));
         changes.extend(forgotten_failures(snapshot, ledger).into_iter().map(|id| Change::Told(id, None)));
         let downtime = open.downtime.get_or_insert_with(|| Downtime::of(ledger));
         downtime.note(&open.attempts);
@@ -214,7 +217,7 @@ pub(in crate::commands) async fn end<E: Edges>(
     };
     let mut changes = Vec::new();
     if let Some(downtime) = &mut open.downtime {
-        downtime.close(&open.attempts, &recorded.writes, pass.now());
+        downtime.close(&open.attempts, &recorded.writes, &pass.markets.bridges(), pass.now());
         changes.extend(downtime.changes().into_iter().map(Change::Downtime));
     }
     changes.extend([Change::Record(recorded), Change::CloseOpen]);

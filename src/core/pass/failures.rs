@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::evidence;
 use super::ledger::{Call, Ledger, Stamp};
 use super::settle::is_new;
-use crate::core::recreation::journal::{Cause, Old, Recreation, Situation, Step, Successor};
+use crate::core::recreation::journal::{Cause, Old, Recreation, Rest, Situation, Step, Successor};
 use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
@@ -48,6 +48,8 @@ pub(in crate::core) struct Failures<'a> {
     snapshot: &'a Snapshot,
     ledger: &'a Ledger,
     jobs: &'a JobIndex<'a>,
+    /// How long an announced instance stays beside its replacement.
+    overlap: Duration,
     now: Timestamp,
     /// Living instances by the marker in their name, the most advanced first.
     marked: HashMap<Origin, Vec<&'a Instance>>,
@@ -62,6 +64,7 @@ impl<'a> Failures<'a> {
         snapshot: &'a Snapshot,
         ledger: &'a Ledger,
         jobs: &'a JobIndex<'a>,
+        overlap: Duration,
         now: Timestamp,
     ) -> Self {
         let mut marked: HashMap<Origin, Vec<&Instance>> = HashMap::new();
@@ -80,7 +83,7 @@ impl<'a> Failures<'a> {
         }
         let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
         replaces.extend(open.filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
-        let mut this = Self { snapshot, ledger, jobs, now, marked, replaces, duplicates: HashMap::new() };
+        let mut this = Self { snapshot, ledger, jobs, overlap, now, marked, replaces, duplicates: HashMap::new() };
         for group in this.marked.values_mut() {
             group.sort_by_key(|instance| (progress(&instance.status), instance.created_at, &instance.id));
         }
@@ -205,7 +208,12 @@ impl<'a> Failures<'a> {
             return None;
         }
         let named = recreation.step.replacement();
+        let listed = &self.snapshot.instances.items;
+        let overlap = (recreation.cause == Cause::Announced)
+            .then(|| self.overlap(find(listed, old)?, find(listed, named?)?))
+            .flatten();
         Some(Situation {
+            overlap,
             old: self.old(find(&self.snapshot.instances.items, old), recreation),
             successor: named.map_or(Successor::None, |id| self.successor(id)),
             marked: self.marked(old, named).map(|marked| (marked.id.clone(), marked.status == Status::Running)),
@@ -238,6 +246,17 @@ impl<'a> Failures<'a> {
         find(&self.snapshot.instances.items, id).is_some_and(|instance| self.reclaimed_at(instance).is_some())
     }
 
+    /// Why the old instance stays for now beside a replacement that runs: the other one is to be reclaimed sooner, or
+    /// traffic is to move first.
+    fn overlap(&self, old: &Instance, new: &Instance) -> Option<Rest> {
+        let end = |it: &Instance| it.reclaim.as_ref().map(|notice| notice.reclaim_at);
+        if end(new).is_some_and(|new| end(old).is_some_and(|old| new <= old)) {
+            return Some(Rest::BothAnnounced);
+        }
+        let until = Timestamp::from(new.started_at?) + self.overlap;
+        (self.now < until).then_some(Rest::Overlapping { until })
+    }
+
     fn old(&self, instance: Option<&Instance>, recreation: &Recreation) -> Old {
         let Some(instance) = instance else { return Old::Gone };
         if instance.status.is_going() {
@@ -248,13 +267,13 @@ impl<'a> Failures<'a> {
         }
         let ran_since = instance.started_at.is_some_and(|started| Timestamp::from(started) > recreation.opened_at);
         match &instance.status {
+            Status::Running if recreation.cause == Cause::Announced && instance.reclaim.is_some() => Old::Leaving,
+            Status::Running if recreation.cause == Cause::Returned => Old::Leaving,
             Status::Running => Old::Runs,
             Status::Migrating => Old::Failed,
-            Status::Exited if recreation.cause == Cause::Reclaimed && self.reclaimed_at(instance).is_some() => {
-                Old::Failed
-            }
+            Status::Exited if recreation.cause.is_for_reclaim() && self.reclaimed_at(instance).is_some() => Old::Failed,
             Status::Exited if ran_since => Old::Down,
-            Status::Exited if recreation.cause == Cause::Reclaimed => Old::Failed,
+            Status::Exited if recreation.cause.is_for_reclaim() => Old::Failed,
             Status::Exited => match self.jobs.newest_migration(&instance.id) {
                 Some(job) if !job.state.has_failed() => Old::Down,
                 Some(_) | None => Old::Failed,

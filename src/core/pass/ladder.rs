@@ -4,14 +4,15 @@
 //! same market for as many GPUs or more, and lets the market rest for some minutes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::market::{self, Market, Markets, Notice};
 use crate::core::recreation::blueprint::{Nearness, Placement, Prepared};
 use crate::core::recreation::journal::Cause;
-use crate::core::world::instance::{Instance, Place, Status};
+use crate::core::world::instance::{Billing, Instance, Place, Status};
 use crate::core::world::market::Stock;
 use crate::core::world::money::Usd;
-use crate::core::world::policy::{Placing, Prefer};
+use crate::core::world::policy::{Placing, Policy, Prefer};
 use crate::core::world::time::Timestamp;
 
 /// The markets as a pass knows them, with what its own calls add.
@@ -37,9 +38,10 @@ enum Home {
 impl Home {
     fn of(cause: &Cause, placing: &Placing) -> Self {
         match (placing.prefer, cause) {
-            (_, Cause::Moved { .. }) => Self::First,
-            (Prefer::Market, _) => Self::Ranked,
-            (Prefer::Place, Cause::Reclaimed) => Self::Last,
+            (_, Cause::Moved { .. } | Cause::Bridged) => Self::First,
+            // Where it was before it was bridged is no better than any other place.
+            (_, Cause::Returned) | (Prefer::Market, _) => Self::Ranked,
+            (Prefer::Place, Cause::Reclaimed | Cause::Announced) => Self::Last,
             (Prefer::Place, Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Found) => Self::First,
         }
     }
@@ -99,6 +101,9 @@ impl Board {
 
     /// What the provider stated while a replacement was prepared.
     pub fn state(&mut self, prepared: &Prepared, now: Timestamp) {
+        if prepared.blueprint.billing == Billing::OnDemand {
+            return;
+        }
         for Placement { place, price, stock, .. } in &prepared.placements {
             let price = price.map(|price| Usd::from_micros(price.micros() / i64::from(prepared.gpus.max(1))));
             self.change(place, now, |market| market.state(price, *stock, now));
@@ -140,16 +145,23 @@ impl Board {
     /// one with the fewest instances, since a market that loses its room takes all that is there.
     #[must_use]
     pub fn choose<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>, tried: &[&Place]) -> Option<&'a Placement> {
-        let Ask { cause, placing, now } = ask;
-        let home = Home::of(cause, placing);
+        let Ask { cause, policy, now } = ask;
+        let home = Home::of(cause, &policy.placing);
+        let is_spot = prepared.blueprint.billing != Billing::OnDemand;
         let open = prepared.placements.iter().filter(|it| {
             !tried.contains(&&it.place)
-                && is_allowed(it, prepared, placing)
-                && self.rests(&it.place, prepared.gpus, now).is_none()
+                && is_allowed(it, prepared, &policy.placing)
+                // On-demand instances have a market of their own, of which nothing is remembered.
+                && (!is_spot || self.rests(&it.place, prepared.gpus, now).is_none())
+                && match cause {
+                    Cause::Announced => it.nearness != Nearness::Own,
+                    Cause::Returned => self.is_steady(&it.place, policy.bridge.steady, now),
+                    _ => true,
+                }
         });
         let mut open: Vec<(_, u128, &Placement)> = open.map(|it| (home.class(it), self.score(it, ask), it)).collect();
         let best = open.iter().map(|(class, score, _)| (*class, *score)).min()?;
-        let spread = u128::from(placing.spread_percent);
+        let spread = u128::from(policy.placing.spread_percent);
         let near = |score: u128| score.saturating_mul(100) <= best.1.saturating_mul(100 + spread);
         open.retain(|(class, score, _)| *class == best.0 && near(*score));
         let order = |&(_, score, it): &(_, u128, &'a Placement)| {
@@ -171,9 +183,15 @@ impl Board {
 
     /// What an hour in a place is expected to cost, in micro-USD for all GPUs.
     #[must_use]
-    pub fn score(&self, placement: &Placement, Ask { placing, now, .. }: Ask<'_>) -> u128 {
+    pub fn score(&self, placement: &Placement, Ask { policy, now, .. }: Ask<'_>) -> u128 {
         let market = self.markets.get(&placement.place).copied().unwrap_or_else(|| Market::unseen(now));
-        market.score(placement.price.unwrap_or_default(), placing.reclaim_cost, now)
+        market.score(placement.price.unwrap_or_default(), policy.placing.reclaim_cost, now)
+    }
+
+    /// Whether a market has shown no bad sign for so long.
+    fn is_steady(&self, place: &Place, steady: Duration, now: Timestamp) -> bool {
+        let bad_at = self.markets.get(place).and_then(|market| market.bad_at);
+        bad_at.is_none_or(|bad_at| now.since(bad_at) >= steady)
     }
 
     /// When the first of the places that rest may be asked again.
@@ -187,7 +205,7 @@ impl Board {
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     pub cause: &'a Cause,
-    pub placing: &'a Placing,
+    pub policy: &'a Policy,
     pub now: Timestamp,
 }
 
@@ -210,11 +228,8 @@ fn is_allowed(placement: &Placement, prepared: &Prepared, placing: &Placing) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::recreation::blueprint::Blueprint;
-    use crate::core::world::instance::Billing;
     use crate::core::world::policy::Selector;
 
     fn now() -> Timestamp {
@@ -257,7 +272,8 @@ mod tests {
     }
 
     fn clusters(board: &Board, prepared: &Prepared, cause: &Cause, placing: &Placing) -> String {
-        let order = board.order(prepared, Ask { cause, placing, now: now() });
+        let policy = Policy { placing: placing.clone(), ..Policy::default() };
+        let order = board.order(prepared, Ask { cause, policy: &policy, now: now() });
         order.iter().map(|it| it.place.cluster.as_str()).collect::<Vec<_>>().join(" ")
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bridge::Bridges;
 use super::market::Markets;
 use super::spell::{Days, Spell};
 use crate::core::recreation::journal::Recreation;
@@ -26,6 +27,8 @@ pub struct Ledger {
     pub told_failures: HashMap<InstanceId, String>,
     /// What is known of markets.
     pub markets: Markets,
+    /// On-demand instances that stand in, and those that did.
+    pub bridges: Bridges,
     /// What is down, by the instance that is.
     pub spells: HashMap<InstanceId, Spell>,
     /// What is counted of downtime.

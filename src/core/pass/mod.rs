@@ -1,5 +1,6 @@
 //! One pass decided: what became of earlier calls, one verdict for each instance, and whether the plan is safe.
 
+pub mod bridge;
 pub mod evidence;
 pub mod explain;
 pub mod failures;

@@ -11,7 +11,7 @@ use super::rules::View;
 use super::settle::{Settlement, observe, settle};
 use super::verdict::{Decision, Eligible, Instead, Recreating, Skip, Verdict};
 use crate::core::recreation::blueprint::{Nearness, Placement};
-use crate::core::recreation::journal::{CLOSED_LIFE, ENDED_LIFE, Recreation, Step};
+use crate::core::recreation::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, Recreation, Step};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
@@ -153,8 +153,10 @@ pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Times
     let (Decision::Recreate(work) | Decision::Resume(work)) = decision else { return };
     let (instead, is_proved) = (work.instead, work.is_proved);
     let Some(Ok(prepared)) = &mut work.prepared else { return };
-    let ask = Ask { cause: &work.recreation.cause, placing: &policy.placing, now };
-    let order: Vec<Placement> = board.order(prepared, ask).into_iter().cloned().collect();
+    let ask = Ask { cause: &work.recreation.cause, policy, now };
+    // What a volume ties to its place cannot be moved ahead: it may be mounted only once.
+    let waits = prepared.tied_by.is_some() && work.recreation.cause == Cause::Announced;
+    let order = if waits { Vec::new() } else { board.order(prepared, ask).into_iter().cloned().collect() };
     let is_home = order.first().is_some_and(|first| first.nearness == Nearness::Own);
     let stays = match instead {
         Some(Instead::CoolingDown { .. }) => prepared.tied_by.is_some(),
@@ -163,7 +165,10 @@ pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Times
     };
     if let Some((eligible, job_before)) = work.at_home.take().filter(|_| stays) {
         *decision = Decision::Migrate { eligible, job_before, is_proved };
+    } else if order.is_empty() && work.recreation.cause == Cause::Returned {
+        *decision = Decision::Skip(Skip::Bridge { until: None });
     } else if order.is_empty() {
+        let is_proved = is_proved && work.recreation.cause != Cause::Announced;
         let until = board.rest_of(prepared, now);
         let mut detail = listed_places(&prepared.placements);
         if let Some(tied_by) = &prepared.tied_by {
@@ -192,6 +197,22 @@ pub fn escalate(
     refused.sort_by_key(|instance| oldest_first(instance));
     let decisions = refused.into_iter().map(|instance| view.decide(instance));
     decisions.filter(|decision| matches!(decision, Decision::Recreate(_))).collect()
+}
+
+/// On-demand instances to stand in for those among `without_room` that have been down for long enough.
+#[must_use]
+pub fn bridges(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    policy: &Policy,
+    without_room: &HashSet<&InstanceId>,
+    now: Timestamp,
+) -> Vec<Decision> {
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    let view = View::new(snapshot, ledger, policy, &jobs, &[], now);
+    let mut down: Vec<&Instance> = snapshot.instances.items.iter().filter(|it| without_room.contains(&it.id)).collect();
+    down.sort_by_key(|instance| oldest_first(instance));
+    down.into_iter().filter_map(|instance| view.bridged(instance)).collect()
 }
 
 fn is_proved_creation(decision: &Decision) -> bool {

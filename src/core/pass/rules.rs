@@ -4,6 +4,7 @@
 //! disagree. A new rule is a variant of [`Rule`] with its answer in `View::answer` and its facts in `View::facts`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use strum::VariantArray as _;
 
@@ -12,12 +13,12 @@ use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Instead, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
-use crate::core::recreation::marker::replacement_name;
-use crate::core::world::instance::{Instance, InstanceId, Status};
-use crate::core::world::policy::{Eligibility, Escalation, Halves, Policy, Prefer};
+use crate::core::recreation::marker::{Mark, is_bridge, marked_name, replacement_name};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::policy::{Eligibility, Escalation, Halves, Policy, Prefer, RecreateOrder};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::{Timestamp, in_words};
-use crate::core::world::times::{PATIENCE, SETTLE_TIME};
+use crate::core::world::times::{LONGEST_NOTICE, PATIENCE, SETTLE_TIME};
 
 /// One question about an instance, in the order in which they are asked. The machine names are only added to, never
 /// changed.
@@ -32,6 +33,10 @@ pub enum Rule {
     OneOfItsMarker,
     NotInRollout,
     NoRecreation,
+    /// Is it not about to be reclaimed, or does the policy wait for the end?
+    NotAnnounced,
+    /// Is it not an on-demand instance that stands in?
+    NotBridge,
     /// Is its status one that a pass acts on?
     Stopped,
     /// Is none of the provider's jobs at work on it?
@@ -74,7 +79,8 @@ impl<'a> View<'a> {
     ) -> Self {
         let without_effect = settlements.iter().filter(|settlement| settlement.end == CallEnd::NoEffect);
         let no_effect = without_effect.map(|it| (&it.instance, it.call.previous_attempt)).collect();
-        Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, now), no_effect, now }
+        let overlap = policy.notice.map_or(Duration::ZERO, |notice| notice.overlap);
+        Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, overlap, now), no_effect, now }
     }
 
     /// The verdict: what the first rule that has an answer says.
@@ -108,7 +114,11 @@ impl<'a> View<'a> {
                 let selector = exclude.iter().position(|selector| selector.matches(id, name))?;
                 Some(Decision::Skip(Skip::Excluded { selector }))
             }
-            Rule::InScope => (!scope.covers(billing)).then_some(Decision::Skip(Skip::OutOfScope)),
+            Rule::InScope => {
+                // What stands in for a spot instance is looked after like one.
+                let is_covered = scope.covers(billing) || is_bridge(name);
+                (!is_covered).then_some(Decision::Skip(Skip::OutOfScope))
+            }
             Rule::OneOfItsMarker => {
                 let keep = self.failures.duplicate(id).filter(|_| recreates)?;
                 Some(Decision::Retire { keep: keep.clone() })
@@ -126,6 +136,8 @@ impl<'a> View<'a> {
                 }
                 Some(self.go_on(id, recreation))
             }
+            Rule::NotAnnounced => self.replaced_ahead(instance),
+            Rule::NotBridge => self.returned(instance),
             Rule::Stopped => {
                 let may_act = matches!(status, Status::Exited | Status::Migrating);
                 (!may_act).then(|| Decision::Skip(self.not_exited(instance)))
@@ -203,10 +215,65 @@ impl<'a> View<'a> {
         *halves == Halves::Both && is_allowed && self.failures.replaces(&instance.id).is_none()
     }
 
+    /// What the policy says about an instance that runs and is to be reclaimed: it is replaced before, within the lead.
+    fn replaced_ahead(&self, instance: &Instance) -> Option<Decision> {
+        let Policy { notice, halves, escalation, recreate_order, .. } = self.policy;
+        let end = self.announced_end(instance)?;
+        let is_due = notice.is_some_and(|notice| self.now + notice.lead >= end);
+        let may_replace = *halves == Halves::Both
+            && *escalation != Escalation::Never
+            && *recreate_order == RecreateOrder::CreateFirst
+            && self.failures.replaces(&instance.id).is_none();
+        (is_due && may_replace).then(|| self.recreate(instance, Cause::Announced))
+    }
+
+    /// When an instance that runs is to be reclaimed. A time that keeps moving away is not believed.
+    pub(in crate::core) fn announced_end(&self, instance: &Instance) -> Option<Timestamp> {
+        let notice = instance.reclaim.as_ref().filter(|_| instance.status == Status::Running)?;
+        let seen = self.ledger.observations.get(&instance.id).filter(|seen| seen.is_about_this_life(instance));
+        let first_seen_at = seen.map_or(self.now, |seen| seen.first_seen_at);
+        Some(notice.reclaim_at.min(first_seen_at + LONGEST_NOTICE))
+    }
+
+    /// What the policy says about an on-demand instance that stands in: it returns to spot after its stay.
+    fn returned(&self, instance: &Instance) -> Option<Decision> {
+        if !is_bridge(&instance.name) || instance.billing != Billing::OnDemand {
+            return None;
+        }
+        // What is on demand is not reclaimed: a person stopped it.
+        if instance.status != Status::Running {
+            return (instance.status == Status::Exited).then_some(Decision::Skip(Skip::Bridge { until: None }));
+        }
+        let until = Timestamp::from(instance.started_at.or(instance.created_at)?) + self.policy.bridge.stay;
+        if self.now < until || !self.recreates() {
+            return Some(Decision::Skip(Skip::Bridge { until: Some(until).filter(|until| self.now < *until) }));
+        }
+        Some(self.recreate(instance, Cause::Returned))
+    }
+
+    /// Replaces an instance that was reclaimed by one on demand, until a market has room again.
+    pub(in crate::core) fn bridged(&self, instance: &Instance) -> Option<Decision> {
+        let down_at = instance.stopped_at.map(Timestamp::from).or(self.failures.reclaimed_at(instance))?;
+        let is_open = self.failures.recreation(instance).is_some();
+        let is_due = self.policy.bridge.is_on() && self.now.since(down_at) >= self.policy.bridge.after;
+        let may = self.policy.recreate_order == RecreateOrder::CreateFirst && self.may_escalate(instance);
+        (is_due && may && !is_open).then(|| self.recreate(instance, Cause::Bridged))
+    }
+
+    /// A recreation for a reclaim.
+    fn recreate(&self, instance: &Instance, cause: Cause) -> Decision {
+        let mark = if cause == Cause::Bridged { Mark::Bridge } else { Mark::Recreated };
+        let marker = marked_name(mark, &instance.id, &instance.name, "");
+        let mut decision = self.go_on(&instance.id, Recreation::planned(&instance.name, cause, marker, self.now));
+        if let Some(work) = decision.recreating_mut() {
+            work.is_proved = true;
+        }
+        decision
+    }
+
     fn escalate(&self, instance: &Instance, instead: Instead) -> Decision {
-        let marker = replacement_name(&instance.id, &instance.name, "");
-        let planned = Recreation::planned(&instance.name, Cause::Reclaimed, marker, self.now);
-        let mut decision = self.go_on(&instance.id, planned);
+        let is_proved = self.failures.reclaimed_at(instance).is_some();
+        let mut decision = self.recreate(instance, Cause::Reclaimed);
         let eligible = match instead {
             Instead::CoolingDown { last, .. } => Some(Eligible::ReclaimedAgain { last, elapsed: self.now.since(last) }),
             Instead::Ranked => self.cooldown(instance).ok(),
@@ -214,6 +281,7 @@ impl<'a> View<'a> {
         };
         if let Some(work) = decision.recreating_mut() {
             work.instead = Some(instead);
+            work.is_proved = is_proved;
             work.at_home = eligible.map(|eligible| (eligible, self.newest_job(&instance.id)));
         }
         decision
@@ -265,7 +333,7 @@ impl<'a> View<'a> {
             }
             next => {
                 // What an earlier pass started for a reclaim was proved then.
-                let was_proved = recreation.cause == Cause::Reclaimed && !recreation.pass.is_empty();
+                let was_proved = recreation.cause.is_for_reclaim() && !recreation.pass.is_empty();
                 let is_proved = was_proved || self.failures.is_reclaimed(id);
                 let work = Box::new(Recreating { is_proved, ..Recreating::new(id.clone(), recreation, next) });
                 if work.starts() { Decision::Recreate(work) } else { Decision::Resume(work) }
@@ -282,7 +350,7 @@ impl<'a> View<'a> {
         // The failure of an earlier job says nothing about a call whose job is not listed yet.
         let failed_job = match self.failures.failure(instance) {
             Some(Cause::JobFailed { job, error }) => Some(Box::new(FailedJob { id: job, error })),
-            Some(Cause::Stalled { .. } | Cause::Reclaimed | Cause::Found | Cause::Moved { .. }) | None => None,
+            _ => None,
         };
         Skip::NotExited { failed_job }
     }
@@ -331,6 +399,16 @@ impl<'a> View<'a> {
             Rule::OneOfItsMarker => Ok("no other instance with its marker is more advanced".into()),
             Rule::NotInRollout => Ok("no rollout moves it".into()),
             Rule::NoRecreation => Ok("no recreation of it is open".into()),
+            Rule::NotAnnounced => match (self.announced_end(instance), self.policy.notice) {
+                (None, _) => Ok("no reclaim of it is announced".into()),
+                (Some(end), None) => Err(format!("to be reclaimed at {end}; RESPOT_NOTICE is off")),
+                (Some(end), Some(notice)) => {
+                    let lead = in_words(notice.lead);
+                    Ok(format!("to be reclaimed at {end}; replaced {lead} before"))
+                }
+            },
+            Rule::NotBridge if is_bridge(name) => Ok("it is not on demand, or is coming up".into()),
+            Rule::NotBridge => nothing("it does not stand in for another"),
             Rule::Stopped => Ok(match instance.stopped_at {
                 Some(stopped) => format!("status is {status}, stopped at {}", Timestamp::from(stopped)),
                 None => format!("status is {status}"),

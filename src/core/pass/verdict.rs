@@ -222,6 +222,11 @@ pub enum Skip {
     NextWave {
         limit: usize,
     },
+    /// It stands in for a spot instance.
+    Bridge {
+        /// When its stay is over, if that is to come.
+        until: Option<Timestamp>,
+    },
     /// No market that it may go to has room.
     NoRoom {
         /// When the first of them is asked again.
@@ -255,7 +260,8 @@ impl Decision {
         match self {
             Self::Migrate { is_proved, .. } | Self::Skip(Skip::NoRoom { is_proved, .. }) => *is_proved,
             Self::Recreate(work) | Self::Resume(work) => work.is_proved,
-            Self::Skip(Skip::Waiting { recreation, .. }) => recreation.cause == Cause::Reclaimed,
+            Self::Skip(Skip::Waiting { rest: Rest::Overlapping { .. } | Rest::BothAnnounced, .. }) => false,
+            Self::Skip(Skip::Waiting { recreation, .. }) => recreation.cause.is_for_reclaim(),
             Self::Skip(Skip::NextWave { .. }) => true,
             Self::Skip(_) | Self::Retire { .. } => false,
         }
@@ -335,7 +341,7 @@ impl Decision {
                 | Skip::Stalled { until, .. }
                 | Skip::Waiting { rest: Rest::Unsettled { until } | Rest::Quarantined { until }, .. },
             ) => Some(*until),
-            Self::Skip(Skip::NoRoom { until, .. }) => *until,
+            Self::Skip(Skip::NoRoom { until, .. } | Skip::Bridge { until }) => *until,
             Self::Skip(_) | Self::Migrate { .. } | Self::Recreate(_) | Self::Resume(_) | Self::Retire { .. } => None,
         }
     }
@@ -371,6 +377,9 @@ impl Recreating {
             (None, Next::Create | Next::DeleteOldFirst, Cause::JobFailed { .. }) => "migration_failed",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Stalled { .. }) => "migration_stuck",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Reclaimed) => "reclaimed",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Announced) => "announced",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Bridged) => "bridge",
+            (None, Next::Create | Next::DeleteOldFirst, Cause::Returned) => "return_to_spot",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Found) => "recreation_open",
             (None, Next::Create | Next::DeleteOldFirst, Cause::Moved { .. }) => "rollout",
             (None, Next::Watch, _) => "replacement_coming_up",
@@ -486,6 +495,14 @@ impl Skip {
                     }
                     Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
                     Rest::Unseen => "its recreation waits: the provider's listing is incomplete".into(),
+                    Rest::Overlapping { until } => {
+                        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+                        format!("{replacement} runs beside it until {until}, so that traffic can move")
+                    }
+                    Rest::BothAnnounced => {
+                        let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
+                        format!("{replacement} runs beside it and is to be reclaimed sooner")
+                    }
                     Rest::Soaking => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
                         format!("{replacement} runs beside it until the rollout decides")
@@ -503,6 +520,12 @@ impl Skip {
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
             Self::NotFailed => "no migration of it failed".into(),
             Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
+            Self::Bridge { until: Some(until) } => {
+                format!("it stands in for a spot instance, and returns to spot after {until}")
+            }
+            Self::Bridge { until: None } => {
+                "it stands in for a spot instance, and returns to spot once a market is steady".into()
+            }
             Self::NextWave { limit } => {
                 format!("reclaimed; at most {limit} are recreated at a time, and this one comes with the next")
             }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 pub use self::figures::{DownInstance, LostHours, RecoveryFigures, recovery};
 pub use self::told::add_spells;
+use crate::core::pass::bridge::Bridges;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::Settlement;
@@ -28,7 +29,8 @@ use crate::core::pass::spell::{
 use crate::core::pass::verdict::{Decision, Skip};
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::record::trail::{ProviderWrite, WriteOutcome};
-use crate::core::recreation::journal::{Next, Recreation, Rest, Step};
+use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step};
+use crate::core::recreation::marker::is_bridge;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::snapshot::{Snapshot, find};
@@ -215,15 +217,16 @@ impl Downtime {
     }
 
     /// Takes the whole pass at its end: replacements that it saw running, and calls that were refused for lack of room.
-    pub fn close(&mut self, attempts: &[Attempt], writes: &[ProviderWrite], now: Timestamp) {
+    pub fn close(&mut self, attempts: &[Attempt], writes: &[ProviderWrite], bridges: &Bridges, now: Timestamp) {
         self.note(attempts);
         let is_recreation = |it: &&Attempt| it.action != Action::Migrate && it.outcome == Outcome::Done;
         for Attempt { instance_id: id, instance_name, new_instance_id, .. } in attempts.iter().filter(is_recreation) {
             let Some(new) = new_instance_id else { continue };
             if let Some(spell) = self.open.remove(id) {
                 self.changed.insert(id.clone());
-                self.end(spell.ended(now, SpellEnd::Elsewhere));
-            } else if !self.ended.iter().any(|(spell, _)| spell.ids.contains(id)) {
+                let is_bridged = bridges.get(id).is_some_and(|bridge| bridge.closed_at.is_none());
+                self.end(spell.ended(now, if is_bridged { SpellEnd::Bridged } else { SpellEnd::Elsewhere }));
+            } else if !is_bridge(instance_name) && !self.ended.iter().any(|(spell, _)| spell.ids.contains(id)) {
                 // It never went down.
                 let (ids, name) = (vec![id.clone(), new.clone()], instance_name.clone());
                 let spell = Spell { ids, name, down_at: now, seen_at: now, ..Spell::default() };
@@ -320,6 +323,14 @@ struct LookView<'a> {
     replaces: HashMap<&'a InstanceId, &'a InstanceId>,
 }
 
+/// How a spell ends whose replacement runs.
+fn elsewhere(recreation: Option<&Recreation>) -> SpellEnd {
+    match recreation.map(|it| &it.cause) {
+        Some(Cause::Bridged) => SpellEnd::Bridged,
+        _ => SpellEnd::Elsewhere,
+    }
+}
+
 impl<'a> LookView<'a> {
     fn new(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> Self {
         let mut recreations: HashMap<_, _> = ledger.recreations.iter().collect();
@@ -375,7 +386,7 @@ impl<'a> LookView<'a> {
         let replacement = recreation.and_then(|it| it.step.replacement()).filter(|_| !given_up);
         let heir = replacement.and_then(|id| find(&self.snapshot.instances.items, id));
         if let Some(heir) = heir.filter(|it| it.status == Status::Running) {
-            return Fate::Up(since(heir), SpellEnd::Elsewhere);
+            return Fate::Up(since(heir), elsewhere(recreation.copied()));
         }
         let is_open = recreation.is_some_and(|it| !it.step.is_over());
         match self.row(id) {

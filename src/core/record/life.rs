@@ -199,7 +199,7 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
             }
             Cause::Stalled { .. } => (Seen::MigrationStuck, cause.in_words()),
             // That the replacement was found says what is done about it.
-            Cause::Reclaimed | Cause::Found | Cause::Moved { .. } => continue,
+            _ => continue,
         };
         saw(snapshot.taken_at, &work.instance, instance_name, seen, detail);
     }
@@ -435,15 +435,13 @@ fn of_ledger<'a>(
     let begun = recreations().filter(move |(id, recreation)| {
         // The observation comes first, the journal entry after the action that followed.
         let since = recreation.opened_at - crate::core::world::times::SETTLE_TIME;
-        let is_of_a_failure = !matches!(recreation.cause, Cause::Reclaimed | Cause::Found | Cause::Moved { .. });
+        let is_of_a_failure = matches!(recreation.cause, Cause::JobFailed { .. } | Cause::Stalled { .. });
         is_of_a_failure && !saw(id, &[Seen::MigrationFailed, Seen::MigrationStuck], since)
     });
     let begun = begun.map(|(id, recreation)| {
         let kind = match recreation.cause {
             Cause::Stalled { .. } => EventKind::MigrationStuck,
-            Cause::JobFailed { .. } | Cause::Reclaimed | Cause::Found | Cause::Moved { .. } => {
-                EventKind::MigrationFailed
-            }
+            _ => EventKind::MigrationFailed,
         };
         LifeEvent {
             reason: Some(recreation.cause.in_words()),

@@ -89,7 +89,7 @@ fn failed<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> Vec
             decision => match decision.recreation().map(|(_, recreation)| &recreation.cause) {
                 Some(Cause::JobFailed { job, error }) => (job.to_string(), error.as_deref()),
                 Some(Cause::Stalled { since }) => (format!("stalled {since}"), Some("no job is at work on it")),
-                Some(Cause::Reclaimed | Cause::Found | Cause::Moved { .. }) | None => continue,
+                _ => continue,
             },
         };
         failures.entry(&instance.id).or_insert((instance, failure, error));

@@ -23,6 +23,8 @@ pub const EVENTS_KEPT: usize = 5000;
 pub const EVENTS: &[(&str, &str)] = &[
     ("instance.migrated", "an instance that respot migrated is running again"),
     ("instance.recreated", "a replacement is running, and the old instance is gone"),
+    ("instance.bridged", "no market has room: an on-demand instance stands in, and the old one is gone"),
+    ("instance.returned", "the instance is back on spot, and the on-demand one that stood in is gone"),
     (
         "instance.migration_failed",
         "a migration failed or is stuck, also one that respot did not request; once per failure",
@@ -34,6 +36,14 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("pass.failed", "a pass failed, reached its deadline, was stopped or was killed"),
     ("test", "sent by `respot doctor --send-test-event`; nothing happened"),
 ];
+
+fn recreated_as(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Bridged => "instance.bridged",
+        Cause::Returned => "instance.returned",
+        _ => "instance.recreated",
+    }
+}
 
 /// An event that waits for a receiver to take it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +163,10 @@ impl<'a> Happened<'a> {
         let reason = match recreation.cause {
             Cause::JobFailed { .. } | Cause::Found => "migration_failed",
             Cause::Stalled { .. } => "migration_stuck",
-            Cause::Reclaimed => "reclaimed",
+            Cause::Reclaimed => "spot_reclaim",
+            Cause::Announced => "reclaim_announced",
+            Cause::Bridged => "bridge",
+            Cause::Returned => "return_to_spot",
             Cause::Moved { .. } => "rollout",
         };
         let migration = MigrationPart {
@@ -169,7 +182,7 @@ impl<'a> Happened<'a> {
             original_instance_id: Some(old),
             migration: Some(migration),
             instance: Some(part),
-            ..Self::of("instance.recreated", "running", now)
+            ..Self::of(recreated_as(&recreation.cause), "running", now)
         }
     }
 

@@ -37,8 +37,10 @@ pub struct Wanted<'a> {
     pub name: &'a str,
     /// The journal's blueprint, if it has one; otherwise the provider is asked what the old instance is made of.
     pub kept: Option<&'a Blueprint>,
-    /// The billing mode that a rollout moves it to. Such a replacement keeps product and cluster.
-    pub moves_to: Option<&'a Billing>,
+    /// The billing mode of the replacement, if it is not that of the instance.
+    pub billing: Option<&'a Billing>,
+    /// Whether it keeps product and cluster.
+    pub stays: bool,
     /// The failed job that is the reason; it does not count as being at work.
     pub failed_job: Option<&'a JobId>,
     /// Whether the old instance is deleted first, so that a place must be available now.

@@ -203,7 +203,7 @@ impl Recreation {
             (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
             // The next pass begins anew, and may migrate it.
             (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::NoRoom(why))
-                if this.failures == 0 && this.cause == Cause::Reclaimed =>
+                if this.failures == 0 && this.cause.is_for_reclaim() =>
             {
                 let step = Step::Closed { replacement: None };
                 return Ok(Self { step, since: now, last_error: Some(why), ..this });
@@ -276,6 +276,8 @@ impl Recreation {
 pub enum Old {
     Failed,
     Runs,
+    /// It runs, and is to be replaced all the same: its reclaim is announced, or it only stands in.
+    Leaving,
     /// It is exited, and no failed migration of it stands.
     Down,
     /// Something is under way with it, or its state is unknown.
@@ -307,6 +309,8 @@ pub struct Situation {
     pub successor: Successor,
     /// The most advanced instance with the marker that the journal does not name, and whether it runs.
     pub marked: Option<(InstanceId, bool)>,
+    /// Why both go on running for now, although the replacement is there.
+    pub overlap: Option<Rest>,
     pub now: Timestamp,
 }
 
@@ -315,7 +319,7 @@ impl Recreation {
     /// from complete listings only.
     #[must_use]
     pub fn observe(mut self, situation: &Situation) -> Self {
-        let Situation { old, successor, marked, now } = situation;
+        let Situation { old, successor, marked, now, overlap: _ } = situation;
         let (old, now) = (*old, *now);
         // Times ahead of the clock were written before it was set back. How long ago is unknown: they count from now.
         (self.since, self.opened_at) = (self.since.min(now), self.opened_at.min(now));
@@ -491,6 +495,14 @@ pub enum Rest {
     Unseen,
     /// The replacement is listed and does not run; it is handled like any other instance.
     ReplacementDown,
+    /// Old and new run side by side for a while, so that traffic can move.
+    #[strum(serialize = "replacement_running")]
+    Overlapping {
+        until: Timestamp,
+    },
+    /// Both are to be reclaimed, and the old one later.
+    #[strum(serialize = "replacement_running")]
+    BothAnnounced,
     /// Old and new run side by side until the rollout decides.
     #[strum(serialize = "rollout")]
     Soaking,
@@ -499,7 +511,7 @@ pub enum Rest {
 /// Decides what to do about a recreation as it is observed.
 #[must_use]
 pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder, retry_quarantined: bool) -> Next {
-    let Situation { old, successor, marked: _, now } = situation;
+    let Situation { old, successor, now, .. } = situation;
     let unsettled = || Next::Rest(Rest::Unsettled { until: recreation.since + SETTLE_TIME });
     let is_settled = now.since(recreation.since) >= SETTLE_TIME;
     match &recreation.step {
@@ -507,6 +519,11 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             (Some(until), _, _) if !retry_quarantined => Next::Rest(Rest::Quarantined { until }),
             (_, _, Old::Busy) => Next::Rest(Rest::OldBusy),
             (_, Some(_), _) => Next::Create,
+            // What refused for another reason than lack of room is not asked again at once: the instance still runs.
+            (_, None, Old::Leaving) if recreation.failures > 0 && now.since(recreation.since) < PATIENCE => {
+                Next::Rest(Rest::Quarantined { until: recreation.since + PATIENCE })
+            }
+            (_, None, Old::Leaving) => Next::Create,
             (_, None, Old::Failed) => match order {
                 RecreateOrder::CreateFirst => Next::Create,
                 RecreateOrder::DeleteFirst => Next::DeleteOldFirst,
@@ -515,7 +532,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
         },
         Step::Deleting { .. } => match old {
             Old::Failed | Old::Down => Next::DeleteOldFirst,
-            Old::Runs | Old::Busy | Old::Going | Old::Gone => Next::Rest(Rest::OldBusy),
+            Old::Runs | Old::Leaving | Old::Busy | Old::Going | Old::Gone => Next::Rest(Rest::OldBusy),
         },
         Step::Intent { .. } => unsettled(),
         Step::Created { kept, .. } => match (successor, old) {
@@ -529,8 +546,11 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                     unsettled()
                 }
             }
+            (Successor::Running, Old::Leaving) if situation.overlap.is_some() => {
+                Next::Rest(situation.overlap.clone().unwrap_or(Rest::OldBusy))
+            }
             // With a kept specification the old one was to be deleted, so it is, even if it runs again.
-            (Successor::Running, Old::Failed | Old::Down | Old::Runs) => Next::DeleteOld,
+            (Successor::Running, Old::Failed | Old::Down | Old::Runs | Old::Leaving) => Next::DeleteOld,
             (Successor::Running, _) => Next::Rest(Rest::OldBusy),
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => {
                 if matches!(old, Old::Gone | Old::Going) && kept.is_none() {
@@ -541,7 +561,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             }
             (Successor::ComingUp | Successor::Gone | Successor::None, _) => Next::Watch,
             (Successor::Failed(why), _) => Next::Abandon(Unfit::Failed(why.clone())),
-            (Successor::Reclaimed, Old::Failed | Old::Down) => Next::Abandon(Unfit::Reclaimed),
+            (Successor::Reclaimed, Old::Failed | Old::Down | Old::Leaving) => Next::Abandon(Unfit::Reclaimed),
             (Successor::Down | Successor::Reclaimed, _) => Next::Rest(Rest::ReplacementDown),
         },
         Step::Running { .. } => match successor {

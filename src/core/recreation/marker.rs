@@ -2,10 +2,26 @@
 
 use std::fmt;
 
+use strum::VariantArray as _;
+
 use crate::core::world::instance::InstanceId;
 
 /// What stands between the base of a name and the short id.
-const MARK: &str = "-recreated-";
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(const_into_str)]
+pub enum Mark {
+    #[strum(serialize = "-recreated-")]
+    Recreated,
+    /// Of an on-demand instance that stands in for a spot instance.
+    #[strum(serialize = "-bridge-")]
+    Bridge,
+}
+
+/// Whether this is the name of an on-demand instance that stands in for a spot instance.
+#[must_use]
+pub fn is_bridge(name: &str) -> bool {
+    Origin::after(Mark::Bridge, name).is_some()
+}
 
 /// The greatest length of a name in characters (`novita-api.md` section 2.3).
 const LONGEST_NAME: usize = 255;
@@ -30,7 +46,11 @@ impl Origin {
     /// Reads it from the name of a replacement; `None` if the name has no marker.
     #[must_use]
     pub fn in_name(name: &str) -> Option<Self> {
-        let (_, id) = name.rsplit_once(MARK)?;
+        Mark::VARIANTS.iter().find_map(|mark| Self::after(*mark, name))
+    }
+
+    fn after(mark: Mark, name: &str) -> Option<Self> {
+        let (_, id) = name.rsplit_once(mark.into_str())?;
         if id.len() != ORIGIN_LENGTH + CAUSE_LENGTH || !id.bytes().all(|byte| LETTERS.contains(&byte)) {
             return None;
         }
@@ -48,19 +68,28 @@ impl fmt::Debug for Origin {
 /// there is to be one: its failed job, or a rollout.
 #[must_use]
 pub fn replacement_name(old: &InstanceId, old_name: &str, decided_by: &str) -> String {
+    marked_name(Mark::Recreated, old, old_name, decided_by)
+}
+
+/// The same with another mark.
+#[must_use]
+pub fn marked_name(mark: Mark, old: &InstanceId, old_name: &str, decided_by: &str) -> String {
+    let mark = mark.into_str();
     let Origin(origin) = Origin::of(old);
     let cause: [u8; CAUSE_LENGTH] = letters(hash(&[old.as_str(), decided_by]));
     let base = base_of(old_name);
     let base = if base.is_empty() { old.as_str() } else { base };
-    let room = LONGEST_NAME - MARK.len() - ORIGIN_LENGTH - CAUSE_LENGTH;
+    let room = LONGEST_NAME - mark.len() - ORIGIN_LENGTH - CAUSE_LENGTH;
     let base: String = base.chars().take(room).collect();
-    format!("{base}{MARK}{}{}", String::from_utf8_lossy(&origin), String::from_utf8_lossy(&cause))
+    format!("{base}{mark}{}{}", String::from_utf8_lossy(&origin), String::from_utf8_lossy(&cause))
 }
 
 /// The name without the suffixes of earlier recreations, ours or those of scripts that write a time there.
 fn base_of(name: &str) -> &str {
     let mut base = name;
-    while let Some((before, id)) = base.rsplit_once(MARK) {
+    loop {
+        let marked = Mark::VARIANTS.iter().filter_map(|mark| base.rsplit_once(mark.into_str()));
+        let Some((before, id)) = marked.max_by_key(|(before, _)| before.len()) else { break };
         let is_id =
             (6..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         if !is_id || before.is_empty() {
@@ -128,7 +157,7 @@ mod tests {
 
     #[test]
     fn suffixes_are_replaced_and_names_stay_short() {
-        let base = |name: &str| named("a", name, None).rsplit_once(MARK).unwrap().0.to_owned();
+        let base = |name: &str| named("a", name, None).rsplit_once("-recreated-").unwrap().0.to_owned();
         let once = named("x", "train", Some("j"));
         let twice = named("y", &once, Some("k"));
         for (name, expected) in [

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::world::instance::{Billing, InstanceId};
+use crate::core::world::money::Usd;
 
 /// When to migrate an exited instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
@@ -105,6 +106,44 @@ impl Placing {
     };
 }
 
+/// How an announced reclaim is acted on: the replacement is created before the instance goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticePolicy {
+    /// How long before its announced end an instance is replaced.
+    pub lead: Duration,
+    /// How long both run before the old one is deleted.
+    pub overlap: Duration,
+}
+
+/// The on-demand instance that stands in while no market has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgePolicy {
+    /// The most that bridges may cost in a day (UTC).
+    pub per_day: Usd,
+    /// How long an instance is down before.
+    pub after: Duration,
+    /// How long a bridge runs at least.
+    pub stay: Duration,
+    /// How long a market has shown no bad sign before an instance returns to spot there.
+    pub steady: Duration,
+}
+
+impl BridgePolicy {
+    /// What applies unless a setting says otherwise: no bridge.
+    pub const DEFAULT: Self = Self {
+        per_day: Usd::from_micros(0),
+        after: Duration::from_secs(15 * 60),
+        stay: Duration::from_secs(60 * 60),
+        steady: Duration::from_secs(30 * 60),
+    };
+
+    /// Whether there may be bridges.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.per_day > Usd::default()
+    }
+}
+
 /// A glob pattern for the name or ID of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(glob::Pattern);
@@ -157,6 +196,9 @@ pub struct Policy {
     pub retry_quarantined: bool,
     pub escalation: Escalation,
     pub placing: Placing,
+    /// Whether announced reclaims are acted on.
+    pub notice: Option<NoticePolicy>,
+    pub bridge: BridgePolicy,
 }
 
 impl Policy {
@@ -174,6 +216,8 @@ impl Policy {
         retry_quarantined: false,
         escalation: Escalation::Evidence,
         placing: Placing::DEFAULT,
+        notice: None,
+        bridge: BridgePolicy::DEFAULT,
     };
 }
 

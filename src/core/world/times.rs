@@ -18,3 +18,6 @@ pub const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// An instance that stopped earlier than this before its announced reclaim was stopped by a person.
 pub const RECLAIM_MARGIN: Duration = Duration::from_secs(120);
+
+/// A reclaim is announced an hour ahead (`novita-api.md` section 4.3).
+pub const LONGEST_NOTICE: Duration = Duration::from_secs(3600);

@@ -75,7 +75,11 @@ fn the_service_makes_a_pass() {
 
     for (environment, migrates) in [(rehearsed, false), (environment, true)] {
         let call = stage.other(env!("CARGO_BIN_EXE_respot")).env("NOVITA_API_BASE_URL", stage.provider.url());
-        let call = arguments.iter().fold(call, Call::arg).env("MIGRATION_RETRY_FAILED", "false");
+        let call = arguments
+            .iter()
+            .fold(call, Call::arg)
+            .env("MIGRATION_RETRY_FAILED", "false")
+            .env("MIGRATION_KEEP_TRYING_MS", "0");
         let call = environment.iter().fold(call, |call, (name, value)| call.env(name, value));
         let now = stage.provider.with(|world| world.now_ms());
         call.now(Some(now)).output().ends_with(0).says(["Migration job completed"]);
@@ -115,6 +119,7 @@ fn the_lines_of_the_crontab_work() {
     let shell = of_rollouts.fold(shell, |call, (name, value)| call.env(name, value));
     let shell = environment.iter().fold(shell, |call, (name, value)| call.env(name, value));
     let shell = shell.env("HOME", stage.path("")).env("NOVITA_API_BASE_URL", stage.provider.url());
+    let shell = shell.env("MIGRATION_KEEP_TRYING_MS", "0");
     assert_eq!(shell.output().ends_with(0).all(), "\n", "all goes into the file");
     let said = fs::read_to_string(&log).unwrap();
     assert!(said.contains("nothing to move") || said.contains("started with"), "{said}");
@@ -130,7 +135,12 @@ fn the_lines_of_the_crontab_work() {
         let command = command.replace("/usr/local/bin/respot", env!("CARGO_BIN_EXE_respot"));
         let command = command.replace("/var/log/respot.log", log.to_str().unwrap());
         for fails in [false, true] {
-            let shell = stage.other("/bin/sh").arg("-c").arg(&command).env("MIGRATION_RETRY_FAILED", "false");
+            let shell = stage
+                .other("/bin/sh")
+                .arg("-c")
+                .arg(&command)
+                .env("MIGRATION_RETRY_FAILED", "false")
+                .env("MIGRATION_KEEP_TRYING_MS", "0");
             let shell = environment.iter().fold(shell, |call, (name, value)| call.env(name, value));
             let shell = shell.env("HOME", stage.path("")).env("NOVITA_API_BASE_URL", stage.provider.url());
             let shell = if fails { shell.env("NOVITA_API_KEY_FILE", "/nowhere") } else { shell };
@@ -210,7 +220,12 @@ fn redis_takes_the_options_of_compose() {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     };
     let came_up = (0..100).any(up);
-    let pass = stage.call("run").env("REDIS_URL", &url).env("MIGRATION_RETRY_FAILED", "false").output();
+    let pass = stage
+        .call("run")
+        .env("REDIS_URL", &url)
+        .env("MIGRATION_RETRY_FAILED", "false")
+        .env("MIGRATION_KEEP_TRYING_MS", "0")
+        .output();
     server.signal(rustix::process::Signal::TERM);
     let server = server.wait();
     assert!(came_up, "{}", server.all());

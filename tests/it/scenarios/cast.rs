@@ -20,7 +20,8 @@ impl Cast {
     pub(super) fn of(world: &World) -> Self {
         let mut created: Vec<(String, String)> = Vec::new();
         for entry in world.log().iter().filter(|it| it.op == Op::Create && it.outcome == Outcome::Applied) {
-            let base = entry.name.split_once("-recreated-").map_or(entry.name.as_str(), |(base, _)| base);
+            let is_marked = |mark: &str| entry.name.split_once(mark).map(|(base, _)| base);
+            let base = is_marked("-recreated-").or(is_marked("-bridge-")).unwrap_or(&entry.name);
             let beginning = format!("{base}+");
             let number = created.iter().filter(|(name, _)| name.starts_with(&beginning)).count() + 1;
             created.push((format!("{base}+{number}"), entry.instance.clone()));
@@ -167,6 +168,7 @@ pub(super) fn happens(world: &mut World, words: &[&str]) -> bool {
         ["late", time] => world.rules_mut().visible_after_ms = millis(time),
         ["reclaim", id] => return world.reclaim_now(id),
         ["notify", id] => return world.reclaim(id),
+        ["withdrawn", id] => return world.withdraw_reclaim(id),
         ["stop", id] => return world.user_stop(id),
         ["vanish", id] => return world.vanish(id),
         ["set", id, status] => return world.set_status(id, status),
@@ -197,6 +199,8 @@ pub(super) fn happens(world: &mut World, words: &[&str]) -> bool {
                 product.sold_out_in.clear();
             });
         }
+        ["spot-sold-out", id] => return edit(world, id, |product| product.spot_sold_out = true),
+        ["spot-in-stock", id] => return edit(world, id, |product| product.spot_sold_out = false),
         ["hint-lies", id] => return edit(world, id, |product| product.hint_lies = true),
         ["price", id, price] => return edit(world, id, |product| product.spot_price = price.parse().ok()),
         ["withdraw", id] => return world.withdraw_product(id).is_some(),

@@ -236,6 +236,13 @@ impl World {
         }
     }
 
+    /// The provider takes back the announcement of a reclaim. `false` if there is no such instance.
+    pub fn withdraw_reclaim(&mut self, id: &str) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        self.reclaim_command(slot);
+        self.edit(id, |machine| (machine.spot_status, machine.spot_reclaim_at) = (String::new(), 0))
+    }
+
     /// An instance was told to go: perhaps it may stay after all.
     pub(crate) fn reconsider(&mut self, slot: usize, epoch: u32) {
         let Notice::Grace { withdrawn, tick_ms } = self.rules.notice else { return };

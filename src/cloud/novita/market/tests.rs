@@ -115,6 +115,7 @@ fn every_market_has_its_places() {
             own_cluster: own_cluster.map(<[Offer]>::to_vec),
             anywhere: anywhere.map(<[Offer]>::to_vec),
             clusters: vec![cluster("us", "US-1"), cluster("eu", "EU-2")],
+            ..OnOffer::default()
         };
         let places = sites(&spec, &market);
         let mark = |stock: Stock| if stock == Stock::None { "!" } else { "" };
@@ -124,7 +125,15 @@ fn every_market_has_its_places() {
         let blueprint = Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() };
         for (needs_room, moves_to) in [(false, None), (true, None), (false, Some(&Billing::Spot))] {
             let id = InstanceId::new("a");
-            let wanted = Wanted { instance: &id, name: "", kept: None, moves_to, failed_job: None, needs_room };
+            let wanted = Wanted {
+                instance: &id,
+                name: "",
+                kept: None,
+                billing: moves_to,
+                stays: moves_to.is_some(),
+                failed_job: None,
+                needs_room,
+            };
             let chosen = choose(&wanted, blueprint.clone(), &spec, &market);
             let chosen = chosen.map(|it| {
                 let places = it
@@ -159,8 +168,12 @@ fn places_do_not_depend_on_the_order_of_offers() {
         vec![Cluster { id: "us".into(), name: "US-1".into() }, Cluster { id: "eu".into(), name: "EU-2".into() }];
     let spec = spec(|_| ());
     let placed = |offers: &[Offer]| {
-        let market =
-            OnOffer { own_cluster: Some(offers.to_vec()), anywhere: Some(offers.to_vec()), clusters: clusters.clone() };
+        let market = OnOffer {
+            own_cluster: Some(offers.to_vec()),
+            anywhere: Some(offers.to_vec()),
+            clusters: clusters.clone(),
+            ..OnOffer::default()
+        };
         sites(&spec, &market)
     };
     let expected = placed(&offers);

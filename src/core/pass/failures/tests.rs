@@ -59,7 +59,7 @@ fn snapshot(mut instances: Vec<Instance>, jobs: Vec<Job>) -> Snapshot {
 /// Looks at a world with everything that is known about failures in it.
 fn look<T>(snapshot: &Snapshot, ledger: &Ledger, ask: impl FnOnce(&Failures<'_>) -> T) -> T {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    ask(&Failures::new(snapshot, ledger, &jobs, now()))
+    ask(&Failures::new(snapshot, ledger, &jobs, Duration::ZERO, now()))
 }
 
 fn call(minutes: i64, call: Call, before: Option<(&str, i64)>) -> InFlight {
@@ -187,9 +187,7 @@ fn what_needs_a_replacement_and_why() {
                 format!("failed {job}")
             }
             Some(Cause::Stalled { since }) => format!("stalled {}", now().since(since).as_secs() / 60),
-            Some(Cause::Reclaimed) => "reclaimed".into(),
-            Some(Cause::Found) => "found".into(),
-            Some(Cause::Moved { .. }) => "moved".into(),
+            Some(other) => format!("{other:?}"),
         };
         assert_eq!(seen, expected, "row {row}: {status} {ledger:?}");
     }
@@ -197,7 +195,7 @@ fn what_needs_a_replacement_and_why() {
 
 fn stalls(snapshot: &Snapshot, ledger: &Ledger) -> Vec<(InstanceId, Option<Timestamp>)> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    Failures::new(snapshot, ledger, &jobs, now()).stalls()
+    Failures::new(snapshot, ledger, &jobs, Duration::ZERO, now()).stalls()
 }
 
 /// What is remembered about instances that are `migrating` without a job: (status, the job's state or none, remembered

@@ -20,6 +20,12 @@ pub enum Cause {
     },
     /// It was reclaimed, and cannot be migrated now.
     Reclaimed,
+    /// It runs, and its reclaim is announced.
+    Announced,
+    /// It was reclaimed, and no market has room: an on-demand instance stands in.
+    Bridged,
+    /// It is the on-demand instance that stood in, and a market has been steady.
+    Returned,
     /// Its replacement was found by its marker; the cause is not on record.
     Found,
     /// It is healthy: a rollout moves it to another billing mode.
@@ -35,7 +41,34 @@ impl Cause {
     pub fn job(&self) -> Option<&JobId> {
         match self {
             Self::JobFailed { job, .. } => Some(job),
-            Self::Stalled { .. } | Self::Reclaimed | Self::Found | Self::Moved { .. } => None,
+            Self::Stalled { .. }
+            | Self::Reclaimed
+            | Self::Announced
+            | Self::Bridged
+            | Self::Returned
+            | Self::Found
+            | Self::Moved { .. } => None,
+        }
+    }
+
+    /// Whether it is about a reclaim, which the instance did not survive or will not survive. Lack of room ends such a
+    /// recreation, and the next pass begins anew.
+    #[must_use]
+    pub fn is_for_reclaim(&self) -> bool {
+        match self {
+            Self::Reclaimed | Self::Announced | Self::Bridged | Self::Returned => true,
+            Self::JobFailed { .. } | Self::Stalled { .. } | Self::Found | Self::Moved { .. } => false,
+        }
+    }
+
+    /// The billing mode that its replacement has, if it is not that of the old instance.
+    #[must_use]
+    pub fn billing(&self) -> Option<&Billing> {
+        match self {
+            Self::Moved { to, .. } => Some(to),
+            Self::Bridged => Some(&Billing::OnDemand),
+            Self::Returned => Some(&Billing::Spot),
+            Self::JobFailed { .. } | Self::Stalled { .. } | Self::Reclaimed | Self::Announced | Self::Found => None,
         }
     }
 
@@ -45,7 +78,9 @@ impl Cause {
         match self {
             Self::JobFailed { job, .. } => job.as_str(),
             Self::Moved { rollout, .. } => rollout,
-            Self::Stalled { .. } | Self::Reclaimed | Self::Found => "",
+            Self::Stalled { .. } | Self::Reclaimed | Self::Announced | Self::Bridged | Self::Returned | Self::Found => {
+                ""
+            }
         }
     }
 
@@ -59,6 +94,9 @@ impl Cause {
             }
             Self::Stalled { since } => format!("it has been migrating since {since} and no job is at work on it"),
             Self::Reclaimed => "it was reclaimed".into(),
+            Self::Announced => "its reclaim is announced".into(),
+            Self::Bridged => "it was reclaimed, and no market has room".into(),
+            Self::Returned => "a market is steady again, so that it returns to spot".into(),
             Self::Found => "a replacement of it was found by its marker".into(),
             Self::Moved { rollout: _, to } => format!("a rollout moves it to {to}"),
         }

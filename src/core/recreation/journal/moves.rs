@@ -28,23 +28,20 @@ impl Recreation {
     /// The billing mode that it moves to, if it is a move.
     #[must_use]
     pub fn moves_to(&self) -> Option<&Billing> {
-        match &self.cause {
-            Cause::Moved { to, .. } => Some(to),
-            Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Reclaimed | Cause::Found => None,
-        }
+        self.cause.billing().filter(|_| self.is_move())
     }
 }
 
 /// Decides what to do about a move as it is observed.
 #[must_use]
 pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIntent) -> Next {
-    let Situation { old, successor, marked: _, now } = situation;
+    let Situation { old, successor, now, .. } = situation;
     let unfit = |why: Unfit| match (recreation.moves_to(), old) {
         (Some(Billing::Spot), Old::Runs) => Next::Abandon(why),
-        (Some(Billing::OnDemand), Old::Runs | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
+        (Some(Billing::OnDemand), Old::Runs | Old::Leaving | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
         (_, Old::Busy) => Next::Rest(Rest::OldBusy),
         // Without the old one the new one is all there is. An operator may have stopped the old one on purpose.
-        (_, Old::Runs | Old::Failed | Old::Down | Old::Going | Old::Gone) => {
+        (_, Old::Runs | Old::Leaving | Old::Failed | Old::Down | Old::Going | Old::Gone) => {
             Next::LeaveBoth(format!("the old instance does not run any more, so the new one stays: {why}"))
         }
     };
@@ -56,7 +53,7 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
             match (recreation.quarantined_until(*now), recreation.moves_to(), old) {
                 (Some(until), _, _) => Next::Rest(Rest::Quarantined { until }),
                 (None, _, Old::Busy) => Next::Rest(Rest::OldBusy),
-                (None, _, Old::Runs) => Next::Create,
+                (None, _, Old::Runs | Old::Leaving) => Next::Create,
                 // Back to on-demand: that it does not run is one more reason.
                 (None, Some(Billing::OnDemand), Old::Down | Old::Failed) => Next::Create,
                 // It was stopped on purpose.
@@ -122,7 +119,7 @@ mod tests {
             let step = Step::Running { replacement: crate::core::world::instance::InstanceId::new("b") };
             let planned = Recreation::planned("web", cause, "web-recreated-1".into(), now);
             let recreation = Recreation { step, since, ..planned };
-            let situation = Situation { old, successor: Successor::Running, marked: None, now };
+            let situation = Situation { old, successor: Successor::Running, marked: None, overlap: None, now };
             let next = next_move(&recreation, &situation, &intent);
             assert_eq!(next, wanted, "{intent:?}");
             if let Next::Abandon(_) = next {
@@ -151,7 +148,7 @@ mod tests {
             ] {
                 let planned = Recreation::planned("web", cause.clone(), "web-recreated-1".into(), now);
                 let recreation = Recreation { step, ..planned };
-                let situation = Situation { old, successor: Successor::Running, marked: None, now };
+                let situation = Situation { old, successor: Successor::Running, marked: None, overlap: None, now };
                 let next = next_move(&recreation, &situation, &MoveIntent::Undo("why".into()));
                 assert_eq!(matches!(next, Next::LeaveBoth(_)), stays, "{to:?} {old:?}: {next:?}");
                 if let Next::LeaveBoth(why) = next {
@@ -172,7 +169,7 @@ mod tests {
         ] {
             let cause = Cause::Moved { rollout: "rollout-1".into(), to: to.clone() };
             let recreation = Recreation::planned("web", cause, "web-recreated-1".into(), now);
-            let situation = Situation { old: Old::Runs, successor: Successor::None, marked: None, now };
+            let situation = Situation { old: Old::Runs, successor: Successor::None, marked: None, overlap: None, now };
             assert_eq!(next_move(&recreation, &situation, &intent), wanted, "{to:?} {intent:?}");
         }
     }

@@ -23,7 +23,7 @@ fn at(step: Step, secs: u64) -> Recreation {
 }
 
 fn situation(old: Old, successor: Successor) -> Situation {
-    Situation { old, successor, marked: None, now: now() }
+    Situation { old, successor, marked: None, overlap: None, now: now() }
 }
 
 const SETTLED: u64 = 180;

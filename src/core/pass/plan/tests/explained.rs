@@ -142,7 +142,8 @@ fn the_rules_have_their_order() {
         explain(&snapshot, &ledger, &policy, &plan, row, now()).into_iter().map(|it| it.rule).collect();
     assert_eq!(
         order.join(" "),
-        "selected not_excluded in_scope one_of_its_marker not_in_rollout no_recreation stopped no_unfinished_job \
+        "selected not_excluded in_scope one_of_its_marker not_in_rollout no_recreation not_announced \
+         not_bridge stopped no_unfinished_job \
          call_settled reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates \
          room_at_home cooled_down within_limits"
     );

@@ -30,6 +30,12 @@
 //! | close the record, deliver events, give back the lease | `commands::run::record`, [`notify`] |
 //! | print | [`report`] |
 //!
+//! A pass has one round, or several: the next one observes again, at once while many reclaimed instances are recreated in
+//! waves, and after a minute while one of them is down and the pass goes on trying. Within a round a migration that is
+//! refused for lack of room leads to a creation elsewhere ([`core::pass::ladder`] chooses the market), and where no market
+//! has room, to an on-demand instance that stands in ([`core::pass::bridge`]). What markets answer is shared by all workers
+//! ([`act::board`]) and stored with the next commit.
+//!
 //! `dry-run` and `explain` end after `prepare`. They hold no writer. A pass sends what recreations can send at once, then
 //! the migrations, and waits for replacements last, so that the wait delays no migration. Recovery after a crash is not a
 //! path of its own: the ledger holds what earlier passes left open, and every plan settles it.
@@ -43,6 +49,7 @@
 //! | a new setting | one row in `settings::rows`, and its field in [`settings`] |
 //! | a new column in `history` | the field in [`core::record::execution`], then `report::human::history`, `report::csv` and [`report::json`]; the command is [`commands::history`] |
 //! | a provider's new error word | `cloud::novita::refusal`; a new status of an instance or a job: [`core::world::instance`] |
+//! | a new rung of the ladder, or another order of markets | [`core::pass::rules`] for when, [`core::pass::ladder`] for where |
 //! | a new step of a recreation | [`core::recreation::journal`]: `apply`, `observe`, `next` |
 //! | a new command | a variant in [`cli`], a file in [`commands`] with its `command()`, a line in [`commands::dispatch`] |
 //! | a new provider | a folder in [`cloud`] beside [`cloud::novita`], behind the same traits |
@@ -57,7 +64,7 @@
 //!
 //! * [`core`] decides, and is pure: no clock, no environment, no I/O. [`core::world`] has instances, jobs, time and policy.
 //!   [`core::recreation`] has the journal of one recreation, the marker in a replacement's name, and what it is made of.
-//!   [`core::pass`] has the ledger, the rules, the plan and its explanation. [`core::rollout`] moves instances from
+//!   [`core::pass`] has the ledger, the rules, the memory of markets, the plan and its explanation. [`core::rollout`] moves instances from
 //!   on-demand to spot. [`core::record`] has what is remembered and reported: executions, lives of instances, events,
 //!   health.
 //! * [`cloud`] has the provider's traits and the request engine; the provider itself is a folder below.
@@ -86,7 +93,10 @@
 //!    again right before. In the order delete-first, the whole specification is in the journal before.
 //! 8. **A rollout deletes no on-demand instance before its successor has proved itself**: it runs, is billed as spot,
 //!    answers, and every stage of the rollout has soaked and passed its gate. What cannot be measured is held, not passed.
-//! 9. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
+//! 9. **What replaces a reclaimed instance needs evidence** ([`core::pass::evidence`]): a person may have stopped it and want
+//!    its disk. What runs is deleted ahead of a reclaim only while the reclaim is still announced.
+//! 10. **Lack of room is no failure**, and one refusal is enough: it counts for every instance that asks the same market.
+//! 11. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
 
 pub mod act;
 pub mod clock;

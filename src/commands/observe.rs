@@ -1,5 +1,6 @@
 //! Reads the provider and the store, and decides: the first half of every command that plans.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -41,6 +42,14 @@ pub struct Observed {
 /// # Errors
 /// Exit codes 3 and 4.
 pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Observed, Failure> {
+    observe_again(world, &HashSet::new()).await
+}
+
+/// The same in a pass that has `tried` some instances in vain.
+async fn observe_again<C: CloudRead, S: StoreRead>(
+    world: &World<'_, C, S>,
+    tried: &HashSet<InstanceId>,
+) -> Result<Observed, Failure> {
     let World { cloud, store, limits, clock, reporter, .. } = *world;
     let taken_at = clock.now();
     let progress = |received, announced| reporter.event(Event::Listed { received, announced });
@@ -58,7 +67,7 @@ pub async fn observe<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
     let mut plan = plan::plan(&snapshot, &ledger, limits.policy, now);
     let safe = safety::check(&snapshot, &plan, limits.blast_radius);
     if !limits.blast_radius.force {
-        plan.limit_wave(listed, limits.blast_radius.allowed(plan.managed));
+        plan.limit_wave(listed, limits.blast_radius.allowed(plan.managed), tried);
     }
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
@@ -81,8 +90,16 @@ fn notices<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> im
 /// # Errors
 /// As [`observe`].
 pub(super) async fn prepared<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Observed, Failure> {
+    prepared_again(world, &HashSet::new()).await
+}
+
+/// The same in a pass that has `tried` some instances in vain.
+pub(super) async fn prepared_again<C: CloudRead, S: StoreRead>(
+    world: &World<'_, C, S>,
+    tried: &HashSet<InstanceId>,
+) -> Result<Observed, Failure> {
     let World { cloud, limits, clock, reporter, .. } = *world;
-    let mut observed = observe(world).await?;
+    let mut observed = observe_again(world, tried).await?;
     let Observed { snapshot, plan, safe, board, .. } = &mut observed;
     if safe.is_ok() {
         let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);

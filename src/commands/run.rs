@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::lease::under_lease;
 use self::record::Open;
-use super::observe::{Observed, prepared};
+use super::observe::{Observed, prepared_again};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
@@ -232,6 +232,8 @@ struct Used {
     planned: Summary,
     /// Reclaimed instances that were not seen running since.
     down: HashSet<InstanceId>,
+    /// Instances that no market had room for. The next wave takes those first that were not tried yet.
+    tried: HashSet<InstanceId>,
 }
 
 /// How a round ended.
@@ -284,7 +286,7 @@ async fn round<E: Edges>(
     let observed = tokio::select! {
         biased;
         _ = stop.triggered() => return Ok(RoundEnd::Done),
-        observed = prepared(&world) => observed?,
+        observed = prepared_again(&world, &used.tried) => observed?,
     };
     let Observed { snapshot, mut ledger, plan, safe, board } = observed;
     if used.rounds == 0 {
@@ -352,7 +354,15 @@ async fn round<E: Edges>(
         used.down.remove(&attempt.instance_id);
     }
     let is_answered = !attempts.iter().any(|it| it.outcome == Outcome::Unknown) && !pass.markets.is_closed();
-    let has_progress = attempts.iter().any(|it| it.new_instance_id.is_some());
+    // A wave that neither creates anything nor tries anyone new is the last one.
+    let created =
+        |it: &Attempt| it.outcome == Outcome::Accepted && it.action != Action::Migrate && it.response_time.is_some();
+    let refused = attempts.iter().filter(|it| it.outcome == Outcome::NoRoom && it.action != Action::Migrate);
+    let is_new = refused.map(|it| used.tried.insert(it.instance_id.clone())).fold(false, |any, is_new| any | is_new);
+    let has_progress = is_new || attempts.iter().any(|it| created(it) || it.outcome == Outcome::Done);
+    // What stands in cannot be created beside a replacement that this round gave up: the next round does.
+    let resumed = |it: &Attempt| it.outcome == Outcome::NoRoom && it.action == Action::Resume;
+    let is_cut = is_cut || may_bridge && is_new && attempts.iter().any(resumed);
     open.attempts.append(&mut attempts);
     open.summary = used.planned.with_attempts(&open.attempts);
     open.view.get_or_insert((snapshot, plan));

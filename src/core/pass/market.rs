@@ -150,6 +150,8 @@ impl Market {
             Stock::Low | Stock::Normal | Stock::High => true,
         };
         if has_stock && self.has_stock == Some(false) {
+            // It came back at some time since there was none.
+            self.bad_at = self.bad_at.map(|bad_at| bad_at + now.since(bad_at) / 2);
             (self.drought_since, self.rests_until, self.refused_gpus) = (None, None, 0);
         }
         if !has_stock {

@@ -127,18 +127,13 @@ impl Plan {
         self.decisions.iter().filter(|it| is_proved_creation(it)).count()
     }
 
-    /// Leaves `limit` of the creations for reclaimed instances to this round, those that are down for longest.
-    pub fn limit_wave(&mut self, listed: &[Instance], limit: usize) {
+    /// Leaves `limit` of the creations for reclaimed instances to this round: those that this pass has not tried yet, and of
+    /// them those that are down for longest.
+    pub fn limit_wave(&mut self, listed: &[Instance], limit: usize, tried: &HashSet<InstanceId>) {
         let Self { decisions, absent, .. } = self;
         let skip = || Skip::NextWave { limit };
-        cut(
-            decisions,
-            limit,
-            skip,
-            is_proved_creation,
-            |_, _, instance| oldest_first(instance),
-            listed.iter().chain(&*absent),
-        );
+        let order = |_, _: &Decision, instance| (is_tried(tried, instance), oldest_first(instance));
+        cut(decisions, limit, skip, is_proved_creation, order, listed.iter().chain(&*absent));
     }
 
     /// Puts the places of every creation into their order, once it is known what is to be created.
@@ -213,6 +208,10 @@ pub fn bridges(
     let mut down: Vec<&Instance> = snapshot.instances.items.iter().filter(|it| without_room.contains(&it.id)).collect();
     down.sort_by_key(|instance| oldest_first(instance));
     down.into_iter().filter_map(|instance| view.bridged(instance)).collect()
+}
+
+fn is_tried(tried: &HashSet<InstanceId>, instance: &Instance) -> bool {
+    tried.contains(&instance.id)
 }
 
 fn is_proved_creation(decision: &Decision) -> bool {

@@ -27,6 +27,7 @@ mod pinned;
 mod prometheus;
 mod readme;
 mod receiver;
+mod reclaims;
 mod redis_faults;
 mod redis_server;
 mod relay;

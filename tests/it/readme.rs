@@ -11,13 +11,14 @@ const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/rollout.m
 
 const COLUMNS: u16 = 100;
 
-/// A few instances: two that were reclaimed, one of which cannot be migrated, and some to leave alone.
+/// A few instances: two that were reclaimed, one of which has no room where it was and one whose migration fails, and some
+/// to leave alone.
 fn world() -> World {
     let mut world = World::new(8);
     // What is created runs at once and is seen at once, so that no pass waits.
     (world.rules_mut().create_step_ms, world.rules_mut().visible_after_ms) = (0, 0);
     let hour = 3_600_000;
-    world.add(Spec::reclaimed("train-7", 20 * 60_000).id("4kx2m9aa01tzqw3e"));
+    world.add(Spec::reclaimed("train-7", 20 * 60_000).id("4kx2m9aa01tzqw3e").fate(Fate::NoStock));
     world.add(Spec::reclaimed("train-8", 25 * 60_000).id("b7c1n5pd8r2fy6ua").fate(Fate::FailsStuck));
     world.add(Spec::running("infer-1").id("h3j9s0vd5k7wm2xq"));
     world.add(Spec::running("infer-2").id("p6t8e1gz4n0cb5ry"));

@@ -178,6 +178,7 @@ impl Settings {
                 max_recreations: pass.max_recreations,
                 retry_quarantined: pass.retry_quarantined,
                 escalation: layers.value(&rows::MIGRATION_ESCALATION)?,
+                ladder: layers.value(&rows::MIGRATION_LADDER)?,
                 placing: Placing {
                     prefer: layers.value(&rows::MIGRATION_PREFER)?,
                     max_price_percent: layers.value(&rows::MIGRATION_MAX_PRICE_PERCENT)?,

@@ -16,7 +16,7 @@ use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::{Course, RollbackScope};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::{
-    BridgePolicy, Eligibility, Escalation, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
+    BridgePolicy, Eligibility, Escalation, Ladder, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
 };
 use crate::core::world::probe::Probe;
 
@@ -173,6 +173,8 @@ settings! {
         "When a reclaimed instance may be recreated elsewhere, which deletes the old one: `evidence` (its reclaim is proved), `always` (whenever it is exited: nobody stops instances by hand) or `never`";
     MIGRATION_PREFER: Prefer = Placing::DEFAULT.prefer.into_str(), parsers::word,
         "What comes first for a reclaimed instance: `place` (migrate it where it is) or `market` (the best market)";
+    MIGRATION_LADDER: Ladder = Policy::DEFAULT.ladder.into_str(), parsers::word,
+        "What is tried for a reclaimed instance, in this order: `migrate` (where it was), `recreate` (elsewhere), or one of them";
     MIGRATION_KEEP_TRYING_MS["--keep-trying"]: Duration = KEEP_TRYING.as_millis(), parsers::millis[0..=1_500_000],
         "Milliseconds a pass goes on, with a round a minute, while a reclaimed instance is down; capped by the interval and the deadline less a minute";
     MIGRATION_MAX_PRICE_PERCENT: u64 = Placing::DEFAULT.max_price_percent, parsers::integer[100..=1000],

@@ -155,7 +155,7 @@ pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Times
     let is_home = order.first().is_some_and(|first| first.nearness == Nearness::Own);
     let stays = match instead {
         Some(Instead::CoolingDown { .. }) => prepared.tied_by.is_some(),
-        Some(Instead::Ranked) => prepared.tied_by.is_some() || is_home,
+        Some(Instead::Ranked | Instead::Ladder) => prepared.tied_by.is_some() || is_home,
         Some(Instead::NoRoom { .. } | Instead::NoMigration) | None => false,
     };
     if let Some((eligible, job_before)) = work.at_home.take().filter(|_| stays) {

@@ -15,7 +15,7 @@ use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Instead, Recreat
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
 use crate::core::recreation::marker::{Mark, is_bridge, marked_name, replacement_name};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
-use crate::core::world::policy::{Eligibility, Escalation, Halves, Policy, Prefer, RecreateOrder};
+use crate::core::world::policy::{Eligibility, Escalation, Halves, Ladder, Policy, Prefer, RecreateOrder};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::{Timestamp, in_words};
 use crate::core::world::times::{LONGEST_NOTICE, PATIENCE, SETTLE_TIME};
@@ -183,6 +183,9 @@ impl<'a> View<'a> {
                 match (self.may_escalate(instance), rests) {
                     (true, _) if !self.failures.can_migrate() => Some(self.escalate(instance, Instead::NoMigration)),
                     (true, Some(until)) => Some(self.escalate(instance, Instead::NoRoom { until })),
+                    (true, None) if matches!(self.policy.ladder, Ladder::Recreate | Ladder::RecreateMigrate) => {
+                        Some(self.escalate(instance, Instead::Ladder))
+                    }
                     (true, None) if self.policy.placing.prefer == Prefer::Market && self.cooldown(instance).is_ok() => {
                         Some(self.escalate(instance, Instead::Ranked))
                     }
@@ -206,8 +209,9 @@ impl<'a> View<'a> {
     /// Whether the instance may be replaced by a new one elsewhere because it was reclaimed. A replacement in an open
     /// recreation is handled by that.
     pub(in crate::core) fn may_escalate(&self, instance: &Instance) -> bool {
-        let Policy { halves, escalation, .. } = self.policy;
+        let Policy { halves, escalation, ladder, .. } = self.policy;
         let is_allowed = match escalation {
+            _ if *ladder == Ladder::Migrate => false,
             Escalation::Never => false,
             Escalation::Evidence => self.failures.reclaimed_at(instance).is_some(),
             Escalation::Always => instance.status == Status::Exited,
@@ -276,7 +280,8 @@ impl<'a> View<'a> {
         let mut decision = self.recreate(instance, Cause::Reclaimed);
         let eligible = match instead {
             Instead::CoolingDown { last, .. } => Some(Eligible::ReclaimedAgain { last, elapsed: self.now.since(last) }),
-            Instead::Ranked => self.cooldown(instance).ok(),
+            Instead::Ladder if self.policy.ladder == Ladder::Recreate => None,
+            Instead::Ranked | Instead::Ladder => self.cooldown(instance).ok(),
             Instead::NoRoom { .. } | Instead::NoMigration => None,
         };
         if let Some(work) = decision.recreating_mut() {

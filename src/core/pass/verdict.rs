@@ -69,6 +69,8 @@ pub enum Instead {
     NoMigration,
     /// The best market is to be chosen, and its own is one of them.
     Ranked,
+    /// The operator wants it created elsewhere first.
+    Ladder,
 }
 
 impl Instead {
@@ -78,6 +80,7 @@ impl Instead {
             Self::NoRoom { until } => format!("no room in its own market, which is asked again after {until}"),
             Self::NoMigration => "its provider does not migrate".into(),
             Self::Ranked => "the best market is chosen".into(),
+            Self::Ladder => "MIGRATION_LADDER has it recreated first".into(),
         }
     }
 }

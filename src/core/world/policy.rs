@@ -81,6 +81,20 @@ pub enum Prefer {
     Market,
 }
 
+/// What is tried for a reclaimed instance, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(ascii_case_insensitive, const_into_str)]
+pub enum Ladder {
+    #[strum(serialize = "migrate,recreate")]
+    MigrateRecreate,
+    #[strum(serialize = "recreate,migrate")]
+    RecreateMigrate,
+    #[strum(serialize = "migrate")]
+    Migrate,
+    #[strum(serialize = "recreate")]
+    Recreate,
+}
+
 /// Where replacements go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placing {
@@ -195,6 +209,7 @@ pub struct Policy {
     pub max_recreations: Option<usize>,
     pub retry_quarantined: bool,
     pub escalation: Escalation,
+    pub ladder: Ladder,
     pub placing: Placing,
     /// Whether announced reclaims are acted on.
     pub notice: Option<NoticePolicy>,
@@ -215,6 +230,7 @@ impl Policy {
         max_recreations: None,
         retry_quarantined: false,
         escalation: Escalation::Evidence,
+        ladder: Ladder::MigrateRecreate,
         placing: Placing::DEFAULT,
         notice: None,
         bridge: BridgePolicy::DEFAULT,

@@ -69,6 +69,8 @@ impl Show {
             ("NOVITA_API_KEY", "sk_test".to_owned()),
             ("NOVITA_API_BASE_URL", self.server.url()),
             ("REDIS_URL", format!("sqlite:{}", self.state.path().join("state.db").display())),
+            // A show does not wait for minutes.
+            ("MIGRATION_KEEP_TRYING_MS", "0".to_owned()),
         ];
         let environment: Environment = ours
             .into_iter()

@@ -21,7 +21,7 @@ use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::{Decision, Recreating, Skip};
 use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary};
-use crate::core::world::instance::{InstanceId, Status};
+use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -268,8 +268,12 @@ impl Used {
     fn look(&mut self, snapshot: &Snapshot, plan: &Plan) {
         let listed = &snapshot.instances.items;
         self.down.retain(|id| find(listed, id).is_some_and(|it| it.status != Status::Running && !it.status.is_going()));
-        let proved = plan.rows(listed).filter(|(_, decision)| decision.is_on_proved());
-        self.down.extend(proved.map(|(instance, _)| instance.id.clone()));
+        // What still runs is not down; a replacement that was created ahead is followed all the same.
+        let is_down = |(instance, decision): &(&Instance, &Decision)| {
+            let is_followed = instance.status != Status::Running || matches!(decision, Decision::Resume(_));
+            decision.is_on_proved() && is_followed
+        };
+        self.down.extend(plan.rows(listed).filter(is_down).map(|(instance, _)| instance.id.clone()));
     }
 }
 
@@ -350,13 +354,17 @@ async fn round<E: Edges>(
         error = retired.store_error.or(recreated.store_error).or(migrated.store_error);
         attempts = [retired.attempts, recreated.attempts, migrated.attempts].concat();
     }
-    for attempt in attempts.iter().filter(|it| it.outcome == Outcome::Done) {
-        used.down.remove(&attempt.instance_id);
+    let created =
+        |it: &Attempt| it.outcome == Outcome::Accepted && it.action != Action::Migrate && it.response_time.is_some();
+    for attempt in &attempts {
+        if attempt.outcome == Outcome::Done {
+            used.down.remove(&attempt.instance_id);
+        } else if created(attempt) {
+            used.down.insert(attempt.instance_id.clone());
+        }
     }
     let is_answered = !attempts.iter().any(|it| it.outcome == Outcome::Unknown) && !pass.markets.is_closed();
     // A wave that neither creates anything nor tries anyone new is the last one.
-    let created =
-        |it: &Attempt| it.outcome == Outcome::Accepted && it.action != Action::Migrate && it.response_time.is_some();
     let refused = attempts.iter().filter(|it| it.outcome == Outcome::NoRoom && it.action != Action::Migrate);
     let is_new = refused.map(|it| used.tried.insert(it.instance_id.clone())).fold(false, |any, is_new| any | is_new);
     let has_progress = is_new || attempts.iter().any(|it| created(it) || it.outcome == Outcome::Done);

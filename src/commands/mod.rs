@@ -6,6 +6,7 @@ pub mod dry_run;
 pub mod explain;
 pub mod history;
 pub mod man;
+pub mod markets;
 pub mod observe;
 pub mod rollout;
 pub mod run;
@@ -214,6 +215,7 @@ pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failu
             let Session { settings, clock, show, .. } = session;
             status::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
         }
+        Command::Markets => markets::command(session).await,
         Command::Analyze(_) => analyze::command(session).await,
         Command::Rollout(arguments) => rollout::command(arguments, session).await,
         Command::Doctor { send_test_event } => {

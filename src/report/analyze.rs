@@ -1,12 +1,9 @@
 //! The JSON document of `analyze`. Amounts are in USD and written from integers, never through floating point. Instances
 //! are converted one at a time while the document is written, since there may be very many.
 
-use std::fmt::Display;
-
-use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
+use super::json::Number;
 use crate::core::rollout::analysis::{Analysis, Opportunity, Risk, TotalSaving};
 use crate::core::rollout::gates::{Gate, Gates};
 use crate::core::rollout::metrics::Workload;
@@ -89,16 +86,6 @@ struct OtherPart<'a> {
     current_cost: Option<Number<Usd>>,
     spot_cost: Option<Number<Usd>>,
     reason: &'static str,
-}
-
-/// A JSON number that is written as it is displayed.
-#[derive(Debug)]
-struct Number<T>(T);
-
-impl<T: Display> Serialize for Number<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.0.to_string()).map_err(S::Error::custom)?.serialize(serializer)
-    }
 }
 
 impl<'a> AnalyzeDocument<'a> {

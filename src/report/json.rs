@@ -1,6 +1,10 @@
 //! The documents for scripts, in the shapes of `docs/reference.md`, JSON documents.
 
-use serde::Serialize;
+use std::fmt::Display;
+
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::text;
 use crate::core::pass::verdict::Decision;
@@ -13,6 +17,16 @@ use crate::core::rollout::report::Report;
 use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::policy::Policy;
 use crate::core::world::time::Timestamp;
+
+/// A JSON number that is written as it is displayed.
+#[derive(Debug)]
+pub(super) struct Number<T>(pub(super) T);
+
+impl<T: Display> Serialize for Number<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.0.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
 
 /// One row of a plan.
 #[derive(Debug, Serialize)]

@@ -12,6 +12,7 @@ pub mod figures;
 pub mod human;
 pub mod json;
 pub mod log;
+pub mod markets;
 pub mod prometheus;
 pub mod text;
 

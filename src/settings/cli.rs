@@ -89,6 +89,8 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Show where there is room: every market that is remembered, the best first
+    Markets,
     /// Find on-demand instances that could move to spot, with savings and risk
     Analyze(GateArgs),
     /// Move instances to spot in stages, with quality gates and rollback; one step per call

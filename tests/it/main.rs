@@ -19,6 +19,7 @@ mod kills;
 mod leases;
 mod limits;
 mod lives;
+mod markets;
 mod measure;
 mod outlets;
 mod pacing;

@@ -97,6 +97,14 @@ impl Board {
             }
             self.changed.insert(place);
         }
+        // What runs on demand makes no market known.
+        for (place, market) in &mut self.markets {
+            let ours = self.ours.get(place).copied().unwrap_or(0);
+            if market.ours != ours {
+                market.ours = ours;
+                self.changed.insert(place.clone());
+            }
+        }
     }
 
     /// What the provider stated while a replacement was prepared.
@@ -115,8 +123,12 @@ impl Board {
     }
 
     pub fn accept(&mut self, place: &Place, now: Timestamp) {
-        self.change(place, now, |market| market.accept(now));
         *self.ours.entry(place.clone()).or_default() += 1;
+        let ours = self.ours(place);
+        self.change(place, now, |market| {
+            market.accept(now);
+            market.ours = ours;
+        });
     }
 
     fn change(&mut self, place: &Place, now: Timestamp, change: impl FnOnce(&mut Market)) {

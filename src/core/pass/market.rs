@@ -72,6 +72,9 @@ pub struct Market {
     /// Whether stock was stated when it was last read; unknown before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_stock: Option<bool>,
+    /// Instances there that do not go, at the last observation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ours: u32,
     /// The last price of one GPU for an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Usd>,
@@ -84,8 +87,8 @@ pub struct Market {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "for serde")]
-fn is_zero(gpus: &u32) -> bool {
-    *gpus == 0
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "for serde")]
@@ -98,6 +101,12 @@ impl Market {
     #[must_use]
     pub fn unseen(now: Timestamp) -> Self {
         Self { since: now, seen_at: now, ..Self::default() }
+    }
+
+    /// How long it has shown no bad sign, as far as was seen.
+    #[must_use]
+    pub fn steady_for(&self, now: Timestamp) -> Duration {
+        now.since(self.bad_at.unwrap_or(self.since))
     }
 
     /// Whole instance-hours.

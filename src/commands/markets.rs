@@ -1,0 +1,22 @@
+//! `markets`: where there is room, as far as the store remembers. Asks nobody.
+
+use super::{Exit, Failure, Printed, Session};
+use crate::report::markets::{MarketsDocument, rows};
+use crate::report::{human, json};
+use crate::store::records;
+
+/// The command.
+///
+/// # Errors
+/// Exit codes 2 and 4.
+pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
+    let Session { settings, clock, show, .. } = *session;
+    let (markets, now) = (records::markets(&session.open_to_read().await?).await?, clock.now());
+    let reclaim_cost = settings.policy.placing.reclaim_cost;
+    let document = if show.json() {
+        json::document(&MarketsDocument { markets: rows(&markets, reclaim_cost, now) })
+    } else {
+        human::markets(show.screen, &markets, reclaim_cost, now)
+    };
+    Ok(Printed { exit: Exit::Done, document: document.into() })
+}

@@ -1,0 +1,63 @@
+//! What is shown of markets, notices and bridges is what passes saw: `markets`, `status`, `dry-run`, `explain`.
+
+use novita_sim::{Spec, World};
+use serde_json::Value;
+
+use crate::harness::{BOTH, Kind, MINUTE, Stage, keys};
+
+const PRODUCT: &str = "4090.16c62g";
+
+/// Two that run in one market, which has no room any more; the same product is to be had in `eu-xx-2`.
+fn fleet(kind: Kind) -> Stage {
+    let mut world = World::new(71);
+    (world.rules_mut().create_step_ms, world.rules_mut().visible_after_ms) = (0, 0);
+    for id in ["a", "b"] {
+        world.add(Spec::running(&format!("train-{id}")).id(id));
+    }
+    world.withdraw_product("4090.12c50g.v2");
+    world.product_mut(PRODUCT).expect("a product").sold_out_in = vec!["us-xx-1".into()];
+    Stage::new(kind, world)
+}
+
+fn market<'a>(document: &'a Value, cluster: &str) -> &'a Value {
+    let all = document["markets"].as_array().expect("markets");
+    all.iter().find(|it| it["clusterId"] == cluster).unwrap_or_else(|| panic!("no {cluster} in {document:#}"))
+}
+
+#[test]
+fn markets_are_what_passes_saw_of_them() {
+    for kind in BOTH {
+        let stage = fleet(kind);
+        let shown = |words: &str| stage.call(words).unset("NOVITA_API_KEY").output().ends_with(0);
+        let nothing = shown("markets").stdout;
+        assert!(nothing.starts_with("no market is known yet: ") && nothing.lines().count() == 1, "{nothing}");
+        assert_eq!(shown("markets -o json").json()["markets"], Value::Array(vec![]));
+        stage.pass(0);
+        let first = shown("markets -o json").json();
+        let home = market(&first, "us-xx-1");
+        assert_eq!(
+            keys(home),
+            "clusterId instanceHours lastRefusalAt lastRoomAt ours price productId reclaims reclaimsPer1000Hours \
+             restsUntil score steadyMs stock"
+        );
+        assert_eq!((&home["productId"], &home["ours"]), (&PRODUCT.into(), &2.into()));
+        assert_eq!((&home["lastRefusalAt"], &home["lastRoomAt"]), (&Value::Null, &Value::Null));
+
+        stage.provider.advance(5 * MINUTE);
+        stage.provider.with(|world| assert!(world.reclaim_now("a")));
+        stage.provider.advance(10 * MINUTE);
+        stage.pass(0);
+        let calls = stage.calls();
+        let second = shown("markets -o json").json();
+        let (home, away) = (market(&second, "us-xx-1"), market(&second, "eu-xx-2"));
+        assert!(home["lastRefusalAt"].is_string() && home["restsUntil"].is_string(), "{second:#}");
+        assert_eq!((&home["ours"], &away["ours"], &home["reclaims"]), (&1.into(), &1.into(), &1.into()));
+        assert!(away["lastRoomAt"].is_string() && away["lastRefusalAt"].is_null(), "{second:#}");
+        let score = |row: &Value| row["score"].as_f64().expect("a score");
+        assert!(score(away) < score(home) && second["markets"][0] == *away, "the better one comes first: {second:#}");
+        let screen = stage.call("markets").screen(100);
+        assert!(screen.contains("rests until ") && screen.contains("2 markets, the best first"), "{screen}");
+        assert!(screen.find("eu-xx-2") < screen.find("us-xx-1"), "{screen}");
+        assert_eq!(stage.calls(), calls, "nobody was asked");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{Exit, Failure, Presentation, Printed};
 use crate::cli::OutputFormat;
+use crate::core::pass::ledger::Observation;
 use crate::core::pass::spell::ALL_TIME;
 use crate::core::record::advice::{Facts, advice};
 use crate::core::record::downtime::{DownInstance, WINDOWS, recovery};
@@ -10,6 +11,7 @@ use crate::core::record::health::{self, FleetTroubles, Health, RECENT};
 use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
+use crate::report::markets::rows;
 use crate::report::{human, json, prometheus};
 use crate::settings::Settings;
 use crate::store::StoreRead;
@@ -50,15 +52,22 @@ pub fn selection(now: Timestamp) -> Selection {
 #[must_use]
 pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) -> Figures<'a> {
     let Overview { executions: passes, total: _, totals, in_flight, rollout, recreations, outbox, .. } = overview;
-    let Overview { down, ended_spells, days, markets, .. } = overview;
-    let Settings { enabled, interval, .. } = *settings;
+    let Overview { down, ended_spells, days, markets, bridges, notices, .. } = overview;
+    let Settings { enabled, interval, ref policy, .. } = *settings;
     let last = passes.first().map(|it| &it.execution);
     let recent: Vec<Execution> = passes.iter().take(RECENT).map(|it| it.execution.clone()).collect();
     let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some()).count();
     let troubles = FleetTroubles { down, quarantined };
     let diagnosis = health::diagnose(enabled, interval, &recent, troubles, now);
     let recovery = WINDOWS.map(|window| recovery(down, ended_spells, days, window, now));
-    let advice = advice(&Facts { diagnosis: &diagnosis, interval, passes, recreations, outbox, down }, now);
+    let (diagnosed, month) = (&diagnosis, &recovery[2]);
+    let facts =
+        Facts { diagnosis: diagnosed, interval, passes, recreations, outbox, down, recovery: month, days, policy };
+    let advice = advice(&facts, now);
+    // As of the last look: what went down since is not known yet.
+    let standing = notices.iter().filter(|seen| seen.down_seen_at.is_none() && seen.believed_end() > now);
+    let mut announced: Vec<Timestamp> = standing.map(Observation::believed_end).collect();
+    announced.sort_unstable();
     let document = json::StatusDocument {
         enabled,
         last_execution: last,
@@ -71,6 +80,8 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
             down: down.iter().map(|(id, spell)| DownInstance::new(id, spell, now)).collect(),
             windows: recovery.clone(),
         },
+        markets: rows(markets, policy.placing.reclaim_cost, now),
+        bridges: json::BridgesPart::new(bridges, &policy.bridge, now),
     };
     let mut figures = Figures {
         now,
@@ -84,6 +95,9 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         hours: hours(passes, now),
         advice,
         markets,
+        announced,
+        notice: policy.notice,
+        bridge: policy.bridge,
         down,
         downtime: days.get(ALL_TIME),
         recovery,

@@ -3,7 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::json::Number;
+use super::document::Number;
 use crate::core::rollout::analysis::{Analysis, Opportunity, Risk, TotalSaving};
 use crate::core::rollout::gates::{Gate, Gates};
 use crate::core::rollout::metrics::Workload;

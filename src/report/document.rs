@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::text;
 
@@ -83,6 +85,16 @@ impl Write for Escaped<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// A JSON number that is written as it is displayed.
+#[derive(Debug)]
+pub struct Number<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Number<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.0.to_string()).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 

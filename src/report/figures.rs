@@ -10,6 +10,7 @@ use crate::core::record::indicators::{HOURS, Hour, Indicators};
 use crate::core::record::outbox::Outgoing;
 use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::instance::InstanceId;
+use crate::core::world::policy::{BridgePolicy, NoticePolicy};
 use crate::core::world::time::Timestamp;
 
 use super::json::StatusDocument;
@@ -34,6 +35,10 @@ pub struct Figures<'a> {
     pub hours: [Hour; HOURS],
     pub advice: Vec<Advice>,
     pub markets: &'a Markets,
+    /// When announced reclaims are to come true, the first of them first.
+    pub announced: Vec<Timestamp>,
+    pub notice: Option<NoticePolicy>,
+    pub bridge: BridgePolicy,
     /// What is down, the longest first.
     pub down: &'a [(InstanceId, Spell)],
     /// Downtime of all time; none before the first look.

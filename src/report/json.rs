@@ -1,12 +1,11 @@
 //! The documents for scripts, in the shapes of `docs/reference.md`, JSON documents.
 
-use std::fmt::Display;
+use serde::Serialize;
 
-use serde::ser::Error as _;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
-
+use super::document::Number;
+use super::markets::MarketRow;
 use super::text;
+use crate::core::pass::bridge::{self, Bridge, Bridges};
 use crate::core::pass::verdict::Decision;
 use crate::core::record::downtime::{DownInstance, RecoveryFigures};
 use crate::core::record::execution::{Attempt, Execution, Recorded, Statistics};
@@ -15,18 +14,9 @@ use crate::core::record::life::LifeEvent;
 use crate::core::rollout::course::Member;
 use crate::core::rollout::report::Report;
 use crate::core::world::instance::{Instance, InstanceId};
-use crate::core::world::policy::Policy;
+use crate::core::world::money::Usd;
+use crate::core::world::policy::{BridgePolicy, Policy};
 use crate::core::world::time::Timestamp;
-
-/// A JSON number that is written as it is displayed.
-#[derive(Debug)]
-pub(super) struct Number<T>(pub(super) T);
-
-impl<T: Display> Serialize for Number<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.0.to_string()).map_err(S::Error::custom)?.serialize(serializer)
-    }
-}
 
 /// One row of a plan.
 #[derive(Debug, Serialize)]
@@ -150,6 +140,46 @@ pub struct StatusDocument<'a> {
     pub migration_service: ServicePart,
     pub in_flight: InFlightPart<'a>,
     pub recovery: RecoveryPart<'a>,
+    /// The best first.
+    pub markets: Vec<MarketRow<'a>>,
+    pub bridges: BridgesPart<'a>,
+}
+
+/// On-demand instances that stand in while no market has room. Amounts are in USD.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgesPart<'a> {
+    pub standing: usize,
+    /// Since midnight (UTC).
+    pub cost_today: Number<Usd>,
+    pub budget_per_day: Number<Usd>,
+    /// Those that stand, the oldest first.
+    pub instances: Vec<BridgePart<'a>>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgePart<'a> {
+    pub stands_in_for: &'a InstanceId,
+    pub opened_at: Timestamp,
+    /// For an hour and all its GPUs.
+    pub price: Number<Usd>,
+}
+
+impl<'a> BridgesPart<'a> {
+    #[must_use]
+    pub fn new(bridges: &'a Bridges, policy: &BridgePolicy, now: Timestamp) -> Self {
+        let (cost_today, standing) = bridge::today(bridges, now);
+        let part = |(old, it): (&'a InstanceId, &Bridge)| BridgePart {
+            stands_in_for: old,
+            opened_at: it.opened_at,
+            price: Number(it.price),
+        };
+        let mut instances: Vec<_> = bridges.iter().filter(|(_, it)| it.closed_at.is_none()).map(part).collect();
+        instances.sort_by_key(|it| (it.opened_at, it.stands_in_for));
+        Self { standing, cost_today: Number(cost_today), budget_per_day: Number(policy.per_day), instances }
+    }
 }
 
 /// How what went down is brought back.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::json::Number;
+use super::document::Number;
 use crate::core::pass::market::{Market, Markets};
 use crate::core::world::instance::Place;
 use crate::core::world::money::{Usd, decimal};

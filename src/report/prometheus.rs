@@ -43,7 +43,7 @@ enum Figure {
     Count(u64),
     /// In milliseconds, written as seconds.
     Seconds(i64),
-    Ratio(f64),
+    Decimal(f64),
 }
 
 impl fmt::Display for Figure {
@@ -54,7 +54,7 @@ impl fmt::Display for Figure {
                 let sign = if *millis < 0 { "-" } else { "" };
                 write!(f, "{sign}{}.{:03}", millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000)
             }
-            Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Decimal(number) => write!(f, "{number}"),
         }
     }
 }
@@ -137,6 +137,16 @@ pub const METRICS: &[Metric] = &[
         "Share of the time that instances were up of that they were to run, by window. Absent before it is known.",
         availability,
     ),
+    gauge("respot_bridges", "On-demand instances that stand in while no market has room.", |it| {
+        vec![plain(Figure::Count(whole(it.document.bridges.standing)))]
+    }),
+    gauge("respot_bridge_usd_today", "What such instances have cost since midnight (UTC), in USD.", |it| {
+        vec![plain(Figure::Decimal(it.document.bridges.cost_today.0.to_f64()))]
+    }),
+    gauge("respot_market_rests", "Markets that refused lately and are not asked again yet.", |it| {
+        let rests = it.markets.values().filter(|market| market.rests(u32::MAX, it.now).is_some()).count();
+        vec![plain(Figure::Count(whole(rests)))]
+    }),
     gauge("respot_undelivered_events", "Events that no receiver took yet.", |it| {
         vec![plain(Figure::Count(whole(it.outbox.len())))]
     }),
@@ -271,7 +281,7 @@ fn availability(figures: &Figures<'_>) -> Vec<Sample> {
     let windows = ["24h", "7d", "30d"].into_iter().zip(&figures.recovery);
     let known = windows.filter_map(|(window, it)| Some((window, it.up_share?)));
     known
-        .map(|(window, share)| Sample { label: Some(("window", window.into())), ..plain(Figure::Ratio(share)) })
+        .map(|(window, share)| Sample { label: Some(("window", window.into())), ..plain(Figure::Decimal(share)) })
         .collect()
 }
 
@@ -331,7 +341,7 @@ fn seconds(millis: Option<i64>) -> Vec<Sample> {
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for dashboards; exact up to 2^53 of anything")]
 fn ratio(Share { part, whole }: Share) -> Vec<Sample> {
-    let ratio = (whole > 0).then(|| plain(Figure::Ratio(part as f64 / whole as f64)));
+    let ratio = (whole > 0).then(|| plain(Figure::Decimal(part as f64 / whole as f64)));
     ratio.into_iter().collect()
 }
 

@@ -498,6 +498,8 @@ pub struct Overview {
     pub ended_spells: Vec<Spell>,
     pub days: Days,
     pub markets: Markets,
+    pub bridges: Bridges,
+    pub notices: Vec<Observation>,
 }
 
 /// Which executions to read.
@@ -529,6 +531,8 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
         Query::Map(keys::DOWNTIME.into()),
         Query::Map(keys::DOWNTIME_DAYS.into()),
         Query::Map(keys::EXPOSURES.into()),
+        Query::Map(keys::BRIDGES.into()),
+        Query::Map(keys::OBSERVATIONS.into()),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
     let mut ids = fields(store, answers.next())?;
@@ -546,7 +550,8 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
     let rollout = fleet(store, found.next().flatten(), members)?;
     let holders: Vec<String> = found.flatten().collect();
     let (down, ended_spells, days) = downtime::shown(store, &mut answers)?;
-    let (markets, _) = markets::places(store, answers.next())?;
+    let (markets, bridges, notices) = markets::shown(store, &mut answers)?;
+    let shown = Overview { down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
 
     // Ids sort by time, so the newest page can be chosen before anything is read.
     ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -573,19 +578,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<
             execution.status = ExecutionStatus::Interrupted;
         }
     }
-    Ok(Overview {
-        executions,
-        total,
-        totals,
-        in_flight,
-        rollout,
-        recreations,
-        outbox,
-        down,
-        ended_spells,
-        days,
-        markets,
-    })
+    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox, ..shown })
 }
 
 /// Whether the id of an execution, which begins with a time, says that it began then or later.

@@ -342,7 +342,10 @@ fn documents_are_those_of_the_contract() {
         assert_eq!(executions[0]["attempts"], run["attempts"]);
 
         let status = stage.status();
-        assert_eq!(keys(&status), "config enabled inFlight lastExecution migrationService recovery statistics");
+        assert_eq!(
+            keys(&status),
+            "bridges config enabled inFlight lastExecution markets migrationService recovery statistics"
+        );
         check_execution(&status["lastExecution"], "");
         assert_eq!(status["lastExecution"]["jobId"], run["jobId"]);
         assert_eq!(
@@ -359,6 +362,7 @@ fn documents_are_those_of_the_contract() {
             "ahead announced announcedTaken announcedWithdrawn bridged down elsewhere inPlace lostBy lostInstanceHours open \
              p50Ms p95Ms refusedCalls spells upShare windowMs windows worstMs"
         );
+        assert_eq!(keys(&status["bridges"]), "budgetPerDay costToday instances standing");
         assert_eq!(keys(&status["recovery"]["lostBy"]), "comingUp failed heldBack noRoom noticing");
         assert_eq!(keys(&status["migrationService"]), "enabled lastExecution nextExecution recentErrors status");
         assert_eq!(status["migrationService"]["status"], "healthy");

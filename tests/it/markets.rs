@@ -49,6 +49,10 @@ fn markets_are_what_passes_saw_of_them() {
         stage.pass(0);
         let calls = stage.calls();
         let second = shown("markets -o json").json();
+        let (status, text) = (stage.status(), |row: &Value| row.to_string().replace(&row["steadyMs"].to_string(), ""));
+        for cluster in ["us-xx-1", "eu-xx-2"] {
+            assert_eq!(text(market(&status, cluster)), text(market(&second, cluster)));
+        }
         let (home, away) = (market(&second, "us-xx-1"), market(&second, "eu-xx-2"));
         assert!(home["lastRefusalAt"].is_string() && home["restsUntil"].is_string(), "{second:#}");
         assert_eq!((&home["ours"], &away["ours"], &home["reclaims"]), (&1.into(), &1.into(), &1.into()));
@@ -60,4 +64,43 @@ fn markets_are_what_passes_saw_of_them() {
         assert!(screen.find("eu-xx-2") < screen.find("us-xx-1"), "{screen}");
         assert_eq!(stage.calls(), calls, "nobody was asked");
     }
+}
+
+/// An on-demand instance stands in while nothing has room; one that runs is announced.
+#[test]
+fn what_stands_in_and_what_is_announced_is_on_the_screen() {
+    let stage = fleet(Kind::Sqlite);
+    let budget = |words: &str| stage.call(words).env("RESPOT_BRIDGE_USD_PER_DAY", "5");
+    stage.provider.with(|world| world.product_mut(PRODUCT).expect("a product").spot_sold_out = true);
+    stage.pass(0);
+    stage.provider.advance(5 * MINUTE);
+    stage.provider.with(|world| assert!(world.reclaim_now("a")));
+    for _ in 0..2 {
+        stage.provider.advance(10 * MINUTE);
+        budget("run -q").output().ends_with(0);
+    }
+    stage.provider.with(|world| assert!(world.reclaim("b")));
+    stage.provider.advance(10 * MINUTE);
+    budget("run -q").output().ends_with(0);
+    let now = Some(stage.provider.with(|world| world.now_ms()));
+    let status = budget("status -o json").now(now).output().ends_with(0).json();
+    let bridges = &status["bridges"];
+    assert_eq!((&bridges["standing"], &bridges["budgetPerDay"]), (&1.into(), &5.0.into()));
+    let bridge = &bridges["instances"][0];
+    assert_eq!((&bridge["standsInFor"], keys(bridge).as_str()), (&"a".into(), "openedAt price standsInFor"));
+    // It has run for ten minutes.
+    let (cost, price) = (bridges["costToday"].as_f64().expect("USD"), bridge["price"].as_f64().expect("USD"));
+    assert!((cost - price / 6.0).abs() < 0.01, "{bridges}");
+    let screen = budget("status").now(now).output().ends_with(0).stdout;
+    let rows = [
+        "  bridges     1: 0.1",
+        " of 5.00 USD today, returns when",
+        "  announced   1: first ends in 49 min, then ",
+        "is off\n",
+    ];
+    assert!(rows.iter().all(|row| screen.contains(row)), "{screen}");
+    let screen = budget("status").env("RESPOT_NOTICE", "on").now(now).output().ends_with(0).stdout;
+    assert!(screen.contains(", replaced from "), "{screen}");
+    let metrics = budget("status -o prometheus").now(now).output().ends_with(0).stdout;
+    assert!(metrics.contains("\nrespot_bridges 1\n") && metrics.contains("\nrespot_bridge_usd_today 0.1"), "{metrics}");
 }

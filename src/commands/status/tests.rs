@@ -5,6 +5,8 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::cli::Cli;
+use crate::core::pass::bridge::{Bridge, Bridges};
+use crate::core::pass::ledger::Observation;
 use crate::core::pass::market::Market;
 use crate::core::pass::spell::{DaySums, HeldBy, Lost, Part, Spell, SpellEnd};
 use crate::core::record::execution::{
@@ -14,7 +16,8 @@ use crate::core::record::health::Health;
 use crate::core::record::outbox::Outgoing;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::journal::{Cause, MOST_FAILURES, Recreation, Step};
-use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::instance::{InstanceId, Place, ReclaimNotice};
+use crate::core::world::money::Usd;
 use crate::report::human::{self, Screen};
 use crate::report::prometheus::{self, METRICS};
 use crate::settings::Environment;
@@ -119,14 +122,32 @@ fn busy() -> Overview {
             down("web \u{1b}[31m", 3, Part::ComingUp, 1),
         ],
         ended_spells: vec![ended(900, 6), ended(500, 34), ended(400, 4)],
-        markets: [("us-1", 7), ("us-1", 5), ("eu-\"2\"", 1), ("eu-3", 0)]
+        markets: [("us-1", 7, None), ("us-1", 5, Some(2)), ("eu-\"2\"", 1, Some(300)), ("eu-3", 0, None)]
             .into_iter()
             .enumerate()
-            .map(|(n, (cluster, refused))| {
+            .map(|(n, (cluster, refused, refused_ago))| {
                 let place = Place { product: format!("p{n}").as_str().into(), cluster: cluster.into() };
-                (place, Market { refused, ..Market::default() })
+                let mut market = Market { ours: 1, ..Market::unseen(minutes_ago(999)) };
+                refused_ago.into_iter().for_each(|ago| market.refuse(1, minutes_ago(ago)));
+                (place, Market { refused, rests_until: refused_ago.map(|ago| minutes_ago(ago - 4)), ..market })
             })
             .collect(),
+        bridges: [("x", 60, None), ("y", 90, Some(70)), ("z", 9999, Some(9000))]
+            .into_iter()
+            .map(|(id, opened_ago, closed_ago)| {
+                let (opened_at, closed_at) = (minutes_ago(opened_ago), closed_ago.map(minutes_ago));
+                (InstanceId::new(id), Bridge { opened_at, price: Usd::from_micros(330_000), closed_at })
+            })
+            .collect(),
+        // The second is down, the third is long over.
+        notices: [(41, None), (50, Some(1)), (-5, None), (90, None)]
+            .map(|(ends_in, down_ago)| Observation {
+                notice: ReclaimNotice { spot_status: "notified".into(), reclaim_at: minutes_ago(-ends_in) },
+                first_seen_at: minutes_ago(10),
+                last_seen_at: minutes_ago(5),
+                down_seen_at: down_ago.map(minutes_ago),
+            })
+            .into(),
         days: [("2023-11-14", 12 * 3600 * 45), (ALL_TIME, 30 * 24 * 3600 * 45)]
             .map(|(day, running_seconds)| {
                 let lost = Lost { noticing: 3_600_000, no_room: 600_500, ..Lost::default() };
@@ -200,7 +221,7 @@ fn a_screen_fits_its_place() {
                     assert_eq!(line, line.trim_end());
                     assert!(!line.chars().any(char::is_control), "{line:?}");
                 }
-                assert!(plain.lines().count() <= 60, "{plain}");
+                assert!(plain.lines().count() <= 68, "{plain}");
                 assert_eq!(without_color(&screen(&figures, Some(width), true)), plain);
             }
             let piped = screen(&figures, None, false);
@@ -250,6 +271,9 @@ fn metrics_say_what_the_screen_says() {
         ("respot_refused_calls_total{cluster=\"eu-\\\"2\\\"\"}", "1"),
         ("respot_recovery_seconds_sum", "2640.000"),
         ("respot_recovery_seconds_count", "3"),
+        ("respot_bridges", "1"),
+        ("respot_bridge_usd_today", "0.44"),
+        ("respot_market_rests", "1"),
         ("respot_undelivered_events", "1"),
         ("respot_oldest_undelivered_event_timestamp_seconds", "1699992200.000"),
         ("respot_passes_total{result=\"completed\"}", "390"),
@@ -315,6 +339,42 @@ fn what_is_not_known_is_absent() {
     assert_eq!(value(&text, "respot_last_pass_start_timestamp_seconds"), Some("1700000000.000"));
     assert_eq!(value(&text, "respot_last_pass_duration_seconds"), Some("81.500"));
     assert_eq!(value(&text, "respot_instances{state=\"total\"}"), Some("45"));
+}
+
+/// The rows of the screen for what is announced and for what stands in.
+#[test]
+fn what_is_announced_and_what_stands_in_has_its_row() {
+    let (on, budget) = (("RESPOT_NOTICE", "on"), ("RESPOT_BRIDGE_USD_PER_DAY", "5"));
+    let long = ("RESPOT_NOTICE_LEAD_MINUTES", "60");
+    for (overview, environment, rows) in [
+        (Overview::default(), vec![on, budget], ["", ""]),
+        (
+            busy(),
+            vec![],
+            [
+                "2: first ends in 41 min, then down for about 6 min, since RESPOT_NOTICE is off",
+                "1: 0.44 of 0.00 USD today, returns when a market was steady for 30 min",
+            ],
+        ),
+        (
+            busy(),
+            vec![on, budget],
+            [
+                "2: first ends in 41 min, replaced from 22:24 on",
+                "1: 0.44 of 5.00 USD today, returns when a market was steady for 30 min",
+            ],
+        ),
+        (
+            Overview { bridges: Bridges::new(), ..busy() },
+            vec![on, long],
+            ["2: first ends in 41 min, its replacement is due", ""],
+        ),
+    ] {
+        let settings = settings(&environment);
+        let screen = screen(&figures(&overview, &settings, now()), None, false);
+        let row = |label: &str| screen.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default().trim();
+        assert_eq!([row("  announced "), row("  bridges ")], rows, "{environment:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation};
 use crate::core::world::instance::{Instance, InstanceId, Job, JobId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, SETTLE_TIME};
+use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, LONGEST_NOTICE, SETTLE_TIME};
 
 /// What became of a migrate call of an earlier pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +164,12 @@ impl Observation {
     #[must_use]
     pub fn is_about_this_life(&self, instance: &Instance) -> bool {
         instance.started_at.is_none_or(|started| Timestamp::from(started) < self.notice.reclaim_at)
+    }
+
+    /// When the instance is to be reclaimed. A time that keeps moving away is not believed.
+    #[must_use]
+    pub fn believed_end(&self) -> Timestamp {
+        self.notice.reclaim_at.min(self.first_seen_at + LONGEST_NOTICE)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::downtime::{LostHours, RecoveryFigures};
 use super::health::{Diagnosis, FleetTroubles, Health, RECENT};
 use super::outbox::Outgoing;
-use crate::core::pass::spell::Spell;
+use crate::core::pass::spell::{ALL_TIME, Days, Spell};
 use crate::core::record::execution::{Attempt, ExecutionStatus, Outcome, Recorded};
 use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::policy::Policy;
 use crate::core::world::time::Timestamp;
 
 /// A step for a person to take.
@@ -33,12 +35,25 @@ pub struct Facts<'a> {
     pub outbox: &'a [Outgoing],
     /// What is down, the longest first.
     pub down: &'a [(InstanceId, Spell)],
+    /// How what was down came back in the last month.
+    pub recovery: &'a RecoveryFigures,
+    pub days: &'a Days,
+    pub policy: &'a Policy,
 }
+
+/// The interval that is recommended: a shorter one brings back little sooner.
+const GOOD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Less lost time in a month is not worth another setting.
+const LOST_HOURS_THAT_MATTER: f64 = 1.0;
+
+/// So many announced reclaims in a row have come true before announcements are to be acted on.
+const NOTICES_TO_TRUST: u64 = 10;
 
 /// What to do next, the most urgent first; nothing when all is well, or when nothing is wanted.
 #[must_use]
 pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
-    let Facts { diagnosis, interval, passes, recreations, outbox, down } = *facts;
+    let Facts { diagnosis, interval, passes, recreations, outbox, down, .. } = *facts;
     match diagnosis.health {
         Health::Disabled => return Vec::new(),
         Health::NeverExecuted => return vec![to("see what a pass would do", ["respot dry-run"])],
@@ -87,7 +102,36 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
         );
         steps.push(Advice { what: "see which actions failed, and why".into(), commands });
     }
+    steps.extend(settings(facts));
     steps
+}
+
+/// Settings that would have brought back sooner what was down in the last month.
+fn settings(Facts { interval, recovery, days, policy, .. }: &Facts<'_>) -> Vec<Advice> {
+    let LostHours { noticing, held_back, no_room, failed, coming_up } = recovery.lost_by;
+    let matters = recovery.lost_instance_hours >= LOST_HOURS_THAT_MATTER;
+    let is_most = |part: f64| matters && [noticing, held_back, no_room, failed, coming_up].iter().all(|it| *it <= part);
+    let mut steps = Vec::new();
+    if is_most(noticing) && *interval > GOOD_INTERVAL {
+        let what = "run passes every 5 minutes, noticing costs the most time";
+        steps.push(to(what, ["MIGRATION_INTERVAL_MINUTES=5"]));
+    }
+    if is_most(no_room) && !policy.bridge.is_on() {
+        let what = "consider on-demand stand-ins, lack of room costs the most time";
+        steps.push(to(what, ["respot markets", "RESPOT_BRIDGE_USD_PER_DAY"]));
+    }
+    let taken = taken_in_a_row(days);
+    if policy.notice.is_none() && taken >= NOTICES_TO_TRUST {
+        let what = format!("replace instances before they go, {taken} announced reclaims in a row came true");
+        steps.push(to(&what, ["RESPOT_NOTICE=on"]));
+    }
+    steps
+}
+
+/// Announced reclaims that came true since the last day (UTC) on which one was withdrawn.
+fn taken_in_a_row(days: &Days) -> u64 {
+    let newest_first = days.iter().rev().filter(|(day, _)| *day != ALL_TIME);
+    newest_first.take_while(|(_, sums)| sums.withdrawn == 0).map(|(_, sums)| sums.taken).sum()
 }
 
 fn to<const N: usize>(what: &str, commands: [&str; N]) -> Advice {
@@ -130,9 +174,12 @@ fn and_more(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::pass::spell::DaySums;
     use crate::core::record::execution::{Action, Execution, Summary};
     use crate::core::record::health::diagnose;
     use crate::core::recreation::journal::{Cause, MOST_FAILURES, QUARANTINE};
+    use crate::core::world::money::Usd;
+    use crate::core::world::policy::{BridgePolicy, NoticePolicy};
 
     const QUARTER: Duration = Duration::from_secs(900);
 
@@ -210,7 +257,17 @@ mod tests {
             let Self { enabled, passes, recreations, outbox, down, now, expected } = self;
             let executions: Vec<Execution> = passes.iter().map(|it| it.execution.clone()).collect();
             let diagnosis = diagnose(*enabled, QUARTER, &executions, FleetTroubles { down, quarantined: 0 }, *now);
-            let facts = Facts { diagnosis: &diagnosis, interval: QUARTER, passes, recreations, outbox, down };
+            let facts = Facts {
+                diagnosis: &diagnosis,
+                interval: QUARTER,
+                passes,
+                recreations,
+                outbox,
+                down,
+                recovery: &RecoveryFigures::default(),
+                days: &Days::new(),
+                policy: &Policy::DEFAULT,
+            };
             let steps: Vec<String> =
                 advice(&facts, *now).iter().map(|it| format!("{}: {}", it.what, it.commands.join(", "))).collect();
             assert_eq!(steps.len(), expected.len(), "{steps:?} for {expected:?}");
@@ -315,5 +372,63 @@ mod tests {
         };
         assert_eq!(refused.execution.summary, Summary::default());
         Row::new(&[refused], &["the API key"]).check();
+    }
+
+    /// Hours lost in noticing, for want of room and in coming up, minutes between passes, and reclaims by day: those that
+    /// came true and those that were withdrawn; and whether announcements are acted on and there may be bridges.
+    #[test]
+    fn lost_time_asks_for_settings() {
+        type Row = ([f64; 3], u64, &'static [(u64, u64)], bool, bool, &'static [&'static str]);
+        const INTERVAL: &str = "MIGRATION_INTERVAL_MINUTES=5";
+        const BRIDGE: &str = "respot markets, RESPOT_BRIDGE_USD_PER_DAY";
+        const NOTICE: &str = "10 announced reclaims in a row came true: RESPOT_NOTICE=on";
+        let rows: &[Row] = &[
+            ([0.0; 3], 15, &[], false, false, &[]),
+            ([0.5, 0.1, 0.1], 15, &[], false, false, &[]),
+            ([5.0, 1.0, 2.0], 15, &[], false, false, &[INTERVAL]),
+            ([5.0, 1.0, 2.0], 5, &[], false, false, &[]),
+            ([1.0, 5.0, 2.0], 15, &[], false, false, &[BRIDGE]),
+            ([1.0, 5.0, 2.0], 15, &[], false, true, &[]),
+            ([1.0, 2.0, 5.0], 15, &[], false, false, &[]),
+            ([0.0; 3], 5, &[(6, 0), (4, 0)], false, false, &[NOTICE]),
+            ([0.0; 3], 5, &[(6, 0), (4, 0)], true, false, &[]),
+            ([0.0; 3], 5, &[(6, 0), (3, 0)], false, false, &[]),
+            ([0.0; 3], 5, &[(9, 1), (6, 0), (4, 0)], false, false, &[NOTICE]),
+            ([0.0; 3], 5, &[(6, 0), (4, 1)], false, false, &[]),
+        ];
+        let passes = [pass(ExecutionStatus::Completed, "", &[])];
+        let diagnosis =
+            diagnose(true, QUARTER, &[passes[0].execution.clone()], FleetTroubles { down: &[], quarantined: 0 }, at(2));
+        for (lost, minutes, days, has_notice, has_bridge, expected) in rows {
+            let [noticing, no_room, coming_up] = *lost;
+            let lost_by = LostHours { noticing, no_room, coming_up, ..LostHours::default() };
+            let recovery =
+                RecoveryFigures { lost_by, lost_instance_hours: lost.iter().sum(), ..RecoveryFigures::default() };
+            let day = |(n, (taken, withdrawn)): (usize, &(u64, u64))| {
+                let sums = DaySums { taken: *taken, withdrawn: *withdrawn, ..DaySums::default() };
+                (format!("2026-01-1{n}"), sums)
+            };
+            let of_all_time = DaySums { taken: 99, withdrawn: 99, ..DaySums::default() };
+            let days: Days = days.iter().enumerate().map(day).chain([(ALL_TIME.to_owned(), of_all_time)]).collect();
+            let notice = has_notice.then_some(NoticePolicy { lead: QUARTER, overlap: Duration::ZERO });
+            let per_day = Usd::from_micros(i64::from(*has_bridge));
+            let bridge = BridgePolicy { per_day, ..BridgePolicy::DEFAULT };
+            let facts = Facts {
+                diagnosis: &diagnosis,
+                interval: Duration::from_secs(minutes * 60),
+                passes: &passes,
+                recreations: &[],
+                outbox: &[],
+                down: &[],
+                recovery: &recovery,
+                days: &days,
+                policy: &Policy { notice, bridge, ..Policy::DEFAULT },
+            };
+            let steps = advice(&facts, at(2));
+            let steps: Vec<String> =
+                steps.iter().map(|it| format!("{}: {}", it.what, it.commands.join(", "))).collect();
+            assert_eq!(steps.len(), expected.len(), "{steps:?} for {lost:?} {days:?}");
+            assert!(steps.iter().zip(*expected).all(|(step, part)| step.contains(part)), "{steps:?}, not {expected:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::table::Column::{Left, Right};
 use super::table::{painted, table};
 use super::{Color, Screen, counted, labeled, short, time_of_day, to_the_second};
+use crate::core::pass::market::Market;
 use crate::core::pass::spell::{Part, Spell};
 use crate::core::record::downtime::RecoveryFigures;
 use crate::core::record::execution::{Execution, Statistics, Summary, Totals};
@@ -18,9 +19,11 @@ use crate::core::record::life::step_in_words;
 use crate::core::recreation::journal::{MOST_FAILURES, Recreation, Step};
 use crate::core::rollout::report::Report;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, in_words};
+use crate::report::document::Number;
 use crate::report::figures::Figures;
-use crate::report::json::{ConfigPart, InFlightPart, StatusDocument};
+use crate::report::json::{BridgesPart, ConfigPart, InFlightPart, StatusDocument};
 use crate::report::text::{shorten, together, visible};
 
 /// Columns of a label, with the blanks around it.
@@ -57,6 +60,7 @@ pub fn status(screen: Screen, figures: &Figures<'_>, store: &str) -> String {
     }
     draft.add("next pass", &next_pass(figures));
     downtime(&mut draft, figures);
+    ahead(&mut draft, figures);
     under_way(&mut draft, figures);
     if figures.document.last_execution.is_some() {
         let (hours, indicators) = (hours(screen, &figures.hours), indicators(screen, &figures.indicators));
@@ -130,6 +134,7 @@ fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
     if let Some(more) = figures.down.len().checked_sub(LISTED).filter(|more| *more > 0) {
         rows.push(format!("and {more} more"));
     }
+    rows.extend(without_room(figures));
     if !rows.is_empty() {
         draft.add("down", &visible(&format!("{}: {}", figures.down.len(), rows.join("; "))));
     }
@@ -139,10 +144,43 @@ fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
     }
 }
 
+/// In how many markets there is no room, as far as is known since something waits for it.
+fn without_room(figures: &Figures<'_>) -> Option<String> {
+    let waits = figures.down.iter().filter(|(_, spell)| spell.part == Part::NoRoom);
+    let since = waits.map(|(_, spell)| spell.down_at).min()?;
+    let is_empty = |market: &&Market| market.drought_since.is_some() && market.bad_at.is_some_and(|at| at >= since);
+    let count = figures.markets.values().filter(is_empty).count();
+    (count > 0).then(|| format!("{} without room", counted(count, "market")))
+}
+
+/// Announced reclaims, and on-demand instances that stand in; nothing while there is nothing of it.
+fn ahead(draft: &mut Draft, figures: &Figures<'_>) {
+    let now = figures.now;
+    if let [first, ..] = figures.announced[..] {
+        let [.., month] = &figures.recovery;
+        let what = match (figures.notice.map(|notice| first - notice.lead), month.p50_ms) {
+            (Some(from), _) if from > now => format!("replaced from {} on", time_of_day(from, now)),
+            (Some(_), _) => "its replacement is due".into(),
+            (None, None) => "then brought back, since RESPOT_NOTICE is off".into(),
+            (None, median) => format!("then down for about {}, since RESPOT_NOTICE is off", short(median)),
+        };
+        let ends = together(&format!("first ends in {}", in_words(first.since(now))));
+        draft.add("announced", &format!("{}: {ends}, {what}", figures.announced.len()));
+    }
+    let BridgesPart { standing, cost_today: Number(cost), budget_per_day: Number(budget), .. } =
+        &figures.document.bridges;
+    if *standing > 0 || *cost > Usd::default() {
+        let cost = together(&format!("{} of {} USD today", cost.to_the_cent(), budget.to_the_cent()));
+        let steady = in_words(figures.bridge.steady);
+        draft.add("bridges", &format!("{standing}: {cost}, returns when a market was steady for {steady}"));
+    }
+}
+
 /// Why an instance is still down, and when that may change.
 fn why_down(spell: &Spell, figures: &Figures<'_>) -> String {
     let next = figures.diagnosis.next_execution;
-    let until = spell.held_by.as_ref().and_then(|held| held.until).or(next);
+    // What ends before the next pass is seen by that one.
+    let until = spell.held_by.as_ref().and_then(|held| held.until).max(next);
     let again = until.filter(|at| *at > figures.now).map_or_else(String::new, |at| {
         format!(", {}", together(&format!("next try at {}", time_of_day(at, figures.now))))
     });

@@ -1,9 +1,11 @@
-//! What is kept of how often spot instances are taken.
+//! What is kept of markets, and of what stands in while none has room.
 
 use super::super::{Answer, Query, StoreError, StoreRead};
 use super::{Sorted, keys, sorted};
+use crate::core::pass::bridge::{Bridge, Bridges};
+use crate::core::pass::ledger::Observation;
 use crate::core::pass::market::{Market, Markets};
-use crate::core::world::instance::Place;
+use crate::core::world::instance::{InstanceId, Place};
 
 /// What was seen of every place, and why there may be more that this version must not touch. A damaged record is one of a
 /// place that was seen last when time began, so that the next observation starts it again, or forgets it.
@@ -18,6 +20,18 @@ pub(super) fn places<S: StoreRead>(
         (Place { product: product.into(), cluster: cluster.into() }, market)
     });
     Ok((markets.collect(), newer))
+}
+
+/// What is shown, as far as it is understood: markets, bridges, announced reclaims.
+pub(super) fn shown<S: StoreRead>(
+    store: &S,
+    answers: &mut impl Iterator<Item = Answer>,
+) -> Result<(Markets, Bridges, Vec<Observation>), StoreError> {
+    let (markets, _) = places(store, answers.next())?;
+    let bridges: Sorted<Bridge> = sorted(store, keys::BRIDGES, answers.next())?;
+    let notices: Sorted<Observation> = sorted(store, keys::OBSERVATIONS, answers.next())?;
+    let bridges = bridges.intact.into_iter().map(|(old, bridge)| (InstanceId::new(&old), bridge)).collect();
+    Ok((markets, bridges, notices.intact.into_iter().map(|(_, seen)| seen).collect()))
 }
 
 /// Reads what was seen of every place, as far as it is understood.

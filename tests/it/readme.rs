@@ -18,6 +18,7 @@ fn world() -> World {
     // What is created runs at once and is seen at once, so that no pass waits.
     (world.rules_mut().create_step_ms, world.rules_mut().visible_after_ms) = (0, 0);
     let hour = 3_600_000;
+    let _ = world.withdraw_product("4090.12c50g.v2");
     world.add(Spec::reclaimed("train-7", 20 * 60_000).id("4kx2m9aa01tzqw3e").fate(Fate::NoStock));
     world.add(Spec::reclaimed("train-8", 25 * 60_000).id("b7c1n5pd8r2fy6ua").fate(Fate::FailsStuck));
     world.add(Spec::running("infer-1").id("h3j9s0vd5k7wm2xq"));

@@ -134,7 +134,10 @@ pub(super) fn attempts(screen: Screen, attempts: &[Attempt]) -> String {
             visible(&attempt.reason),
         ]
     };
-    let rows: Vec<Vec<String>> = attempts.iter().map(row).collect();
+    // Several attempts on one instance are told in their order.
+    let mut in_order: Vec<&Attempt> = attempts.iter().collect();
+    in_order.sort_by_key(|attempt| attempt.at);
+    let rows: Vec<Vec<String>> = in_order.into_iter().map(row).collect();
     let columns = [Left("INSTANCE"), Left("NAME"), Left("ACTION"), Left("OUTCOME"), Right("ANSWER"), Prose("REASON")];
     table(screen, &columns, &rows, &["ANSWER", "NAME"])
 }

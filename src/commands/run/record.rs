@@ -102,10 +102,22 @@ fn interrupted(
         let attempt = attempt(id, &recreation.instance_name, Action::Resume, outcome, recreation.since);
         Attempt { new_instance_id: recreation.step.replacement().cloned(), ..attempt }
     });
-    let attempts: Vec<Attempt> = calls.chain(recreations).collect();
+    let attempts = together(&killed.attempts, calls.chain(recreations).collect());
     let summary = killed.execution.summary.with_attempts(&attempts);
     let execution = Execution { status: ExecutionStatus::Interrupted, summary, ..killed.execution };
     Recorded { execution, attempts, ..killed }
+}
+
+/// The actions of a killed pass: those that an earlier round recorded, and those that are `known` from the journal, which is
+/// newer. A refusal for lack of room leaves nothing in the journal.
+fn together(recorded: &[Attempt], known: Vec<Attempt>) -> Vec<Attempt> {
+    let is_same = |a: &Attempt, b: &Attempt| {
+        a.instance_id == b.instance_id && (a.action == Action::Migrate) == (b.action == Action::Migrate)
+    };
+    let is_last_word = |it: &&Attempt| it.outcome == Outcome::NoRoom || !known.iter().any(|known| is_same(it, known));
+    let mut attempts: Vec<Attempt> = recorded.iter().filter(is_last_word).cloned().collect();
+    attempts.extend(known);
+    attempts
 }
 
 /// Stores what became of the calls of earlier passes, and what is to be remembered of reclaims. Before any action, so
@@ -228,4 +240,42 @@ pub(in crate::commands) async fn end<E: Edges>(
         changes.extend(pass.tell(&Happened::pass_failed(execution, pass.now())));
     }
     pass.commit(changes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::execution::Summary;
+    use crate::core::recreation::journal::Cause;
+    use crate::core::world::time::Timestamp;
+
+    /// A pass of several rounds records the actions of the first ones before it is killed, and the journal has them, too.
+    #[test]
+    fn the_actions_of_a_killed_pass_are_counted_once() {
+        let at = Timestamp::from_secs(1_700_000_000);
+        let attempt = |id: &str, action, outcome, new: Option<&str>| Attempt {
+            outcome,
+            new_instance_id: new.map(InstanceId::new),
+            ..Attempt::new(&InstanceId::new(id), id, action, at)
+        };
+        let attempts = vec![
+            attempt("a", Action::Migrate, Outcome::NoRoom, None),
+            attempt("a", Action::Recreate, Outcome::Done, Some("a2")),
+            attempt("b", Action::Recreate, Outcome::Accepted, Some("b2")),
+            attempt("c", Action::Migrate, Outcome::Accepted, None),
+        ];
+        let summary = Summary { total_instances: 3, ..Summary::default() }.with_attempts(&attempts);
+        let execution = Execution { summary, ..Execution::begun("p".into(), at, false) };
+        let closed = |id: &str| {
+            let step = Step::Closed { replacement: Some(InstanceId::new(id)) };
+            Recreation { step, ..Recreation::planned(id, Cause::Reclaimed, id.into(), at) }
+        };
+        let journal = [(InstanceId::new("a"), closed("a2")), (InstanceId::new("b"), closed("b2"))];
+        let found = interrupted(Recorded { attempts, ..Recorded::of(execution) }, &[], &journal);
+        let Summary { total_instances, migrated_instances, recreated_instances, error_count, .. } =
+            found.execution.summary;
+        assert_eq!((total_instances, migrated_instances, recreated_instances, error_count), (3, 1, 2, 0));
+        let told: Vec<&str> = found.attempts.iter().map(|it| it.instance_id.as_str()).collect();
+        assert_eq!(told, ["a", "c", "a", "b"], "the refusal and the migration stay");
+    }
 }

@@ -96,10 +96,10 @@ impl Summary {
         }
     }
 
-    /// Adds what became of the actions.
+    /// Counts what became of the actions, all of them: what was counted of actions before is replaced.
     #[must_use]
     pub fn with_attempts(self, attempts: &[Attempt]) -> Self {
-        let mut summary = self;
+        let mut summary = Self { migrated_instances: 0, recreated_instances: 0, error_count: 0, ..self };
         for attempt in attempts {
             match (attempt.outcome, attempt.action) {
                 (Outcome::Accepted | Outcome::Done, Action::Migrate) => summary.migrated_instances += 1,

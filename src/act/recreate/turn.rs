@@ -16,7 +16,8 @@ use crate::core::recreation::blueprint::Prepared;
 use crate::core::recreation::journal::{Cause, Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
-use crate::core::world::time::millis;
+use crate::core::world::time::{Timestamp, millis};
+use crate::core::world::times::SETTLE_TIME;
 use crate::report::Event;
 use crate::store::records::{Change, Mode};
 
@@ -169,6 +170,10 @@ impl<E: Edges> Turn<'_, E> {
             {
                 return task.end(Outcome::Accepted, "the old instance runs again; a later pass decides");
             }
+            // The listing may be from before it stopped, and only the next one tells a reclaim from a person's stop.
+            Some(Presence::There(seen)) if self.has_just_stopped(task, &seen) => {
+                return task.end(Outcome::Accepted, "the old instance has just stopped; a later pass decides");
+            }
             Some(_) => {}
             None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
         }
@@ -190,6 +195,14 @@ impl<E: Edges> Turn<'_, E> {
             }
             Deletion::Unknown | Deletion::Failed => {}
         }
+    }
+
+    /// Whether an instance that was to run until its replacement runs stopped a moment ago.
+    fn has_just_stopped(&self, task: &Task<'_>, old: &Instance) -> bool {
+        let stopped_at = old.stopped_at.filter(|_| old.status == Status::Exited).map(Timestamp::from);
+        matches!(task.recreation.cause, Cause::Announced | Cause::Returned)
+            && matches!(task.recreation.step, Step::Created { kept: None, .. })
+            && stopped_at.is_some_and(|at| self.pass.now().since(at) < SETTLE_TIME)
     }
 
     /// Whether the old instance may be deleted although it runs: a rollout retires it, its reclaim is still announced, or it
@@ -239,6 +252,8 @@ impl<E: Edges> Turn<'_, E> {
         let is_fit_now = match why {
             _ if was_given_up => false,
             Unfit::NotNeeded => self.runs(&task.work.instance).await != Some(true),
+            Unfit::OldStopped => !matches!(self.presence(&task.work.instance).await,
+                Some(Presence::There(seen)) if seen.status == Status::Exited),
             Unfit::Undone(_) => false,
             Unfit::NotComingUp | Unfit::Failed(_) | Unfit::Down | Unfit::Reclaimed | Unfit::GivenUp(_) => {
                 self.runs(&replacement).await != Some(false)

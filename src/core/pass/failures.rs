@@ -273,6 +273,8 @@ impl<'a> Failures<'a> {
             Status::Migrating => Old::Failed,
             Status::Exited if recreation.cause.is_for_reclaim() && self.reclaimed_at(instance).is_some() => Old::Failed,
             Status::Exited if ran_since => Old::Down,
+            // It ran when its recreation started, and nothing proves a reclaim.
+            Status::Exited if matches!(recreation.cause, Cause::Announced | Cause::Returned) => Old::Stopped,
             Status::Exited if recreation.cause.is_for_reclaim() => Old::Failed,
             Status::Exited => match self.jobs.newest_migration(&instance.id) {
                 Some(job) if !job.state.has_failed() => Old::Down,

@@ -280,6 +280,8 @@ pub enum Old {
     Leaving,
     /// It is exited, and no failed migration of it stands.
     Down,
+    /// It was to go on running until its replacement runs, and a person stopped it.
+    Stopped,
     /// Something is under way with it, or its state is unknown.
     Busy,
     Going,
@@ -333,11 +335,11 @@ impl Recreation {
                 None => self,
             },
             Step::Pending { kept: None } if is_gone => self.ended(now),
-            Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down) && !self.is_move() => {
+            Step::Pending { kept: None } if matches!(old, Old::Runs | Old::Down | Old::Stopped) && !self.is_move() => {
                 to(self, Step::Closed { replacement: None })
             }
             // It was not gone after all, and the kept specification says that it is to go.
-            Step::Pending { kept: Some(kept) } if matches!(old, Old::Failed | Old::Runs | Old::Down) => {
+            Step::Pending { kept: Some(kept) } if matches!(old, Old::Failed | Old::Runs | Old::Down | Old::Stopped) => {
                 to(self, Step::Deleting { kept })
             }
             Step::Pending { .. } => self,
@@ -436,6 +438,8 @@ pub enum Next {
 pub enum Unfit {
     /// The old instance runs again, and was never to be deleted.
     NotNeeded,
+    /// A person stopped the old instance, which was to go on running until then.
+    OldStopped,
     NotComingUp,
     Failed(String),
     Down,
@@ -452,7 +456,7 @@ impl Unfit {
     #[must_use]
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Reclaimed => false,
+            Self::Reclaimed | Self::OldStopped => false,
             Self::NotNeeded | Self::NotComingUp | Self::Failed(_) | Self::Down | Self::Undone(_) | Self::GivenUp(_) => {
                 true
             }
@@ -464,6 +468,7 @@ impl std::fmt::Display for Unfit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotNeeded => f.write_str("the old instance runs again"),
+            Self::OldStopped => f.write_str("a person stopped the old instance"),
             Self::NotComingUp => {
                 write!(f, "the replacement did not come up within {} min", PATIENCE.as_secs() / 60)
             }
@@ -528,14 +533,24 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                 RecreateOrder::CreateFirst => Next::Create,
                 RecreateOrder::DeleteFirst => Next::DeleteOldFirst,
             },
-            (_, None, Old::Runs | Old::Down | Old::Going | Old::Gone) => Next::Nothing,
+            (_, None, Old::Runs | Old::Down | Old::Stopped | Old::Going | Old::Gone) => Next::Nothing,
         },
         Step::Deleting { .. } => match old {
-            Old::Failed | Old::Down => Next::DeleteOldFirst,
+            Old::Failed | Old::Down | Old::Stopped => Next::DeleteOldFirst,
             Old::Runs | Old::Leaving | Old::Busy | Old::Going | Old::Gone => Next::Rest(Rest::OldBusy),
         },
         Step::Intent { .. } => unsettled(),
         Step::Created { kept, .. } => match (successor, old) {
+            // A person who stopped it may want its disk, and nothing in its place.
+            (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Reclaimed, Old::Stopped)
+                if kept.is_none() =>
+            {
+                if is_settled {
+                    Next::Abandon(Unfit::OldStopped)
+                } else {
+                    unsettled()
+                }
+            }
             // Both run: the old one was never to be deleted, so it is the one to keep.
             (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Reclaimed, Old::Runs)
                 if kept.is_none() =>
@@ -550,7 +565,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                 Next::Rest(situation.overlap.clone().unwrap_or(Rest::OldBusy))
             }
             // With a kept specification the old one was to be deleted, so it is, even if it runs again.
-            (Successor::Running, Old::Failed | Old::Down | Old::Runs | Old::Leaving) => Next::DeleteOld,
+            (Successor::Running, Old::Failed | Old::Down | Old::Stopped | Old::Runs | Old::Leaving) => Next::DeleteOld,
             (Successor::Running, _) => Next::Rest(Rest::OldBusy),
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => {
                 if matches!(old, Old::Gone | Old::Going) && kept.is_none() {

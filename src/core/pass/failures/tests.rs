@@ -420,6 +420,22 @@ fn the_old_instance_as_it_is_seen() {
     }
 }
 
+/// One that was to run until its replacement runs: exited without a reclaim it was stopped by a person.
+#[test]
+fn an_old_instance_that_a_person_stopped_ahead_of_its_reclaim() {
+    for (cause, expected) in [
+        (Cause::Announced, Old::Stopped),
+        (Cause::Returned, Old::Stopped),
+        (Cause::Reclaimed, Old::Failed),
+        (Cause::Bridged, Old::Failed),
+    ] {
+        let snapshot = snapshot(vec![instance("a", "exited")], vec![]);
+        let open = Recreation { cause: cause.clone(), ..recreation(Step::Pending { kept: None }, 30) };
+        let situation = look(&snapshot, &Ledger::default(), |it| it.situation(&id("a"), &open));
+        assert_eq!(situation.expect("complete listings").old, expected, "{cause:?}");
+    }
+}
+
 /// What is seen of the replacement "r" that the journal names.
 #[test]
 fn the_replacement_as_it_is_seen() {

@@ -38,10 +38,12 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
     let Situation { old, successor, now, .. } = situation;
     let unfit = |why: Unfit| match (recreation.moves_to(), old) {
         (Some(Billing::Spot), Old::Runs) => Next::Abandon(why),
-        (Some(Billing::OnDemand), Old::Runs | Old::Leaving | Old::Busy | Old::Failed | Old::Down) => Next::Abandon(why),
+        (Some(Billing::OnDemand), Old::Runs | Old::Leaving | Old::Busy | Old::Failed | Old::Down | Old::Stopped) => {
+            Next::Abandon(why)
+        }
         (_, Old::Busy) => Next::Rest(Rest::OldBusy),
         // Without the old one the new one is all there is. An operator may have stopped the old one on purpose.
-        (_, Old::Runs | Old::Leaving | Old::Failed | Old::Down | Old::Going | Old::Gone) => {
+        (_, Old::Runs | Old::Leaving | Old::Failed | Old::Down | Old::Stopped | Old::Going | Old::Gone) => {
             Next::LeaveBoth(format!("the old instance does not run any more, so the new one stays: {why}"))
         }
     };
@@ -55,9 +57,9 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
                 (None, _, Old::Busy) => Next::Rest(Rest::OldBusy),
                 (None, _, Old::Runs | Old::Leaving) => Next::Create,
                 // Back to on-demand: that it does not run is one more reason.
-                (None, Some(Billing::OnDemand), Old::Down | Old::Failed) => Next::Create,
+                (None, Some(Billing::OnDemand), Old::Down | Old::Stopped | Old::Failed) => Next::Create,
                 // It was stopped on purpose.
-                (None, _, Old::Down | Old::Failed | Old::Going | Old::Gone) => Next::CallOff,
+                (None, _, Old::Down | Old::Stopped | Old::Failed | Old::Going | Old::Gone) => Next::CallOff,
             }
         }
         (Step::Created { .. }, intent) => match (successor, intent) {

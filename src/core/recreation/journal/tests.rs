@@ -32,7 +32,7 @@ const CREATE_FIRST: RecreateOrder = RecreateOrder::CreateFirst;
 /// Each row: the step, since how many seconds, what is seen, the step afterwards, and what comes next.
 #[test]
 fn what_is_seen_decides_what_comes_next() {
-    use Old::{Busy, Down, Failed, Going, Gone, Runs};
+    use Old::{Busy, Down, Failed, Going, Gone, Runs, Stopped};
     let r = || id("r");
     let pending = || Step::Pending { kept: None };
     let kept = || Step::Pending { kept: Some(spec()) };
@@ -51,6 +51,7 @@ fn what_is_seen_decides_what_comes_next() {
         (pending(), 0, Busy, none(), "pending", "rest"),
         (pending(), 0, Runs, none(), "closed", "nothing"),
         (pending(), 0, Down, none(), "closed", "nothing"),
+        (pending(), 0, Stopped, none(), "closed", "nothing"),
         (pending(), 0, Going, none(), "ended", "nothing"),
         (pending(), 0, Gone, none(), "ended", "nothing"),
         (kept(), 0, Gone, none(), "pending", "create"),
@@ -81,6 +82,9 @@ fn what_is_seen_decides_what_comes_next() {
         (created(), 0, Runs, Successor::Running, "created", "rest"),
         (created(), SETTLED, Runs, Successor::Running, "created", "abandon"),
         (created(), SETTLED, Runs, Successor::ComingUp, "created", "abandon"),
+        (created(), 0, Stopped, Successor::Running, "created", "rest"),
+        (created(), SETTLED, Stopped, Successor::Running, "created", "abandon"),
+        (created(), SETTLED, Stopped, Successor::ComingUp, "created", "abandon"),
         (created(), 0, Failed, Successor::Gone, "created", "watch"),
         (created(), SETTLED, Failed, Successor::Gone, "pending", "create"),
         (created(), SETTLED, Gone, Successor::Gone, "ended", "nothing"),
@@ -94,6 +98,7 @@ fn what_is_seen_decides_what_comes_next() {
         (created_kept(), 0, Gone, Successor::Running, "closed", "nothing"),
         (created_kept(), 0, Failed, Successor::Running, "created", "delete old"),
         (created_kept(), 0, Runs, Successor::Running, "created", "delete old"),
+        (created_kept(), 0, Stopped, Successor::Running, "created", "delete old"),
         (created_kept(), 0, Busy, Successor::Running, "created", "rest"),
         (created_kept(), 0, Failed, Successor::ComingUp, "created", "watch"),
         (created_kept(), SETTLED, Gone, Successor::Gone, "pending", "create"),

@@ -7,7 +7,7 @@ use super::evidence;
 use super::ledger::{Call, Ledger, Stamp};
 use super::settle::is_new;
 use crate::core::recreation::journal::{Cause, Old, Recreation, Rest, Situation, Step, Successor};
-use crate::core::recreation::marker::Origin;
+use crate::core::recreation::marker::{Origin, is_bridge};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -292,6 +292,10 @@ impl<'a> Failures<'a> {
             _ => match self.failure(instance) {
                 Some(cause) => Successor::Failed(cause.in_words()),
                 None if self.reclaimed_at(instance).is_some() => Successor::Reclaimed,
+                // No other rule brings it back: what is on demand is not migrated.
+                None if is_bridge(&instance.name) && instance.billing == Billing::OnDemand => {
+                    Successor::Failed("the on-demand instance does not run".into())
+                }
                 None => Successor::Down,
             },
         }

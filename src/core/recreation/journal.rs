@@ -203,7 +203,7 @@ impl Recreation {
             (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
             // The next pass begins anew, and may migrate it.
             (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::NoRoom(why))
-                if this.failures == 0 && this.cause.is_for_reclaim() =>
+                if this.cause == Cause::Bridged || this.failures == 0 && this.cause.is_for_reclaim() =>
             {
                 let step = Step::Closed { replacement: None };
                 return Ok(Self { step, since: now, last_error: Some(why), ..this });

@@ -114,7 +114,8 @@ impl SharedBoard {
         }
         let may_open = bridges.may_open(price, policy, now);
         if may_open {
-            bridges.recorded.insert(old.clone(), Bridge { opened_at: now, price, closed_at: None });
+            let bridge = Bridge::open(price, bridges.recorded.get(old), now);
+            bridges.recorded.insert(old.clone(), bridge);
             self.changed_bridges.borrow_mut().insert(old.clone());
         }
         may_open
@@ -128,7 +129,10 @@ impl SharedBoard {
 
     /// It was not created after all.
     pub(super) fn forget_bridge(&self, old: &InstanceId) {
-        self.bridges.borrow_mut().recorded.remove(old);
+        let mut bridges = self.bridges.borrow_mut();
+        if let Some(left) = bridges.recorded.remove(old).and_then(Bridge::undone) {
+            bridges.recorded.insert(old.clone(), left);
+        }
         self.changed_bridges.borrow_mut().insert(old.clone());
     }
 

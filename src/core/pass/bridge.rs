@@ -32,19 +32,36 @@ pub struct Bridge {
     /// When it was seen to be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
+    /// What earlier ones for the same instance cost on the day that this one was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Usd>,
 }
 
 /// By the instance that each stands in for.
 pub type Bridges = HashMap<InstanceId, Bridge>;
 
 impl Bridge {
-    /// What it has cost since midnight (UTC).
+    /// One that is opened now, in the place of what is on record for the same instance.
+    #[must_use]
+    pub fn open(price: Usd, earlier: Option<&Self>, now: Timestamp) -> Self {
+        let before = earlier.map(|it| it.cost_today(now)).filter(|cost| *cost > Usd::default());
+        Self { opened_at: now, price, closed_at: None, before }
+    }
+
+    /// What is left of one that was not created after all: the cost of those before it.
+    #[must_use]
+    pub fn undone(self) -> Option<Self> {
+        self.before.map(|_| Self { closed_at: Some(self.opened_at), ..self })
+    }
+
+    /// What it, and those before it for the same instance, have cost since midnight (UTC).
     #[must_use]
     pub fn cost_today(&self, now: Timestamp) -> Usd {
         let day = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
         let midnight = Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(day));
         let until = self.closed_at.unwrap_or(now).min(now);
-        cost(self.price, until.since(self.opened_at.max(midnight)))
+        let before = self.before.filter(|_| self.opened_at >= midnight).unwrap_or_default();
+        [cost(self.price, until.since(self.opened_at.max(midnight))), before].into_iter().sum()
     }
 }
 
@@ -71,7 +88,9 @@ pub struct KnownBridges {
 impl KnownBridges {
     #[must_use]
     pub fn of(snapshot: &Snapshot, bridges: &Bridges) -> Self {
-        let recorded: HashSet<Origin> = bridges.keys().map(Origin::of).collect();
+        // The request for one that was taken to be gone may have arrived late.
+        let open = bridges.iter().filter(|(_, bridge)| bridge.closed_at.is_none());
+        let recorded: HashSet<Origin> = open.map(|(old, _)| Origin::of(old)).collect();
         let living = snapshot.instances.items.iter().filter(|it| is_bridge(&it.name) && !it.status.is_going());
         let unrecorded = living.filter(|it| Origin::in_name(&it.name).is_some_and(|it| !recorded.contains(&it)));
         let created = unrecorded.map(|it| it.created_at.map_or(snapshot.taken_at, Timestamp::from));
@@ -82,7 +101,7 @@ impl KnownBridges {
     /// of the new one. What is not on record counts at the same price.
     #[must_use]
     pub fn may_open(&self, price: Usd, policy: &BridgePolicy, now: Timestamp) -> bool {
-        let forgotten = self.unrecorded.iter().map(|at| Bridge { opened_at: *at, price, closed_at: None });
+        let forgotten = self.unrecorded.iter().map(|at| Bridge::open(price, None, *at));
         let all: Vec<Bridge> = self.recorded.values().copied().chain(forgotten).collect();
         let standing = all.iter().filter(|bridge| bridge.closed_at.is_none()).map(|bridge| bridge.price);
         let stays = standing.chain([price]).map(|price| cost(price, policy.stay));
@@ -130,7 +149,12 @@ mod tests {
 
     fn bridge(opened_ago: u64, closed_ago: Option<u64>) -> Bridge {
         let ago = |hours: u64| now() - Duration::from_secs(hours * HOUR);
-        Bridge { opened_at: ago(opened_ago), price: Usd::from_micros(2_000_000), closed_at: closed_ago.map(ago) }
+        Bridge {
+            opened_at: ago(opened_ago),
+            price: Usd::from_micros(2_000_000),
+            closed_at: closed_ago.map(ago),
+            before: None,
+        }
     }
 
     #[test]
@@ -141,6 +165,18 @@ mod tests {
             let found = bridge(opened, closed).cost_today(now());
             assert_eq!(found, Usd::from_micros(cost * 1_000_000), "{opened} h ago until {closed:?}");
         }
+    }
+
+    #[test]
+    fn a_second_bridge_for_an_instance_does_not_hide_what_the_first_one_cost() {
+        let (price, gone) = (Usd::from_micros(1_000_000), bridge(3, Some(2)));
+        let second = Bridge::open(price, Some(&gone), now());
+        let later = now() + Duration::from_secs(HOUR);
+        assert_eq!(second.cost_today(later), Usd::from_micros(3_000_000), "2 USD of the first, 1 of its own");
+        assert_eq!(second.undone().map(|it| it.cost_today(later)), Some(Usd::from_micros(2_000_000)));
+        assert_eq!(Bridge::open(price, None, now()).undone(), None);
+        let tomorrow = now() + Duration::from_secs(13 * HOUR);
+        assert_eq!(second.cost_today(tomorrow), Usd::from_micros(1_000_000), "a new day");
     }
 
     #[test]

@@ -308,6 +308,8 @@ fn a_memory_lost_before_the_replacement_can_be_seen_leaves_one_all_the_same() {
         let mut world = stuck(2);
         // Listings show a new instance so late that a pass without a memory cannot know of it.
         world.rules_mut().visible_after_ms = 60_000;
+        // And none runs before the pass that creates it ends, however slow that is.
+        world.rules_mut().create_step_ms = 20_000;
         let stage = Stage::new(*kind, world);
         check_failed(&stage).env("MIGRATION_RECREATE_WAIT_MS", "0").output().ends_with(0);
         forget(&stage);

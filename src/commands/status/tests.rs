@@ -136,7 +136,7 @@ fn busy() -> Overview {
             .into_iter()
             .map(|(id, opened_ago, closed_ago)| {
                 let (opened_at, closed_at) = (minutes_ago(opened_ago), closed_ago.map(minutes_ago));
-                (InstanceId::new(id), Bridge { opened_at, price: Usd::from_micros(330_000), closed_at })
+                (InstanceId::new(id), Bridge { opened_at, price: Usd::from_micros(330_000), closed_at, before: None })
             })
             .collect(),
         // The second is down, the third is long over.

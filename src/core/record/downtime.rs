@@ -8,7 +8,7 @@
 //! 3. It ends when the instance or its replacement is seen running, at the provider's start time if that lies after the
 //!    last look.
 //! 4. In between, each look says where the time up to the next one goes, and each attempt corrects that.
-//! 5. A pass whose selection leaves an instance out says nothing about its spell. After [`FORGOTTEN`] without a word the
+//! 5. A pass whose selection leaves an instance out says nothing about its spell. After `FORGOTTEN` without a word the
 //!    spell is given up.
 
 mod figures;

@@ -15,6 +15,7 @@ use super::observe::unless_stopped;
 use super::{Exit, Failure, Presentation, Printed, Session};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, CloudRead, Effect};
+use crate::core::recreation::marker::is_bridge;
 use crate::core::rollout::analysis::{Analysis, Opportunity, judge, saving};
 use crate::core::rollout::findings::{Findings, ListedInstance, Offered, Probed, Terms, Usage};
 use crate::core::rollout::metrics::{INTERVAL, Metrics, WINDOW};
@@ -51,8 +52,10 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     let markets = records::markets(store).await?;
     let fleet = cloud.fleet(&|received, announced| reporter.event(Event::Listed { received, announced })).await?;
     let usage = Usage::of(&fleet.items, fleet.is_complete());
-    let covered: Vec<&ListedInstance> =
-        fleet.items.iter().filter(|it| it.is_on_demand() && terms.cover(&it.instance)).collect();
+    // What stands in for a spot instance returns to spot by itself.
+    let may_move =
+        |it: &&ListedInstance| it.is_on_demand() && !is_bridge(&it.instance.name) && terms.cover(&it.instance);
+    let covered: Vec<&ListedInstance> = fleet.items.iter().filter(may_move).collect();
     let market = offers(cloud, &covered).await?;
     let meter = Meter::default();
     let judged = covered.into_iter().map(|listed| {

@@ -2,10 +2,12 @@
 
 use super::observe::{Observed, prepared, unless_stopped};
 use super::run::{PASS, rows};
+use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session};
 use crate::act::{Limits, World, new_id};
 use crate::cloud::CloudRead;
-use crate::core::pass::plan::Plan;
+use crate::core::pass::plan::{self, Plan};
+use crate::core::pass::verdict::Decision;
 use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Snapshot;
@@ -43,12 +45,39 @@ pub async fn command(session: &Session<'_>, detailed_exit_code: bool, all: bool)
 pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Result<Planned, Failure> {
     let started_at = world.clock.now();
     let started = Execution::begun(new_id(PASS, started_at), started_at, true);
-    let Observed { snapshot, plan, safe, .. } =
-        unless_stopped(world.stop, world.limits.deadline, prepared(world)).await?;
+    let observing = async {
+        let mut observed = prepared(world).await?;
+        foresee(world, &mut observed).await;
+        Ok(observed)
+    };
+    let Observed { snapshot, plan, safe, .. } = unless_stopped(world.stop, world.limits.deadline, observing).await?;
     safe?;
     let summary = Summary::of_plan(&plan, &snapshot.instances);
     let execution = started.closed(ExecutionStatus::Completed, world.clock.now(), summary, None);
     Ok(Planned { execution, snapshot, plan })
+}
+
+/// Adds to each migration of an instance whose reclaim is proved where it would go if its own market refused it. A pass
+/// asks that only once it was refused.
+async fn foresee<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, observed: &mut Observed) {
+    let World { cloud, limits, clock, .. } = *world;
+    let Observed { snapshot, ledger, plan, safe, board } = observed;
+    if safe.is_err() {
+        return;
+    }
+    let is_asked = |it: &Decision| matches!(it, Decision::Migrate { is_proved: true, .. });
+    let rows = snapshot.instances.items.iter().zip(&mut plan.decisions).filter(|(_, decision)| is_asked(decision));
+    let alternatives = rows.filter_map(|(instance, decision)| {
+        Some((decision, plan::otherwise(snapshot, ledger, limits.policy, instance, clock.now())?))
+    });
+    let (decisions, mut works): (Vec<_>, Vec<_>) = alternatives.unzip();
+    survey(cloud, &snapshot.jobs.items, works.iter_mut(), limits.workers).await;
+    for prepared in works.iter().filter_map(|work| work.prepared.as_ref()?.as_ref().ok()) {
+        board.state(prepared, clock.now());
+    }
+    for (decision, work) in decisions.into_iter().zip(&works) {
+        decision.foresee(plan::otherwise_in_words(work, board, limits.policy, clock.now()));
+    }
 }
 
 /// What `dry-run` prints. Outside a terminal every instance has its row, as with `--all`.

@@ -7,6 +7,7 @@ use super::{Exit, Failure, Presentation, Printed, Session};
 use crate::act::{Limits, World};
 use crate::cloud::CloudRead;
 use crate::core::pass::explain;
+use crate::core::pass::ladder::Ask;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::Decision;
@@ -14,7 +15,7 @@ use crate::core::record::life::{Life, LifeEvent};
 use crate::core::world::instance::{Billing, Instance, InstanceId};
 use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
-use crate::report::explained::{ExplainDocument, Explained, JournalPart};
+use crate::report::explained::{ExplainDocument, Explained, JournalPart, PlacePart};
 use crate::report::{complain, human, json};
 use crate::store::StoreRead;
 use crate::store::records::{self, Mode};
@@ -77,12 +78,27 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     let is_known = life.ids.contains(&instance.id);
     let life = if is_known { life } else { life_of(store, instance.id.as_str(), clock.now()).await?.0 };
     let mut decision = decision.clone();
+    let mut places = Vec::new();
     if safe.is_ok() {
-        survey(cloud, &snapshot.jobs.items, decision.recreating_mut().into_iter(), limits.workers).await;
-        if let Some(prepared) = decision.prepared() {
-            board.state(prepared, clock.now());
+        let to_create = decision.recreating().filter(|work| work.creates()).cloned();
+        let otherwise = || plan::otherwise(&snapshot, &ledger, limits.policy, instance, clock.now());
+        let mut considered = to_create.or_else(otherwise);
+        survey(cloud, &snapshot.jobs.items, considered.iter_mut(), limits.workers).await;
+        let now = clock.now();
+        if let Some(work) = considered {
+            if let Some(Ok(prepared)) = &work.prepared {
+                board.state(prepared, now);
+                let ask = Ask { cause: &work.recreation.cause, policy: limits.policy, now };
+                places.extend(board.ranking(prepared, ask).into_iter().map(|it| PlacePart::new(it, &board, ask)));
+            }
+            if decision.is_on_proved() {
+                decision.foresee(plan::otherwise_in_words(&work, &board, limits.policy, now));
+            }
+            if let Some(created) = decision.recreating_mut().filter(|it| it.creates()) {
+                created.prepared = work.prepared;
+            }
         }
-        plan::place(&mut decision, &board, limits.policy, clock.now());
+        plan::place(&mut decision, &board, limits.policy, now);
     }
     let now = clock.now();
     // A pass reads the migration times of exited instances only; an explanation tells those of others, too.
@@ -102,6 +118,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
         next_pass: Some(next),
         refused: safe.err().map(|refused| refused.to_string()),
         rules,
+        places,
         ..remembered(&instance.id, &ledger, life, now)
     };
     Ok((explained, None))
@@ -123,6 +140,7 @@ fn remembered(id: &InstanceId, ledger: &Ledger, life: Life, now: Timestamp) -> E
         next_pass: None,
         refused: None,
         rules: Vec::new(),
+        places: Vec::new(),
         observations: ledger.observations.get(id).cloned(),
         last_attempt: ledger.last_attempt.get(id).cloned(),
         in_flight: ledger.in_flight.get(id).map(Into::into),

@@ -2,12 +2,18 @@
 
 use serde::{Serialize, Serializer};
 
+use super::document::Number;
 use super::json::ErrorPart;
+use super::markets::usd;
 use crate::core::pass::explain::Checked;
+use crate::core::pass::ladder::{Ask, Board, LeftOut};
 use crate::core::pass::ledger::{Call, InFlight, Observation, Stamp};
 use crate::core::record::life::LifeEvent;
+use crate::core::recreation::blueprint::{Nearness, Placement};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::instance::{Billing, InstanceId, Status};
+use crate::core::world::market::Stock;
+use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 
 /// What `explain -o json` prints.
@@ -40,6 +46,8 @@ pub struct Explained {
     /// Why the next pass would be refused as a whole.
     pub refused: Option<String>,
     pub rules: Vec<Checked>,
+    /// Where it may be created, in this order, and where not, if it was reclaimed or is to be.
+    pub places: Vec<PlacePart>,
     /// The reclaim that was announced.
     #[serde(serialize_with = "flat")]
     pub observations: Option<Observation>,
@@ -56,6 +64,41 @@ pub struct Explained {
     /// What happened to any of these, oldest first; the last ten. For the screen.
     #[serde(skip)]
     pub events: Vec<LifeEvent>,
+}
+
+/// A place for a replacement. Amounts are in USD per hour for all its GPUs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacePart {
+    pub product_id: String,
+    pub cluster_id: String,
+    pub price: Option<Number<Usd>>,
+    /// Missing if the price is not known.
+    pub score: Option<Number<Usd>>,
+    /// Instances there that do not go.
+    pub ours: u32,
+    /// Why it is not asked.
+    pub left_out: Option<String>,
+    /// Whether stock is stated to be there, as far as it is stated.
+    pub has_stock: Option<bool>,
+    /// Whether it is where the instance was.
+    pub is_own: bool,
+}
+
+impl PlacePart {
+    #[must_use]
+    pub fn new((it, left_out): (&Placement, Option<LeftOut>), board: &Board, ask: Ask<'_>) -> Self {
+        Self {
+            product_id: it.place.product.to_string(),
+            cluster_id: it.place.cluster.to_string(),
+            price: it.price.map(Number),
+            score: it.price.map(|_| usd(board.score(it, ask))),
+            ours: board.ours(&it.place),
+            left_out: left_out.map(|why| why.to_string()),
+            has_stock: (it.stock != Stock::Unstated).then_some(it.stock != Stock::None),
+            is_own: it.nearness == Nearness::Own,
+        }
+    }
 }
 
 /// The notice and when it was seen, side by side.

@@ -37,13 +37,11 @@ pub struct MarketRow<'a> {
 
 /// What is remembered, the best market first, each with its score if its price is known.
 #[must_use]
-pub fn ranked(markets: &Markets, reclaim_cost: Duration, now: Timestamp) -> Vec<(&Place, &Market, Option<Usd>)> {
+pub fn ranked(markets: &Markets, reclaim_cost: Duration, now: Timestamp) -> Vec<(&Place, &Market, Option<u128>)> {
     // A damaged record says nothing.
     let known = markets.iter().filter(|(_, market)| **market != Market::default());
-    let scored = known.map(|(place, market)| {
-        let score = market.price.map(|price| market.score(price, reclaim_cost, now));
-        (place, market, score.map(|it| Usd::from_micros(i64::try_from(it).unwrap_or(i64::MAX))))
-    });
+    let scored =
+        known.map(|(place, market)| (place, market, market.price.map(|price| market.score(price, reclaim_cost, now))));
     let mut ranked: Vec<_> = scored.collect();
     ranked.sort_by_key(|(place, _, score)| (score.is_none(), *score, &place.cluster, &place.product));
     ranked
@@ -57,7 +55,7 @@ pub fn rows(markets: &Markets, reclaim_cost: Duration, now: Timestamp) -> Vec<Ma
 }
 
 impl<'a> MarketRow<'a> {
-    fn new(place: &'a Place, market: &Market, score: Option<Usd>, now: Timestamp) -> Self {
+    fn new(place: &'a Place, market: &Market, score: Option<u128>, now: Timestamp) -> Self {
         Self {
             product_id: &place.product,
             cluster_id: &place.cluster,
@@ -71,7 +69,12 @@ impl<'a> MarketRow<'a> {
             reclaims_per_1000_hours: market.rate().map(|rate| Number(decimal(rate, 3))),
             ours: market.ours,
             steady_ms: millis(market.steady_for(now)),
-            score: score.map(Number),
+            score: score.map(usd),
         }
     }
+}
+
+/// A score in micro-USD.
+pub(super) fn usd(score: u128) -> Number<Usd> {
+    Number(Usd::from_micros(i64::try_from(score).unwrap_or(i64::MAX)))
 }

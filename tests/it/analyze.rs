@@ -36,12 +36,13 @@ fn on_demand(name: &str) -> Spec {
     Spec::running(name).id(name).billing("onDemand")
 }
 
-/// Two that could be moved, one that is not sold as spot, and some that are no candidates.
+/// Two that could be moved, one that is not sold as spot, and some that are no candidates, such as one that stands in.
 fn world() -> World {
     let mut world = World::new(5);
     world.add(on_demand("api").env("TOKEN", "env-secret-1").with(|it| it.command = "serve --key env-secret-2".into()));
     world.add(on_demand("train").product("a100.32c120g", 2).network_volume("vol-1", "/data"));
     world.add(on_demand("only").product("h100.24c200g", 1).cluster("eu-xx-2"));
+    world.add(on_demand("train-bridge-ndvegq24paf3"));
     world.add(Spec::running("spot").id("spot"));
     world.add(Spec::exited("down").id("down").billing("onDemand"));
     world.add(Spec::running("month").id("month").billing("monthly"));

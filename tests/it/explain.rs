@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, each, keys, side_by_side};
 
 const DOCUMENT: &str = "attempts billing detail ids inFlight instanceId instanceName journal lastAttempt nextPass \
-    observations reason refused rules status until verdict";
+    observations places reason refused rules status until verdict";
 
 fn explain(stage: &Stage, words: &str, wanted: &str) -> Value {
     let document = stage.call(&format!("explain -o json {words}")).arg(format!("--now={}", now(stage)));

@@ -49,9 +49,15 @@ fn markets_are_what_passes_saw_of_them() {
         stage.pass(0);
         let calls = stage.calls();
         let second = shown("markets -o json").json();
-        let (status, text) = (stage.status(), |row: &Value| row.to_string().replace(&row["steadyMs"].to_string(), ""));
+        // The clock goes on between two calls.
+        let timeless = |document: &Value, cluster: &str| {
+            let mut row = market(document, cluster).clone();
+            row["steadyMs"].take();
+            row
+        };
+        let status = stage.status();
         for cluster in ["us-xx-1", "eu-xx-2"] {
-            assert_eq!(text(market(&status, cluster)), text(market(&second, cluster)));
+            assert_eq!(timeless(&status, cluster), timeless(&second, cluster));
         }
         let (home, away) = (market(&second, "us-xx-1"), market(&second, "eu-xx-2"));
         assert!(home["lastRefusalAt"].is_string() && home["restsUntil"].is_string(), "{second:#}");
@@ -103,4 +109,47 @@ fn what_stands_in_and_what_is_announced_is_on_the_screen() {
     assert!(screen.contains(", replaced from "), "{screen}");
     let metrics = budget("status -o prometheus").now(now).output().ends_with(0).stdout;
     assert!(metrics.contains("\nrespot_bridges 1\n") && metrics.contains("\nrespot_bridge_usd_today 0.1"), "{metrics}");
+}
+
+#[test]
+fn a_plan_says_where_a_reclaimed_instance_would_go_otherwise() {
+    let stage = fleet(Kind::Sqlite);
+    stage.pass(0);
+    let places =
+        |wanted: &str| stage.call(&format!("explain {wanted} -o json")).output().ends_with(0).json()["places"].clone();
+    let rows = |places: &Value| -> Vec<String> {
+        let text = |it: &Value| it.as_str().unwrap_or_default().split(' ').next().unwrap_or_default().to_owned();
+        let row = |it: &Value| {
+            let stock = if it["hasStock"] == false { " no stock" } else { "" };
+            format!("{}{stock} {} {}", text(&it["clusterId"]), it["ours"], text(&it["leftOut"])).trim_end().to_owned()
+        };
+        places.as_array().expect("places").iter().map(row).collect()
+    };
+    assert_eq!(rows(&places("b")), Vec::<String>::new(), "it runs, and nothing is announced");
+    stage.provider.advance(5 * MINUTE);
+    stage.provider.with(|world| assert!(world.reclaim_now("a") && world.reclaim("b")));
+    stage.provider.advance(5 * MINUTE);
+    let (dump, writes) = (stage.dump(), stage.provider.with(|world| world.log().len()));
+    let plan = stage.call("dry-run -o json").output().ends_with(0).json();
+    let detail = plan["plan"][0]["detail"].as_str().expect("a detail");
+    let expected = format!("no previous migration; else recreated on {PRODUCT} in eu-xx-2 (score 0.34");
+    assert!(detail.starts_with(&expected) && detail.ends_with(')'), "{detail}");
+    assert!(stage.call("dry-run").screen(200).contains("; else recreated on"));
+    let of_a = places("a");
+    assert_eq!(rows(&of_a), ["eu-xx-2 0", "us-xx-1 no stock 1"]);
+    assert_eq!(keys(&of_a[0]), "clusterId hasStock isOwn leftOut ours price productId score");
+    assert_eq!(rows(&places("b")), ["eu-xx-2 0", "us-xx-1 no stock 1 it"], "it is to be reclaimed there");
+    assert_eq!((stage.dump(), stage.provider.with(|world| world.log().len())), (dump, writes));
+
+    // Nowhere is room: the own market refuses, then the other one.
+    stage.provider.with(|world| world.product_mut(PRODUCT).expect("a product").spot_sold_out = true);
+    stage.call("run -q").env("MIGRATION_KEEP_TRYING_MS", "0").output().ends_with(0);
+    assert_eq!(rows(&places("a")), ["us-xx-1 no stock 1 refused", "eu-xx-2 no stock 0 refused"]);
+    let screen = stage.call("explain a").screen(100);
+    for part in ["places for a replacement", "its own; no stock; holds 1 of ours; refused at 20", "rests until"] {
+        assert!(
+            screen.replace("\n", " ").split_whitespace().collect::<Vec<_>>().join(" ").contains(part),
+            "{part} in {screen}"
+        );
+    }
 }

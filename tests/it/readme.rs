@@ -45,7 +45,7 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
         stage.call("run -q").output().ends_with(0);
     }
     stage.provider.advance(5 * MINUTE);
-    for words in ["status", "history --limit 3", "history --instance train-8", "explain dev-box", "doctor"] {
+    for words in ["status", "history --limit 3", "history --instance train-8", "explain dev-box", "markets", "doctor"] {
         show(words);
     }
     // Last, so that the screens before are of a small fleet.
@@ -98,10 +98,13 @@ fn words(screen: &str) -> Vec<String> {
         }
         // What was measured, and whether that is better or worse.
         let before = at.checked_sub(1).map_or("", |at| tokens[at]);
-        let is_measured = matches!(before, "by" | "(latency" | "pass") && token.contains('.');
+        let is_lost = matches!(before, "lost" | "noticing" | "back" | "room" | "failed" | "up");
+        let is_measured = (is_lost || matches!(before, "by" | "(latency" | "pass")) && token.contains('.');
         words.push(match () {
             () if is_measured || matches!(*token, "improved" | "degraded") => "MEASURED".to_owned(),
             () if is_time || is_clock => "TIME".to_owned(),
+            // The minute is the story's, the rest the machine's.
+            () if bare.len() == "2026-01-15T12:00:00.000Z".len() && bare.ends_with('Z') => bare[..16].to_owned(),
             () if is_pass || token.starts_with("migration-job-") || token.starts_with("rollout-") => "PASS".to_owned(),
             () if token.contains('/') && !token.contains(':') || token.contains("://") || token.contains("sqlite:") => {
                 "PLACE".to_owned()

@@ -4,7 +4,7 @@
 //! same market for as many GPUs or more, and lets the market rest for some minutes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
+use std::fmt;
 
 use super::market::{self, Market, Markets, Notice};
 use crate::core::recreation::blueprint::{Nearness, Placement, Prepared};
@@ -157,20 +157,10 @@ impl Board {
     /// one with the fewest instances, since a market that loses its room takes all that is there.
     #[must_use]
     pub fn choose<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>, tried: &[&Place]) -> Option<&'a Placement> {
-        let Ask { cause, policy, now } = ask;
+        let Ask { cause, policy, .. } = ask;
         let home = Home::of(cause, &policy.placing);
-        let is_spot = prepared.blueprint.billing != Billing::OnDemand;
-        let open = prepared.placements.iter().filter(|it| {
-            !tried.contains(&&it.place)
-                && is_allowed(it, prepared, &policy.placing)
-                // On-demand instances have a market of their own, of which nothing is remembered.
-                && (!is_spot || self.rests(&it.place, prepared.gpus, now).is_none())
-                && match cause {
-                    Cause::Announced => it.nearness != Nearness::Own,
-                    Cause::Returned => self.is_steady(&it.place, policy.bridge.steady, now),
-                    _ => true,
-                }
-        });
+        let open = prepared.placements.iter();
+        let open = open.filter(|it| !tried.contains(&&it.place) && self.left_out(it, prepared, ask).is_none());
         let mut open: Vec<(_, u128, &Placement)> = open.map(|it| (home.class(it), self.score(it, ask), it)).collect();
         let best = open.iter().map(|(class, score, _)| (*class, *score)).min()?;
         let spread = u128::from(policy.placing.spread_percent);
@@ -193,17 +183,45 @@ impl Board {
         }
     }
 
+    /// Every place: those that may be asked now in their order, then the others with the reason.
+    #[must_use]
+    pub fn ranking<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>) -> Vec<(&'a Placement, Option<LeftOut>)> {
+        let open = self.order(prepared, ask).into_iter().map(|it| (it, None));
+        let rest = prepared.placements.iter().filter_map(|it| Some((it, Some(self.left_out(it, prepared, ask)?))));
+        open.chain(rest).collect()
+    }
+
+    /// Why a place is not asked now, if so.
+    fn left_out(&self, placement: &Placement, prepared: &Prepared, ask: Ask<'_>) -> Option<LeftOut> {
+        let Ask { cause, policy, now } = ask;
+        let Placement { place, nearness, .. } = placement;
+        // On-demand instances have a market of their own, of which nothing is remembered.
+        let is_spot = prepared.blueprint.billing != Billing::OnDemand;
+        let market = self.markets.get(place).filter(|_| is_spot);
+        let bad_at = self.markets.get(place).and_then(|market| market.bad_at);
+        if !is_among(placement, &policy.placing) {
+            return Some(LeftOut::NotAmongPlaces);
+        }
+        if !is_cheap(placement, prepared, &policy.placing) {
+            return Some(LeftOut::TooDear);
+        }
+        if let Some(until) = market.and_then(|market| market.rests(prepared.gpus, now)) {
+            return Some(LeftOut::Rests { refused_at: market.and_then(|market| market.refused_at), until });
+        }
+        match (cause, bad_at) {
+            (Cause::Announced, _) => (*nearness == Nearness::Own).then_some(LeftOut::AboutToGo),
+            (Cause::Returned, Some(bad_at)) => {
+                (now.since(bad_at) < policy.bridge.steady).then_some(LeftOut::NotSteady { bad_at })
+            }
+            _ => None,
+        }
+    }
+
     /// What an hour in a place is expected to cost, in micro-USD for all GPUs.
     #[must_use]
     pub fn score(&self, placement: &Placement, Ask { policy, now, .. }: Ask<'_>) -> u128 {
         let market = self.markets.get(&placement.place).copied().unwrap_or_else(|| Market::unseen(now));
         market.score(placement.price.unwrap_or_default(), policy.placing.reclaim_cost, now)
-    }
-
-    /// Whether a market has shown no bad sign for so long.
-    fn is_steady(&self, place: &Place, steady: Duration, now: Timestamp) -> bool {
-        let bad_at = self.markets.get(place).and_then(|market| market.bad_at);
-        bad_at.is_none_or(|bad_at| now.since(bad_at) >= steady)
     }
 
     /// When the first of the places that rest may be asked again.
@@ -221,25 +239,58 @@ pub struct Ask<'a> {
     pub now: Timestamp,
 }
 
-/// Whether the operator lets a replacement go there. The cluster where the instance was is always allowed, and its own
-/// product has its price already.
-fn is_allowed(placement: &Placement, prepared: &Prepared, placing: &Placing) -> bool {
-    let Placement { place, cluster_name, nearness, price, .. } = placement;
-    let is_place = placing.places.is_empty()
+/// Why a place is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    Rests {
+        refused_at: Option<Timestamp>,
+        until: Timestamp,
+    },
+    /// It had a bad sign too recently to return there.
+    NotSteady {
+        bad_at: Timestamp,
+    },
+    /// The announced reclaim is there.
+    AboutToGo,
+    TooDear,
+    NotAmongPlaces,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rests { refused_at: Some(at), until } => write!(f, "refused at {at}, rests until {until}"),
+            Self::Rests { refused_at: None, until } => write!(f, "rests until {until}"),
+            Self::NotSteady { bad_at } => write!(f, "not steady, its last bad sign was at {bad_at}"),
+            Self::AboutToGo => f.write_str("it is to be reclaimed there"),
+            Self::TooDear => f.write_str("costs more than MIGRATION_MAX_PRICE_PERCENT allows"),
+            Self::NotAmongPlaces => f.write_str("not among RESPOT_PLACES"),
+        }
+    }
+}
+
+/// Whether the operator lets a replacement go there. The cluster where the instance was is always allowed.
+fn is_among(Placement { place, cluster_name, nearness, .. }: &Placement, placing: &Placing) -> bool {
+    placing.places.is_empty()
         || *nearness != Nearness::Elsewhere
-        || placing.places.iter().any(|it| it.matches_text(&place.cluster) || it.matches_text(cluster_name));
-    let is_cheap = match (price, prepared.own_price) {
-        (Some(price), Some(own)) if *nearness != Nearness::Own && own > Usd::default() => {
+        || placing.places.iter().any(|it| it.matches_text(&place.cluster) || it.matches_text(cluster_name))
+}
+
+/// Whether a place costs no more than is allowed. The instance's own product has its price already.
+fn is_cheap(placement: &Placement, prepared: &Prepared, placing: &Placing) -> bool {
+    match (placement.price, prepared.own_price) {
+        (Some(price), Some(own)) if placement.nearness != Nearness::Own && own > Usd::default() => {
             let percent = i128::from(placing.max_price_percent);
             i128::from(price.micros()) * 100 <= i128::from(own.micros()) * percent
         }
         _ => true,
-    };
-    is_place && is_cheap
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::core::recreation::blueprint::Blueprint;
     use crate::core::world::policy::Selector;
@@ -383,6 +434,34 @@ mod tests {
             let mut board = Board::default();
             change(&mut board);
             assert_eq!(clusters(&board, &prepared(places), cause, placing), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn each_place_that_is_left_out_has_its_reason() {
+        let mut board = Board::default();
+        board.refuse(&place("b"), 2, ago(0));
+        board.refuse(&place("d"), 2, ago(10));
+        let only = ["home", "a", "b", "c", "d"].map(|it| Selector::parse(it).expect("a pattern"));
+        let placing = Placing { places: only.into(), ..Placing::DEFAULT };
+        let policy = Policy { placing, ..Policy::default() };
+        let places = prepared(&["home 30", "a 40", "b 20", "c 90", "d 10", "e 10"]);
+        let (announced, returned) = (Cause::Announced, Cause::Returned);
+        let rests = format!("b: refused at {}, rests until {}", now(), now() + Duration::from_secs(60));
+        let (dear, among) = ("c: costs more than MIGRATION_MAX_PRICE_PERCENT allows", "e: not among RESPOT_PLACES");
+        let (goes, steady) =
+            ("home: it is to be reclaimed there", &*format!("d: not steady, its last bad sign was at {}", ago(10)));
+        for (cause, expected) in [
+            (&Cause::Reclaimed, ["d", "a", "home", &rests, dear, among]),
+            (&announced, ["d", "a", goes, &rests, dear, among]),
+            (&returned, ["home", "a", &rests, dear, steady, among]),
+        ] {
+            let ranking = board.ranking(&places, Ask { cause, policy: &policy, now: now() });
+            let ranking = ranking.into_iter().map(|(it, left_out)| match left_out {
+                Some(why) => format!("{}: {why}", it.place.cluster),
+                None => it.place.cluster.to_string(),
+            });
+            assert_eq!(ranking.collect::<Vec<_>>(), expected, "{cause:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
 use crate::core::world::market::Stock;
-use crate::core::world::money::Usd;
+use crate::core::world::money::{Usd, decimal};
 use crate::core::world::snapshot::find;
 use crate::core::world::time::Timestamp;
 
@@ -190,6 +190,12 @@ impl Market {
         let minutes = u128::from(reclaim_cost.as_secs() / 60);
         price + price * u128::from(self.hazard(now)) * minutes / 60_000_000
     }
+}
+
+/// A score for people, in USD to a tenth of a cent: markets of one price differ by that.
+#[must_use]
+pub fn score_in_words(score: u128) -> String {
+    decimal(u64::try_from((score + 500) / 1000).unwrap_or(u64::MAX), 3)
 }
 
 /// By product and cluster, as they are remembered.

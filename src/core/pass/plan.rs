@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::ladder::{Ask, Board};
 use super::ledger::{KnownJob, Ledger, Observation};
+use super::market::score_in_words;
 use super::rules::View;
 use super::settle::{Settlement, observe, settle};
 use super::verdict::{Decision, Eligible, Instead, Recreating, Skip, Verdict};
@@ -159,7 +160,7 @@ pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Times
         Some(Instead::NoRoom { .. } | Instead::NoMigration) | None => false,
     };
     if let Some((eligible, job_before)) = work.at_home.take().filter(|_| stays) {
-        *decision = Decision::Migrate { eligible, job_before, is_proved };
+        *decision = Decision::Migrate { eligible, job_before, is_proved, otherwise: Box::default() };
     } else if order.is_empty() && work.recreation.cause == Cause::Returned {
         *decision = Decision::Skip(Skip::Bridge { until: None });
     } else if order.is_empty() {
@@ -192,6 +193,43 @@ pub fn escalate(
     refused.sort_by_key(|instance| oldest_first(instance));
     let decisions = refused.into_iter().map(|instance| view.decide(instance));
     decisions.filter(|decision| matches!(decision, Decision::Recreate(_))).collect()
+}
+
+/// What would be created for a reclaimed instance that its own market refuses, or for one whose reclaim is announced.
+#[must_use]
+pub fn otherwise(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    policy: &Policy,
+    instance: &Instance,
+    now: Timestamp,
+) -> Option<Recreating> {
+    let jobs = JobIndex::new(&snapshot.jobs.items);
+    match View::new(snapshot, ledger, policy, &jobs, &[], now).otherwise(instance)? {
+        Decision::Recreate(work) if work.creates() => Some(*work),
+        _ => None,
+    }
+}
+
+/// Where a reclaimed instance goes if its own market refuses it, in words.
+#[must_use]
+pub fn otherwise_in_words(work: &Recreating, board: &Board, policy: &Policy, now: Timestamp) -> String {
+    let prepared = match &work.prepared {
+        Some(Ok(prepared)) => prepared,
+        Some(Err(obstacle)) => return format!("else it waits: {obstacle}"),
+        None => return String::new(),
+    };
+    let ask = Ask { cause: &work.recreation.cause, policy, now };
+    let mut order = board.order(prepared, ask);
+    order.retain(|it| it.nearness != Nearness::Own);
+    let place = |it: &&Placement| format!("{} (score {})", it.place, score_in_words(board.score(it, ask)));
+    let places: Vec<String> = order.iter().take(2).map(place).collect();
+    match (order.len(), &prepared.tied_by) {
+        (0, Some(tied_by)) => format!("else it waits: {tied_by} ties it to its cluster"),
+        (0, None) => "else it waits: no other place may be asked now".into(),
+        (..=2, _) => format!("else recreated on {}", places.join(", ")),
+        (count, _) => format!("else recreated on {} and {} more", places.join(", "), count - 2),
+    }
 }
 
 /// On-demand instances to stand in for those among `without_room` that have been down for long enough.

@@ -89,7 +89,8 @@ impl<'a> View<'a> {
         answer.unwrap_or_else(|| match self.cooldown(instance) {
             Ok(eligible) => {
                 let is_proved = self.failures.reclaimed_at(instance).is_some();
-                Decision::Migrate { eligible, job_before: self.newest_job(&instance.id), is_proved }
+                let job_before = self.newest_job(&instance.id);
+                Decision::Migrate { eligible, job_before, is_proved, otherwise: Box::default() }
             }
             Err(skip) => Decision::Skip(skip),
         })
@@ -262,6 +263,14 @@ impl<'a> View<'a> {
         let is_due = self.policy.bridge.is_on() && self.now.since(down_at) >= self.policy.bridge.after;
         let may = self.policy.recreate_order == RecreateOrder::CreateFirst && self.may_escalate(instance);
         (is_due && may && !is_open).then(|| self.recreate(instance, Cause::Bridged))
+    }
+
+    /// The recreation that follows if the market of a reclaimed instance refuses it, or that an announced reclaim leads to
+    /// if it is acted on.
+    pub(in crate::core) fn otherwise(&self, instance: &Instance) -> Option<Decision> {
+        let is_announced = self.announced_end(instance).is_some() && self.failures.replaces(&instance.id).is_none();
+        let cause = if is_announced { Cause::Announced } else { Cause::Reclaimed };
+        (is_announced || self.may_escalate(instance)).then(|| self.recreate(instance, cause))
     }
 
     /// A recreation for a reclaim.

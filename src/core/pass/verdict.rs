@@ -19,6 +19,8 @@ pub enum Decision {
         job_before: Option<Box<KnownJob>>,
         /// Whether it is proved that it was reclaimed.
         is_proved: bool,
+        /// What follows if its market refuses it, for people; empty where nobody asked.
+        otherwise: Box<str>,
     },
     /// Start a recreation of it.
     Recreate(Box<Recreating>),
@@ -298,6 +300,13 @@ impl Decision {
         }
     }
 
+    /// Says what follows if the market of an instance that is to be migrated refuses it.
+    pub fn foresee(&mut self, words: String) {
+        if let Self::Migrate { otherwise, .. } = self {
+            *otherwise = words.into();
+        }
+    }
+
     /// The recreation to carry out, to be completed with what is read for it.
     pub fn recreating_mut(&mut self) -> Option<&mut Recreating> {
         match self {
@@ -353,7 +362,8 @@ impl Decision {
     #[must_use]
     pub fn detail(&self, instance: &Instance, policy: &Policy) -> String {
         match self {
-            Self::Migrate { eligible, .. } => eligible.in_words(),
+            Self::Migrate { eligible, otherwise, .. } if otherwise.is_empty() => eligible.in_words(),
+            Self::Migrate { eligible, otherwise, .. } => format!("{}; {otherwise}", eligible.in_words()),
             Self::Recreate(work) | Self::Resume(work) => work.detail(),
             Self::Retire { keep } if instance.marker.as_deref().and_then(Origin::in_name) == Some(Origin::of(keep)) => {
                 format!("duplicate of {keep}, whose move was called off and which runs: a late request created it")

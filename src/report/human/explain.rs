@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::table::Column::{Left, Prose};
+use super::table::Column::{Left, Prose, Right};
 use super::table::{painted, table};
 use super::{Color, Screen, ago, labeled, life, to_the_second};
 use crate::core::pass::explain::{Checked, RuleOutcome};
 use crate::core::pass::ledger::{Call, Observation, Stamp};
+use crate::core::pass::market::score_in_words;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
-use crate::report::explained::{CallPart, Explained, JournalPart};
+use crate::report::document::Number;
+use crate::report::explained::{CallPart, Explained, JournalPart, PlacePart};
 use crate::report::text::{together, visible};
 
 /// The verdict and its reason, then the facts about the instance, the rules, and what earlier passes recorded. `failed`
@@ -68,6 +71,12 @@ pub fn explain(screen: Screen, explained: &Explained, failed: bool, now: Timesta
         let _ = writeln!(out, "\n{heading}");
         out.push_str(&self::rules(screen, rules));
     }
+    if !explained.places.is_empty() {
+        let heading =
+            screen.sentences("places for a replacement in order, then those that are not asked; for all its GPUs");
+        let _ = writeln!(out, "\n{heading}");
+        out.push_str(&self::places(screen, &explained.places));
+    }
     if !events.is_empty() {
         let id = visible(instance_id.as_str());
         let heading = screen.sentences(&format!("latest events; for all of them: respot history --instance {id}"));
@@ -93,6 +102,26 @@ fn rules(screen: Screen, rules: &[Checked]) -> String {
     };
     let rows: Vec<Vec<String>> = rules.iter().map(row).collect();
     table(screen, &[Left("  RULE"), Left("ANSWER"), Prose("FACTS")], &rows, &[])
+}
+
+fn places(screen: Screen, places: &[PlacePart]) -> String {
+    let row = |(at, it): (usize, &PlacePart)| {
+        let order = if it.left_out.is_some() { "-".into() } else { format!("{}", at + 1) };
+        let notes = [
+            it.is_own.then(|| "its own".to_owned()),
+            (it.has_stock == Some(false)).then(|| "no stock".into()),
+            (it.ours > 0).then(|| format!("holds {} of ours", it.ours)),
+            it.left_out.clone(),
+        ];
+        let notes: Vec<String> = notes.into_iter().flatten().collect();
+        let usd = |amount: &Option<Number<Usd>>| amount.as_ref().map_or_else(|| "-".into(), |it| it.0.to_string());
+        let score = it.score.as_ref().and_then(|it| u128::try_from(it.0.micros()).ok());
+        let score = score.map_or_else(|| "-".into(), score_in_words);
+        vec![order, visible(&it.cluster_id), visible(&it.product_id), usd(&it.price), score, visible(&notes.join("; "))]
+    };
+    let rows: Vec<Vec<String>> = places.iter().enumerate().map(row).collect();
+    let columns = [Right(" "), Left("CLUSTER"), Left("PRODUCT"), Right("USD/H"), Right("SCORE"), Prose("FACTS")];
+    table(screen, &columns, &rows, &[])
 }
 
 fn recreation(journal: &JournalPart, asked: &InstanceId, when: &dyn Fn(Timestamp) -> String) -> String {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::table::Column::{Left, Right};
 use super::table::{painted, table};
 use super::{Color, Screen, ago, counted, time_of_day};
-use crate::core::pass::market::{Market, Markets};
+use crate::core::pass::market::{Market, Markets, score_in_words};
 use crate::core::world::instance::Place;
-use crate::core::world::money::{Usd, decimal};
+use crate::core::world::money::decimal;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::report::markets::ranked;
 use crate::report::text::visible;
@@ -22,12 +22,12 @@ pub fn markets(screen: Screen, markets: &Markets, reclaim_cost: Duration, now: T
         return screen.sentences(text) + "\n";
     }
     let since = |at: Option<Timestamp>| at.map_or_else(|| "-".into(), |at| ago(at, now));
-    let row = |(place, market, score): &(&Place, &Market, Option<Usd>)| {
+    let row = |(place, market, score): &(&Place, &Market, Option<u128>)| {
         vec![
             visible(&place.cluster),
             visible(&place.product),
             market.price.map_or_else(|| "-".into(), |price| price.to_string()),
-            score.map_or_else(|| "-".into(), self::score),
+            score.map_or_else(|| "-".into(), score_in_words),
             market.ours.to_string(),
             state(screen, market, now),
             in_words(market.steady_for(now)),
@@ -70,9 +70,4 @@ fn state(screen: Screen, market: &Market, now: Timestamp) -> String {
     let rests = market.rests(u32::MAX, now).map(|until| format!("rests until {}", time_of_day(until, now)));
     let state: Vec<String> = stock.into_iter().chain(rests).collect();
     if state.is_empty() { "-".into() } else { state.join(", ") }
-}
-
-/// In USD, to a tenth of a cent: markets of one price differ by that.
-fn score(score: Usd) -> String {
-    decimal((score.micros().unsigned_abs() + 500) / 1000, 3)
 }

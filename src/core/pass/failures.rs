@@ -74,15 +74,16 @@ impl<'a> Failures<'a> {
             }
         }
         let mut replaces: HashMap<&InstanceId, &InstanceId> = HashMap::new();
+        let open = || ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
         if !marked.is_empty() {
-            // Also without a journal: two recreations must not handle one replacement.
-            for old in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
-                let group = marked.get(&Origin::of(&old.id)).into_iter().flatten();
-                replaces.extend(group.map(|replacement| (&replacement.id, &old.id)));
+            // Also before the journal names it, or without one: two recreations must not handle one replacement.
+            let listed = snapshot.instances.items.iter().filter(|instance| !instance.status.is_going());
+            for old in listed.map(|instance| &instance.id).chain(open().map(|(old, _)| old)) {
+                let group = marked.get(&Origin::of(old)).into_iter().flatten();
+                replaces.extend(group.map(|replacement| (&replacement.id, old)));
             }
         }
-        let open = ledger.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
-        replaces.extend(open.filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
+        replaces.extend(open().filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
         let mut this = Self { snapshot, ledger, jobs, overlap, now, marked, replaces, duplicates: HashMap::new() };
         for group in this.marked.values_mut() {
             group.sort_by_key(|instance| (progress(&instance.status), instance.created_at, &instance.id));

@@ -436,6 +436,20 @@ fn an_old_instance_that_a_person_stopped_ahead_of_its_reclaim() {
     }
 }
 
+/// The old instance is gone, and the pass that found the replacement has not stored it yet.
+#[test]
+fn a_replacement_that_the_journal_does_not_name_yet_belongs_to_its_recreation() {
+    let name = replacement_name(&id("a"), "train", "j");
+    let new = Instance { marker: Some(name.as_str().into()), ..instance("r", "exited") };
+    let snapshot = snapshot(vec![new], vec![]);
+    let open = recreation(Step::Intent { kept: None }, 5);
+    for (step, expected) in [(open.step.clone(), Some(id("a"))), (Step::Ended, None)] {
+        let recreations = [(id("a"), Recreation { step, ..open.clone() })].into_iter().collect();
+        let ledger = Ledger { recreations, ..Ledger::default() };
+        assert_eq!(look(&snapshot, &ledger, |it| it.replaces(&id("r")).cloned()), expected);
+    }
+}
+
 /// What is seen of the replacement "r" that the journal names.
 #[test]
 fn the_replacement_as_it_is_seen() {

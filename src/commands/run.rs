@@ -301,7 +301,7 @@ async fn round<E: Edges>(
         open.view.get_or_insert((snapshot, plan));
         return Err(refused.into());
     }
-    pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges));
+    pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges, pass.now()));
     record::settle(pass, open, (&snapshot, &ledger), &plan).await?;
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;

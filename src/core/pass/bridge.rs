@@ -87,14 +87,22 @@ pub struct KnownBridges {
 
 impl KnownBridges {
     #[must_use]
-    pub fn of(snapshot: &Snapshot, bridges: &Bridges) -> Self {
+    pub fn of(snapshot: &Snapshot, bridges: &Bridges, now: Timestamp) -> Self {
+        let mut bridges = bridges.clone();
+        // One that is gone by now does not make room for another at its cost.
+        for (old, bridge) in observe(snapshot, &bridges, now) {
+            match bridge {
+                Some(bridge) => drop(bridges.insert(old, bridge)),
+                None => drop(bridges.remove(&old)),
+            }
+        }
         // The request for one that was taken to be gone may have arrived late.
         let open = bridges.iter().filter(|(_, bridge)| bridge.closed_at.is_none());
         let recorded: HashSet<Origin> = open.map(|(old, _)| Origin::of(old)).collect();
         let living = snapshot.instances.items.iter().filter(|it| is_bridge(&it.name) && !it.status.is_going());
         let unrecorded = living.filter(|it| Origin::in_name(&it.name).is_some_and(|it| !recorded.contains(&it)));
         let created = unrecorded.map(|it| it.created_at.map_or(snapshot.taken_at, Timestamp::from));
-        Self { unrecorded: created.collect(), recorded: bridges.clone() }
+        Self { unrecorded: created.collect(), recorded: bridges }
     }
 
     /// Whether one more at this price stays within the budget: what was spent today, one stay of each that stands, and one
@@ -139,6 +147,7 @@ pub fn observe(snapshot: &Snapshot, bridges: &Bridges, now: Timestamp) -> Vec<(I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::world::snapshot::Listing;
 
     const HOUR: u64 = 3600;
 
@@ -177,6 +186,19 @@ mod tests {
         assert_eq!(Bridge::open(price, None, now()).undone(), None);
         let tomorrow = now() + Duration::from_secs(13 * HOUR);
         assert_eq!(second.cost_today(tomorrow), Usd::from_micros(1_000_000), "a new day");
+    }
+
+    #[test]
+    fn one_that_is_gone_needs_room_in_the_budget_again() {
+        let snapshot = Snapshot {
+            taken_at: now(),
+            abilities: Default::default(),
+            instances: Listing::complete(vec![]),
+            jobs: Listing::complete(vec![]),
+        };
+        let old = InstanceId::new("a");
+        let known = KnownBridges::of(&snapshot, &[(old.clone(), bridge(1, None))].into_iter().collect(), now());
+        assert_eq!(known.recorded[&old].closed_at, Some(now()));
     }
 
     #[test]

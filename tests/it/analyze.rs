@@ -185,12 +185,12 @@ fn gates_follow_the_settings_and_the_world() {
 #[test]
 fn quotas_and_patterns_choose() {
     let stage = Stage::new(Kind::Sqlite, world());
-    // Seven GPUs in six instances, of which one more would be too many.
+    // Eight GPUs in seven instances, of which one more would be too many.
     for (setting, value, verdict) in [
-        ("RESPOT_GPU_QUOTA", "8", "approve"),
-        ("RESPOT_GPU_QUOTA", "7", "refuse"),
-        ("RESPOT_INSTANCE_QUOTA", "7", "approve"),
-        ("RESPOT_INSTANCE_QUOTA", "6", "refuse"),
+        ("RESPOT_GPU_QUOTA", "9", "approve"),
+        ("RESPOT_GPU_QUOTA", "8", "refuse"),
+        ("RESPOT_INSTANCE_QUOTA", "8", "approve"),
+        ("RESPOT_INSTANCE_QUOTA", "7", "refuse"),
     ] {
         let output = stage.call("analyze -o json --only api").env(setting, value).output().ends_with(0);
         let gate = &output.json()["opportunities"][0]["gates"]["resource"];
@@ -237,7 +237,7 @@ fn it_ends_with_the_documented_codes() {
     let document = analyze(&stage, "");
     assert_eq!((&document["complete"], &document["opportunitiesFound"]), (&false.into(), &2.into()));
     let table = call("").output().ends_with(0).stdout;
-    assert!(table.contains("the list of instances is incomplete: the provider announced 11 rows"), "{table}");
+    assert!(table.contains("the list of instances is incomplete: the provider announced 12 rows"), "{table}");
     stage.provider.with(World::clear_faults);
     stage.fault("metrics:hang");
     let asked = stage.provider.with(|world| world.calls(Op::Metrics));

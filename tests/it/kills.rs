@@ -4,6 +4,8 @@
 //! What is drawn is drawn from a seed, though not the moment at which the system gets around to the kill. Another seed:
 //! `KILL_SEED=17 cargo test --test it kills -- --nocapture`.
 
+mod recovery;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -179,41 +181,12 @@ impl<'a> Story<'a> {
         self.stage.fault(&format!("{slow}:delay={}", self.chance.u32(1..150)));
     }
 
-    fn call(&self, words: &str) -> Call {
-        let call = self.stage.call(words).env("MIGRATION_RECREATE_ORDER", self.round.order);
-        let call = call.env("MIGRATION_RECREATE_WAIT_MS", self.wait.to_string());
-        call.env("MIGRATION_MAX_RECREATE_PERCENT", "100").env("MIGRATION_MAX_CONCURRENT", "3")
-    }
-
-    /// Begins passes until one is killed: some time after its beginning, or just after a call of some kind.
+    /// See [`kill_one`].
     fn kill_one(&mut self) {
-        let mut longest = 900;
-        loop {
-            let words = if self.chance.bool() { "run -q" } else { "check-failed -q" };
-            let op = [None, None, Some(Op::Create), Some(Op::Delete), Some(Op::Migrate), Some(Op::Get)];
-            let op = op[self.chance.usize(0..op.len())].filter(|_| longest > 500);
-            let calls = || op.map(|op| self.stage.provider.with(|world| world.calls(op)));
-            let (before, begun) = (calls(), Instant::now());
-            let run = self.call(words).spawn();
-            let limit = Duration::from_millis(match op {
-                Some(_) => longest,
-                None => self.chance.u64(0..=longest),
-            });
-            while begun.elapsed() < limit && (op.is_none() || calls() == before) {
-                sleep(Duration::from_millis(1));
-            }
-            if op.is_some() {
-                sleep(Duration::from_micros(self.chance.u64(0..40_000)));
-            }
-            run.signal(Signal::KILL);
-            match run.wait().code() {
-                137 => return,
-                // It was done before. The next one has less time, in the end not even enough to begin.
-                0 | 1 => longest /= 2,
-                code => panic!("it ended with {code}"),
-            }
-            self.stage.end_lease();
-        }
+        let Self { round, stage, chance, wait, .. } = self;
+        let (order, wait) = (round.order, *wait);
+        let words = ["run -q", "check-failed -q"];
+        kill_one(stage, chance, 900, &|chance| call(stage, words[chance.usize(0..2)], order, wait));
     }
 
     /// What is known at once: whatever was done to the provider was written down before.
@@ -242,7 +215,7 @@ impl<'a> Story<'a> {
     }
 
     fn pass(&self) {
-        let code = self.call("run -q --retry-quarantined").output().code();
+        let code = call(&self.stage, "run -q --retry-quarantined", self.round.order, self.wait).output().code();
         assert!(matches!(code, 0 | 1), "it ended with {code}");
         self.stage.provider.advance(5 * MINUTE);
     }
@@ -276,5 +249,42 @@ impl<'a> Story<'a> {
         tally.twins += world.applied(Op::Create).saturating_sub(self.recreated(world));
         tally.deletes += world.applied(Op::Delete);
         tally.migrations += world.applied(Op::Migrate);
+    }
+}
+
+fn call(stage: &Stage, words: &str, order: &str, wait: u32) -> Call {
+    let call = stage.call(words).env("MIGRATION_RECREATE_ORDER", order);
+    let call = call.env("MIGRATION_RECREATE_WAIT_MS", wait.to_string());
+    call.env("MIGRATION_MAX_RECREATE_PERCENT", "100").env("MIGRATION_MAX_CONCURRENT", "3")
+}
+
+/// Begins passes until one is killed: some time after its beginning, or just after a call of some kind.
+fn kill_one(stage: &Stage, chance: &mut fastrand::Rng, mut longest: u64, call: &dyn Fn(&mut fastrand::Rng) -> Call) {
+    let first = longest;
+    loop {
+        let call = call(chance);
+        let op = [None, None, Some(Op::Create), Some(Op::Delete), Some(Op::Migrate), Some(Op::Get)];
+        let op = op[chance.usize(0..op.len())].filter(|_| longest > first / 2);
+        let calls = || op.map(|op| stage.provider.with(|world| world.calls(op)));
+        let (before, begun) = (calls(), Instant::now());
+        let run = call.spawn();
+        let limit = Duration::from_millis(match op {
+            Some(_) => longest,
+            None => chance.u64(0..=longest),
+        });
+        while begun.elapsed() < limit && (op.is_none() || calls() == before) {
+            sleep(Duration::from_millis(1));
+        }
+        if op.is_some() {
+            sleep(Duration::from_micros(chance.u64(0..40_000)));
+        }
+        run.signal(Signal::KILL);
+        match run.wait().code() {
+            137 => return,
+            // It was done before. The next one has less time, in the end not even enough to begin.
+            0 | 1 => longest /= 2,
+            code => panic!("it ended with {code}"),
+        }
+        stage.end_lease();
     }
 }

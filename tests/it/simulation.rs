@@ -4,11 +4,17 @@
 //! A history is replayed alone with `SIM_SEED=17 cargo test --test it simulation`; `SIM_HISTORIES=100000` makes more of
 //! them than usual.
 
+mod broken;
 mod ear;
 mod judge;
+mod line;
+mod recovery;
 mod rollouts;
 pub(crate) mod store;
+mod tally;
+mod told;
 mod truncated;
+mod weather;
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -16,97 +22,37 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use broken::Broken;
 use ear::Ear;
 use futures_util::future::join;
 use judge::{Evidence, judge};
-use novita_sim::{DAWN_MS, Fate, Fault, InProcess, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
+use line::Line;
+use novita_sim::{DAWN_MS, Fate, Fault, Machine, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
+use recovery::{Past, Rungs};
 use respot::act::Limits;
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
-use respot::cloud::transport::{Request, Response, Transport, TransportError};
 use respot::commands::Failure;
 use respot::commands::run::{self, Ran};
 use respot::core::pass::safety::BlastRadius;
 use respot::core::recreation::journal::Recreation;
 use respot::core::world::instance::InstanceId;
-use respot::core::world::policy::{Halves, Policy, RecreateOrder};
+use respot::core::world::policy::{Eligibility, Halves, Policy, RecreateOrder};
 use respot::core::world::time::Timestamp;
-use respot::report::{Event, Reporter, Silent};
 use respot::stop::Stop;
 use respot::store::records::{self, Mode, Selection};
 use store::Memory;
+use tally::Tally;
 use tokio::time::sleep;
+use told::Told;
+use weather::{Weather, draw_policy};
 
 const HISTORIES: u64 = 10_000;
+/// So many histories of a broken build must show that it is broken.
+const MOST_BROKEN: u64 = 800;
 /// Short ones let the second attempt at an instance happen in trouble, too.
 const COOLDOWNS: [Duration; 2] = [Duration::from_secs(4 * 3600), Duration::from_secs(30 * 60)];
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
-
-/// What all histories together did; printed, so that nobody takes a quiet simulation for a good one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    histories: u64,
-    days: f64,
-    passes: u64,
-    calls: u64,
-    crashes: u64,
-    suspended: u64,
-    flushed: u64,
-    refused_leases: u64,
-    migrations: usize,
-    creates: usize,
-    deletes: usize,
-    lost_calls: usize,
-    store_errors: u64,
-    provider_errors: u64,
-}
-
-impl Tally {
-    fn add(&mut self, other: Self) {
-        let Self {
-            histories,
-            days,
-            passes,
-            calls,
-            crashes,
-            suspended,
-            flushed,
-            refused_leases,
-            migrations,
-            creates,
-            deletes,
-            lost_calls,
-            store_errors,
-            provider_errors,
-        } = other;
-        self.histories += histories;
-        self.days += days;
-        self.passes += passes;
-        self.calls += calls;
-        self.crashes += crashes;
-        self.suspended += suspended;
-        self.flushed += flushed;
-        self.refused_leases += refused_leases;
-        self.migrations += migrations;
-        self.creates += creates;
-        self.deletes += deletes;
-        self.lost_calls += lost_calls;
-        self.store_errors += store_errors;
-        self.provider_errors += provider_errors;
-    }
-}
-
-/// A deliberately broken build, made at the seams of the good one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
-    No,
-    /// The journal hears of a creation after the call.
-    IntentAfterCall,
-    /// Replacements are not recognised by their names.
-    MarkerIgnored,
-    /// The old instance goes before its replacement runs.
-    DeleteFirst,
-}
 
 #[test]
 #[expect(clippy::disallowed_macros, reason = "says how much was simulated")]
@@ -120,22 +66,7 @@ fn nothing_is_lost_nothing_is_doubled() {
         panic!("{} of {} histories went wrong; seed {seed}: {verdict}", verdicts.len(), tally.histories);
     }
     if seeds().count() > 1000 {
-        // Each kind of trouble must have happened, or the histories prove less than they say.
-        let each = |count: u64, share: f64| {
-            let least = share * f64::from(u32::try_from(tally.histories).unwrap());
-            assert!(f64::from(u32::try_from(count).unwrap()) > least, "too quiet: {tally:?}");
-        };
-        each(tally.passes, 25.0);
-        each(tally.crashes, 0.7);
-        each(tally.suspended, 0.2);
-        each(tally.flushed, 0.2);
-        each(tally.refused_leases, 0.7);
-        each(tally.creates as u64, 1.0);
-        each(tally.deletes as u64, 1.0);
-        each(tally.migrations as u64, 2.0);
-        each(tally.lost_calls as u64, 0.2);
-        each(tally.store_errors, 1.0);
-        each(tally.provider_errors, 0.5);
+        tally.check_noise();
     }
 }
 
@@ -146,10 +77,20 @@ fn broken_builds_are_caught() {
         (Broken::IntentAfterCall, "intents in the journal"),
         (Broken::MarkerIgnored, "doubled"),
         (Broken::DeleteFirst, "before its replacement ran"),
+        (Broken::RunsAtOnce, "while its replacement did not run"),
+        (Broken::NoWithdrawals, "was not announced any more"),
+        (Broken::BudgetForgotten, "beyond the budget"),
+        (Broken::RefusalCools, "it was only refused"),
     ] {
-        let (tally, verdicts) = simulate(0..400, broken);
-        let caught = verdicts.iter().filter(|(_, verdict)| verdict.contains(sign)).count();
-        assert!(caught > 0, "{broken:?} went unnoticed in {} histories: {verdicts:?}", tally.histories);
+        // A few at a time: most are noticed soon.
+        let mut seen = Vec::new();
+        let is_caught = (0..MOST_BROKEN / 50).any(|at| {
+            let (_, verdicts) = simulate(at * 50..(at + 1) * 50, broken);
+            let is_caught = verdicts.iter().any(|(_, verdict)| verdict.contains(sign));
+            seen.extend(verdicts);
+            is_caught
+        });
+        assert!(is_caught, "{broken:?} went unnoticed in {MOST_BROKEN} histories: {seen:?}");
     }
 }
 
@@ -199,6 +140,11 @@ struct History {
     vanished: HashSet<String>,
     flushed: bool,
     broken: Broken,
+    weather: Weather,
+    /// Whether recreations without evidence are limited to the share that is allowed.
+    has_waves: bool,
+    keep_trying: Duration,
+    told: Told,
 }
 
 impl History {
@@ -240,26 +186,41 @@ impl History {
         if chance.u8(0..4) == 0 {
             rules.calls_per_minute = Some(chance.u32(30..200));
         }
+        let weather = Weather::draw(&mut chance, &mut world);
+        let (ladder, keep_trying) = draw_policy(&mut chance);
         let store = Memory::new(seed);
         if broken == Broken::IntentAfterCall {
             store.delay_intents();
         }
+        store.forget(broken.forgets());
         let recreate_order = match broken {
             Broken::No if chance.u8(0..5) > 0 => RecreateOrder::CreateFirst,
             Broken::No | Broken::DeleteFirst => RecreateOrder::DeleteFirst,
-            Broken::IntentAfterCall | Broken::MarkerIgnored => RecreateOrder::CreateFirst,
+            _ => RecreateOrder::CreateFirst,
         };
         let policy = Policy {
             cooldown: COOLDOWNS[usize::from(seed % 2 == 1)],
             max_migrations: chance.bool().then(|| chance.usize(1..4)),
             max_recreations: (chance.u8(0..4) == 0).then(|| chance.usize(1..3)),
             recreate_order,
-            ..Policy::default()
+            ..ladder
         };
-        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        let provider = Line { inner: InProcess::new(world), hides_markers: broken == Broken::MarkerIgnored };
-        let (vanished, flushed) = (HashSet::new(), false);
-        Self { chance, provider, store, ear: Ear::new(seed), clock, policy, untouchable, vanished, flushed, broken }
+        Self {
+            provider: Line::new(world, broken.sight()),
+            store,
+            ear: Ear::new(seed),
+            clock: Clock::starting_at(Timestamp::from_millis(DAWN_MS)),
+            policy,
+            untouchable,
+            vanished: HashSet::new(),
+            flushed: false,
+            broken,
+            weather,
+            has_waves: chance.u8(0..3) == 0,
+            keep_trying,
+            told: Told { aloud: seeds().count() == 1, ..Told::default() },
+            chance,
+        }
     }
 
     async fn live(mut self, tally: &mut Tally) -> Result<(), String> {
@@ -275,16 +236,25 @@ impl History {
         // The storm is over. Limits may spread the rest over several passes, cooldowns over several hours, quarantines
         // over a day.
         self.calm();
-        // One that finds no stock is always the oldest, and would starve the others.
         self.policy.max_migrations = None;
+        self.has_waves = false;
+        let calm_since = self.provider.inner.world().now_ms();
         for _ in 0..8 {
             self.one_pass(tally).await;
             sleep(INTERVAL).await;
         }
-        sleep(Duration::from_secs(25 * 3600)).await;
-        for _ in 0..10 {
-            self.one_pass(tally).await;
-            sleep(INTERVAL).await;
+        let clears_at_once = self.weather.clears_at_once(&self.provider.inner.world());
+        if clears_at_once {
+            let world = self.provider.inner.world().clone();
+            self.past(&world, &self.provider.notes.borrow()).check_refused(calm_since)?;
+        }
+        // What came up too slowly when the trouble ended may be given up after the first of these, and quarantined then.
+        for _ in 0..2 {
+            sleep(Duration::from_secs(25 * 3600)).await;
+            for _ in 0..6 {
+                self.one_pass(tally).await;
+                sleep(INTERVAL).await;
+            }
         }
         self.judge(tally).await
     }
@@ -296,6 +266,7 @@ impl History {
         let rules = world.rules_mut();
         (rules.fail_migrations, rules.stuck_creates, rules.exit_after_create) = (0.0, 0.0, 0.0);
         rules.balance = true;
+        self.weather.calm(&mut world);
         // One that its market always refuses is asked first for ever, and the others wait for its answer.
         let refused = world.machines().filter(|it| it.fate == Fate::NoStock).map(|it| it.id.clone());
         for id in refused.collect::<Vec<_>>() {
@@ -347,9 +318,9 @@ impl History {
             let broke = chance.bool();
             world.rules_mut().balance = !broke;
         }
-        if chance.u8(0..4) == 0 {
-            world.reclaim_wave(0.5);
-        }
+        self.provider.note_announced(&world);
+        let (untouchable, weather) = (&self.untouchable, &mut self.weather);
+        weather.strike(chance, &mut world, |id| !untouchable.iter().any(|it| it == id));
         if chance.u8(0..12) == 0 {
             let ids: Vec<String> = world.machines().map(|machine| machine.id.clone()).collect();
             if let Some(id) = chance.choice(ids).filter(|id| !self.untouchable.contains(id)) {
@@ -373,28 +344,28 @@ impl History {
             0 => {
                 let (one, two) = join(self.pass(Halves::Both), self.pass(Halves::RecreateOnly)).await;
                 for ended in [one, two] {
-                    note(tally, &ended);
+                    tally.note(&ended);
                 }
             }
             1..=3 => {
                 let polls = self.polls();
                 tally.passes += 1;
                 match (Killed { pass: Box::pin(self.pass(Halves::Both)), polls }).await {
-                    Some(ended) => note(tally, &ended),
+                    Some(ended) => tally.note(&ended),
                     None => tally.crashes += 1,
                 }
             }
             4 => {
                 let mut suspended = Killed { polls: self.polls(), pass: Box::pin(self.pass(Halves::Both)) };
                 if let Some(ended) = (&mut suspended).await {
-                    note(tally, &ended);
+                    tally.note(&ended);
                     return;
                 }
                 tally.suspended += 1;
                 sleep(Duration::from_secs(self.chance.clone().u64(1..90))).await;
-                note(tally, &self.pass(Halves::Both).await);
+                tally.note(&self.pass(Halves::Both).await);
                 suspended.polls = u32::MAX;
-                note(tally, &suspended.await.unwrap());
+                tally.note(&suspended.await.unwrap());
             }
             _ => self.one_pass(tally).await,
         }
@@ -408,28 +379,37 @@ impl History {
 
     async fn one_pass(&self, tally: &mut Tally) {
         let ended = self.pass(Halves::Both).await;
-        note(tally, &ended);
+        tally.note(&ended);
     }
 
     async fn pass(&self, halves: Halves) -> Result<Ran, Failure> {
         let policy = Policy { halves, ..self.policy.clone() };
-        let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
-        let rules = Limits { workers: 3, blast_radius, ..Limits::of(&policy, Mode::Real) };
-        let cloud = Client::new(self.provider.clone());
-        let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
-        run::run(
+        let blast_radius = BlastRadius { force: !self.has_waves, ..BlastRadius::default() };
+        let keep_trying = self.keep_trying;
+        let rules = Limits { workers: 3, blast_radius, keep_trying, ..Limits::of(&policy, Mode::Real) };
+        let line = self.provider.of_next_pass();
+        let cloud = Client::new(line.clone());
+        let ended = run::run(
             &respot::act::World {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
                 clock: self.clock,
                 stop: &Stop::default(),
-                reporter,
+                reporter: &self.told,
             },
             &cloud,
             &self.ear,
         )
-        .await
+        .await;
+        if ended.is_ok() {
+            line.has_ended();
+        }
+        ended
+    }
+
+    fn past<'a>(&'a self, world: &'a World, notes: &'a line::Notes) -> Past<'a> {
+        Past { world, notes, policy: &self.policy, stops: &self.weather.stops, flushed: self.flushed }
     }
 
     /// The world decides what is true.
@@ -447,18 +427,33 @@ impl History {
         tally.lost_calls = world.log().iter().filter(|entry| entry.outcome == Outcome::Lost).count();
         let ops = [Op::List, Op::Jobs, Op::Get, Op::Products, Op::Clusters, Op::Create, Op::Delete, Op::Migrate];
         tally.calls = ops.into_iter().map(|op| world.calls(op)).sum();
+        let Weather { notices, withdrawals, waves, droughts, .. } = self.weather;
+        (tally.notices, tally.withdrawals, tally.waves, tally.droughts) = (notices, withdrawals, waves, droughts);
+        tally.stops = self.weather.stops.len() as u64;
+        (tally.rounds, tally.next_waves) = (self.told.rounds.get(), self.told.waves.get());
+        let notes = self.provider.notes.take();
+        tally.rungs = Rungs::count(&world, &notes);
+        // Delete-first promises everything but the order. The broken build is judged by what it did not promise.
+        let create_first = self.policy.recreate_order == RecreateOrder::CreateFirst || self.broken != Broken::No;
         judge(&Evidence {
             world: &world,
             intents: &self.store.intents.borrow(),
             vanished: &self.vanished,
             untouchable: &self.untouchable,
             cooldown: (!self.flushed).then_some(self.policy.cooldown),
-            // Delete-first promises everything but the order. The broken build is judged by what it did not promise.
-            create_first: self.policy.recreate_order == RecreateOrder::CreateFirst || self.broken != Broken::No,
+            create_first,
+            wants_evidence: self.policy.eligibility == Eligibility::Reclaimed,
         })?;
+        recovery::judge(&self.past(&world, &notes), create_first)?;
         let selection = Selection { limit: 5000, ..Selection::default() };
         let overview = records::overview(&self.store, &selection).await.unwrap();
-        let is_open = |id: &InstanceId, it: &Recreation| !it.step.is_over() && !self.vanished.contains(id.as_str());
+        // Where evidence is asked for, a replacement that went down without any waits, and its old instance with it.
+        let waits = |it: &Recreation| {
+            let new = it.step.replacement().and_then(|id| world.get(id.as_str()));
+            self.policy.eligibility == Eligibility::Reclaimed && new.is_some_and(|new| new.status == "exited")
+        };
+        let is_open =
+            |id: &InstanceId, it: &Recreation| !it.step.is_over() && !self.vanished.contains(id.as_str()) && !waits(it);
         if let Some((id, open)) = overview.recreations.iter().find(|(id, it)| is_open(id, it)) {
             return Err(format!("the recreation of {id} is still open: {open:?}"));
         }
@@ -470,7 +465,10 @@ impl History {
             });
             // And nobody knows that it was one, after a flush.
             let is_awaited = is_awaited || self.flushed && machine.status == "creating";
-            if machine.status != "running" && machine.fate != Fate::NoStock && !is_awaited {
+            let replaced_by_waiting =
+                overview.recreations.iter().any(|(old, it)| old.as_str() == machine.id && waits(it));
+            let may_wait = is_awaited || replaced_by_waiting || self.may_rest(machine);
+            if machine.status != "running" && !may_wait {
                 return Err(format!("{} was forgotten: it is {}", machine.id, machine.status));
             }
         }
@@ -485,9 +483,23 @@ impl History {
         if self.flushed { Ok(()) } else { self.ear.judge(&self.store.events.borrow(), &overview.totals) }
     }
 
+    /// Whether an instance may stay down: nothing says that it was reclaimed where evidence is asked for, or it is a bridge
+    /// that a person stopped.
+    fn may_rest(&self, machine: &Machine) -> bool {
+        let is_stopped = self.weather.stops.iter().any(|(id, _)| *id == machine.id);
+        let wants_evidence = self.policy.eligibility == Eligibility::Reclaimed;
+        let may_rest = match machine.name.contains("-bridge-") {
+            true => is_stopped,
+            false => wants_evidence && (is_stopped || machine.spot_reclaim_at == 0),
+        };
+        machine.status == "exited" && may_rest
+    }
+
     /// What was counted is what happened, where nothing was forgotten or taken away.
     fn check_statistics(&self, world: &World, totals: &respot::core::record::execution::Totals) -> Result<(), String> {
-        if self.flushed || !self.vanished.is_empty() || self.broken != Broken::No {
+        // Where evidence is asked for, a recreation may stay open.
+        let is_open = self.policy.eligibility == Eligibility::Reclaimed;
+        if self.flushed || !self.vanished.is_empty() || self.broken != Broken::No || is_open {
             return Ok(());
         }
         let migrations = world.applied(Op::Migrate) as u64;
@@ -500,58 +512,6 @@ impl History {
             return Err(format!("{} recreations were counted, {replaced} happened", totals.recreations));
         }
         Ok(())
-    }
-}
-
-fn note(tally: &mut Tally, ended: &Result<Ran, Failure>) {
-    tally.passes += 1;
-    match ended {
-        Ok(Ran::Ended(_)) => {}
-        Ok(Ran::Skipped(_)) => tally.refused_leases += 1,
-        Err(failure) if failure.kind == "store" => tally.store_errors += 1,
-        Err(_) => tally.provider_errors += 1,
-    }
-}
-
-/// Tells a history that is replayed alone.
-struct Told;
-
-impl Reporter for Told {
-    #[expect(clippy::disallowed_macros, reason = "for a person who replays a history")]
-    fn event(&self, event: Event<'_>) {
-        match event {
-            Event::PassBegan { execution, .. } => println!("{} pass", execution.started_at),
-            Event::Decided { instance, decision, policy } => {
-                let (reason, detail) = (decision.reason(), decision.detail(instance, policy));
-                println!("    {} {} {}: {reason}, {detail}", instance.id, instance.name, instance.status);
-            }
-            Event::Journaled { instance, recreation } => println!("    {instance} at step {:?}", recreation.step),
-            Event::ActionEnded(attempt) | Event::ActionResolved(attempt) => {
-                let (action, outcome) = (attempt.action.into_str(), attempt.outcome.into_str());
-                println!("    {action} {} {outcome}: {}", attempt.instance_id, attempt.reason);
-            }
-            Event::Settled(settlement) => println!("    settled {}: {:?}", settlement.instance, settlement.end),
-            Event::PassEnded { execution } => println!("    {} {:?}", execution.status.into_str(), execution.error),
-            _ => {}
-        }
-    }
-}
-
-/// The line to the provider, on which a broken build does not recognise markers.
-#[derive(Clone)]
-struct Line {
-    inner: InProcess,
-    hides_markers: bool,
-}
-
-impl Transport for Line {
-    async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
-        let mut response = self.inner.exchange(request).await?;
-        if self.hides_markers {
-            let body = String::from_utf8_lossy(&response.body).replace("-recreated-", "-forgotten-");
-            response.body = body.into_bytes();
-        }
-        Ok(response)
     }
 }
 

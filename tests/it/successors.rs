@@ -10,10 +10,8 @@ use crate::harness::Stage;
 
 /// The name that an instance and all its replacements share.
 pub(crate) fn base(name: &str) -> &str {
-    match name.rsplit_once("-recreated-") {
-        Some((base, id)) if id.len() == 12 => base,
-        _ => name,
-    }
+    let marks = ["-recreated-", "-bridge-"].into_iter().filter_map(|mark| name.rsplit_once(mark));
+    marks.filter(|(_, id)| id.len() == 12).map(|(base, _)| base).next().unwrap_or(name)
 }
 
 /// The writes of one kind that took effect, in order.

@@ -20,6 +20,9 @@ const TWIN_TIME: Duration = Duration::from_secs(3600);
 /// The same, measured from the recreation in the journal.
 const KNOWN_TWIN_TIME: Duration = Duration::from_secs(24 * 3600);
 
+/// How many times an instance is replaced at most within the time in which duplicates appear.
+const MOST_GENERATIONS: usize = 50;
+
 /// How far back jobs are read. Longer than any gap between the passes of a schedule.
 pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
@@ -38,8 +41,18 @@ pub fn jobs_needed_since(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timesta
     if snapshot.instances.items.iter().any(is_unexplained) {
         return Some(snapshot.taken_at - WIDEST_WINDOW);
     }
+    // It was reclaimed, and migrated after that: whether the migration failed decides what its being down means.
+    let migrated_since = |instance: &Instance| {
+        let Some(Stamp::At(at)) = ledger.last_attempt.get(&instance.id) else { return None };
+        let seen = ledger.observations.get(&instance.id);
+        let is_open = instance.status == Status::Exited && !explained.contains(&instance.id);
+        let reclaimed_at = || evidence::reclaimed_at(instance, seen, None, snapshot.taken_at);
+        (is_open && reclaimed_at().is_some_and(|reclaimed_at| reclaimed_at <= *at)).then_some(*at)
+    };
+    let called = ledger.in_flight.values().map(|call| call.called_at);
+    let called = called.chain(snapshot.instances.items.iter().filter_map(migrated_since)).min()?;
     // With a margin for the provider's clock.
-    let called = ledger.in_flight.values().map(|call| call.called_at - Duration::from_secs(3600)).min()?;
+    let called = called - Duration::from_secs(3600);
     (called < window).then(|| called.max(snapshot.taken_at - WIDEST_WINDOW))
 }
 
@@ -55,8 +68,14 @@ pub(in crate::core) struct Failures<'a> {
     marked: HashMap<Origin, Vec<&'a Instance>>,
     /// The old instance of each replacement that an open recreation names, or whose old instance is still there.
     replaces: HashMap<&'a InstanceId, &'a InstanceId>,
-    /// Instances to retire, each with the one that stays.
-    duplicates: HashMap<&'a InstanceId, &'a InstanceId>,
+    duplicates: HashMap<&'a InstanceId, Duplicate<'a>>,
+}
+
+/// What is known of a duplicate: the instance that stays, and whether that one runs, so that the duplicate may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) struct Duplicate<'a> {
+    pub(in crate::core) of: &'a InstanceId,
+    pub(in crate::core) may_go: bool,
 }
 
 impl<'a> Failures<'a> {
@@ -92,8 +111,8 @@ impl<'a> Failures<'a> {
         this
     }
 
-    /// The one that stays, if this instance is a duplicate.
-    pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<&'a InstanceId> {
+    /// What is known of this instance if it is a duplicate.
+    pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<Duplicate<'a>> {
         self.duplicates.get(id).copied()
     }
 
@@ -117,39 +136,75 @@ impl<'a> Failures<'a> {
     ///
     /// 1. An instance made for a move that was called off is a duplicate of the old one, which runs.
     /// 2. Of several instances with one marker one stays: the one that the journal names if it runs, else the most
-    ///    advanced. The others are duplicates once that one runs, and only if they were created at about the same time.
+    ///    advanced. The others are duplicates, which may go once that one runs, and only if they were created at about the
+    ///    same time.
     /// 3. A replacement that was given up is deleted by its own recreation, and no other is deleted in its favor.
-    fn find_duplicates(&self) -> HashMap<&'a InstanceId, &'a InstanceId> {
+    /// 4. If one of them was replaced in its turn, the successor stays in its place, once it runs.
+    fn find_duplicates(&self) -> HashMap<&'a InstanceId, Duplicate<'a>> {
         let mut duplicates = HashMap::new();
         let called_off = self.called_off();
         for (old, recreation, marked) in &called_off {
             if are_twins(marked, marked, Some(recreation)) {
-                duplicates.insert(&marked.id, *old);
+                duplicates.insert(&marked.id, Duplicate { of: old, may_go: true });
             }
-        }
-        if self.marked.values().all(|group| group.len() < 2) {
-            return duplicates;
         }
         let journal: HashMap<Origin, &Recreation> =
             self.ledger.recreations.iter().map(|(old, recreation)| (Origin::of(old), recreation)).collect();
-        for (origin, group) in self.marked.iter().filter(|(_, group)| group.len() > 1) {
+        for (origin, group) in &self.marked {
             let recreation = journal.get(origin).copied();
-            if called_off.iter().any(|(old, ..)| Origin::of(old) == *origin) {
-                continue;
-            }
             let named = recreation.and_then(|recreation| recreation.step.replacement());
-            let given_up = matches!(recreation.map(|it| &it.step), Some(Step::Abandoned { .. }));
-            let group = || group.iter().filter(|it| !(given_up && Some(&it.id) == named));
-            let is_named = |instance: &&&Instance| Some(&instance.id) == named && instance.status == Status::Running;
-            let Some(&keep) = group().find(is_named).or_else(|| group().next()) else { continue };
-            if keep.status != Status::Running {
+            let has_others = group.len() > 1 || named.is_some_and(|named| group.iter().any(|it| it.id != *named));
+            if !has_others || called_off.iter().any(|(old, ..)| Origin::of(old) == *origin) {
                 continue;
             }
-            let others = group().filter(|other| other.id != keep.id);
-            duplicates
-                .extend(others.filter(|other| are_twins(keep, other, recreation)).map(|other| (&other.id, &keep.id)));
+            let members = group.iter().map(|it| &it.id).chain(named);
+            let heir = members.into_iter().find_map(|id| Some((id, self.heir(id)?)));
+            let given_up = matches!(recreation.map(|it| &it.step), Some(Step::Abandoned { .. }));
+            let group = || group.iter().copied().filter(|it| !(given_up && Some(&it.id) == named));
+            let runs = |instance: &Instance| instance.status == Status::Running;
+            let is_other = |instance: &&Instance| Some(&instance.id) != named;
+            let advanced = || group().min_by_key(|it| (progress(&it.status), is_other(it)));
+            let (keep, stays) = match heir {
+                Some((replaced, heir)) => (heir, heir.map_or(replaced, |heir| &heir.id)),
+                None => {
+                    let keep = group().find(|it| !is_other(it) && runs(it)).or_else(advanced);
+                    let Some(keep) = keep else { continue };
+                    (Some(keep), &keep.id)
+                }
+            };
+            let may_go = keep.is_some_and(runs);
+            let others = group().filter(|it| it.id != *stays && heir.is_none_or(|(replaced, _)| it.id != *replaced));
+            // One that was replaced in its turn was made at the same time as its duplicates; its successor was not.
+            let replaced = heir.and_then(|(replaced, _)| self.find_living(replaced));
+            let first = replaced.or(keep);
+            let twins = others.filter(|other| are_twins(first.unwrap_or(other), other, recreation));
+            duplicates.extend(twins.map(|twin| (&twin.id, Duplicate { of: stays, may_go })));
         }
         duplicates
+    }
+
+    /// The last one in the line of replacements of an instance that was replaced in its turn: `Some(None)` while that one is
+    /// being made, or given up.
+    fn heir(&self, id: &InstanceId) -> Option<Option<&'a Instance>> {
+        let (mut id, mut heir) = (id, None);
+        // A line is not longer than this; names that were written by hand may form a circle.
+        for _ in 0..MOST_GENERATIONS {
+            let recreation = self.ledger.recreations.get(id);
+            match recreation.map(|it| &it.step) {
+                _ if recreation.is_some_and(Recreation::is_move) => break,
+                Some(Step::Deleting { .. } | Step::Abandoned { .. } | Step::Pending { kept: Some(_) }) => {
+                    return Some(None);
+                }
+                _ => {}
+            }
+            let named = recreation.and_then(|it| self.find_living(it.step.replacement()?));
+            match named.or_else(|| self.marked(id, None)) {
+                Some(next) => (id, heir) = (&next.id, Some(next)),
+                None if matches!(recreation.map(|it| &it.step), Some(Step::Intent { .. })) => return Some(None),
+                None => break,
+            }
+        }
+        heir.map(Some)
     }
 
     /// Instances with the marker of a move that was called off, made by a request that arrived late; each with the old
@@ -177,12 +232,18 @@ impl<'a> Failures<'a> {
         group.iter().copied().find(|instance| Some(&instance.id) != known && instance.id != *old)
     }
 
+    /// Whether instances with the marker of `old` live beside its replacement.
+    pub(in crate::core) fn has_others(&self, old: &InstanceId, replacement: Option<&InstanceId>) -> bool {
+        replacement.is_some() && self.marked(old, replacement).is_some()
+    }
+
     /// The recreation of a listed instance: the open one, or one that must have started, since a replacement exists.
     pub(in crate::core) fn recreation(&self, instance: &Instance) -> Option<Recreation> {
         let stored = self.ledger.recreations.get(&instance.id);
         if let Some(stored) = stored {
-            let lingers = || stored.step.replacement().is_some_and(|it| self.find_living(it).is_some());
-            if !stored.step.is_over() || lingers() {
+            let has_just_ended = self.now.since(stored.since) < SETTLE_TIME;
+            let lingers = |new: &InstanceId| has_just_ended || self.find_living(new).is_some();
+            if !stored.step.is_over() || stored.step.replacement().is_some_and(lingers) {
                 return Some(stored.clone());
             }
             // A rollout left both as they are: the operator decides which one to keep.
@@ -240,6 +301,14 @@ impl<'a> Failures<'a> {
         is_exited
             .then(|| evidence::reclaimed_at(instance, self.ledger.observations.get(id), migrated_at, self.now))
             .flatten()
+    }
+
+    /// Whether it is proved that an exited instance was reclaimed, and that a failed migration since then, if any, left it
+    /// as it was.
+    pub(in crate::core) fn has_evidence(&self, instance: &Instance) -> bool {
+        let seen = self.ledger.observations.get(&instance.id);
+        let was_reclaimed = || evidence::reclaimed_at(instance, seen, None, self.now).is_some();
+        self.reclaimed_at(instance).is_some() || self.failure(instance).is_some() && was_reclaimed()
     }
 
     /// Whether it is proved that this instance was reclaimed.

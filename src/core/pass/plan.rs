@@ -288,7 +288,7 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
             rows(),
         );
     }
-    let journal = journal(&decisions, snapshot, ledger, now);
+    let journal = journal(&decisions, snapshot, &view);
     if let Some(limit) = policy.max_recreations {
         // First those whose old instance is gone, then those that earlier passes started.
         let order = |at: usize, decision: &Decision, instance| {
@@ -328,14 +328,14 @@ fn absent(listed: &[Instance], ledger: &Ledger) -> Vec<Instance> {
 fn journal(
     decisions: &[Decision],
     snapshot: &Snapshot,
-    ledger: &Ledger,
-    now: Timestamp,
+    View { ledger, failures, now, .. }: &View<'_>,
 ) -> Vec<(InstanceId, Option<Recreation>)> {
     let mut changes: HashMap<&InstanceId, Option<&Recreation>> = HashMap::new();
     for (id, stored) in &ledger.recreations {
         let age = now.since(stored.since);
         let is_forgotten = match stored.step {
-            Step::Closed { .. } => age >= CLOSED_LIFE,
+            // While others have its marker, only the record says which one stays.
+            Step::Closed { .. } => age >= CLOSED_LIFE && !failures.has_others(id, stored.step.replacement()),
             Step::Ended => age >= ENDED_LIFE,
             // Passes no longer handle it, for example since it is excluded. A kept specification is the last trace of an
             // instance, and stays.

@@ -121,8 +121,14 @@ impl<'a> View<'a> {
                 (!is_covered).then_some(Decision::Skip(Skip::OutOfScope))
             }
             Rule::OneOfItsMarker => {
-                let keep = self.failures.duplicate(id).filter(|_| recreates)?;
-                Some(Decision::Retire { keep: keep.clone() })
+                let duplicate = self.failures.duplicate(id).filter(|_| recreates)?;
+                let of = duplicate.of.clone();
+                match duplicate.may_go {
+                    true => Some(Decision::Retire { keep: of }),
+                    // Two recreations, each of one of them, would not be known as duplicates any more.
+                    false if *status == Status::Exited => Some(Decision::Skip(Skip::Duplicate { of })),
+                    false => None,
+                }
             }
             Rule::NotInRollout => self.failures.moving(id).map(|(old, to)| {
                 let (old, to) = (old.clone(), Box::new(to.clone()));
@@ -159,7 +165,7 @@ impl<'a> View<'a> {
             }
             Rule::ReclaimEvidence => {
                 let is_wanted = *eligibility == Eligibility::Reclaimed && *status == Status::Exited;
-                (is_wanted && !self.has_evidence(instance)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
+                (is_wanted && !self.failures.has_evidence(instance)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
             }
             Rule::MigrationNotFailed => {
                 let cause = self.failures.failure(instance).filter(|_| recreates)?;
@@ -483,9 +489,5 @@ impl<'a> View<'a> {
                 Ok(Eligible::NoPreviousMigration) | Err(_) => "no previous migration".into(),
             }),
         }
-    }
-
-    fn has_evidence(&self, instance: &Instance) -> bool {
-        self.failures.reclaimed_at(instance).is_some()
     }
 }

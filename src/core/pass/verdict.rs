@@ -211,6 +211,11 @@ pub enum Skip {
     Replaced {
         by: InstanceId,
     },
+    /// It is a duplicate, and the one that stays does not run yet.
+    #[strum(serialize = "extra_replacement")]
+    Duplicate {
+        of: InstanceId,
+    },
     /// Its recreation is open, and this pass only migrates.
     RecreationOpen,
     /// It is a replacement that failed itself or is given up; the recreation it belongs to decides.
@@ -369,9 +374,7 @@ impl Decision {
                 format!("duplicate of {keep}, whose move was called off and which runs: a late request created it")
             }
             Self::Retire { keep } => {
-                format!(
-                    "duplicate of {keep}, which has the same marker and is more advanced: a late request created it"
-                )
+                format!("duplicate of {keep}, which is more advanced: a late request created it")
             }
             Self::Skip(skip) => skip.detail(instance, policy),
         }
@@ -529,6 +532,7 @@ impl Skip {
             Self::Moving { old, to } if *old == instance.id => format!("a rollout moves it to {to}"),
             Self::Moving { old, to } => format!("a rollout moves {old} to {to}, and this is the instance in its place"),
             Self::Replaced { by } => format!("replaced by {by}; its row lingers"),
+            Self::Duplicate { of } => format!("duplicate of {of}, and deleted once that one runs"),
             Self::RecreationOpen => "its recreation is open, and MIGRATION_RETRY_FAILED is false".into(),
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
             Self::NotFailed => "no migration of it failed".into(),

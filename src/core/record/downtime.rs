@@ -363,7 +363,7 @@ impl<'a> LookView<'a> {
         let is_reclaimed = instance.reclaim.is_some()
             || seen.is_some_and(|seen| self.snapshot.taken_at.since(seen.last_seen_at) <= EVIDENCE_LIFE);
         match decision {
-            Decision::Retire { .. } => false,
+            Decision::Retire { .. } | Decision::Skip(Skip::Duplicate { .. }) => false,
             Decision::Skip(
                 Skip::Replaced { .. } | Skip::ReplacementFailed { .. } | Skip::NoReclaimEvidence | Skip::NotFailed,
             ) => is_reclaimed && matches!(decision, Decision::Skip(Skip::NotFailed)),

@@ -23,6 +23,8 @@ pub(super) struct Evidence<'a> {
     pub(super) cooldown: Option<Duration>,
     /// Whether nothing may be deleted before its replacement ran.
     pub(super) create_first: bool,
+    /// Whether what is exited stays so without evidence of a reclaim, and with it what it replaces.
+    pub(super) wants_evidence: bool,
 }
 
 /// Who replaced whom: the provider's own words, read by nothing but the names.
@@ -75,12 +77,13 @@ impl<'a> Families<'a> {
 
 /// The first thing that is wrong, if anything is.
 pub(super) fn judge(evidence: &Evidence<'_>) -> Result<(), String> {
-    let Evidence { world, intents, vanished, untouchable, cooldown, create_first } = evidence;
+    let Evidence { world, intents, vanished, untouchable, cooldown, create_first, wants_evidence } = evidence;
     let families = Families::of(world);
     for (root, members) in families.all() {
         let living: Vec<&str> =
             members.iter().filter(|it| it.is_alive() && is_there(world, it)).map(|it| &*it.id).collect();
-        if living.len() > 1 {
+        let waits = *wants_evidence && members.iter().any(|it| it.status == "exited" && is_there(world, it));
+        if living.len() > 1 && !waits {
             return Err(format!("{root} was doubled: {living:?}"));
         }
         if living.is_empty() && !members.iter().any(|member| vanished.contains(&member.id)) {

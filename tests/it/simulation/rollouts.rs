@@ -444,7 +444,8 @@ impl History {
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
         let rules = Limits { workers: 3, blast_radius, ..Limits::of(&policy, Mode::Real) };
         let cloud = Client::new(self.line.clone());
-        let reporter: &dyn Reporter = if seeds().count() == 1 { &Told } else { &Silent };
+        let told = Told { aloud: true, ..Told::default() };
+        let reporter: &dyn Reporter = if seeds().count() == 1 { &told } else { &Silent };
         run::run(
             &respot::act::World {
                 cloud: &cloud,
@@ -540,7 +541,7 @@ impl Reporter for Steps {
                     println!("      {} {:?} {:?} open={} {:?}", it.id, it.state, it.successor, it.is_open, it.note);
                 }
             }
-            event => Told.event(event),
+            event => Told { aloud: true, ..Told::default() }.event(event),
         }
     }
 }

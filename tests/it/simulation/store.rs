@@ -68,6 +68,27 @@ struct Mood {
     late_intents: bool,
     /// A broken build: a rollout that soaks is read as one whose last gate was passed.
     passes_gates: bool,
+    /// A broken build: this is never stored.
+    forgets: Option<Forgets>,
+}
+
+/// What a broken build keeps in memory only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgets {
+    /// Which bridges there are, and what they cost.
+    Bridges,
+    /// That a call had no effect.
+    Withdrawals,
+}
+
+impl Forgets {
+    fn is_about(self, write: &Write) -> bool {
+        match (self, write) {
+            (Self::Bridges, Write::MapSet { map, .. } | Write::MapDelete { map, .. }) => map == "bridges",
+            (Self::Withdrawals, Write::Delete { key }) => key.starts_with("migration-times:"),
+            _ => false,
+        }
+    }
 }
 
 /// The store. Clones share the content.
@@ -127,6 +148,11 @@ impl Memory {
         self.mood.borrow_mut().passes_gates = true;
     }
 
+    /// See `Mood::forgets`.
+    pub(crate) fn forget(&self, what: Option<Forgets>) {
+        self.mood.borrow_mut().forgets = what;
+    }
+
     /// Everything is forgotten.
     pub(crate) fn flush(&self) {
         *self.content.borrow_mut() = Content::default();
@@ -175,7 +201,8 @@ impl Memory {
             return Ok(());
         }
         self.deliver_late();
-        for write in writes {
+        let forgets = self.mood.borrow().forgets;
+        for write in writes.iter().filter(|write| forgets.is_none_or(|it| !it.is_about(write))) {
             self.content.borrow_mut().apply(write);
         }
         self.note(writes);

@@ -76,6 +76,7 @@ impl Stage {
             untouchable: &[],
             cooldown: None,
             create_first: self.policy.recreate_order == RecreateOrder::CreateFirst,
+            wants_evidence: false,
         };
         if let Err(verdict) = judge(&evidence) {
             panic!("{what}: {verdict}");

@@ -181,7 +181,7 @@ fn every_instance_and_every_open_recreation_has_one_verdict() {
             assert_eq!(what, None, "seed {seed}: {id} has to stay");
         }
     }
-    assert!(seen.iter().all(|count| *count > 100), "every verdict occurs: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 50), "every verdict occurs: {seen:?}");
 }
 
 /// Neither the order of jobs nor that of the ledger's maps matters, which differs with each map that is made.

@@ -535,6 +535,8 @@ fn what_is_seen_is_stored_and_what_is_over_is_forgotten() {
     let rows: &[(Step, i64, bool, &str, &str)] = &[
         (created(), 9, true, "creating", ""),
         (created(), 9, false, "running", "closed"),
+        (Step::Abandoned { replacement: id("r"), kept: None }, 9, true, "exited", ""),
+        (Step::Abandoned { replacement: id("r"), kept: None }, 9, false, "exited", "closed"),
         (created(), 9, true, "", "pending"),
         (Step::Intent { kept: None }, 1, true, "creating", "created"),
         (Step::Intent { kept: None }, 1, true, "", ""),
@@ -544,6 +546,7 @@ fn what_is_seen_is_stored_and_what_is_over_is_forgotten() {
         (closed(), 9, false, "running", ""),
         (closed(), minutes(CLOSED_LIFE) - 1, false, "running", ""),
         (closed(), minutes(CLOSED_LIFE), false, "running", "forgotten"),
+        (Step::Closed { replacement: Some(id("q")) }, minutes(CLOSED_LIFE), false, "running", ""),
         (Step::Ended, minutes(ENDED_LIFE) - 1, false, "", ""),
         (Step::Ended, minutes(ENDED_LIFE), false, "", "forgotten"),
     ];

@@ -65,6 +65,17 @@ impl<'a> Families<'a> {
         self.children.get(id).map_or(&[], Vec::as_slice)
     }
 
+    /// Its replacements, and theirs.
+    pub(super) fn line(&self, id: &str) -> Vec<&'a Machine> {
+        let mut line = self.children(id).to_vec();
+        let mut at = 0;
+        while let Some(next) = line.get(at) {
+            line.extend(self.children(&next.id));
+            at += 1;
+        }
+        line
+    }
+
     /// All instances by the one that their family began with.
     pub(super) fn all(&self) -> HashMap<&'a str, Vec<&'a Machine>> {
         let mut families: HashMap<&str, Vec<&Machine>> = HashMap::new();
@@ -83,7 +94,10 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Result<(), String> {
         let living: Vec<&str> =
             members.iter().filter(|it| it.is_alive() && is_there(world, it)).map(|it| &*it.id).collect();
         let waits = *wants_evidence && members.iter().any(|it| it.status == "exited" && is_there(world, it));
-        if living.len() > 1 && !waits {
+        // After a flush only names tell, and they do not tell of a twin of one that was replaced since.
+        let mut names = HashSet::new();
+        let are_strangers = cooldown.is_none() && members.iter().any(|it| !names.insert(&it.name));
+        if living.len() > 1 && !waits && !are_strangers {
             return Err(format!("{root} was doubled: {living:?}"));
         }
         if living.is_empty() && !members.iter().any(|member| vanished.contains(&member.id)) {
@@ -142,13 +156,14 @@ pub(super) fn check_creates(log: &[Entry], intents: &[Intent]) -> Result<(), Str
     Ok(())
 }
 
-/// What is deleted has a replacement that ran before, or is a replacement whose old instance, or whose twin, is there.
+/// What is deleted has a replacement that ran before, or is a replacement whose old instance is there, or whose twin, or what
+/// replaced that one.
 fn check_deletion(id: &str, at: i64, families: &Families<'_>, deletions: &HashMap<&str, i64>) -> Result<(), String> {
     let was_there = |id: &str| deletions.get(id).is_none_or(|deleted| *deleted >= at);
     let ran = |machine: &&Machine| machine.first_ran_at > 0 && machine.first_ran_at <= at && was_there(&machine.id);
     let replaced = families.children(id).iter().any(ran);
     let given_up = families.parent.get(id).is_some_and(|old| {
-        let twin = families.children(old).iter().any(|twin| twin.id != id && ran(twin));
+        let twin = families.line(old).iter().any(|twin| twin.id != id && ran(twin));
         was_there(old) || twin
     });
     if replaced || given_up { Ok(()) } else { Err(format!("{id} was deleted before its replacement ran")) }

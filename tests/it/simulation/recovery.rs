@@ -93,6 +93,11 @@ impl Past<'_> {
             let answered = before.filter_map(|it| it.answer.map(|(at, has_room)| (at, has_room, it)));
             let newest = answered.filter(|(at, ..)| *at <= ask.sent_at).max_by_key(|(at, ..)| *at);
             let Some((refused_at, false, refused)) = newest else { continue };
+            // It took the last one that it had room for at the same moment.
+            let took_at_once = |it: &Ask| matches!(it.answer, Some((at, true)) if (at - refused_at).abs() < UNDER_WAY);
+            if asks.iter().any(|it| it.market == ask.market && took_at_once(it)) {
+                continue;
+            }
             let is_excused = tells_of_stock && offers_read.iter().any(|at| (refused_at..=ask.sent_at).contains(at));
             let after = ask.sent_at - refused_at;
             let took =
@@ -204,7 +209,7 @@ impl Past<'_> {
                 continue;
             };
             let given_up = families.parent.get(id).is_some_and(|old| {
-                let twins = families.children(old).iter().filter(|it| it.id != *id);
+                let twins = families.line(old).into_iter().filter(|it| it.id != *id);
                 is_there(self.world, old, *sent_at) || twins.into_iter().any(|it| self.ran_lately(it, *sent_at))
             });
             if !families.children(id).iter().any(|it| self.ran_lately(it, *sent_at)) && !given_up {

@@ -5,7 +5,7 @@ use crate::cli::OutputFormat;
 use crate::core::pass::ledger::Observation;
 use crate::core::pass::spell::ALL_TIME;
 use crate::core::record::advice::{Facts, advice};
-use crate::core::record::downtime::{DownInstance, WINDOWS, recovery};
+use crate::core::record::downtime::{DownInstance, WINDOWS, recovery, storm};
 use crate::core::record::execution::Execution;
 use crate::core::record::health::{self, FleetTroubles, Health, RECENT};
 use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
@@ -99,6 +99,7 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         notice: policy.notice,
         bridge: policy.bridge,
         down,
+        storm: storm(down, ended_spells, now),
         downtime: days.get(ALL_TIME),
         recovery,
     };

@@ -3,7 +3,7 @@
 use crate::core::pass::market::Markets;
 use crate::core::pass::spell::{DaySums, Spell};
 use crate::core::record::advice::Advice;
-use crate::core::record::downtime::RecoveryFigures;
+use crate::core::record::downtime::{RecoveryFigures, Storm};
 use crate::core::record::execution::{Recorded, Totals};
 use crate::core::record::health::Diagnosis;
 use crate::core::record::indicators::{HOURS, Hour, Indicators};
@@ -41,6 +41,8 @@ pub struct Figures<'a> {
     pub bridge: BridgePolicy,
     /// What is down, the longest first.
     pub down: &'a [(InstanceId, Spell)],
+    /// Many of one market that went down at once.
+    pub storm: Option<Storm>,
     /// Downtime of all time; none before the first look.
     pub downtime: Option<&'a DaySums>,
     /// How what went down was brought back in the last day, week and month.

@@ -140,9 +140,6 @@ pub const METRICS: &[Metric] = &[
     gauge("respot_bridges", "On-demand instances that stand in while no market has room.", |it| {
         vec![plain(Figure::Count(whole(it.document.bridges.standing)))]
     }),
-    gauge("respot_bridge_usd_today", "What such instances have cost since midnight (UTC), in USD.", |it| {
-        vec![plain(Figure::Decimal(it.document.bridges.cost_today.0.to_f64()))]
-    }),
     gauge("respot_market_rests", "Markets that refused lately and are not asked again yet.", |it| {
         let rests = it.markets.values().filter(|market| market.rests(u32::MAX, it.now).is_some()).count();
         vec![plain(Figure::Count(whole(rests)))]
@@ -181,6 +178,11 @@ pub const METRICS: &[Metric] = &[
         "respot_refused_calls_total",
         "Migrations and creations that were refused for lack of room, by cluster. Absent without any.",
         refusals,
+    ),
+    counter(
+        "respot_bridge_usd_total",
+        "What on-demand instances that stood in have cost up to the last look, in USD. Absent before it.",
+        |it| it.downtime.map_or_else(Vec::new, |sums| vec![plain(Figure::Decimal(sums.bridged.to_f64()))]),
     ),
     histogram(
         "respot_recovery_seconds",

@@ -108,7 +108,7 @@ fn what_stands_in_and_what_is_announced_is_on_the_screen() {
     let screen = budget("status").env("RESPOT_NOTICE", "on").now(now).output().ends_with(0).stdout;
     assert!(screen.contains(", replaced from "), "{screen}");
     let metrics = budget("status -o prometheus").now(now).output().ends_with(0).stdout;
-    assert!(metrics.contains("\nrespot_bridges 1\n") && metrics.contains("\nrespot_bridge_usd_today 0.1"), "{metrics}");
+    assert!(metrics.contains("\nrespot_bridges 1\n") && metrics.contains("\nrespot_bridge_usd_total 0.1"), "{metrics}");
 }
 
 #[test]

@@ -282,7 +282,9 @@ impl<E: Edges> Turn<'_, E> {
     /// Deletes a duplicate.
     pub(super) async fn retire(&self, duplicate: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
         let ticket = self.pass.about_to(WriteCall::Delete, &duplicate.id, &duplicate.name);
-        if let Err(error) = self.pass.commit(Vec::new()).await {
+        // The next look must not take it for one that was lost.
+        let forgotten = Change::Observe(duplicate.id.clone(), None);
+        if let Err(error) = self.pass.commit(vec![forgotten]).await {
             self.store_error.borrow_mut().get_or_insert(error);
             attempt.reason = self.pass.why_not_started(self.store_error).into();
             return;

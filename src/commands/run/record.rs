@@ -167,7 +167,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
         changes.extend(downtime.changes().into_iter().map(Change::Downtime));
     }
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
-    open.sightings.extend(sightings(snapshot, plan, pass.mode() == Mode::Real));
+    open.sightings.extend(sightings(snapshot, plan, ledger, pass.mode() == Mode::Real));
     let (ended_migrations, sightings, attempts) = (open.ended, open.sightings.clone(), open.attempts.clone());
     changes.push(Change::Record(Recorded { ended_migrations, sightings, attempts, ..Recorded::of(execution) }));
     pass.commit(changes).await
@@ -183,7 +183,7 @@ async fn emit_news<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &L
     let running = news.iter().filter_map(|it| match it {
         News::Migrated { instance, .. } => Some(&instance.id),
         News::Recreated { new, .. } => Some(*new),
-        News::MigrationFailed { .. } | News::Announced { .. } => None,
+        News::MigrationFailed { .. } | News::Announced { .. } | News::Lost { .. } => None,
     });
     let mut reachable = pass.connections(&running.collect::<Vec<_>>()).await;
     let now = pass.now();
@@ -202,6 +202,7 @@ async fn emit_news<E: Edges>(pass: &Pass<'_, E>, snapshot: &Snapshot, ledger: &L
                 changes.push(Change::Told(instance.id.clone(), Some(failure.clone())));
                 Happened::migration_failed(instance, error, now)
             }
+            News::Lost { id, name } => Happened::lost(id, name, now),
             News::Announced { instance, notice } => {
                 let happened = Happened::reclaim_notified(instance, notice, now);
                 changes.extend(pass.tell_as(&happened, announcement_id(&instance.id, notice)));

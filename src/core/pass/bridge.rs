@@ -65,6 +65,14 @@ impl Bridge {
     }
 }
 
+/// What bridges have cost from `last_look` until now.
+#[must_use]
+pub fn since(last_look: Option<Timestamp>, bridges: &Bridges, now: Timestamp) -> Usd {
+    let open = bridges.values().filter(|it| it.closed_at.is_none());
+    let from = |it: &Bridge| last_look.map_or(it.opened_at, |at| at.max(it.opened_at));
+    open.map(|it| cost(it.price, now.since(from(it)))).sum()
+}
+
 fn cost(price: Usd, time: Duration) -> Usd {
     let micros = i128::from(price.micros()) * i128::try_from(time.as_millis()).unwrap_or(i128::MAX) / 3_600_000;
     Usd::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
@@ -186,6 +194,25 @@ mod tests {
         assert_eq!(Bridge::open(price, None, now()).undone(), None);
         let tomorrow = now() + Duration::from_secs(13 * HOUR);
         assert_eq!(second.cost_today(tomorrow), Usd::from_micros(1_000_000), "a new day");
+    }
+
+    /// Each row: how many minutes ago the last look was and the bridge was opened and closed; and the minutes that count.
+    #[test]
+    fn what_bridges_cost_is_counted_look_by_look() {
+        for (last_look, opened, closed, expected) in [
+            (Some(5), 60, None, 5),
+            (Some(60), 5, None, 5),
+            (None, 60, None, 60),
+            (Some(5), 60, Some(2), 0),
+            (Some(-5), 60, None, 0),
+        ] {
+            let ago = |minutes: i64| Timestamp::from_millis(now().as_millis() - minutes * 60_000);
+            let closed_at = closed.map(ago);
+            let bridge = Bridge { opened_at: ago(opened), price: Usd::from_micros(60_000), closed_at, before: None };
+            let bridges = [(InstanceId::new("a"), bridge)].into_iter().collect();
+            let counted = since(last_look.map(ago), &bridges, now());
+            assert_eq!(counted.micros(), expected * 1000, "{last_look:?} {opened} {closed:?}");
+        }
     }
 
     #[test]

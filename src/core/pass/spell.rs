@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::core::world::instance::{Instance, InstanceId};
+use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, millis};
 
 /// Parts of a spell are merged beyond this number, so that a long one stays small.
@@ -94,6 +95,9 @@ pub struct Spell {
     /// The instance that went down, then its replacements.
     pub ids: Vec<InstanceId>,
     pub name: String,
+    /// Where it was when it went down, in words; empty if that is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub market: String,
     pub down_at: Timestamp,
     pub down_from: DownFrom,
     /// The first look that saw it down.
@@ -128,7 +132,8 @@ impl Spell {
     #[must_use]
     pub fn begun(instance: &Instance, down_at: Timestamp, down_from: DownFrom, seen_at: Timestamp) -> Self {
         let (ids, name) = (vec![instance.id.clone()], instance.name.to_string());
-        let mut spell = Self { ids, name, down_at, down_from, seen_at, ..Self::default() };
+        let market = instance.place.as_ref().map_or_else(String::new, |place| place.to_string());
+        let mut spell = Self { ids, name, market, down_at, down_from, seen_at, ..Self::default() };
         spell.pass_to(seen_at);
         spell
     }
@@ -275,6 +280,8 @@ pub struct DaySums {
     pub taken: u64,
     /// Of those, the ones that were withdrawn.
     pub withdrawn: u64,
+    /// What on-demand instances that stood in have cost up to the last look.
+    pub bridged: Usd,
 }
 
 /// The sums by their day (`2026-01-15`), and those of all time under [`ALL_TIME`].

@@ -17,9 +17,9 @@ mod told;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-pub use self::figures::{DownInstance, LostHours, RecoveryFigures, recovery};
+pub use self::figures::{DownInstance, LostHours, RecoveryFigures, Storm, recovery, storm};
 pub use self::told::add_spells;
-use crate::core::pass::bridge::Bridges;
+use crate::core::pass::bridge::{self, Bridges};
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::Settlement;
@@ -133,7 +133,9 @@ impl Downtime {
             let Some(spell) = self.open.remove(&id) else { continue };
             running += self.follow(id, spell, &view);
         }
+        let bridged = bridge::since(last_look, &ledger.bridges, now);
         self.count(now, |sums| {
+            sums.bridged = [sums.bridged, bridged].into_iter().sum();
             sums.looked_at = Some(now);
             sums.running_seconds += running.as_secs();
         });

@@ -11,6 +11,7 @@ use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::Decision;
 use crate::core::record::execution::{Action, Attempt, Outcome, Recorded};
+use crate::core::record::news::lost;
 use crate::core::record::trail::{ProviderWrite, Seen, Sighting, WriteCall, WriteOutcome};
 use crate::core::recreation::journal::{Cause, Recreation, Step};
 use crate::core::recreation::marker::Origin;
@@ -159,7 +160,7 @@ impl From<Seen> for EventKind {
 ///
 /// `settles` tells whether the pass stores the ends of earlier calls; one that does not would see them again each time.
 #[must_use]
-pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sighting> {
+pub fn sightings(snapshot: &Snapshot, plan: &Plan, ledger: &Ledger, settles: bool) -> Vec<Sighting> {
     let mut sightings: Vec<Sighting> = Vec::new();
     let mut saw = |at: Timestamp, id: &InstanceId, name: &str, seen: Seen, detail: String| {
         sightings.push(Sighting { at, instance_id: id.clone(), instance_name: name.into(), seen, detail });
@@ -180,13 +181,17 @@ pub fn sightings(snapshot: &Snapshot, plan: &Plan, settles: bool) -> Vec<Sightin
                 told.insert(&settlement.instance);
                 (Seen::MigrationFailed, error.as_deref().unwrap_or("the provider gave no reason").to_owned())
             }
-            CallEnd::Vanished => (Seen::Vanished, "no complete listing has it any more".to_owned()),
+            // Said below, if it has no successor.
+            CallEnd::Vanished => continue,
             CallEnd::NoEffect => (Seen::CallWithoutEffect, format!("the migrate call of {called} had no effect")),
             CallEnd::Closed { status } => {
                 (Seen::NotRunning, format!("the migrate call of {called} ended, and its status is {status}"))
             }
         };
         saw(snapshot.taken_at, &settlement.instance, &settlement.call.instance_name, seen, detail);
+    }
+    for (id, name) in lost(snapshot, plan, ledger).into_iter().filter(|_| settles) {
+        saw(snapshot.taken_at, id, name, Seen::Vanished, "it is gone, and has no successor".to_owned());
     }
     for decision in &plan.decisions {
         let Decision::Recreate(work) = decision else { continue };

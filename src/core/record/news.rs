@@ -1,12 +1,13 @@
 //! Events found by comparing a snapshot with the ledger. Each is emitted once, in the commit that records it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::CallEnd;
 use crate::core::pass::verdict::{Decision, FailedJob, Skip};
 use crate::core::recreation::journal::{Cause, Recreation, Step};
+use crate::core::recreation::marker::Origin;
 use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
 use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -38,6 +39,10 @@ pub enum News<'a> {
         instance: &'a Instance,
         notice: &'a ReclaimNotice,
     },
+    Lost {
+        id: &'a InstanceId,
+        name: &'a str,
+    },
 }
 
 /// Everything that is new in a plan, ordered by instance id within each kind.
@@ -59,7 +64,44 @@ pub fn news<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> V
         let is_known = ledger.observations.get(id).is_some_and(|known| known.notice == *notice);
         listed(id).filter(|_| !is_known).map(|instance| News::Announced { instance, notice })
     });
-    migrated.chain(recreated).chain(failed(snapshot, plan, ledger)).chain(announced).collect()
+    let lost = lost(snapshot, plan, ledger).into_iter().map(|(id, name)| News::Lost { id, name });
+    migrated.chain(recreated).chain(failed(snapshot, plan, ledger)).chain(announced).chain(lost).collect()
+}
+
+/// The instances that are gone without a successor, with their names as far as these are known: those that were down,
+/// announced to be reclaimed, in a migration or in a recreation when they were last seen. Of others nothing is stored.
+#[must_use]
+pub fn lost<'a>(snapshot: &Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> BTreeMap<&'a InstanceId, &'a str> {
+    if !snapshot.instances.is_complete() {
+        return BTreeMap::new();
+    }
+    let announced = ledger.observations.iter().filter(|(_, seen)| seen.down_seen_at.is_none()).map(|(id, _)| (id, ""));
+    let migrating = plan.settlements.iter().filter(|it| it.end == CallEnd::Vanished);
+    let migrating = migrating.map(|it| (&it.instance, &*it.call.instance_name));
+    let down = ledger.spells.iter().map(|(id, spell)| (id, spell.name.as_str()));
+    let ended = plan.journal.iter().filter_map(|(id, changed)| Some((id, changed.as_ref()?)));
+    let ended = ended.filter(|(_, it)| it.step == Step::Ended && !it.is_move());
+    let ended = ended.map(|(id, it)| (id, it.instance_name.as_str()));
+    let mut lost: BTreeMap<&InstanceId, &str> = announced.chain(migrating).chain(down).chain(ended).collect();
+    lost.retain(|id, _| find(&snapshot.instances.items, id).is_none());
+    if lost.is_empty() {
+        return lost;
+    }
+    // What a recreation is to bring back, or has brought back, and what it gave up, is not lost.
+    let mut handled: HashSet<&InstanceId> = HashSet::new();
+    for (old, stored) in &ledger.recreations {
+        let changed = plan.journal.iter().find(|(id, _)| id == old).and_then(|(_, it)| it.as_ref());
+        let now = changed.unwrap_or(stored);
+        let has_ended = now.step == Step::Ended && stored.step != Step::Ended;
+        if !has_ended && now.step != (Step::Closed { replacement: None }) {
+            handled.insert(old);
+        }
+        handled.extend(stored.step.replacement().filter(|_| !stored.step.is_over()));
+    }
+    let markers = snapshot.instances.items.iter().filter_map(|it| Origin::in_name(it.marker.as_deref()?));
+    let replaced: HashSet<Origin> = markers.collect();
+    lost.retain(|id, _| !handled.contains(id) && !replaced.contains(&Origin::of(id)));
+    lost
 }
 
 /// The replacement, if this step of the journal is the one that ends the recreation.
@@ -111,6 +153,7 @@ impl News<'_> {
             | Self::MigrationFailed { instance, .. }
             | Self::Announced { instance, .. } => &instance.id,
             Self::Recreated { new, .. } => new,
+            Self::Lost { id, .. } => id,
         }
     }
 }
@@ -130,6 +173,7 @@ mod tests {
     use super::*;
     use crate::core::pass::ledger::{Call, InFlight, Observation};
     use crate::core::pass::plan;
+    use crate::core::pass::spell::Spell;
     use crate::core::world::instance::{Billing, Job, JobId, JobKind, JobState, Status};
     use crate::core::world::policy::Policy;
     use crate::core::world::snapshot::{Listing, Shortfall};
@@ -176,6 +220,7 @@ mod tests {
             News::Recreated { .. } => "recreated",
             News::MigrationFailed { .. } => "failed",
             News::Announced { .. } => "announced",
+            News::Lost { .. } => "lost",
         });
         kinds.collect()
     }
@@ -226,6 +271,57 @@ mod tests {
             let ledger = Ledger { in_flight, told_failures, ..Ledger::default() };
             let what = format!("{status:?} {job:?} {known:?} {failure:?}");
             assert_eq!(told(&snapshot(status, None, Some(job)), &ledger), expected, "{what}");
+        }
+    }
+
+    /// Each row: what is known of "gone", which is not listed; whether the listing is complete; and the events.
+    #[test]
+    fn what_is_gone_without_a_successor_is_told() {
+        let gone = || InstanceId::new("gone");
+        let seen = |down_seen_at| Observation {
+            notice: notice("notified", 600),
+            first_seen_at: at(-60),
+            last_seen_at: at(-60),
+            down_seen_at,
+        };
+        let announced = || Ledger { observations: [(gone(), seen(None))].into(), ..Ledger::default() };
+        let call = InFlight {
+            instance_name: "a".into(),
+            called_at: at(-200),
+            pass: "p".into(),
+            job_before: None,
+            previous_attempt: None,
+            call: Call::Accepted,
+        };
+        let recreation = |step| {
+            let begun = Recreation::planned("a", Cause::Reclaimed, "a-recreated-x".into(), at(-200));
+            let ledger = Ledger { recreations: [(gone(), Recreation { step, ..begun })].into(), ..announced() };
+            ledger
+        };
+        let down = Spell { ids: vec![gone()], name: "a".into(), ..Spell::default() };
+        let rows: Vec<(&str, Ledger, bool, &[&str])> = vec![
+            ("nothing", Ledger::default(), true, &[]),
+            ("announced", announced(), true, &["lost"]),
+            ("the listing is incomplete", announced(), false, &[]),
+            (
+                "stopped by a person, then deleted",
+                Ledger { observations: [(gone(), seen(Some(at(-60))))].into(), ..Ledger::default() },
+                true,
+                &[],
+            ),
+            ("down", Ledger { spells: [(gone(), down)].into(), ..Ledger::default() }, true, &["lost"]),
+            ("in a migration", Ledger { in_flight: [(gone(), call)].into(), ..Ledger::default() }, true, &["lost"]),
+            ("to be replaced, nothing kept", recreation(Step::Pending { kept: None }), true, &["lost"]),
+            ("the request for its successor is under way", recreation(Step::Intent { kept: None }), true, &[]),
+            ("replaced", recreation(Step::Closed { replacement: Some(InstanceId::new("a")) }), true, &[]),
+            ("told before", recreation(Step::Ended), true, &[]),
+        ];
+        for (what, ledger, is_complete, expected) in rows {
+            let mut snapshot = snapshot(Status::Running, None, None);
+            if !is_complete {
+                snapshot.instances.shortfall = Some(Shortfall { announced: 2, received: 1 });
+            }
+            assert_eq!(told(&snapshot, &ledger), expected, "{what}");
         }
     }
 

@@ -29,6 +29,7 @@ pub const EVENTS: &[(&str, &str)] = &[
         "instance.migration_failed",
         "a migration failed or is stuck, also one that respot did not request; once per failure",
     ),
+    ("instance.lost", "an instance that was down, or to be reclaimed, is gone and has no successor"),
     ("instance.reclaim_notified", "the provider announced that it will reclaim an instance"),
     ("rollout.advanced", "a rollout started, reached the next stage, is held, or started to roll back"),
     ("rollout.rolled_back", "a rollout has ended and rolled back; the event names what could not be put back"),
@@ -191,6 +192,14 @@ impl<'a> Happened<'a> {
     pub fn migration_failed(instance: &'a Instance, error: Option<&'a str>, now: Timestamp) -> Self {
         let migration = MigrationPart { error, ..MigrationPart::of(instance) };
         Self { migration: Some(migration), ..Self::about("instance.migration_failed", instance, now) }
+    }
+
+    /// An instance is gone without a successor. Its name is empty where nothing told it before.
+    #[must_use]
+    pub fn lost(id: &'a InstanceId, name: &'a str, now: Timestamp) -> Self {
+        let part = InstancePart { id, name, connection_details: Connections::default() };
+        let (instance_id, original_instance_id, instance) = (Some(id), Some(id), Some(part));
+        Self { instance_id, original_instance_id, instance, ..Self::of("instance.lost", "gone", now) }
     }
 
     /// The provider announces that it takes an instance back.

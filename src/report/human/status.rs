@@ -8,7 +8,7 @@ use super::table::{painted, table};
 use super::{Color, Screen, counted, labeled, short, time_of_day, to_the_second};
 use crate::core::pass::market::Market;
 use crate::core::pass::spell::{Part, Spell};
-use crate::core::record::downtime::RecoveryFigures;
+use crate::core::record::downtime::{RecoveryFigures, Storm};
 use crate::core::record::execution::{Execution, Statistics, Summary, Totals};
 use crate::core::record::health::Health;
 use crate::core::record::indicators::{
@@ -137,6 +137,12 @@ fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
     rows.extend(without_room(figures));
     if !rows.is_empty() {
         draft.add("down", &visible(&format!("{}: {}", figures.down.len(), rows.join("; "))));
+    }
+    if let Some(Storm { market, count, from, to, still_down }) = &figures.storm {
+        let within = together(&format!("within {}", in_words(to.since(*from).max(Duration::from_secs(60)))));
+        let from = together(&format!("from {} on", time_of_day(*from, figures.now)));
+        let left = if *still_down > 0 { format!("{still_down} still down") } else { "all up again".into() };
+        draft.add("storm", &format!("{count} of {} went down {within} {from}; {left}", visible(market)));
     }
     let [.., month] = &figures.recovery;
     if month.spells > 0 {

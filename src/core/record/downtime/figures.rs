@@ -99,6 +99,42 @@ impl<'a> DownInstance<'a> {
     }
 }
 
+/// Instances of one market that went down within [`STORM`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// The product and the cluster, in words.
+    pub market: String,
+    pub count: usize,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub still_down: usize,
+}
+
+/// So many instances of one market that go down within this time are a storm.
+const STORM: Duration = Duration::from_secs(600);
+const STORM_SIZE: usize = 3;
+
+/// A storm is shown for this long, and until all its instances are up again.
+const STORM_SHOWN: Duration = Duration::from_secs(3600);
+
+/// The largest storm of late.
+#[must_use]
+pub fn storm(open: &[(InstanceId, Spell)], ended: &[Spell], now: Timestamp) -> Option<Storm> {
+    let went_down = |it: &&Spell| !it.market.is_empty() && it.end != Some(SpellEnd::Ahead);
+    let late = ended.iter().filter(|it| now.since(it.down_at) <= STORM_SHOWN);
+    let mut spells: Vec<&Spell> = open.iter().map(|(_, spell)| spell).chain(late).filter(went_down).collect();
+    spells.sort_by_key(|it| (&it.market, it.down_at));
+    let storms = spells.iter().enumerate().filter_map(|(at, first)| {
+        let within = |it: &&&Spell| it.market == first.market && it.down_at.since(first.down_at) <= STORM;
+        let of_one: Vec<&Spell> = spells[at..].iter().take_while(within).copied().collect();
+        let (count, to) = (of_one.len(), of_one.last()?.down_at);
+        let still_down = of_one.iter().filter(|it| it.end.is_none()).count();
+        let storm = Storm { market: first.market.clone(), count, from: first.down_at, to, still_down };
+        (count >= STORM_SIZE).then_some(storm)
+    });
+    storms.max_by_key(|it| (it.count, it.from))
+}
+
 /// The figures of the last `window`. `ended` are all that are kept.
 #[must_use]
 pub fn recovery(

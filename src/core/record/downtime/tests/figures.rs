@@ -101,3 +101,37 @@ fn a_life_tells_its_spells() {
     let known = Life { ids: vec![InstanceId::new("z"), InstanceId::new("a")], ..Life::default() };
     assert_eq!(told(known, "whatever").1.len(), 5);
 }
+
+/// Each row: market, when it went down and whether it is up again; and the storm: its size, begin, end, still down.
+#[test]
+fn many_of_one_market_that_go_down_at_once_are_a_storm() {
+    type Row = (&'static str, i64, bool);
+    type Found = Option<(usize, i64, i64, usize)>;
+    let rows: [(&[Row], Found); 6] = [
+        (&[("x", -9, false), ("x", -8, false)], None),
+        (&[("x", -9, false), ("x", -8, true), ("x", -2, false)], Some((3, -9, -2, 2))),
+        (&[("x", -9, false), ("x", -8, false), ("y", -8, false)], None),
+        (&[("x", -30, false), ("x", -20, false), ("x", -10, false)], None),
+        // Long ago: it is shown until all are up again.
+        (&[("x", -301, false), ("x", -300, false), ("x", -299, false)], Some((3, -301, -299, 3))),
+        (&[("x", -301, true), ("x", -300, true), ("x", -299, true)], None),
+    ];
+    for (spells, expected) in rows {
+        let spell = |(market, minute, is_up): &Row| Spell {
+            market: (*market).into(),
+            down_at: at(*minute),
+            end: is_up.then_some(SpellEnd::InPlace),
+            ..Spell::default()
+        };
+        let (ended, open): (Vec<Spell>, Vec<Spell>) = spells.iter().map(spell).partition(|it| it.end.is_some());
+        let open: Vec<_> = open.into_iter().map(|it| (InstanceId::new("a"), it)).collect();
+        let expected = expected.map(|(count, from, to, still_down)| Storm {
+            market: "x".into(),
+            count,
+            from: at(from),
+            to: at(to),
+            still_down,
+        });
+        assert_eq!(storm(&open, &ended, at(0)), expected, "{spells:?}");
+    }
+}

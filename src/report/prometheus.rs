@@ -181,8 +181,8 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "respot_bridge_usd_total",
-        "What on-demand instances that stood in have cost up to the last look, in USD. Absent before it.",
-        |it| it.downtime.map_or_else(Vec::new, |sums| vec![plain(Figure::Decimal(sums.bridged.to_f64()))]),
+        "What on-demand instances that stood in have cost up to the last look, in USD.",
+        |it| vec![plain(Figure::Decimal(it.downtime.map_or(0.0, |sums| sums.bridged.to_f64())))],
     ),
     histogram(
         "respot_recovery_seconds",

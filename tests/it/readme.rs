@@ -61,7 +61,7 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
     show("analyze --may-lose train-9");
     stage.provider.with(|world| {
         for number in 0..4 {
-            let app = App::http(8080).base_us(20_000).jitter_us(200);
+            let app = App::http(8080).base_us(100_000).jitter_us(1_000);
             let id = format!("web{number}9ab3k7qx5m2");
             let spec = Spec::running(&format!("web-{number}")).id(&id).billing("onDemand").load(Load::Stable(60));
             world.add(spec.image(&format!("registry.example/web-{number}:1")).app(app));
@@ -69,7 +69,7 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
     });
     let rollout = |words: &str| {
         let call = stage.call(words).env("RESPOT_PROBE", "http:8080/health");
-        call.env("RESPOT_PROBE_SAMPLES", "100").env("RESPOT_ROLLOUT_MAY_LOSE", "web-*")
+        call.env("RESPOT_PROBE_SAMPLES", "40").env("RESPOT_ROLLOUT_MAY_LOSE", "web-*")
     };
     let words = "rollout --yes --only web-*";
     screens.push((words, rollout(words).screen(COLUMNS)));

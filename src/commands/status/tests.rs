@@ -159,6 +159,7 @@ fn busy() -> Overview {
                     recovered,
                     recovered_millis,
                     recovered_within,
+                    bridged: Usd::from_micros(1_250_000),
                     ..DaySums::default()
                 };
                 (day.to_owned(), sums)
@@ -272,7 +273,7 @@ fn metrics_say_what_the_screen_says() {
         ("respot_recovery_seconds_sum", "2640.000"),
         ("respot_recovery_seconds_count", "3"),
         ("respot_bridges", "1"),
-        ("respot_bridge_usd_today", "0.44"),
+        ("respot_bridge_usd_total", "1.25"),
         ("respot_market_rests", "1"),
         ("respot_undelivered_events", "1"),
         ("respot_oldest_undelivered_event_timestamp_seconds", "1699992200.000"),

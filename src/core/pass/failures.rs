@@ -68,12 +68,12 @@ pub(in crate::core) struct Failures<'a> {
     marked: HashMap<Origin, Vec<&'a Instance>>,
     /// The old instance of each replacement that an open recreation names, or whose old instance is still there.
     replaces: HashMap<&'a InstanceId, &'a InstanceId>,
-    duplicates: HashMap<&'a InstanceId, Duplicate<'a>>,
+    duplicates: HashMap<&'a InstanceId, Twin<'a>>,
 }
 
 /// What is known of a duplicate: the instance that stays, and whether that one runs, so that the duplicate may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::core) struct Duplicate<'a> {
+pub(in crate::core) struct Twin<'a> {
     pub(in crate::core) of: &'a InstanceId,
     pub(in crate::core) may_go: bool,
 }
@@ -112,7 +112,7 @@ impl<'a> Failures<'a> {
     }
 
     /// What is known of this instance if it is a duplicate.
-    pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<Duplicate<'a>> {
+    pub(in crate::core) fn duplicate(&self, id: &InstanceId) -> Option<Twin<'a>> {
         self.duplicates.get(id).copied()
     }
 
@@ -140,12 +140,12 @@ impl<'a> Failures<'a> {
     ///    same time.
     /// 3. A replacement that was given up is deleted by its own recreation, and no other is deleted in its favor.
     /// 4. If one of them was replaced in its turn, the successor stays in its place, once it runs.
-    fn find_duplicates(&self) -> HashMap<&'a InstanceId, Duplicate<'a>> {
+    fn find_duplicates(&self) -> HashMap<&'a InstanceId, Twin<'a>> {
         let mut duplicates = HashMap::new();
         let called_off = self.called_off();
         for (old, recreation, marked) in &called_off {
             if are_twins(marked, marked, Some(recreation)) {
-                duplicates.insert(&marked.id, Duplicate { of: old, may_go: true });
+                duplicates.insert(&marked.id, Twin { of: old, may_go: true });
             }
         }
         let journal: HashMap<Origin, &Recreation> =
@@ -178,7 +178,7 @@ impl<'a> Failures<'a> {
             let replaced = heir.and_then(|(replaced, _)| self.find_living(replaced));
             let first = replaced.or(keep);
             let twins = others.filter(|other| are_twins(first.unwrap_or(other), other, recreation));
-            duplicates.extend(twins.map(|twin| (&twin.id, Duplicate { of: stays, may_go })));
+            duplicates.extend(twins.map(|twin| (&twin.id, Twin { of: stays, may_go })));
         }
         duplicates
     }

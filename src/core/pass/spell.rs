@@ -132,7 +132,7 @@ impl Spell {
     #[must_use]
     pub fn begun(instance: &Instance, down_at: Timestamp, down_from: DownFrom, seen_at: Timestamp) -> Self {
         let (ids, name) = (vec![instance.id.clone()], instance.name.to_string());
-        let market = instance.place.as_ref().map_or_else(String::new, |place| place.to_string());
+        let market = instance.place.as_ref().map_or_else(String::new, ToString::to_string);
         let mut spell = Self { ids, name, market, down_at, down_from, seen_at, ..Self::default() };
         spell.pass_to(seen_at);
         spell

@@ -294,9 +294,8 @@ mod tests {
             call: Call::Accepted,
         };
         let recreation = |step| {
-            let begun = Recreation::planned("a", Cause::Reclaimed, "a-recreated-x".into(), at(-200));
-            let ledger = Ledger { recreations: [(gone(), Recreation { step, ..begun })].into(), ..announced() };
-            ledger
+            let begun = Recreation::planned("a", Cause::Reclaimed, "a-recreated-x".into(), at(-20));
+            Ledger { recreations: [(gone(), Recreation { step, ..begun })].into(), ..announced() }
         };
         let down = Spell { ids: vec![gone()], name: "a".into(), ..Spell::default() };
         let rows: Vec<(&str, Ledger, bool, &[&str])> = vec![

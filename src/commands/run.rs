@@ -306,7 +306,7 @@ async fn round<E: Edges>(
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;
     let todo = plan.work(listed);
-    let (mut attempts, mut elsewhere, mut error) = (Vec::new(), Vec::new(), None);
+    let (mut attempts, mut elsewhere, mut error, mut is_new) = (Vec::new(), Vec::new(), None, false);
     let bridges;
     let mut is_cut = plan.decisions.iter().any(|it| matches!(it, Decision::Skip(Skip::NextWave { .. })));
     let may_bridge = pass.world.limits.policy.bridge.is_on();
@@ -331,9 +331,11 @@ async fn round<E: Edges>(
             ledger.markets = pass.markets.board().markets().clone();
             let left = limits.blast_radius.allowed(plan.managed).saturating_sub(plan.proved_creations());
             let left = if limits.blast_radius.force { usize::MAX } else { left };
-            let (chosen, is_rest) = escalated(pass, &world, (&snapshot, &ledger), &refused, left).await;
-            elsewhere = chosen;
+            let (chosen, decisions, is_rest) = escalated(pass, &world, (&snapshot, &ledger), &refused, left).await;
+            elsewhere = decisions;
             is_cut |= is_rest;
+            // What is tied to a market without room is not created anywhere, and was tried all the same.
+            is_new |= chosen.into_iter().map(|id| used.tried.insert(id)).fold(false, |any, is_new| any | is_new);
         }
         let works: Vec<&Recreating> = elsewhere.iter().filter_map(Decision::recreating).collect();
         let underway = underway.and(recreate::start(pass, &works, wait()).await);
@@ -366,7 +368,7 @@ async fn round<E: Edges>(
     let is_answered = !attempts.iter().any(|it| it.outcome == Outcome::Unknown) && !pass.markets.is_closed();
     // A wave that neither creates anything nor tries anyone new is the last one.
     let refused = attempts.iter().filter(|it| it.outcome == Outcome::NoRoom && it.action != Action::Migrate);
-    let is_new = refused.map(|it| used.tried.insert(it.instance_id.clone())).fold(false, |any, is_new| any | is_new);
+    is_new |= refused.map(|it| used.tried.insert(it.instance_id.clone())).fold(false, |any, is_new| any | is_new);
     let has_progress = is_new || attempts.iter().any(|it| created(it) || it.outcome == Outcome::Done);
     // What stands in cannot be created beside a replacement that this round gave up: the next round does.
     let resumed = |it: &Attempt| it.outcome == Outcome::NoRoom && it.action == Action::Resume;
@@ -403,19 +405,20 @@ async fn bridged<E: Edges>(
 }
 
 /// What to do about reclaimed instances that their own market has just refused: create them elsewhere, `most` at a time.
-/// Also whether there are more.
+/// Answers which these are, what is to be done, and whether there are more.
 async fn escalated<E: Edges>(
     pass: &Pass<'_, E>,
     world: &World<'_, E::Cloud, E::Memory>,
     (snapshot, ledger): (&Snapshot, &Ledger),
     refused: &HashSet<&InstanceId>,
     most: usize,
-) -> (Vec<Decision>, bool) {
+) -> (Vec<InstanceId>, Vec<Decision>, bool) {
     let limits = world.limits;
     let mut decisions = plan::escalate(snapshot, ledger, limits.policy, refused, pass.now());
     decisions.truncate(limits.policy.max_recreations.unwrap_or(usize::MAX));
     let is_cut = decisions.len() > most;
     decisions.truncate(most);
+    let chosen = decisions.iter().filter_map(Decision::recreating).map(|work| work.instance.clone()).collect();
     let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
     survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
     for decision in &mut decisions {
@@ -424,7 +427,7 @@ async fn escalated<E: Edges>(
         }
         plan::place(decision, &pass.markets.board(), limits.policy, pass.now());
     }
-    (decisions, is_cut)
+    (chosen, decisions, is_cut)
 }
 
 /// What `run` prints.

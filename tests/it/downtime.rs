@@ -1,7 +1,7 @@
 //! The downtime ledger of the real program: what `status`, `history` and metrics tell of instances that are down agrees
 //! with the provider's own books.
 
-use novita_sim::{Fate, Spec, World};
+use novita_sim::{Fate, Machine, Spec, World};
 use serde_json::{Value, json};
 
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage};
@@ -161,4 +161,79 @@ fn a_damaged_record_of_downtime_costs_only_itself() {
     stage.put_field("spells", "b", "{\"v\": 2}");
     stage.call("run").output().ends_with(4).says(["spells", "newer", "format"]);
     stage.call("status").output().ends_with(0);
+}
+
+/// A shortage on the fleet of the demo: whoever looks, after a pass or between two, sees all that is down, since when, why
+/// and what comes next, and is never told that all is well.
+#[test]
+fn a_shortage_is_told_at_every_moment() {
+    let stage = Stage::new(Kind::Sqlite, World::fleet(11, 40));
+    let pass = || {
+        stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "0").output();
+    };
+    let mut passes = 0;
+    while passes < 3 || !recovery(&stage)["down"].as_array().expect("what is down").is_empty() {
+        pass();
+        stage.provider.advance(QUARTER);
+        passes += 1;
+        assert!(passes < 30, "the fleet does not come up: {:#}", recovery(&stage));
+    }
+    let down = |world: &World| {
+        let is_down = |it: &&Machine| it.billing_mode == "spot" && it.status == "exited";
+        let mut ids: Vec<String> = world.machines().filter(is_down).map(|it| it.id.clone()).collect();
+        ids.sort();
+        ids
+    };
+    stage.provider.with(|world| {
+        world.set_stock(0);
+        let running = world.machines().filter(|it| it.billing_mode == "spot" && it.status == "running");
+        let taken: Vec<String> = running.take(5).map(|it| it.id.clone()).collect();
+        taken.iter().for_each(|id| assert!(world.reclaim_now(id)));
+    });
+    for minutes in [0, 7, 15, 22, 30, 37, 45, 52, 60, 67] {
+        if minutes % 15 == 0 {
+            pass();
+        }
+        let (status, screen) = (stage.status(), stage.call("status").screen(200));
+        let told = status["recovery"]["down"].as_array().expect("what is down");
+        let mut ids: Vec<&str> = told.iter().filter_map(|it| it["instanceId"].as_str()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, stage.provider.with(|world| down(world)), "{status:#}");
+        for it in told {
+            let why = match it["part"].as_str() {
+                Some("noRoom") => "no room",
+                Some("heldBack") => it["reason"].as_str().expect("a rule"),
+                part => panic!("{minutes} min: {part:?} of {told:#?}"),
+            };
+            let since = it["downMs"].as_u64().expect("a length") / MINUTE;
+            let name = it["instanceName"].as_str().expect("a name");
+            let row = match since {
+                0..60 => format!("{name} for {since} min, "),
+                _ => format!("{name} for 1 h"),
+            };
+            // The first of them are named.
+            let row = row.replace("for 0 min, ", "for ");
+            let is_shown = screen.contains(&row) && screen.contains(&why.replace('_', " "));
+            assert!(is_shown || told.len() > 6, "{minutes} min, {name}, {why}:\n{screen}");
+        }
+        // With a margin for the real time that the passes take.
+        let health =
+            if minutes > 29 { "degraded: ".into() } else { format!("healthy: on schedule, {} down", told.len()) };
+        let count = format!("  down        {}: ", told.len());
+        let is_late = told.iter().any(|it| it["downMs"].as_u64() > Some(30 * MINUTE));
+        assert!(is_late || screen.starts_with(&health), "{minutes} min:\n{screen}");
+        for part in [&*count, ", no room", "next try at ", " without room\n"] {
+            assert!(screen.contains(part), "{minutes} min, {part:?}:\n{screen}");
+        }
+        assert!(!screen.contains("no errors"), "{screen}");
+        stage.provider.advance(if minutes % 15 == 0 { 7 * MINUTE } else { 8 * MINUTE });
+    }
+    stage.provider.with(|world| world.set_stock(u32::MAX));
+    // One of which nothing proves that it was reclaimed waits for its cooldown of four hours.
+    for _ in 0..14 {
+        pass();
+        stage.provider.advance(QUARTER);
+    }
+    assert_eq!(recovery(&stage)["down"], json!([]));
+    assert!(stage.call("status").screen(100).starts_with("healthy: on schedule, no errors"));
 }

@@ -305,15 +305,11 @@ impl<'a> Failures<'a> {
 
     /// Whether it is proved that an exited instance was reclaimed, and that a failed migration since then, if any, left it
     /// as it was.
-    pub(in crate::core) fn has_evidence(&self, instance: &Instance) -> bool {
+    pub(in crate::core) fn has_evidence(&self, id: &InstanceId) -> bool {
+        let Some(instance) = find(&self.snapshot.instances.items, id) else { return false };
         let seen = self.ledger.observations.get(&instance.id);
         let was_reclaimed = || evidence::reclaimed_at(instance, seen, None, self.now).is_some();
         self.reclaimed_at(instance).is_some() || self.failure(instance).is_some() && was_reclaimed()
-    }
-
-    /// Whether it is proved that this instance was reclaimed.
-    pub(in crate::core) fn is_reclaimed(&self, id: &InstanceId) -> bool {
-        find(&self.snapshot.instances.items, id).is_some_and(|instance| self.reclaimed_at(instance).is_some())
     }
 
     /// Why the old instance stays for now beside a replacement that runs: the other one is to be reclaimed sooner, or

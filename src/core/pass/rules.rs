@@ -165,7 +165,7 @@ impl<'a> View<'a> {
             }
             Rule::ReclaimEvidence => {
                 let is_wanted = *eligibility == Eligibility::Reclaimed && *status == Status::Exited;
-                (is_wanted && !self.failures.has_evidence(instance)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
+                (is_wanted && !self.failures.has_evidence(id)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
             }
             Rule::MigrationNotFailed => {
                 let cause = self.failures.failure(instance).filter(|_| recreates)?;
@@ -354,7 +354,7 @@ impl<'a> View<'a> {
             next => {
                 // What an earlier pass started for a reclaim was proved then.
                 let was_proved = recreation.cause.is_for_reclaim() && !recreation.pass.is_empty();
-                let is_proved = was_proved || self.failures.is_reclaimed(id);
+                let is_proved = was_proved || self.failures.has_evidence(id);
                 let work = Box::new(Recreating { is_proved, ..Recreating::new(id.clone(), recreation, next) });
                 if work.starts() { Decision::Recreate(work) } else { Decision::Resume(work) }
             }

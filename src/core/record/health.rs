@@ -106,6 +106,9 @@ pub fn diagnose(
                     (Health::Degraded, format!("left alone after repeated failures: {}", troubles.quarantined))
                 }
                 None if last.status == ExecutionStatus::Running => (Health::Healthy, "a pass is at work".into()),
+                None if !troubles.down.is_empty() => {
+                    (Health::Healthy, format!("on schedule, {} down for less than two intervals", troubles.down.len()))
+                }
                 None => (Health::Healthy, "on schedule, no errors".into()),
             }
         }
@@ -185,7 +188,7 @@ mod tests {
         };
         // The last pass and its errors; since when things are down, how many are quarantined; the verdict and a part of why.
         let rows: &[(ExecutionStatus, u64, &[(&str, i64)], usize, Health, &str)] = &[
-            (Completed, 0, &[("a", -30)], 0, Health::Healthy, "on schedule"),
+            (Completed, 0, &[("a", -30)], 0, Health::Healthy, "on schedule, 1 down for less than two intervals"),
             (Completed, 0, &[("a", -31)], 0, Health::Degraded, "a down for 31 min"),
             (Completed, 0, &[("", -31)], 0, Health::Degraded, "id-of- down for 31 min"),
             (Completed, 0, &[("a", -120), ("b", -60), ("c", -3)], 0, Health::Degraded, "a and 1 more down for 2 h"),

@@ -140,7 +140,7 @@ fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
     }
     if let Some(Storm { market, count, from, to, still_down }) = &figures.storm {
         let within = together(&format!("within {}", in_words(to.since(*from).max(Duration::from_secs(60)))));
-        let from = together(&format!("from {} on", time_of_day(*from, figures.now)));
+        let from = together(&format!("from {}", time_of_day(*from, figures.now)));
         let left = if *still_down > 0 { format!("{still_down} still down") } else { "all up again".into() };
         draft.add("storm", &format!("{count} of {} went down {within} {from}; {left}", visible(market)));
     }

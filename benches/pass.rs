@@ -52,6 +52,9 @@ enum What {
     Help,
     /// `respot run` on a fleet.
     Pass { instances: usize, exited: usize, latency: Duration, store: Store },
+    /// `respot run` on a fleet with reclaimed instances for which there is room in another market only; it waits for none
+    /// of the replacements.
+    Elsewhere { instances: usize, reclaimed: usize, latency: Duration },
     /// `respot analyze` on a fleet of on-demand instances.
     Analysis { instances: usize, latency: Duration },
     /// The file of the program.
@@ -78,6 +81,8 @@ struct Bounds {
 enum Wall {
     /// 1.10 times the calls that must follow one another, and 50 ms.
     Sequence,
+    /// 1.15 times the calls that must follow one another.
+    Elsewhere,
     /// 1.20 times the calls that must follow one another.
     Analysis,
     Ms(f64),
@@ -90,6 +95,10 @@ const HUGE: Bounds = Bounds { cpu_ms: Some(1000.0), mb: Some(40.0), ..NONE };
 
 const fn pass(instances: usize, exited: usize, latency_ms: u64, store: Store) -> What {
     What::Pass { instances, exited, latency: Duration::from_millis(latency_ms), store }
+}
+
+const fn elsewhere(instances: usize, reclaimed: usize, latency_ms: u64) -> What {
+    What::Elsewhere { instances, reclaimed, latency: Duration::from_millis(latency_ms) }
 }
 
 const fn analysis(instances: usize, latency_ms: u64) -> What {
@@ -118,6 +127,12 @@ const ROWS: &[Row] = &[
         runs: 5,
         bounds: SEQUENCE,
     },
+    Row {
+        name: "1_000, 100 go elsewhere, 50 ms",
+        what: elsewhere(1_000, 100, 50),
+        runs: 7,
+        bounds: Bounds { wall: Some(Wall::Elsewhere), ..NONE },
+    },
     Row { name: "100_000, 100 exited, 0 ms, Redis", what: pass(100_000, 100, 0, Store::Redis), runs: 7, bounds: HUGE },
     Row {
         name: "100_000, 100 exited, 0 ms, SQLite",
@@ -140,6 +155,7 @@ const QUICK: &[Row] = &[
     Row { name: "100, nothing to do, Redis", what: pass(100, 0, 0, Store::Redis), runs: 1, bounds: NONE },
     Row { name: "1_000, 100 exited, 1 ms, Redis", what: pass(1_000, 100, 1, Store::Redis), runs: 1, bounds: NONE },
     Row { name: "1_000, 100 exited, 1 ms, SQLite", what: pass(1_000, 100, 1, Store::Sqlite), runs: 1, bounds: NONE },
+    Row { name: "1_000, 100 go elsewhere, 1 ms", what: elsewhere(1_000, 100, 1), runs: 1, bounds: NONE },
     Row { name: "analyze 100 on demand, 1 ms", what: analysis(100, 1), runs: 1, bounds: NONE },
     Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: NONE },
 ];
@@ -225,6 +241,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
             return Ok(vec![line(name, "size", &mut [megabytes(bytes)], "MB", None, *mb_bound)]);
         }
         What::Pass { instances, exited, .. } => Some(fleet(instances, exited)),
+        What::Elsewhere { instances, reclaimed, .. } => Some(without_room(instances, reclaimed)),
         What::Analysis { instances, .. } => Some(on_demand(instances)),
         What::Help => None,
     };
@@ -232,6 +249,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
     for _ in 0..*runs {
         let Cost { wall_ms, cpu_ms, memory_mb } = match (what, &fleet) {
             (What::Pass { latency, store, .. }, Some(fleet)) => run_pass(fleet.clone(), *latency, *store)?,
+            (What::Elsewhere { latency, .. }, Some(fleet)) => run_elsewhere(fleet.clone(), *latency)?,
             (What::Analysis { latency, .. }, Some(fleet)) => run_analysis(fleet.clone(), *latency)?,
             _ => run_probe(&["--help"], &[], None)?,
         };
@@ -243,6 +261,10 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
         What::Pass { instances, exited, latency, .. } if !latency.is_zero() => {
             Some(millis(latency) * as_f64(calls_in_sequence(instances, exited)))
         }
+        What::Elsewhere { instances, reclaimed, latency } => {
+            let calls = pages_in_sequence(instances) + creations_in_sequence(reclaimed);
+            Some(millis(latency) * as_f64(calls))
+        }
         What::Analysis { instances, latency } => {
             Some(millis(latency) * as_f64(pages_in_sequence(instances) + reads_in_sequence(instances)))
         }
@@ -250,6 +272,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
     };
     let wall_bound = wall_bound.and_then(|bound| match bound {
         Wall::Sequence => minimum.map(|minimum| 1.10 * minimum + 50.0),
+        Wall::Elsewhere => minimum.map(|minimum| 1.15 * minimum),
         Wall::Analysis => minimum.map(|minimum| 1.20 * minimum),
         Wall::Ms(most) => Some(most),
     });
@@ -261,14 +284,19 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
 }
 
 /// The calls of a pass that cannot be made at the same time: the first page tells how many there are, the others come
-/// some at once, and then the migrations.
+/// some at once, and then the migrations, of which the first to a market goes alone.
 fn calls_in_sequence(instances: usize, exited: usize) -> usize {
-    pages_in_sequence(instances) + exited.div_ceil(WORKERS)
+    pages_in_sequence(instances) + 1 + exited.saturating_sub(1).div_ceil(WORKERS)
 }
 
 fn pages_in_sequence(instances: usize) -> usize {
     let other_pages = instances.div_ceil(PAGE_SIZE).saturating_sub(1);
     1 + other_pages.div_ceil(PAGES_AT_ONCE)
+}
+
+/// One migration is refused, and what each is made of is read, and what is on offer; the first creation goes alone.
+fn creations_in_sequence(reclaimed: usize) -> usize {
+    1 + reclaimed.div_ceil(WORKERS) + 1 + 1 + (reclaimed - 1).div_ceil(WORKERS)
 }
 
 /// An analysis asks for each kind of offer, and for the metrics of each instance.
@@ -313,6 +341,23 @@ fn fleet(instances: usize, exited: usize) -> World {
         let spec = if number % every == every / 2 { Spec::exited(&name) } else { Spec::running(&name) };
         let quirks = if number % 3 == 0 { u32::try_from(number).unwrap_or(0) & novita_sim::quirk::ALL } else { 0 };
         world.add(spec.quirks(quirks).env("API_TOKEN", "env-secret"));
+    }
+    write_pages(&mut world, instances);
+    world
+}
+
+/// A fleet with as many reclaimed instances, whose market has no room any more.
+fn without_room(instances: usize, reclaimed: usize) -> World {
+    let mut world = World::new(7).starting_at(now_ms());
+    let every = instances / reclaimed;
+    for number in 0..instances {
+        let name = format!("train-{number}");
+        let is_down = number % every == every / 2;
+        world.add(if is_down { Spec::reclaimed(&name, 20 * 60_000) } else { Spec::running(&name) });
+    }
+    world.withdraw_product("4090.12c50g.v2");
+    if let Some(product) = world.product_mut(PRODUCTS[0]) {
+        product.sold_out_in = vec!["us-xx-1".into()];
     }
     write_pages(&mut world, instances);
     world
@@ -365,6 +410,29 @@ fn run_pass(fleet: World, latency: Duration, store: Store) -> Result<Cost, Strin
             return Err(format!("{calls} migrate calls, {} instances not migrated exactly once", wrong.len()));
         }
         Ok(cost)
+    })
+}
+
+/// One pass that creates everything elsewhere, checked on that.
+fn run_elsewhere(fleet: World, latency: Duration) -> Result<Cost, String> {
+    let reclaimed = fleet.machines().filter(|machine| machine.status == "exited").count();
+    let key = fleet.rules().key.clone();
+    let server = Server::start(fleet, Options { latency, ..Options::default() }).map_err(|error| error.to_string())?;
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+    let store = format!("sqlite:{}", folder.path().join("state.db").display());
+    let environment = [
+        ("NOVITA_API_KEY", key),
+        ("NOVITA_API_BASE_URL", server.url()),
+        ("MIGRATION_RECREATE_WAIT_MS", "0".into()),
+        ("MIGRATION_KEEP_TRYING_MS", "0".into()),
+    ];
+    let cost = run_probe(&["run", "--store", &store], &environment, Some(&folder.path().join("log")))?;
+    server.with(|world| {
+        let (refused, created) = (world.calls(Op::Migrate), world.applied(Op::Create));
+        match (refused, created) {
+            (1, created) if created == reclaimed => Ok(cost),
+            _ => Err(format!("{refused} migrate calls, {created} of {reclaimed} created")),
+        }
     })
 }
 

@@ -1,4 +1,4 @@
-//! respot on a simulated fleet: `cargo run --release --example demo`. Needs no key and no server, leaves nothing behind.
+//! respot on a simulated fleet: `cargo run --example demo`. Needs no key and no server, leaves nothing behind.
 #![expect(clippy::disallowed_macros, reason = "a demo prints")]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! From on-demand to spot, twice: `cargo run --release --example rollout` shows a rollout that completes and one that its
+//! From on-demand to spot, twice: `cargo run --example rollout` shows a rollout that completes and one that its
 //! quality gate rolls back, and explains each number. Needs no key and no server, leaves nothing behind.
 #![expect(clippy::disallowed_macros, reason = "a demo prints")]
 

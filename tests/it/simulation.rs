@@ -239,7 +239,7 @@ impl History {
         self.policy.max_migrations = None;
         self.has_waves = false;
         let calm_since = self.provider.inner.world().now_ms();
-        for _ in 0..8 {
+        for _ in 0..7 {
             self.one_pass(tally).await;
             sleep(INTERVAL).await;
         }
@@ -251,7 +251,7 @@ impl History {
         // What came up too slowly when the trouble ended may be given up after the first of these, and quarantined then.
         for _ in 0..2 {
             sleep(Duration::from_secs(25 * 3600)).await;
-            for _ in 0..6 {
+            for _ in 0..4 {
                 self.one_pass(tally).await;
                 sleep(INTERVAL).await;
             }

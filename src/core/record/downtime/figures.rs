@@ -99,7 +99,7 @@ impl<'a> DownInstance<'a> {
     }
 }
 
-/// Instances of one market that went down within [`STORM`].
+/// Instances of one market that went down within ten minutes of each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storm {
     /// The product and the cluster, in words.

@@ -19,7 +19,7 @@ pub enum Decision {
         job_before: Option<Box<KnownJob>>,
         /// Whether it is proved that it was reclaimed.
         is_proved: bool,
-        /// What follows if its market refuses it, for people; empty where nobody asked.
+        /// What follows if its market refuses it, for people; empty unless it was asked for.
         otherwise: Box<str>,
     },
     /// Start a recreation of it.

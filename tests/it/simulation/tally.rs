@@ -108,7 +108,7 @@ impl Tally {
         each(self.refused_leases, 0.7);
         each(self.creates as u64, 1.0);
         each(self.deletes as u64, 1.0);
-        each(self.migrations as u64, 1.5);
+        each(self.migrations as u64, 2.0);
         each(self.lost_calls as u64, 0.2);
         each(self.store_errors, 1.0);
         each(self.provider_errors, 0.5);

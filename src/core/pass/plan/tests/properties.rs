@@ -126,7 +126,7 @@ pub(super) const SEEDS: u64 = 3000;
 #[test]
 fn every_instance_and_every_open_recreation_has_one_verdict() {
     let mut seen = [0; 5];
-    for seed in 0..SEEDS {
+    for seed in 0..SEEDS * 4 / 3 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (instances, jobs, recreations, ledger) = drawn(&mut rng);
         let (ledger, policy) = (Ledger { recreations: recreations.into_iter().collect(), ..ledger }, policy(&mut rng));
@@ -181,7 +181,7 @@ fn every_instance_and_every_open_recreation_has_one_verdict() {
             assert_eq!(what, None, "seed {seed}: {id} has to stay");
         }
     }
-    assert!(seen.iter().all(|count| *count > 50), "every verdict occurs: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 100), "every verdict occurs: {seen:?}");
 }
 
 /// Neither the order of jobs nor that of the ledger's maps matters, which differs with each map that is made.

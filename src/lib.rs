@@ -105,6 +105,8 @@ pub mod commands;
 pub mod core;
 pub mod measure;
 pub mod notify;
+mod paths;
+pub mod proxies;
 pub mod report;
 pub mod settings;
 pub mod stop;

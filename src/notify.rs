@@ -20,6 +20,7 @@ use self::outbound::Outbound;
 use crate::clock::Clock;
 use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::world::time::Timestamp;
+use crate::proxies::Proxies;
 use crate::report::{Event, Reporter};
 use crate::settings::WebhookSetting;
 use crate::store::records::Change;
@@ -104,9 +105,9 @@ pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T
 ///
 /// # Errors
 /// Why delivery failed; contains neither the address nor the response.
-pub async fn send_test(webhook: &WebhookSetting, id: String) -> Result<(), String> {
+pub async fn send_test(webhook: &WebhookSetting, proxies: &Proxies, id: String) -> Result<(), String> {
     let encrypted = webhook.address.is_encrypted();
-    let outbound = Outbound::new(encrypted).map_err(|error| format!("{error:#}"))?;
+    let outbound = Outbound::new(encrypted, proxies).map_err(|error| format!("{error:#}"))?;
     webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await
 }
 

@@ -35,6 +35,7 @@ use crate::core::rollout::course::Course;
 use crate::core::rollout::findings::Terms;
 use crate::core::world::policy::{BridgePolicy, Halves, NoticePolicy, Placing, Policy, Selector};
 use crate::core::world::time::Timestamp;
+use crate::proxies::{Proxies, Proxy, is_loopback};
 
 /// Where state is stored between passes.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ pub struct Settings {
     /// Replaces the system's time.
     pub now: Option<Timestamp>,
     pub notify: NotifySettings,
+    pub proxies: Proxies,
     /// Which instances may move to spot.
     pub terms: Terms,
     pub course: Course,
@@ -134,7 +136,7 @@ impl Settings {
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that contains the key"));
         }
         let api_base_url = layers.value(&rows::NOVITA_API_BASE_URL)?;
-        if api_base_url.scheme() == "http" && !addresses::is_loopback(&api_base_url) {
+        if api_base_url.scheme() == "http" && !is_loopback(&api_base_url) {
             warnings.push(Warning {
                 message: "NOVITA_API_BASE_URL is not https: the API key is sent unencrypted".into(),
                 fix: "use https:// in NOVITA_API_BASE_URL".into(),
@@ -161,7 +163,7 @@ impl Settings {
             log_level,
             // A flag is meant for this call, so it wins over the environment.
             log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment)? },
-            no_color: environment.non_empty("NO_COLOR").is_some(),
+            no_color: environment.has("NO_COLOR"),
             policy: Policy {
                 eligibility: layers.value(&rows::MIGRATION_ELIGIBILITY)?,
                 scope: layers.value(&rows::MIGRATION_SCOPE)?,
@@ -205,6 +207,7 @@ impl Settings {
             course: rollout::course(&cli.command, &layers)?,
             probe_timeout: layers.value(&rows::RESPOT_PROBE_TIMEOUT_MS)?,
             notify,
+            proxies: if cli.command.uses_network() { proxies(environment)? } else { Proxies::default() },
             warnings,
             origins: Origins::of(&layers),
         })
@@ -246,6 +249,22 @@ fn flags(cli: &Cli) -> Vec<(&'static str, &str)> {
     flags.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
 }
 
+/// The proxies that the usual variables name; the names in lower case win, as with curl. An invalid one is an error: a
+/// request that skips the proxy could go where it must not.
+fn proxies(environment: &Environment) -> Result<Proxies> {
+    let proxy = |names: &[&'static str]| {
+        let Some((name, text)) = environment.first(names)? else { return Ok(None) };
+        Proxy::parse(name, &text).map(Some).map_err(|problem| {
+            SettingsError::new(format!("invalid value for {name}: {problem}"))
+                .hint("use http://[user:password@]host:port; the current value is not shown here")
+        })
+    };
+    let http = proxy(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?;
+    let https = proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?;
+    let exempt = environment.first(&["no_proxy", "NO_PROXY"])?;
+    Ok(Proxies::new(http, https, &exempt.unwrap_or_default().1))
+}
+
 fn parse_now(text: &str) -> Result<Timestamp> {
     let expected = "expected a time such as 2024-01-15T10:45:00Z";
     text.parse().map_err(|_| SettingsError::new(format!("invalid value {text:?} for --now: {expected}")))
@@ -256,11 +275,7 @@ fn store(layers: &Layers<'_>) -> Result<StoreSetting> {
         return Ok(StoreSetting::Sqlite(default_state_file(layers.environment)?));
     };
     if let StoreSetting::Redis { prefix, .. } = &mut store {
-        // The one setting whose empty value has a meaning.
-        *prefix = match layers.environment.get(rows::REDIS_KEY_PREFIX.row.name) {
-            Some(text) => text.to_owned(),
-            None => layers.value(&rows::REDIS_KEY_PREFIX)?,
-        };
+        *prefix = layers.value(&rows::REDIS_KEY_PREFIX)?;
     }
     Ok(store)
 }
@@ -268,20 +283,21 @@ fn store(layers: &Layers<'_>) -> Result<StoreSetting> {
 /// The embedded store's file unless a setting names another.
 fn default_state_file(environment: &Environment) -> Result<PathBuf> {
     // systemd may list several folders; the first is ours.
-    if let Some(folder) = environment.non_empty("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()) {
+    let folders = environment.text("STATE_DIRECTORY")?;
+    if let Some(folder) = folders.as_ref().and_then(|folders| folders.split(':').next()) {
         return Ok(Path::new(folder).join("state.db"));
     }
-    if let Some(folder) = environment.non_empty("XDG_STATE_HOME") {
-        return Ok(Path::new(folder).join("respot/state.db"));
+    if let Some(folder) = environment.text("XDG_STATE_HOME")? {
+        return Ok(PathBuf::from(folder).join("respot/state.db"));
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/respot/state.db".into());
     }
-    let home = environment.non_empty("HOME").ok_or_else(|| {
+    let home = environment.text("HOME")?.ok_or_else(|| {
         SettingsError::new("cannot choose a place for the state file: neither HOME nor XDG_STATE_HOME is set")
             .hint("name one with --store sqlite:PATH")
     })?;
-    Ok(Path::new(home).join(".local/state/respot/state.db"))
+    Ok(PathBuf::from(home).join(".local/state/respot/state.db"))
 }
 
 fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {
@@ -293,8 +309,8 @@ fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {
 }
 
 fn log_directives(environment: &Environment) -> Result<Option<Targets>> {
-    let Some(text) = environment.non_empty("RUST_LOG") else { return Ok(None) };
-    Targets::from_str(text).map(Some).map_err(|_| {
+    let Some(text) = environment.text("RUST_LOG")? else { return Ok(None) };
+    Targets::from_str(&text).map(Some).map_err(|_| {
         SettingsError::new(format!(
             "invalid value {text:?} for RUST_LOG: expected a filter such as info or respot=debug"
         ))

@@ -4,16 +4,24 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use url::Url;
+
+use crate::proxies::Proxies;
 
 /// An HTTP client that follows no redirects: they would take a key, a signed event or a write to an address that is not
 /// configured.
 ///
-/// The system's certificates are only read if a URL is `encrypted`, since that takes longer than a small pass.
+/// The system's certificates are only read if a URL is `encrypted`, since that takes longer than a small pass. Which
+/// requests go through a proxy is decided by `proxies` alone.
 ///
 /// # Errors
-/// When they are needed and there are none.
-pub fn client_builder(encrypted: bool) -> Result<reqwest::ClientBuilder> {
+/// When certificates are needed and there are none.
+pub fn client_builder(encrypted: bool, proxies: &Proxies) -> Result<reqwest::ClientBuilder> {
+    let proxies = proxies.clone();
+    let proxy = move |url: &Url| proxies.of_url(url).map(|proxy| proxy.url().clone());
     Ok(reqwest::Client::builder()
+        .no_proxy()
+        .proxy(reqwest::Proxy::custom(proxy))
         .tls_backend_preconfigured(config(encrypted)?)
         .user_agent(concat!("respot/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none()))

@@ -103,6 +103,11 @@ pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: 
             turn.find(task).await;
         }
     }
+    if wait.is_zero() {
+        // What was created a moment ago does not run yet.
+        let created = tasks.iter_mut().filter(|task| !task.place.is_empty());
+        created.for_each(|task| task.awaits = Awaits::Nothing);
+    }
     loop {
         let awaited = tasks.iter().filter(|task| task.awaits == Awaits::Running).count();
         if awaited == 0 || !pass.may_send(&store_error) {

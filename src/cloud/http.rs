@@ -7,6 +7,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue,
 use url::Url;
 
 use super::transport::{Method, Request, Response, Transport, TransportError};
+use crate::proxies::Proxies;
 use crate::tls;
 
 /// Time to make a connection, TLS included.
@@ -34,7 +35,7 @@ impl HttpTransport {
     ///
     /// # Errors
     /// When the key cannot be sent in a header or no CA certificate is found.
-    pub fn new(base: &Url, key: &str, path: PathOf) -> Result<Self> {
+    pub fn new(base: &Url, key: &str, path: PathOf, proxies: &Proxies) -> Result<Self> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {key}"))
             .ok()
             .context("the API key contains characters that cannot be sent in a header")?;
@@ -44,7 +45,7 @@ impl HttpTransport {
             // Some APIs require it even for reads.
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ]);
-        let client = tls::client_builder(base.scheme() == "https")?
+        let client = tls::client_builder(base.scheme() == "https", proxies)?
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_LIFE)

@@ -187,7 +187,7 @@ async fn sample<P: Prober>(prober: &P, listed: &ListedInstance, terms: &Terms) -
 pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
     let Session { settings, clock, stop, reporter, show, .. } = *session;
     let (store, cloud) = (session.open_to_read().await?, session.client()?);
-    let prober = NetProber::new(settings.probe_timeout);
+    let prober = NetProber::new(settings.probe_timeout, &settings.proxies);
     let analyzing = analyze(&cloud, &store, &prober, &settings.terms, clock, reporter);
     Ok(self::show(unless_stopped(stop, settings.job_timeout, analyzing).await?, show))
 }

@@ -55,7 +55,7 @@ impl<'a> Session<'a> {
 
     /// Those who are notified.
     pub(super) fn outlets(&self) -> Result<Outlets<'a>, Failure> {
-        Outlets::new(&self.settings.notify, self.reporter).map_err(unusable)
+        Outlets::new(&self.settings.notify, &self.settings.proxies, self.reporter).map_err(unusable)
     }
 
     pub(super) fn world<'w, C, S>(&self, cloud: &'w C, store: &'w S, limits: &'w Limits<'w>) -> World<'w, C, S>
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
 /// The client of the provider that the settings name.
 pub(super) fn client(settings: &Settings) -> Result<Client<HttpTransport>, Failure> {
     let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
-    novita::connect(&settings.api_base_url, key).map_err(unusable)
+    novita::connect(&settings.api_base_url, key, &settings.proxies).map_err(unusable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

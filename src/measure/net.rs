@@ -10,6 +10,7 @@ use url::{Host, Url};
 use super::command::Shell;
 use super::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use crate::core::world::probe::{Endpoint, Probe};
+use crate::proxies::Proxies;
 use crate::tls;
 
 /// The most that is read of a response. A longer or endless response counts as complete.
@@ -22,6 +23,7 @@ const IDLE_LIFE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct NetProber {
     limit: Duration,
+    proxies: Proxies,
     shell: Shell,
     // Created when first needed, since reading the system's certificates takes longer than many a measurement.
     plain: OnceLock<Result<reqwest::Client, String>>,
@@ -31,13 +33,17 @@ pub struct NetProber {
 impl NetProber {
     /// A prober whose samples fail when they take longer than `limit`.
     #[must_use]
-    pub fn new(limit: Duration) -> Self {
-        Self { limit, shell: Shell::of_process(), plain: OnceLock::new(), encrypted: OnceLock::new() }
+    pub fn new(limit: Duration, proxies: &Proxies) -> Self {
+        let proxies = proxies.clone();
+        Self { limit, proxies, shell: Shell::of_process(), plain: OnceLock::new(), encrypted: OnceLock::new() }
     }
 
     fn client(&self, encrypted: bool) -> Result<&reqwest::Client, String> {
         let client = if encrypted { &self.encrypted } else { &self.plain };
-        client.get_or_init(|| client_of(encrypted).map_err(|error| format!("{error:#}"))).as_ref().map_err(Clone::clone)
+        client
+            .get_or_init(|| client_of(encrypted, &self.proxies).map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     async fn http(&self, endpoint: &Endpoint, path: &str) -> ProbeSample {
@@ -122,8 +128,8 @@ fn host(url: &Url) -> Option<String> {
     })
 }
 
-fn client_of(encrypted: bool) -> anyhow::Result<reqwest::Client> {
-    Ok(tls::client_builder(encrypted)?.pool_idle_timeout(IDLE_LIFE).pool_max_idle_per_host(1).build()?)
+fn client_of(encrypted: bool, proxies: &Proxies) -> anyhow::Result<reqwest::Client> {
+    Ok(tls::client_builder(encrypted, proxies)?.pool_idle_timeout(IDLE_LIFE).pool_max_idle_per_host(1).build()?)
 }
 
 /// A GET: 2xx and 3xx pass.

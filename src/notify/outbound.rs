@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use rustls::CertificateError;
 
 use super::REQUEST_TIME;
+use crate::proxies::Proxies;
 use crate::tls;
 
 /// Sends small requests, each in bounded time.
@@ -24,8 +25,8 @@ pub(super) struct Message {
 
 impl Outbound {
     /// `encrypted`: whether any of the addresses begins with https.
-    pub(super) fn new(encrypted: bool) -> Result<Self> {
-        let client = tls::client_builder(encrypted)?.timeout(REQUEST_TIME).build();
+    pub(super) fn new(encrypted: bool, proxies: &Proxies) -> Result<Self> {
+        let client = tls::client_builder(encrypted, proxies)?.timeout(REQUEST_TIME).build();
         Ok(Self(client.context("cannot set up the HTTP client")?))
     }
 

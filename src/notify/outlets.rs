@@ -6,6 +6,7 @@ use futures_util::future::join;
 use super::outbound::{Message, Outbound};
 use super::{CLOSING_TIME, Notify, files, webhook};
 use crate::core::record::outbox::Outgoing;
+use crate::proxies::Proxies;
 use crate::report::{Event, Reporter};
 use crate::settings::{Address, NotifySettings};
 
@@ -33,12 +34,12 @@ impl<'a> Outlets<'a> {
     ///
     /// # Errors
     /// If an address starts with https and no CA certificates are found.
-    pub fn new(settings: &'a NotifySettings, reporter: &'a dyn Reporter) -> Result<Self> {
+    pub fn new(settings: &'a NotifySettings, proxies: &Proxies, reporter: &'a dyn Reporter) -> Result<Self> {
         let NotifySettings { webhook, ping, metrics_file: _, pushgateway, termination_message_file: _ } = settings;
         let webhook = webhook.as_ref().map(|webhook| &webhook.address);
         let addresses: Vec<&Address> = [webhook, ping.as_ref(), pushgateway.as_ref()].into_iter().flatten().collect();
         let encrypted = addresses.iter().any(|address| address.is_encrypted());
-        let outbound = (!addresses.is_empty()).then(|| Outbound::new(encrypted)).transpose()?;
+        let outbound = (!addresses.is_empty()).then(|| Outbound::new(encrypted, proxies)).transpose()?;
         Ok(Self { settings, outbound, reporter })
     }
 

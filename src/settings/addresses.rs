@@ -4,10 +4,11 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use url::Url;
 
 use super::StoreSetting;
-use super::parsers::Invalid;
+use super::parsers::{self, Invalid};
+use crate::proxies::is_loopback;
 
 /// A URL of which only scheme, host and port are ever shown: the rest often grants access by itself.
 #[derive(Clone, Debug)]
@@ -41,15 +42,6 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
-    }
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -91,7 +83,7 @@ pub(super) fn webhook(text: &str) -> Result<Address, Invalid> {
 pub(super) fn store(text: &str) -> Result<StoreSetting, Invalid> {
     const HINT: &str = "use redis://[user:password@]host[:port][/db], rediss://… for TLS, or sqlite:PATH";
     if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-        return Ok(StoreSetting::Sqlite(path.into()));
+        return parsers::path(path).map(StoreSetting::Sqlite);
     }
     let url = Url::parse(text).map_err(|error| Invalid::hidden(error.to_string(), HINT))?;
     let database = url.path().trim_matches('/');
@@ -100,6 +92,9 @@ pub(super) fn store(text: &str) -> Result<StoreSetting, Invalid> {
         "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => "the host is missing".into(),
         "redis" | "rediss" if !database.is_empty() && database.parse::<u16>().is_err() => {
             "the database is not a number (or a /, # or ? in the password is not percent-encoded)".into()
+        }
+        "redis" | "rediss" if url.query().is_some() || url.fragment().is_some() => {
+            "what follows ? or # is not used (or the password has one that is not percent-encoded)".into()
         }
         "redis" | "rediss" => return Ok(StoreSetting::Redis { url: text.into(), prefix: String::new() }),
         scheme => format!("unsupported scheme {scheme:?}"),

@@ -147,6 +147,12 @@ impl Command {
             command => command.pass().is_some(),
         }
     }
+
+    /// Whether it sends requests over HTTP.
+    #[must_use]
+    pub fn uses_network(&self) -> bool {
+        self.needs_key() || matches!(self, Self::Doctor { .. })
+    }
 }
 
 /// Conditions on instances that may move to spot.

@@ -1,12 +1,13 @@
 //! Where a value comes from: flags win over the environment, the environment wins over the configuration file.
 //! Misspelled names are found here.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
-use super::parsers::Invalid;
-use super::rows::{Described, SETTINGS, Setting};
+use super::parsers::{self, Invalid};
+use super::rows::{self, Described, SETTINGS, Setting};
 use super::{Result, SettingsError, Warning};
+use crate::paths::is_there;
 
 /// The environment as this program sees it.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +32,33 @@ impl Environment {
         Ok(Self(variables))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    /// What a variable is set to, which may be nothing.
+    fn get(&self, name: &'static str) -> Result<Option<Given>> {
+        let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        value.map(|value| Given { name, value, source: Source::Environment }.unwrapped()).transpose()
     }
 
     /// A variable that is set and not empty.
-    pub(super) fn non_empty(&self, name: &str) -> Option<&str> {
-        self.get(name).filter(|value| !value.is_empty())
+    ///
+    /// # Errors
+    /// When its value is in quotes or contains control characters.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<String>> {
+        Ok(self.get(name)?.map(|given| given.value).filter(|value| !value.is_empty()))
+    }
+
+    /// The first of these variables that is set and not empty.
+    pub(super) fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>> {
+        for &name in names {
+            if let Some(value) = self.text(name)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a variable is set and not empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, value)| known == name && !value.is_empty())
     }
 }
 
@@ -77,6 +98,7 @@ impl fmt::Display for Source {
 }
 
 /// A value as it was written, with its place.
+#[derive(Clone)]
 pub(super) struct Given {
     pub(super) name: &'static str,
     pub(super) value: String,
@@ -85,12 +107,22 @@ pub(super) struct Given {
 
 impl Given {
     pub(super) fn parse<T>(&self, setting: &Setting<T>) -> Result<T> {
+        (setting.parse)(&self.value).map_err(|invalid| self.refused(invalid))
+    }
+
+    /// The same without what its file or its shell wrapped it in.
+    fn unwrapped(self) -> Result<Self> {
+        match parsers::unwrapped(&self.value) {
+            Ok(value) => Ok(Self { value: value.to_owned(), ..self }),
+            Err(invalid) => Err(self.refused(invalid)),
+        }
+    }
+
+    fn refused(&self, Invalid { problem, hint, hidden }: Invalid) -> SettingsError {
         let Self { name, value, source } = self;
-        (setting.parse)(value).map_err(|Invalid { problem, hint, hidden }| {
-            let value = if hidden { "value".into() } else { format!("value {}", quoted(value)) };
-            let message = format!("invalid {value} for {name} ({source}): {problem}");
-            SettingsError { message, hint: hint.map(Into::into) }
-        })
+        let value = if hidden { "value".into() } else { format!("value {}", quoted(value)) };
+        let message = format!("invalid {value} for {name} ({source}): {problem}");
+        SettingsError { message, hint: hint.map(Into::into) }
     }
 }
 
@@ -101,42 +133,50 @@ pub(super) fn quoted(value: &str) -> String {
 
 /// Flags over the environment over the file.
 pub(super) struct Layers<'a> {
-    /// By the name of the setting.
-    flags: &'a [(&'static str, &'a str)],
+    /// What is in force of what was written, in the order of the settings.
+    given: Vec<Given>,
     pub(super) environment: &'a Environment,
     pub(super) file: Vec<(&'static str, String)>,
     pub(super) file_path: Option<PathBuf>,
 }
 
 impl<'a> Layers<'a> {
-    /// Reads the configuration file.
+    /// Reads the configuration file. `flags` are by the name of the setting.
     pub(super) fn new(
-        flags: &'a [(&'static str, &'a str)],
+        flags: &[(&'static str, &str)],
         environment: &'a Environment,
         config: Option<&Path>,
     ) -> Result<Self> {
         let (file_path, file) = read_file(config, environment)?;
-        Ok(Self { flags, environment, file, file_path })
+        let mut given = Vec::new();
+        for row in SETTINGS {
+            let (name, flag) = (row.name, row.flag);
+            let of_flag = flags.iter().find(|(known, _)| *known == name).zip(flag);
+            let of_flag =
+                of_flag.map(|((_, value), flag)| Given { name, value: (*value).into(), source: Source::Flag(flag) });
+            // An empty variable counts as not set, but for the one whose empty value has a meaning.
+            let of_environment = environment.get(name)?;
+            let of_environment =
+                of_environment.filter(|it| !it.value.is_empty() || name == rows::REDIS_KEY_PREFIX.row.name);
+            let of_file = file.iter().find(|(known, _)| *known == name).zip(file_path.clone());
+            let of_file =
+                of_file.map(|((_, value), path)| Given { name, value: value.clone(), source: Source::File(path) });
+            let written = of_flag.or(of_environment).or(of_file);
+            given.extend(written.map(Given::unwrapped).transpose()?);
+        }
+        Ok(Self { given, environment, file, file_path })
     }
 
-    /// What was written for a setting. An empty variable counts as not set.
-    pub(super) fn get(&self, row: &Described) -> Option<Given> {
-        let name = row.name;
-        if let (Some(flag), Some((_, value))) = (row.flag, self.flags.iter().find(|(known, _)| *known == name)) {
-            return Some(Given { name, value: (*value).to_owned(), source: Source::Flag(flag) });
-        }
-        if let Some(value) = self.environment.non_empty(name) {
-            return Some(Given { name, value: value.trim().to_owned(), source: Source::Environment });
-        }
-        let (_, value) = self.file.iter().find(|(known, _)| *known == name)?;
-        Some(Given { name, value: value.clone(), source: Source::File(self.file_path.clone()?) })
+    /// What was written for a setting.
+    pub(super) fn get(&self, row: &Described) -> Option<&Given> {
+        self.given.iter().find(|given| given.name == row.name)
     }
 
     /// The value of a setting that has a default.
     pub(super) fn value<T>(&self, setting: &Setting<T>) -> Result<T> {
         let row = &setting.row;
         let default = || Given { name: row.name, value: row.default().unwrap_or_default(), source: Source::Default };
-        self.get(row).unwrap_or_else(default).parse(setting)
+        self.get(row).cloned().unwrap_or_else(default).parse(setting)
     }
 
     /// The value of a setting, if it is set.
@@ -147,7 +187,7 @@ impl<'a> Layers<'a> {
     /// A secret that is set itself, or through a file that contains it.
     pub(super) fn secret(&self, itself: &Described, as_file: &Described) -> Result<Option<Given>> {
         let is_in_file = |given: &Given| matches!(given.source, Source::File(_));
-        match (self.get(itself), self.get(as_file)) {
+        match (self.get(itself).cloned(), self.get(as_file).cloned()) {
             // The environment wins over the file between the two names, too.
             (Some(given), Some(path)) if is_in_file(&given) && !is_in_file(&path) => read_secret(path).map(Some),
             (Some(given), _) => Ok(Some(given)),
@@ -160,7 +200,7 @@ fn read_secret(given: Given) -> Result<Given> {
     let Given { name, value: path, source } = given;
     let text = std::fs::read_to_string(&path)
         .map_err(|error| SettingsError::new(format!("cannot read {name} {} ({source}): {error}", quoted(&path))))?;
-    Ok(Given { name, value: text.trim().to_owned(), source })
+    Given { name, value: text, source }.unwrapped()
 }
 
 /// Refuses variables whose name is close to a setting's: a misspelled `MIGRATION_DRY_RUN` would turn a rehearsal into a
@@ -174,7 +214,7 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
         let Some(meant) = similar(name) else { continue };
         if meant.starts_with("REDIS") {
             // Other programs use such names, too. But with the wrong store, every instance looks new.
-            if environment.non_empty(meant).is_none() {
+            if !environment.has(meant) {
                 warnings.push(Warning {
                     message: format!("{name} is set, but {meant} is not (misspelled?)"),
                     fix: format!("rename it to {meant}, or unset it"),
@@ -203,28 +243,43 @@ fn similar(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// Reads the configuration file: the one that is named, else the first default that exists, else none.
+/// Reads the configuration file: the one that is named, else the first default that is there, else none. What may not be
+/// looked at may be there, and could say that this is a rehearsal.
 fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(Option<PathBuf>, Vec<(&'static str, String)>)> {
-    let named = flag.map(Path::to_path_buf).or_else(|| environment.non_empty("RESPOT_CONFIG").map(PathBuf::from));
-    let path = match named {
-        Some(path) => Some(path),
-        None => default_files(environment).into_iter().find(|path| path.exists()),
-    };
-    let Some(path) = path else { return Ok((None, Vec::new())) };
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let unreadable = |path: &Path, error: &io::Error| {
         SettingsError::new(format!("cannot read the configuration file {}: {error}", path.display()))
-    })?;
+            .hint("make it readable, or name another one with --config")
+    };
+    let named = match flag {
+        Some(path) => Some(path.to_path_buf()),
+        None => {
+            environment.text("RESPOT_CONFIG")?.map(|text| parsers::path(&text)).transpose().map_err(|invalid| {
+                SettingsError::new(format!("invalid value for RESPOT_CONFIG: {}", invalid.problem))
+            })?
+        }
+    };
+    let mut path = named;
+    if path.is_none() {
+        for default in default_files(environment)? {
+            if is_there(&default).map_err(|error| unreadable(&default, &error))? {
+                path = Some(default);
+                break;
+            }
+        }
+    }
+    let Some(path) = path else { return Ok((None, Vec::new())) };
+    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
     let entries = parse_file(&path, &text)?;
     Ok((Some(path), entries))
 }
 
-fn default_files(environment: &Environment) -> Vec<PathBuf> {
-    let user = environment
-        .non_empty("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| environment.non_empty("HOME").map(|home| Path::new(home).join(".config")));
+fn default_files(environment: &Environment) -> Result<Vec<PathBuf>> {
+    let user = match environment.text("XDG_CONFIG_HOME")? {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => environment.text("HOME")?.map(|home| Path::new(&home).join(".config")),
+    };
     let folders = user.map(|folder| folder.join("respot")).into_iter().chain([PathBuf::from("/etc/respot")]);
-    folders.map(|folder| folder.join("respot.toml")).collect()
+    Ok(folders.map(|folder| folder.join("respot.toml")).collect())
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
@@ -259,4 +314,64 @@ fn parse_file(path: &Path, text: &str) -> Result<Vec<(&'static str, String)>> {
         entries.push((known.name, value));
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What files, editors and other programs put around a value.
+    const WRAPPINGS: [(&str, &str); 10] = [
+        ("", "\r"),
+        ("", "\n"),
+        ("", "\r\n"),
+        (" ", " "),
+        ("\t", "\t"),
+        ("\u{feff}", ""),
+        ("\u{feff} ", " \r\n"),
+        ("\u{a0}", "\u{a0}"),
+        ("\"", "\""),
+        ("'", "'\r"),
+    ];
+
+    /// Whether a wrapped value is read like the value itself, or refused.
+    fn is_harmless<T: PartialEq>(wrapped: Result<T>, plain: &T) -> bool {
+        wrapped.map_or_else(|error| error.message.contains("quotes"), |value| value == *plain)
+    }
+
+    #[test]
+    fn no_wrapping_of_a_value_is_taken_for_a_part_of_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let secret = folder.path().join("secret");
+        let empty = Environment::from_iter([("HOME".to_owned(), folder.path().display().to_string())]);
+        for (before, behind) in WRAPPINGS {
+            let wrapped = format!("{before}value{behind}");
+            for row in SETTINGS {
+                let name = row.name;
+                let value_of = |layers: Result<Layers<'_>>| Some(layers.map(|it| it.get(row).cloned().unwrap().value));
+                let variables = [(name.to_owned(), wrapped.clone())].into_iter().chain(empty.0.clone()).collect();
+                let of_environment = value_of(Layers::new(&[], &variables, None));
+                let of_flag = row.flag.and_then(|_| value_of(Layers::new(&[(name, &wrapped)], &empty, None)));
+                let file = folder.path().join("respot.toml");
+                let text: String = wrapped.chars().map(|c| format!("\\U{:08X}", u32::from(c))).collect();
+                std::fs::write(&file, format!("\u{feff}{} = \"{text}\"\r\n", name.to_ascii_lowercase())).unwrap();
+                let of_file = value_of(Layers::new(&[], &empty, Some(&file)));
+                for value in [of_environment, of_flag, of_file].into_iter().flatten() {
+                    assert!(is_harmless(value, &"value".to_owned()), "{name}={wrapped:?}");
+                }
+            }
+            for name in ["RUST_LOG", "RESPOT_CONFIG", "HOME", "XDG_STATE_HOME", "STATE_DIRECTORY", "HTTPS_PROXY"] {
+                let environment = Environment::from_iter([(name.to_owned(), wrapped.clone())]);
+                assert!(is_harmless(environment.text(name), &Some("value".to_owned())), "{name}={wrapped:?}");
+            }
+            std::fs::write(&secret, &wrapped).unwrap();
+            let given = Given {
+                name: rows::WEBHOOK_SECRET_FILE.row.name,
+                value: secret.display().to_string(),
+                source: Source::Environment,
+            };
+            let read = read_secret(given).map(|given| given.value);
+            assert!(is_harmless(read, &"value".to_owned()), "a file with {wrapped:?}");
+        }
+    }
 }

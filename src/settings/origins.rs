@@ -16,9 +16,6 @@ const SECRETS: [&str; 4] = [
 /// Settings that name a file with a secret in it.
 const SECRET_FILES: [&str; 2] = [rows::NOVITA_API_KEY_FILE.row.name, rows::WEBHOOK_SECRET_FILE.row.name];
 
-/// Variables that send the HTTP client through a proxy.
-const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-
 /// Where the settings came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
@@ -29,8 +26,6 @@ pub struct Origins {
     pub from_environment: Vec<&'static str>,
     /// Every file that contains a secret; the configuration file is one of them if it does.
     pub secret_files: Vec<PathBuf>,
-    /// The variable that sends requests through a proxy, if one is set.
-    pub proxy: Option<&'static str>,
 }
 
 impl Origins {
@@ -38,13 +33,13 @@ impl Origins {
         let mut origins = Self { file: layers.file_path.clone(), ..Self::default() };
         for row in SETTINGS {
             let Some(given) = layers.get(row) else { continue };
-            match given.source {
+            match &given.source {
                 Source::File(_) => origins.from_file.push(given.name),
                 Source::Environment => origins.from_environment.push(given.name),
                 Source::Flag(_) | Source::Default => {}
             }
             if SECRET_FILES.contains(&given.name) {
-                origins.secret_files.push(given.value.into());
+                origins.secret_files.push((&given.value).into());
             }
         }
         // A secret is in the file even if the environment wins. In other URLs, only user and password are secret.
@@ -52,7 +47,6 @@ impl Origins {
         if layers.file.iter().any(is_secret) {
             origins.secret_files.extend(origins.file.clone());
         }
-        origins.proxy = PROXIES.into_iter().find(|name| layers.environment.non_empty(name).is_some());
         origins
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -40,8 +41,31 @@ impl Invalid {
 
 type Parsed<T> = Result<T, Invalid>;
 
-/// Any text: a string, or a path.
-pub(super) fn text<T: for<'a> From<&'a str>>(text: &str) -> Parsed<T> {
+/// A value without what files and editors wrap it in: blanks, line ends, a byte order mark. Quotes around it are an error:
+/// only a shell removes them, and nobody can know whether they belong to the value.
+pub(super) fn unwrapped(text: &str) -> Parsed<&str> {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if is_quoted('"') || is_quoted('\'') {
+        return Err(Invalid::hidden("the value is in quotes", "remove the quotes: only a shell does that by itself"));
+    }
+    match text.chars().find(|c| c.is_control() && *c != '\t') {
+        Some(c) => Err(Invalid::hidden(format!("it contains the control character {c:?}"), "remove it")),
+        None => Ok(text),
+    }
+}
+
+/// Any text.
+pub(super) fn text(text: &str) -> Parsed<String> {
+    Ok(text.into())
+}
+
+/// A path. Only a shell knows what `~` stands for.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.starts_with('~') {
+        let hint = "write the home directory in full, for example /home/user, or ./~ for a file of that name";
+        return Err(Invalid { hint: Some(hint), ..Invalid::new("~ is only expanded by a shell") });
+    }
     Ok(text.into())
 }
 

@@ -132,7 +132,7 @@ const NONE: &str = "";
 settings! {
     NOVITA_API_KEY: SecretString = NONE, parsers::api_key,
         "API key; or set `NOVITA_API_KEY_FILE`. Required by every command that calls the provider";
-    NOVITA_API_KEY_FILE: PathBuf = NONE, parsers::text,
+    NOVITA_API_KEY_FILE: PathBuf = NONE, parsers::path,
         "File that contains the API key";
     NOVITA_API_BASE_URL: Url = "https://api.novita.ai/gpu-instance/openapi", addresses::base_url,
         "Base URL of the provider's API";
@@ -204,15 +204,15 @@ settings! {
         "URL to send events to: HTTPS, or HTTP on this machine";
     WEBHOOK_SECRET: SecretSlice<u8> = NONE, parsers::signing_secret,
         "Secret to sign events with, plain or `whsec_<base64>`; or set `WEBHOOK_SECRET_FILE`";
-    WEBHOOK_SECRET_FILE: PathBuf = NONE, parsers::text,
+    WEBHOOK_SECRET_FILE: PathBuf = NONE, parsers::path,
         "File that contains the webhook secret";
     RESPOT_PING_URL: Address = NONE, addresses::address,
         "Dead man's switch: `URL/start` is called when a pass starts, `URL` or `URL/fail` when it ends";
-    RESPOT_METRICS_FILE: PathBuf = NONE, parsers::text,
+    RESPOT_METRICS_FILE: PathBuf = NONE, parsers::path,
         "File to write Prometheus metrics to after each pass; it is replaced atomically";
     RESPOT_PUSHGATEWAY_URL: Address = NONE, addresses::address,
         "Pushgateway to push the same metrics to, as job `respot`";
-    RESPOT_TERMINATION_MESSAGE_FILE: PathBuf = NONE, parsers::text,
+    RESPOT_TERMINATION_MESSAGE_FILE: PathBuf = NONE, parsers::path,
         "File to write the summary of each pass to, as one line of JSON; in Kubernetes `/dev/termination-log`";
 
     RESPOT_PROBE["--probe"]: Probe = NONE, parsers::probe,

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use super::{Acquired, Answer, LEASE_LIFE, LEASE_RENEWAL, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
 use crate::clock::Clock;
 use crate::core::world::time::Timestamp;
+use crate::paths::is_there;
 
 /// Marks a SQLite file as ours: "rspt".
 const APPLICATION_ID: i64 = 0x7273_7074;
@@ -108,7 +109,7 @@ impl SqliteStore {
     pub fn open_read(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let label = label(path);
         let refused = |error: std::io::Error| StoreError::Refused { store: label.clone(), detail: error.to_string() };
-        if !path.try_exists().map_err(refused)? {
+        if !is_there(path).map_err(refused)? {
             return Ok(Self { connection: None, label, clock, waiting: RefCell::default() });
         }
         // Not opened as read-only: that could not take back what a killed writer left half done. Where writing is not

@@ -1,5 +1,7 @@
 //! What the program is told and how it answers: settings, usage, documents, exit codes.
 
+use std::os::unix::fs::{PermissionsExt, symlink};
+
 use novita_sim::{Spec, World};
 use serde_json::Value;
 
@@ -38,6 +40,18 @@ const fn words(words: &'static str, named: &'static [&'static str]) -> Wrong {
 }
 
 const WRONG: &[Wrong] = &[
+    // Quotes and control characters that no shell took away.
+    env(&[("REDIS_KEY_PREFIX", "\"prod:\"")], &["REDIS_KEY_PREFIX", "quotes"]),
+    env(&[("WEBHOOK_SECRET", "'s3cret'")], &["WEBHOOK_SECRET", "quotes"]),
+    env(&[("NOVITA_API_KEY", "sk_5e\ncret")], &["NOVITA_API_KEY", "control character"]),
+    file("migration_scope = \"'all'\"", &["MIGRATION_SCOPE", "quotes"]),
+    env(&[("REDIS_URL", "sqlite:~/respot/state.db")], &["REDIS_URL", "only expanded by a shell"]),
+    env(&[("RESPOT_METRICS_FILE", "~/respot.prom")], &["RESPOT_METRICS_FILE", "only expanded by a shell"]),
+    env(&[("REDIS_URL", "rediss://redis.internal/#insecure")], &["REDIS_URL", "# is not used"]),
+    env(&[("REDIS_URL", "redis://redis.internal/0?ssl=true")], &["REDIS_URL", "? or # is not used"]),
+    env(&[("HTTPS_PROXY", "'http://proxy:3128'")], &["HTTPS_PROXY", "quotes"]),
+    env(&[("ALL_PROXY", "socks5://127.0.0.1:1080")], &["ALL_PROXY", "SOCKS proxies are not supported"]),
+    env(&[("http_proxy", "http://:pw12@")], &["http_proxy", "empty host"]),
     env(&[("MIGRATION_INTERVAL_MINUTES", "0")], &["MIGRATION_INTERVAL_MINUTES", "\"0\"", "1 to 60"]),
     env(&[("MIGRATION_INTERVAL_MINUTES", "61")], &["MIGRATION_INTERVAL_MINUTES", "\"61\"", "1 to 60"]),
     env(&[("MIGRATION_INTERVAL_MINUTES", "often")], &["MIGRATION_INTERVAL_MINUTES", "\"often\"", "1 to 60"]),
@@ -190,6 +204,54 @@ fn a_wrong_setting_stops_before_anything_is_asked_of_anybody() {
     });
     assert_eq!(stage.calls(), 0);
     assert_eq!(stage.files(), [] as [std::path::PathBuf; 0], "no store was made");
+}
+
+/// Who may not look at a file cannot know that it is not there: it could say that this is a rehearsal.
+#[test]
+fn a_configuration_file_that_may_not_be_looked_at_stops_the_pass() {
+    // What is at the usual place, what hinders, and the code: 0 for "there is no file".
+    let rows = [
+        ("nothing", "", 0),
+        ("a folder without permissions", "Permission denied", 2),
+        ("a file without permissions", "Permission denied", 2),
+        ("a dangling link", "No such file", 2),
+        ("a loop of links", "symbolic links", 2),
+        ("a file for a folder", "Not a directory", 2),
+        ("a folder for a file", "Is a directory", 2),
+    ];
+    each(&rows, |(what, hinders, code)| {
+        let stage = Stage::new(Kind::Sqlite, small_world());
+        let file = stage.file("config/respot/respot.toml", "migration_dry_run = true");
+        let folder = file.parent().expect("a folder");
+        let without_permissions =
+            |path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o0)).expect("permissions");
+        match *what {
+            "a folder without permissions" => without_permissions(folder),
+            "a file without permissions" => without_permissions(&file),
+            what => {
+                std::fs::remove_file(&file).expect("removed");
+                match what {
+                    "a dangling link" => symlink("elsewhere.toml", &file).expect("linked"),
+                    "a loop of links" => symlink("respot.toml", &file).expect("linked"),
+                    "a file for a folder" => {
+                        std::fs::remove_dir(folder).expect("removed");
+                        drop(stage.file("config/respot", ""));
+                    }
+                    "a folder for a file" => std::fs::create_dir(&file).expect("made"),
+                    _ => {}
+                }
+            }
+        }
+        let call = stage.call("run").env("XDG_CONFIG_HOME", stage.path("config")).bound_by_permissions();
+        let output = call.output().ends_with(*code);
+        if *code == 0 {
+            assert_eq!(stage.migrated().len(), 3);
+        } else {
+            output.says(["config/respot/respot.toml", hinders, "--config"]);
+            assert_eq!(stage.calls(), 0);
+        }
+        let _ = std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700));
+    });
 }
 
 #[test]

@@ -43,6 +43,11 @@ fn put_password(call: Call, stage: &mut Stage, login: &str) -> Call {
     call
 }
 
+fn at_work(stage: &mut Stage, call: Call) -> Call {
+    stage.put("lease", "migration-job-7");
+    call
+}
+
 /// What is tried; the store; what is done to the world and to the call; the exit code; and check, status and words of
 /// detail or mend. Everything that is neither fine nor skipped has to be in the list.
 type Row =
@@ -71,7 +76,14 @@ const ROWS: &[Row] = &[
             ("pushgateway", "skipped", "RESPOT_PUSHGATEWAY_URL is not set"),
         ],
     ),
-    ("all is well", Kind::Redis, |_, call| call, 0, &[("store", "ok", "redis://127.0.0.1:")]),
+    // A proxy is not asked for what stays on this machine.
+    (
+        "all is well",
+        Kind::Redis,
+        |_, call| call.env("ALL_PROXY", nobody_listens("")),
+        0,
+        &[("store", "ok", "redis://127.0.0.1:"), ("api", "ok", "answers")],
+    ),
     (
         "everything is set and answers",
         Kind::Redis,
@@ -97,33 +109,12 @@ const ROWS: &[Row] = &[
         0,
         &[("store", "ok", "fresh/respot/state.db will be created by the first pass")],
     ),
-    (
-        "a pass is at work",
-        Kind::Sqlite,
-        |stage, call| {
-            stage.put("lease", "migration-job-7");
-            call
-        },
-        0,
-        &[("store", "ok", "a pass is running: migration-job-7")],
-    ),
-    (
-        "a pass is at work",
-        Kind::Redis,
-        |stage, call| {
-            stage.put("lease", "migration-job-7");
-            call
-        },
-        0,
-        &[("store", "ok", "a pass is running: migration-job-7")],
-    ),
+    ("a pass is at work", Kind::Sqlite, at_work, 0, &[("store", "ok", "a pass is running: migration-job-7")]),
+    ("a pass is at work", Kind::Redis, at_work, 0, &[("store", "ok", "a pass is running: migration-job-7")]),
     (
         "a configuration file",
         Kind::Sqlite,
-        |stage, call| {
-            let path = stage.file("respot.toml", "migration_scope = \"all\"");
-            call.arg("--config").arg(path)
-        },
+        |stage, call| call.arg("--config").arg(stage.file("respot.toml", "migration_scope = \"all\"")),
         0,
         &[("settings", "ok", "MIGRATION_SCOPE from /"), ("settings", "ok", "respot.toml; NOVITA_API_KEY")],
     ),
@@ -208,9 +199,20 @@ const ROWS: &[Row] = &[
     (
         "the API's proxy is down",
         Kind::Sqlite,
-        |_, call| call.env("ALL_PROXY", nobody_listens("")),
+        |_, call| call.env("NOVITA_API_BASE_URL", "http://api.invalid").env("ALL_PROXY", nobody_listens("")),
         3,
-        &[("api", "failed", "and ALL_PROXY, through which requests go")],
+        &[("settings", "warning", "is not https"), ("api", "failed", "and ALL_PROXY, through which requests go")],
+    ),
+    (
+        "the API behind a proxy",
+        Kind::Sqlite,
+        |stage, call| {
+            let proxy = format!("http://user:pw12@{}", stage.provider.address());
+            let base = "http://api.invalid/gpu-instance/openapi";
+            call.env("NOVITA_API_BASE_URL", base).env("ALL_PROXY", proxy)
+        },
+        0,
+        &[("settings", "warning", "is not https"), ("api", "ok", "answers through ALL_PROXY (http://127.0.0.1:")],
     ),
     (
         "the API hangs",
@@ -455,9 +457,8 @@ const ROWS: &[Row] = &[
     (
         "behind a proxy",
         Kind::Sqlite,
-        |stage, call| {
-            let proxy = format!("http://{}", stage.provider.address());
-            call.env("RESPOT_PING_URL", nobody_listens("hunter2")).env("ALL_PROXY", proxy).env("NO_PROXY", "127.0.0.1")
+        |_, call| {
+            call.env("RESPOT_PING_URL", "http://ping.invalid/hunter2").env("ALL_PROXY", "http://proxy.invalid:3128")
         },
         0,
         &[("ping", "warning", "only reachable through ALL_PROXY")],

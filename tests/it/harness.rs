@@ -200,7 +200,7 @@ impl Stage {
     pub(crate) fn end_lease(&self) {
         match &self.redis {
             Some(redis) => drop(redis.raw(&["DEL", "respot:lease"])),
-            None if self.state_file().exists() => {
+            None if self.state_file().metadata().is_ok() => {
                 self.sql(r#"DELETE FROM "values" WHERE key = ?1"#, &["lease"]);
             }
             None => {}
@@ -234,7 +234,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn dump_sqlite(path: &Path) -> BTreeMap<String, String> {
-    if !path.exists() {
+    if path.metadata().is_err() {
         return BTreeMap::new();
     }
     let connection = rusqlite::Connection::open(path).expect("opened");

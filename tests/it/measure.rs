@@ -15,6 +15,7 @@ use respot::core::rollout::quality::{LEAST_SAMPLES, Moves, Pair, QualityVerdict,
 use respot::core::world::probe::{Endpoint, Latency, Measurement, Probe};
 use respot::core::world::time::Timestamp;
 use respot::measure::{AT_ONCE, NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober, measure_all};
+use respot::proxies::Proxies;
 use respot::stop::{Stop, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -111,7 +112,7 @@ fn probe(text: &str) -> Probe {
 
 async fn sample(text: &str, endpoints: &[Endpoint]) -> ProbeSample {
     let begun = Instant::now();
-    let sample = NetProber::new(LIMIT).sample(&probe(text), target(endpoints)).await;
+    let sample = NetProber::new(LIMIT, &Proxies::default()).sample(&probe(text), target(endpoints)).await;
     let elapsed = begun.elapsed();
     assert!(elapsed < LIMIT + Duration::from_secs(1) && sample.took <= elapsed, "{text} took {elapsed:?}: {sample:?}");
     sample
@@ -195,7 +196,7 @@ async fn the_endpoint_of_the_probes_kind_is_asked() {
 async fn a_certificate_that_nobody_trusts_is_no_good_answer() {
     let stage = Stage::new(Kind::Sqlite, World::new(1));
     let (port, _, _web) = serve(&stage);
-    let prober = NetProber::new(Duration::from_secs(20));
+    let prober = NetProber::new(Duration::from_secs(20), &Proxies::default());
     let at = [endpoint(&format!("https://localhost:{port}"))];
     let sample = prober.sample(&probe("http:80/"), target(&at)).await;
     check("https", &sample, Is::Bad("invalid peer certificate"));
@@ -372,7 +373,7 @@ async fn many_are_measured_side_by_side_but_not_all_at_once() {
 async fn the_samples_of_a_measurement_share_a_connection_if_they_can() {
     for (path, expected) in [("status/200", 1), ("status/500", 1), ("closes/0", 11)] {
         let web = Web::start();
-        let prober = NetProber::new(LIMIT);
+        let prober = NetProber::new(LIMIT, &Proxies::default());
         let wanted = probe(&format!("http:80/{path}"));
         let measurement = measure(&prober, &wanted, target(&[web.endpoint()]), 10).await;
         assert_eq!(measurement.samples, 10, "{measurement:?}");
@@ -384,7 +385,7 @@ async fn the_samples_of_a_measurement_share_a_connection_if_they_can() {
 #[tokio::test]
 async fn what_became_of_an_application_is_told() {
     let web = Web::start();
-    let prober = NetProber::new(LIMIT);
+    let prober = NetProber::new(LIMIT, &Proxies::default());
     let at = [web.endpoint()];
     let measured = async |text: &str, endpoints: &[Endpoint]| {
         measure(&prober, &probe(text), target(endpoints), LEAST_SAMPLES).await

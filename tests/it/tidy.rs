@@ -42,15 +42,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("clock", &["core"]),
     ("stop", &[]),
-    ("settings", &["core"]),
-    ("tls", &[]),
-    ("cloud", &["core", "stop", "tls"]),
-    ("measure", &["core", "clock", "stop", "tls"]),
-    ("notify", &["core", "clock", "settings", "report", "store", "tls"]),
-    ("store", &["core", "clock"]),
+    ("paths", &[]),
+    ("proxies", &[]),
+    ("settings", &["core", "paths", "proxies"]),
+    ("tls", &["proxies"]),
+    ("cloud", &["core", "stop", "tls", "proxies"]),
+    ("measure", &["core", "clock", "stop", "tls", "proxies"]),
+    ("notify", &["core", "clock", "settings", "report", "store", "tls", "proxies"]),
+    ("store", &["core", "clock", "paths"]),
     ("report", &["core", "clock"]),
     ("act", &["core", "clock", "stop", "cloud", "store", "report"]),
-    ("commands", &["core", "clock", "stop", "cli", "settings", "cloud", "store", "report", "act", "measure", "notify"]),
+    (
+        "commands",
+        &[
+            "core", "clock", "stop", "cli", "settings", "cloud", "store", "report", "act", "measure", "notify",
+            "paths", "proxies",
+        ],
+    ),
 ];
 
 #[test]

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use futures_util::future::{join, join3};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::OnceCell;
 
@@ -78,11 +79,14 @@ impl<T: Transport> Reader<'_, T> {
             return OnOffer::default();
         }
         let own_cluster = Some(spec.cluster_id.as_str()).filter(|id| !id.is_empty());
-        let own_cluster = self.offers(spec.query(&blueprint.billing, own_cluster)).await;
-        let mut on_offer = OnOffer { own_cluster, ..OnOffer::default() };
-        if spec.tied_by().is_none() {
-            on_offer.anywhere = self.offers(spec.query(&blueprint.billing, None)).await;
-            on_offer.clusters = self.clusters().await;
+        let own_cluster = self.offers(spec.query(&blueprint.billing, own_cluster));
+        let mut on_offer = OnOffer::default();
+        if spec.tied_by().is_some() {
+            on_offer.own_cluster = own_cluster.await;
+        } else {
+            let anywhere = self.offers(spec.query(&blueprint.billing, None));
+            (on_offer.own_cluster, on_offer.anywhere, on_offer.clusters) =
+                join3(own_cluster, anywhere, self.clusters()).await;
             // Only the list of a cluster tells its own stock; the list of all tells the best of them.
             let elsewhere: HashSet<String> = offered_sites(spec, &on_offer)
                 .into_iter()
@@ -123,14 +127,19 @@ pub(super) async fn configuration<T: Transport>(
     name: &str,
 ) -> Result<Option<Configuration>, CloudError> {
     let query = vec![("instanceId", id.to_string())];
-    let detail = match requests.read(INSTANCE, query, |body| wire::Record::detail(body, id)).await {
+    let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
+    let is_wanted = |row: &wire::Record| row.id() == id.as_str();
+    let (detail, rows) = join(
+        requests.read(INSTANCE, query, |body| wire::Record::detail(body, id)),
+        paging::search(requests, INSTANCES, &filter, Search { is_wanted: &is_wanted, enough: 1 }),
+    )
+    .await;
+    let detail = match detail {
         Ok(detail) => detail,
         Err(error) if error.not_found => return Ok(None),
         Err(error) => return Err(error),
     };
-    let filter = if name.is_empty() { vec![] } else { vec![(NAME, name.to_owned())] };
-    let is_wanted = |row: &wire::Record| row.id() == id.as_str();
-    let rows = paging::search(requests, INSTANCES, &filter, Search { is_wanted: &is_wanted, enough: 1 }).await?;
+    let rows = rows?;
     // The filter is fuzzy, so a missing row proves nothing, and the detail response is used alone.
     let configuration = wire::configuration(&detail, rows.first());
     configuration.map(Some).map_err(|what| requests.unreadable(Method::Get, INSTANCE, 200, &what))

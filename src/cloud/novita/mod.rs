@@ -26,11 +26,12 @@ use url::Url;
 
 use self::client::Client;
 use crate::cloud::http::HttpTransport;
+use crate::proxies::Proxies;
 
 /// A client of the API at `base`, for example `https://api.novita.ai/gpu-instance/openapi`.
 ///
 /// # Errors
 /// When the key cannot be sent in a header or no CA certificate is found.
-pub fn connect(base: &Url, key: &str) -> Result<Client<HttpTransport>> {
-    Ok(Client::new(HttpTransport::new(base, key, client::path_of)?))
+pub fn connect(base: &Url, key: &str, proxies: &Proxies) -> Result<Client<HttpTransport>> {
+    Ok(Client::new(HttpTransport::new(base, key, client::path_of, proxies)?))
 }

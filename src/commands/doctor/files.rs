@@ -8,6 +8,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use super::Finding;
+use crate::paths::is_there;
 
 /// Others can read. A group may: that is how a service gets its key.
 const OTHERS_READ: u32 = 0o004;
@@ -77,7 +78,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 
 /// The path itself or its nearest existing ancestor.
 pub(super) fn nearest(path: &Path) -> &Path {
-    path.ancestors().find(|it| it.exists()).unwrap_or(Path::new("."))
+    path.ancestors().find(|it| is_there(it).unwrap_or(true)).unwrap_or(Path::new("."))
 }
 
 /// Whether files there are lost with the container: its writable layer is an overlay file system, which is not used

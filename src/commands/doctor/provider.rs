@@ -11,6 +11,7 @@ use crate::commands::session::client;
 use crate::commands::{Exit, Failure};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::{Timestamp, in_words};
+use crate::proxies::Proxy;
 use crate::settings::Settings;
 
 /// A larger difference is a warning: receivers of events refuse signatures that are minutes old, and the times of jobs
@@ -50,17 +51,19 @@ async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
 
 fn api(settings: &Settings, ping: &Ping) -> Finding {
     let place = &settings.api_base_url;
+    let proxy = settings.proxies.of_url(place);
+    let through = proxy.map_or_else(String::new, |it| format!(" through {} ({it})", it.variable));
     match &ping.answer {
-        Ok(()) => Finding::ok(API, format!("{place} answers")),
+        Ok(()) => Finding::ok(API, format!("{place} answers{through}")),
         Err(error) => match error.kind {
-            ErrorKind::Auth => Finding::ok(API, format!("{place} answers")),
+            ErrorKind::Auth => Finding::ok(API, format!("{place} answers{through}")),
             ErrorKind::RateLimit => {
                 Finding::warning(API, format!("{place} answers, but limits requests: {error}"), RATE)
             }
             _ => {
                 let Failure { exit, message, hint, .. } = Failure::from(error.clone());
-                let hint = match settings.origins.proxy {
-                    Some(proxy) if !ping.responded => {
+                let hint = match proxy {
+                    Some(Proxy { variable: proxy, .. }) if !ping.responded => {
                         format!("check the network, NOVITA_API_BASE_URL and {proxy}, through which requests go")
                     }
                     _ => hint.unwrap_or_else(|| "check NOVITA_API_BASE_URL".into()),

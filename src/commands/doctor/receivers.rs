@@ -16,22 +16,23 @@ use crate::act::new_id;
 use crate::clock::Clock;
 use crate::commands::Exit;
 use crate::notify;
+use crate::paths::is_there;
+use crate::proxies::{Proxies, Proxy};
 use crate::settings::{Address, NotifySettings, Settings, WebhookSetting};
 
 const WEBHOOK: &str = "webhook";
 
 pub(super) async fn check(settings: &Settings, send_test_event: bool) -> Vec<Finding> {
     let NotifySettings { webhook, ping, metrics_file, pushgateway, termination_message_file } = &settings.notify;
-    let proxy = settings.origins.proxy;
     let addresses = [
         (WEBHOOK, "WEBHOOK_URL", webhook.as_ref().map(|webhook| &webhook.address)),
         ("ping", "RESPOT_PING_URL", ping.as_ref()),
         ("pushgateway", "RESPOT_PUSHGATEWAY_URL", pushgateway.as_ref()),
     ];
     let mut findings =
-        join_all(addresses.map(|(check, setting, address)| connect(check, setting, address, proxy))).await;
+        join_all(addresses.map(|(check, setting, address)| connect(check, setting, address, &settings.proxies))).await;
     if send_test_event {
-        findings[0] = test_event(webhook.as_ref()).await;
+        findings[0] = test_event(webhook.as_ref(), &settings.proxies).await;
     }
     findings.push(match metrics_file {
         // It is replaced atomically, so the directory has to be writable.
@@ -40,27 +41,26 @@ pub(super) async fn check(settings: &Settings, send_test_event: bool) -> Vec<Fin
     });
     findings.extend(termination_message_file.iter().map(|path| {
         // In Kubernetes it exists already and cannot be replaced.
-        let wrong = if path.exists() { file_unwritable(path) } else { unwritable(folder_of(path)) };
+        let wrong = match is_there(path) {
+            Ok(true) => file_unwritable(path),
+            Ok(false) | Err(_) => unwritable(folder_of(path)),
+        };
         file("termination-file", "RESPOT_TERMINATION_MESSAGE_FILE", path, wrong)
     }));
     findings
 }
 
-async fn connect(
-    check: &'static str,
-    setting: &'static str,
-    address: Option<&Address>,
-    proxy: Option<&'static str>,
-) -> Finding {
+async fn connect(check: &'static str, setting: &'static str, address: Option<&Address>, proxies: &Proxies) -> Finding {
     let Some(address) = address else { return Finding::skipped(check, format!("{setting} is not set")) };
+    let url = Url::parse(address.expose()).ok();
     let started = Instant::now();
-    match (reach(address).await, proxy) {
+    match (reach(address).await, url.and_then(|url| proxies.of_url(&url))) {
         (Ok(()), _) => Finding::ok(check, format!("{address} accepts connections")).took(started.elapsed()),
         (Err(error), None) => {
             let fix = format!("check {setting}, DNS, the receiver and firewalls");
             Finding::failed(check, Exit::ActionsFailed, format!("{address}: {error}"), fix)
         }
-        (Err(error), Some(proxy)) => {
+        (Err(error), Some(Proxy { variable: proxy, .. })) => {
             let fix = format!("ignore this if it is only reachable through {proxy}; otherwise check {setting}");
             Finding::warning(check, format!("{address}: no direct connection: {error}"), fix)
         }
@@ -77,13 +77,13 @@ async fn reach(address: &Address) -> Result<(), String> {
     connected.map(drop).map_err(|error| format!("cannot connect: {error}"))
 }
 
-async fn test_event(webhook: Option<&WebhookSetting>) -> Finding {
+async fn test_event(webhook: Option<&WebhookSetting>, proxies: &Proxies) -> Finding {
     let Some(webhook) = webhook else {
         let fix = "set WEBHOOK_URL and WEBHOOK_SECRET, or omit --send-test-event";
         return Finding::failed(WEBHOOK, Exit::Usage, "no receiver for a test event", fix);
     };
     let (address, started) = (&webhook.address, Instant::now());
-    let sent = timeout(LIMIT, notify::send_test(webhook, new_id("evt_", Clock::system().now()))).await;
+    let sent = timeout(LIMIT, notify::send_test(webhook, proxies, new_id("evt_", Clock::system().now()))).await;
     match sent.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
         Ok(()) => Finding::ok(WEBHOOK, format!("{address} accepted the test event")).took(started.elapsed()),
         Err(error) => {

@@ -11,6 +11,7 @@ use super::files::{file_unwritable, folder_of, is_ephemeral, mode, nearest, quot
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
 use crate::commands::{Exit, Failure};
+use crate::paths::is_there;
 use crate::settings::StoreSetting;
 use crate::store::probe::{Examined, probe};
 use crate::store::redis::RedisStore;
@@ -29,12 +30,14 @@ const OTHERS: u32 = 0o077;
 pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
     match setting {
         StoreSetting::Redis { url, prefix } => vec![server(url.expose_secret(), prefix).await],
-        StoreSetting::Sqlite(path) if path.exists() => {
-            let tried = async { try_out(&SqliteStore::open(path, Clock::system())?).await }.await;
-            let store = tried.unwrap_or_else(|error| broken(error, Some(path)));
-            iter::once(store).chain(file(path)).collect()
-        }
-        StoreSetting::Sqlite(path) => future_file(path),
+        StoreSetting::Sqlite(path) => match is_there(path) {
+            Ok(false) => future_file(path),
+            Ok(true) | Err(_) => {
+                let tried = async { try_out(&SqliteStore::open(path, Clock::system())?).await }.await;
+                let store = tried.unwrap_or_else(|error| broken(error, Some(path)));
+                iter::once(store).chain(file(path)).collect()
+            }
+        },
     }
 }
 

@@ -510,6 +510,9 @@ impl Skip {
                         "its recreation waits: a job is at work on it".into()
                     }
                     Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
+                    Rest::Unseen if recreation.pass.is_empty() => {
+                        "not recreated yet: the provider's listing is incomplete".into()
+                    }
                     Rest::Unseen => "its recreation waits: the provider's listing is incomplete".into(),
                     Rest::Overlapping { until } => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);

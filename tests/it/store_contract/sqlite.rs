@@ -245,12 +245,12 @@ async fn a_killed_writer_leaves_the_state_before() {
         fs::copy(stored.path.with_file_name(&name), copy.path().join(&name)).expect("copied");
     }
     let path = copy.path().join("state.db");
-    assert!(path.with_file_name("state.db-journal").exists());
+    assert!(path.with_file_name("state.db-journal").metadata().is_ok());
     assert!(fs::read(&path).expect("its bytes") != fs::read_to_string(&stored.path).unwrap_or_default().as_bytes());
     let answers = look(&path).await.expect("read");
     assert_eq!(answers[0], texts([Some("1"), Some("1")]));
     assert!(matches!(&answers[1], Answer::Map(entries) if entries.len() == 500));
-    assert!(!path.with_file_name("state.db-journal").exists());
+    assert!(path.with_file_name("state.db-journal").metadata().is_err());
 }
 
 #[tokio::test]

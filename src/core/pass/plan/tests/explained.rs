@@ -16,7 +16,7 @@ const RULE_OF_REASON: &[(&str, &[&str])] = &[
     ("extra_replacement", &["one_of_its_marker"]),
     ("recreation_open", &["no_recreation"]),
     ("recreation_unsettled", &["no_recreation"]),
-    ("recreation_waits", &["no_recreation", "migration_not_failed"]),
+    ("recreation_waits", &["no_recreation", "migration_not_failed", "room_at_home", "cooled_down"]),
     ("recreation_closed", &["no_recreation"]),
     ("recreation_ended", &["no_recreation"]),
     ("replacement_coming_up", &["no_recreation"]),

@@ -56,6 +56,35 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Of several replays of one length: shares are means, counts are sums.
+    pub(crate) fn of_all(replays: impl Iterator<Item = Self>) -> Self {
+        let all: Vec<Self> = replays.collect();
+        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / count(all.len());
+        let sum = |of: fn(&Self) -> usize| all.iter().map(of).sum();
+        let mut spells: Vec<Duration> = all.iter().flat_map(|it| it.spells.clone()).collect();
+        spells.sort_unstable();
+        let mut exits: HashMap<u8, usize> = HashMap::new();
+        for (code, times) in all.iter().flat_map(|it| &it.exits) {
+            *exits.entry(*code).or_default() += times;
+        }
+        Self {
+            up: mean(|it| it.up),
+            spells,
+            lost: [mean(|it| it.lost[0]), mean(|it| it.lost[1]), mean(|it| it.lost[2]), mean(|it| it.lost[3])],
+            reclaims: sum(|it| it.reclaims),
+            moves: sum(|it| it.moves),
+            deletions: sum(|it| it.deletions),
+            refusals: sum(|it| it.refusals),
+            moves_a_day: mean(|it| it.moves_a_day),
+            most_at_once: all.iter().map(|it| it.most_at_once).max().unwrap_or_default(),
+            cost: mean(|it| it.cost),
+            on_demand: mean(|it| it.on_demand),
+            woken: sum(|it| it.woken),
+            broken: all.iter().flat_map(|it| it.broken.clone()).collect(),
+            exits,
+        }
+    }
+
     /// How long spells lasted that were longer than this share of them.
     pub(crate) fn spell(&self, percent: usize) -> Duration {
         let last = self.spells.len().saturating_sub(1);

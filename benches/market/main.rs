@@ -105,15 +105,15 @@ fn replay_all(rows: &[&Row], most_days: Option<u64>, mut done: impl FnMut(&Row, 
 
 fn replay_row(row: &Row, most_days: Option<u64>) -> Result<Replayed, String> {
     let trace = Trace::read(row.source, most_days)?;
-    let setup = row.setup(&trace);
+    let setups = row.setups(&trace);
+    let replayed = |who: &Who, most_living| Figures::of_all(setups.iter().map(|setup| replay(setup, who, most_living)));
     let could_run: u64 = (0..trace.ticks).map(|tick| u64::from(trace.room_for(row.fleet, tick))).sum();
-    let program = row
-        .policy()
-        .map(|policy| replay(&setup, &Who::Program(Box::new(policy), row.keep_trying()), row.most_living()));
+    let program =
+        row.policy().map(|policy| replayed(&Who::Program(Box::new(policy), row.keep_trying()), row.most_living()));
     Ok(Replayed {
         oracle: could_run as f64 / f64::from(row.fleet) / count(trace.ticks),
-        eager: replay(&setup, &Who::Eager, 1),
-        shell: replay(&setup, &Who::Shell, 1),
+        eager: replayed(&Who::Eager, 1),
+        shell: replayed(&Who::Shell, 1),
         program,
     })
 }
@@ -137,7 +137,9 @@ fn faults(row: &Row, replayed: &Replayed) -> Vec<String> {
     };
     most("refused", program.refused(), row.bars.refused);
     most("woken", count(program.woken), count(row.bars.woken));
-    if !matches!(row.column, Column::FailingJobs | Column::Stops | Column::StopsIgnored) {
+    most("cost", program.cost, row.bars.cost);
+    most("minutes down", program.spell(100).as_secs_f64() / 60.0, row.bars.spell as f64);
+    if !matches!(row.column, Column::FailingJobs | Column::KeepsTrying | Column::Stops | Column::StopsIgnored) {
         most("reclaims", count(program.reclaims), count(eager.reclaims) * MOST_RECLAIMS);
     }
     for (code, times) in &program.exits {

@@ -47,6 +47,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) fleet: u32,
     /// Minutes between passes.
     pub(crate) minutes: u64,
+    /// At the end of which tick of an interval a pass is made.
+    pub(crate) phase: usize,
     pub(crate) column: Column,
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn replay(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figure
 }
 
 async fn replayed(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figures {
-    let Setup { trace, fleet, minutes, column } = *setup;
+    let Setup { trace, fleet, minutes, phase, column } = *setup;
     let provider = InProcess::new(world(setup)).latency(Duration::ZERO);
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
     let zones: Vec<&str> = trace.zones.iter().map(|zone| zone.name.as_str()).collect();
@@ -78,7 +80,7 @@ async fn replayed(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figures {
     let (store, dawn) = (Memory::new(1), Instant::now());
     let ends = |tick: usize| dawn + trace.gap * u32::try_from(tick).unwrap_or(u32::MAX) - BEFORE_THE_END;
     let passes = async {
-        for tick in (1..=trace.ticks).filter(|tick| tick % trace.every(minutes) == 0) {
+        for tick in (1..=trace.ticks).filter(|tick| tick % trace.every(minutes) == phase) {
             sleep_until(ends(tick)).await;
             let code = match who {
                 Who::Program(policy, keep_trying) => pass(&line, &store, clock, policy, *keep_trying).await,
@@ -149,7 +151,7 @@ async fn markets_in(store: &Memory) -> usize {
 
 /// The room follows the trace, and instance k begins running in zone k mod n.
 fn world(setup: &Setup<'_>) -> World {
-    let Setup { trace, fleet, minutes: _, column } = *setup;
+    let Setup { trace, fleet, minutes: _, phase: _, column } = *setup;
     let mut world = World::new(1);
     while let Some(id) = world.products().first().map(|product| product.id.clone()) {
         world.withdraw_product(&id);

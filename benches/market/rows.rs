@@ -58,12 +58,18 @@ pub(crate) struct Bars {
     pub(crate) refused: f64,
     /// The most instances that are started after their users stopped them.
     pub(crate) woken: usize,
+    /// The most that an hour up may cost, in hours of spot.
+    pub(crate) cost: f64,
+    /// The longest that an instance may be down, in minutes.
+    pub(crate) spell: u64,
 }
 
-/// Instances that the provider takes while they run: at most so many times as from the eager loop.
+/// Instances that the provider takes while they run: at most so many times as from the eager loop. A pass that goes on
+/// trying takes room sooner than a loop that looks once in an interval can, and loses it more often: it is not held to this.
 pub(crate) const MOST_RECLAIMS: f64 = 1.10;
 
-const NONE: Bars = Bars { up: 0.0, of_eager: 0.0, refused: f64::INFINITY, woken: 0 };
+const NONE: Bars =
+    Bars { up: 0.0, of_eager: 0.0, refused: f64::INFINITY, woken: 0, cost: f64::INFINITY, spell: u64::MAX };
 
 impl Bars {
     const fn up(up: f64) -> Self {
@@ -119,8 +125,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(D, 5, Column::Notice, Bars::up(84.3)),
     row(A14, 15, Bridge, Bars::up(97.0)),
     row(A14, 5, Bridge, Bars::up(97.9)),
-    row(A, 15, Bridge, Bars::up(98.0)),
-    row(A, 5, Bridge, Bars::up(98.7)),
+    row(A, 15, Bridge, Bars { cost: 1.04, spell: 45, ..Bars::up(98.0) }),
+    row(A, 5, Bridge, Bars { cost: 1.04, spell: 45, ..Bars::up(98.7) }),
     row(B, 15, Bridge, Bars::up(93.0)),
     row(B, 5, Bridge, Bars::up(96.2)),
     fleet(18, row(C, 15, Bridge, Bars::up(93.3))),
@@ -146,7 +152,7 @@ impl Row {
             Plain => "",
             Column::Notice => ", notice",
             Bridge => ", bridge",
-            KeepsTrying => ", keeps trying",
+            KeepsTrying => ", keeps trying, at every phase",
             NoHint => ", no hint",
             AlwaysYes => ", hint always yes",
             SomeTied => ", some tied",
@@ -186,8 +192,12 @@ impl Row {
         if matches!(self.column, Column::Notice | Bridge) { 2 } else { 1 }
     }
 
-    pub(crate) fn setup<'a>(&self, trace: &'a Trace) -> Setup<'a> {
-        Setup { trace, fleet: self.fleet, minutes: self.minutes, column: self.column }
+    /// The replays that make the row: one, or one for each tick of the interval at which passes may begin. What a pass
+    /// gains by going on depends on where in the interval room comes back.
+    pub(crate) fn setups<'a>(&self, trace: &'a Trace) -> Vec<Setup<'a>> {
+        let Self { fleet, minutes, column, .. } = *self;
+        let phases = if column == KeepsTrying { trace.every(minutes) } else { 1 };
+        (0..phases).map(|phase| Setup { trace, fleet, minutes, phase, column }).collect()
     }
 }
 

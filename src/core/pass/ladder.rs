@@ -478,6 +478,12 @@ mod tests {
         market.refuse(1, at(4000));
         market.state(None, Stock::Low, at(4001));
         assert_eq!((market.rests(1, at(4001)), market.drought_since), (None, None), "stock is back");
+        let young = market.hazard(at(5000));
+        market.state(None, Stock::Low, at(5000));
+        assert_eq!((market.hazard(at(5000)), market.bad_at), (young, Some(at(4000))), "stock that stays is no sign");
+        market.state(None, Stock::None, at(5001));
+        market.state(None, Stock::Low, at(9000));
+        assert!(market.hazard(at(9000)) > young, "it may have come back just now");
         market.refuse(1, at(4002));
         market.accept(at(4003));
         assert_eq!(market.rests(1, at(4003)), None, "it has room");

@@ -55,6 +55,10 @@ pub struct Market {
     /// The last refusal for lack of room, reclaim or reclaim notice, or the last time that no stock was stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad_at: Option<Timestamp>,
+    /// When stock was first stated again after there was none. It came back at some time before, perhaps just then: room
+    /// that is young is likely to go again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_at: Option<Timestamp>,
     /// Since when it has had no room, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drought_since: Option<Timestamp>,
@@ -159,8 +163,7 @@ impl Market {
             Stock::Low | Stock::Normal | Stock::High => true,
         };
         if has_stock && self.has_stock == Some(false) {
-            // It came back at some time since there was none.
-            self.bad_at = self.bad_at.map(|bad_at| bad_at + now.since(bad_at) / 2);
+            self.back_at = Some(now);
             (self.drought_since, self.rests_until, self.refused_gpus) = (None, None, 0);
         }
         if !has_stock {
@@ -177,7 +180,7 @@ impl Market {
         let reclaims = u128::from(self.reclaims.saturating_add(PRIOR_RECLAIMS));
         let seconds = u128::from(self.instance_seconds.saturating_add(PRIOR_SECONDS));
         let counted = u64::try_from(reclaims * 3_600_000_000 / seconds).unwrap_or(u64::MAX);
-        let bad_at = self.bad_at.unwrap_or(self.since - UNBLEMISHED);
+        let bad_at = self.bad_at.max(self.back_at).unwrap_or(self.since - UNBLEMISHED);
         let minutes = (now.since(bad_at).as_secs() / 60).max(YOUNGEST_SIGN_MINUTES);
         counted.saturating_add(30_000_000 / minutes) / 2
     }

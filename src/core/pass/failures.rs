@@ -339,6 +339,7 @@ impl<'a> Failures<'a> {
             Status::Migrating => Old::Failed,
             Status::Exited if recreation.cause.is_for_reclaim() && self.reclaimed_at(instance).is_some() => Old::Failed,
             Status::Exited if ran_since => Old::Down,
+            Status::Exited if recreation.cause == Cause::Returned && instance.started_at.is_none() => Old::Failed,
             // It ran when its recreation started, and nothing proves a reclaim.
             Status::Exited if matches!(recreation.cause, Cause::Announced | Cause::Returned) => Old::Stopped,
             Status::Exited if recreation.cause.is_for_reclaim() => Old::Failed,

@@ -251,8 +251,12 @@ impl<'a> View<'a> {
         if !is_bridge(&instance.name) || instance.billing != Billing::OnDemand {
             return None;
         }
-        // What is on demand is not reclaimed: a person stopped it.
+        // What is on demand is not reclaimed: a person stopped it, unless it never ran and is all there is.
         if instance.status != Status::Running {
+            let never_ran = instance.status == Status::Exited && instance.started_at.is_none();
+            if never_ran && self.recreates() && self.failures.replaces(&instance.id).is_none() {
+                return Some(self.recreate(instance, Cause::Returned));
+            }
             return (instance.status == Status::Exited).then_some(Decision::Skip(Skip::Bridge { until: None }));
         }
         let until = Timestamp::from(instance.started_at.or(instance.created_at)?) + self.policy.bridge.stay;

@@ -144,8 +144,9 @@ fn downtime(draft: &mut Draft, figures: &Figures<'_>) {
         let left = if *still_down > 0 { format!("{still_down} still down") } else { "all up again".into() };
         draft.add("storm", &format!("{count} of {} went down {within} {from}; {left}", visible(market)));
     }
+    // Before the first spell has ended, its parts are above.
     let [.., month] = &figures.recovery;
-    if month.spells > 0 {
+    if month.spells > month.open {
         draft.add("recovery", &recovery(month));
     }
 }
@@ -164,7 +165,8 @@ fn ahead(draft: &mut Draft, figures: &Figures<'_>) {
     let now = figures.now;
     if let [first, ..] = figures.announced[..] {
         let [.., month] = &figures.recovery;
-        let what = match (figures.notice.map(|notice| first - notice.lead), month.p50_ms) {
+        let median = month.p50_ms.filter(|_| month.spells > month.open);
+        let what = match (figures.notice.map(|notice| first - notice.lead), median) {
             (Some(from), _) if from > now => format!("replaced from {} on", time_of_day(from, now)),
             (Some(_), _) => "its replacement is due".into(),
             (None, None) => "then brought back, since RESPOT_NOTICE is off".into(),

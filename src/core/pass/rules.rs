@@ -405,7 +405,7 @@ impl<'a> View<'a> {
 
     /// The facts of a rule that leaves the verdict to those behind it; `Err` if the question does not arise.
     pub(super) fn facts(&self, rule: Rule, instance: &Instance) -> Result<String, String> {
-        let Policy { only, exclude, scope, eligibility, halves, .. } = self.policy;
+        let Policy { only, exclude, scope, eligibility, halves, escalation, .. } = self.policy;
         let Instance { id, name, status, billing, .. } = instance;
         let nothing = |why: &str| Err(why.to_owned());
         match rule {
@@ -464,6 +464,14 @@ impl<'a> View<'a> {
                 match (eligibility, status) {
                     (Eligibility::Reclaimed, Status::Exited) => Ok(facts),
                     (Eligibility::Reclaimed, _) => nothing("only what is exited needs evidence of a reclaim"),
+                    (Eligibility::Time, Status::Exited)
+                        if *escalation == Escalation::Evidence
+                            && scope.covers(billing)
+                            && self.failures.reclaimed_at(instance).is_none() =>
+                    {
+                        let elsewhere = "without proof of a reclaim it is only migrated (see MIGRATION_ESCALATION)";
+                        Err(format!("eligibility is time; {facts}; {elsewhere}"))
+                    }
                     (Eligibility::Time, _) => Err(format!("eligibility is time; {facts}")),
                 }
             }

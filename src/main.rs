@@ -6,8 +6,8 @@ use clap::Parser;
 use respot::cli::{Cli, Command, OutputFormat};
 use respot::clock::Clock;
 use respot::commands::start::{self, Signals};
-use respot::commands::{Failure, Printed, Session, dispatch, man};
-use respot::report::{self, document::Document, log::Format};
+use respot::commands::{Exit, Failure, Printed, Session, dispatch, man};
+use respot::report::{document::Document, log::Format};
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
@@ -16,24 +16,12 @@ fn main() -> ExitCode {
     let (result, json, lines) = match Cli::try_parse_from(&arguments).and_then(Cli::checked) {
         Ok(cli) => (execute(&cli), cli.global.output == Some(OutputFormat::Json), start::log_format(&cli)),
         Err(error) if !error.use_stderr() => {
-            Document::from(error.render().to_string()).print();
-            return ExitCode::SUCCESS;
+            let document = Document::from(error.render().to_string());
+            (Ok(Printed { exit: Exit::Done, document }), false, Format::Text)
         }
         Err(error) => (Err(Failure::usage(&error)), start::asks_for_json(&arguments), Format::Text),
     };
-    match result {
-        Ok(Printed { exit, document }) => {
-            document.print();
-            ExitCode::from(exit.code())
-        }
-        Err(failure) => {
-            report::complain(&failure.message, failure.hint.as_deref(), lines);
-            if json {
-                Document::from(failure.document()).print();
-            }
-            ExitCode::from(failure.exit.code())
-        }
-    }
+    ExitCode::from(start::finish(result, json, lines).code())
 }
 
 fn execute(cli: &Cli) -> Result<Printed, Failure> {

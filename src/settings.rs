@@ -63,6 +63,8 @@ pub struct Settings {
     pub log_directives: Option<Targets>,
     /// Whether `NO_COLOR` is set.
     pub no_color: bool,
+    /// Whether `TERM` is not set or `dumb`: then escape sequences are not understood.
+    pub dumb_terminal: bool,
     pub policy: Policy,
     pub recreate_wait: Duration,
     /// Capped by the interval and the deadline.
@@ -164,6 +166,7 @@ impl Settings {
             // A flag is meant for this call, so it wins over the environment.
             log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment)? },
             no_color: environment.has("NO_COLOR"),
+            dumb_terminal: environment.text("TERM")?.is_none_or(|term| term == "dumb"),
             policy: Policy {
                 eligibility: layers.value(&rows::MIGRATION_ELIGIBILITY)?,
                 scope: layers.value(&rows::MIGRATION_SCOPE)?,

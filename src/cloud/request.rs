@@ -202,8 +202,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
             self.pace.borrow_mut().speed_up();
             return Ok(response);
         }
-        let retry_after =
-            response.retry_after.as_deref().and_then(|secs| secs.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = retry_after(&response);
         let error = self.refused(request, &response);
         // A plain refusal of one request is not a failure of the provider.
         let is_refusal = matches!(
@@ -258,6 +257,20 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         let hint = self.dialect.hint(kind, status, not_found);
         CloudError { message, not_found, hint, ..self.error(request, kind, effect, status) }
     }
+}
+
+/// How long the provider asks to wait, in either form that HTTP allows: seconds, or a date, which is compared with the
+/// provider's own. A wait that no budget allows is as good as one of an hour, with which nothing overflows.
+fn retry_after(Response { retry_after, date, .. }: &Response) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let text = retry_after.as_deref()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        text.parse().map_or(LONGEST, Duration::from_secs)
+    } else {
+        http_date(text)?.since(http_date(date.as_deref()?)?)
+    };
+    Some(wait.min(LONGEST))
 }
 
 /// The rate of requests: unlimited until the provider complains, then as slow as it requires.
@@ -364,6 +377,28 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(http_date(text).map(|moment| moment.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_retry_after_are_read() {
+        const NOW: &str = "Thu, 29 Feb 2024 23:59:30 GMT";
+        for (text, date, secs) in [
+            ("2", None, Some(2)),
+            (" 120 ", None, Some(120)),
+            ("18446744073709551615", None, Some(3600)),
+            ("99999999999999999999999", None, Some(3600)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(NOW), Some(29)),
+            ("Thu, 29 Feb 2024 23:59:00 GMT", Some(NOW), Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(NOW), Some(3600)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", None, None),
+            ("-1", None, None),
+            ("soon", None, None),
+            ("", None, None),
+        ] {
+            let (retry_after, date) = (Some(text.to_owned()), date.map(String::from));
+            let response = Response { status: 429, retry_after, date, body: Vec::new() };
+            assert_eq!(super::retry_after(&response).map(|wait| wait.as_secs()), secs, "{text:?}");
         }
     }
 }

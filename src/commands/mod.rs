@@ -43,6 +43,8 @@ pub enum Exit {
     Unsafe = 5,
     /// Deadline or signal; what was done is recorded.
     Stopped = 6,
+    /// The work is done, but stdout or stderr could not be written.
+    OutputLost = 7,
     /// `dry-run --detailed-exit-code`: there is something to do.
     SomethingToDo = 10,
 }
@@ -51,6 +53,15 @@ impl Exit {
     #[must_use]
     pub fn code(self) -> u8 {
         self as u8
+    }
+
+    /// The same if the output got lost: no success, and failures stay what they are.
+    #[must_use]
+    pub fn without_output(self) -> Self {
+        match self {
+            Self::Done | Self::SomethingToDo => Self::OutputLost,
+            failure => failure,
+        }
     }
 }
 

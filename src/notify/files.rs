@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     // In the same directory, because a rename does not cross file systems. Collectors skip names with another suffix.
     let beside = target.with_file_name(format!("{stem}{}", std::process::id()));
     let written = || -> io::Result<()> {
-        // Readable to the collector, which runs as another user.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
+        // Readable to the collector, which runs as another user, whatever the umask.
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         clear(&beside, &stem, &file);

@@ -150,9 +150,10 @@ pub struct Beside<'a>(&'a MultiProgress);
 
 impl io::Write for Beside<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(bytes)).map(|()| bytes.len())
+        self.0.suspend(|| super::output::log(bytes));
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }

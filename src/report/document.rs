@@ -7,6 +7,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::output::{Output, unless_closed};
 use super::text;
 
 /// What a command prints on stdout.
@@ -19,9 +20,12 @@ impl Document {
     }
 
     /// Writes it to stdout. A reader that went away (`respot history | head`) is no error.
-    pub fn print(self) {
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        let _ = (self.0)(&mut out).and_then(|()| out.flush());
+    ///
+    /// # Errors
+    /// When it could not be written whole.
+    pub fn print(self) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(1 << 16, Output::stdout());
+        unless_closed((self.0)(&mut out).and_then(|()| out.flush()))
     }
 
     /// All of it.

@@ -13,6 +13,7 @@ pub mod human;
 pub mod json;
 pub mod log;
 pub mod markets;
+pub mod output;
 pub mod prometheus;
 pub mod text;
 
@@ -212,15 +213,12 @@ pub fn ask(question: &str) -> Option<String> {
 
 /// Prints on stderr why the program failed and how to fix it, made safe for a terminal.
 pub fn complain(message: &str, hint: Option<&str>, format: log::Format) {
-    let mut err = std::io::stderr().lock();
-    if format == log::Format::Json {
-        let _ = writeln!(err, "{}", log::failure_line(message, hint, Clock::system().now()));
-        return;
-    }
-    let _ = writeln!(err, "error: {}", lines(message));
-    if let Some(hint) = hint {
-        let _ = writeln!(err, "hint: {}", lines(hint));
-    }
+    let text = match (format, hint) {
+        (log::Format::Json, hint) => log::failure_line(message, hint, Clock::system().now()) + "\n",
+        (log::Format::Text, Some(hint)) => format!("error: {}\nhint: {}\n", lines(message), lines(hint)),
+        (log::Format::Text, None) => format!("error: {}\n", lines(message)),
+    };
+    output::log(text.as_bytes());
 }
 
 /// Makes each line safe on its own: usage errors have several.

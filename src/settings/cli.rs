@@ -46,6 +46,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (4, "state store error"),
     (5, "refused as unsafe"),
     (6, "stopped by deadline or signal"),
+    (7, "the output could not be written"),
     (10, "changes are pending (dry-run --detailed-exit-code)"),
 ];
 

@@ -348,6 +348,17 @@ impl Call {
         self.spawn().wait()
     }
 
+    /// The exit code and stderr where stdout leads elsewhere; or stderr does, and there is none to answer.
+    pub(crate) fn into(mut self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> (i32, String) {
+        self.command.args(self.now.map(|now| format!("--now={}", Timestamp::from_millis(now))));
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let child = self.command.spawn().expect("the program starts");
+        // Ours of the other ends must go.
+        drop(self);
+        let output = child.wait_with_output().expect("its end");
+        (output.status.code().unwrap_or(128), String::from_utf8(output.stderr).expect("UTF-8"))
+    }
+
     /// What somebody sees at a terminal who types this and then hangs up on stdin; answers the exit code, too.
     pub(crate) fn dialog(self, typed: &str) -> (i32, String) {
         let Self { mut command, now, .. } = self;

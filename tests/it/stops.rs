@@ -90,8 +90,8 @@ fn a_signal_ends_looking_at_once() {
 
 #[test]
 fn a_second_signal_stops_at_once() {
-    for kind in BOTH {
-        let stage = Stage::new(kind, down(6));
+    each(&BOTH, |kind| {
+        let stage = Stage::new(*kind, down(6));
         stage.fault("migrate:hang,effect");
         let run = stage.call("run -o json").env("MIGRATION_MAX_CONCURRENT", "2").spawn();
         stage.until("two calls hang", |world| world.calls(Op::Migrate) == 2);
@@ -112,7 +112,7 @@ fn a_second_signal_stops_at_once() {
         let history = stage.history();
         assert_eq!(history["executions"][1]["status"], "interrupted");
         assert_eq!(stage.status()["statistics"]["totalMigrations"], 6);
-    }
+    });
 }
 
 #[test]

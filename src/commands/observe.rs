@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::try_join;
+use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -19,7 +20,9 @@ use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
 use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::snapshot::{Snapshot, find};
+use crate::core::world::probe::CloseUp;
+use crate::core::world::snapshot::{Shortfall, Snapshot, find};
+use crate::core::world::times::SETTLE_TIME;
 use crate::report::Event;
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
@@ -61,6 +64,7 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
         snapshot.jobs = cloud.jobs(since).await?;
     }
+    confirm_absent(cloud, &mut snapshot, ledger.known(), limits.workers).await;
     reporter.event(Event::Observed { snapshot: &snapshot });
     let now = clock.now();
     let listed = &snapshot.instances.items;
@@ -72,6 +76,33 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
     Ok(Observed { snapshot, ledger, plan, safe, board })
+}
+
+/// Asks for each of these instances by its id if the listing lacks it: one listing proves no absence. If any of them still
+/// exists, or that cannot be read, the listing is incomplete, and nothing is concluded from it.
+pub(super) async fn confirm_absent<'a, C: CloudRead>(
+    cloud: &C,
+    snapshot: &mut Snapshot,
+    known: impl IntoIterator<Item = &'a InstanceId>,
+    at_once: usize,
+) {
+    let listed = &snapshot.instances;
+    let missing = known.into_iter().filter(|id| listed.is_complete() && find(&listed.items, id).is_none());
+    let taken_at = snapshot.taken_at;
+    let asked = missing.map(async |id| match cloud.close_up(id).await {
+        Ok(None) => None,
+        // A new instance may be listed some time after it was created.
+        Ok(Some(CloseUp { instance, .. })) => {
+            let is_new = instance.created_at.is_some_and(|at| taken_at.since(at.into()) < SETTLE_TIME);
+            (!is_new && !instance.status.is_going()).then(|| id.clone())
+        }
+        Err(_) => Some(id.clone()),
+    });
+    let unlisted: Vec<Option<InstanceId>> = stream::iter(asked).buffered(at_once.max(1)).collect().await;
+    let ids: Vec<InstanceId> = unlisted.into_iter().flatten().collect();
+    if !ids.is_empty() {
+        snapshot.instances.shortfall = Some(Shortfall::Unlisted { ids });
+    }
 }
 
 /// The reclaim notices that stand.

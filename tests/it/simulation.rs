@@ -311,6 +311,9 @@ impl History {
         if chance.u8(0..10) == 0 {
             world.fault("list:lying-total=+1".parse().unwrap());
         }
+        if chance.u8(0..8) == 0 {
+            world.fault("list:no-rows*2".parse().unwrap());
+        }
         if chance.u8(0..6) == 0 {
             world.set_stock(chance.u32(0..3));
         }
@@ -467,7 +470,10 @@ impl History {
             let is_awaited = is_awaited || self.flushed && machine.status == "creating";
             let replaced_by_waiting =
                 overview.recreations.iter().any(|(old, it)| old.as_str() == machine.id && waits(it));
-            let may_wait = is_awaited || replaced_by_waiting || self.may_rest(machine);
+            // A duplicate that hangs on its way up is deleted once the other one runs, which may rest.
+            let mut twins = world.machines().filter(|it| it.id != machine.id && it.name == machine.name);
+            let is_spare = machine.status == "creating" && twins.any(|twin| self.may_rest(twin));
+            let may_wait = is_awaited || is_spare || replaced_by_waiting || self.may_rest(machine);
             if machine.status != "running" && !may_wait {
                 return Err(format!("{} was forgotten: it is {}", machine.id, machine.status));
             }

@@ -41,6 +41,19 @@ impl<E: Edges> Turn<'_, E> {
         // On-demand instances have a market of their own, of which nothing is remembered.
         let is_spot = blueprint.billing != Billing::OnDemand;
         let (mut tried, mut last): (Vec<&Place>, String) = (Vec::new(), String::new());
+        // An earlier pass may have created it after all, although the listing lacks it.
+        if !task.recreation.pass.is_empty() {
+            match self.pass.unless_stopped(self.pass.world.cloud.marked(&task.recreation.marker)).await {
+                Some(Ok(found)) => {
+                    if let Some(found) = found.iter().find(|instance| !instance.status.is_going()) {
+                        return task
+                            .end(Outcome::Skipped, format!("{} exists already; a later pass goes on", found.id));
+                    }
+                }
+                Some(Err(error)) => return task.fail(Outcome::Failed, error.kind, error.to_string()),
+                None => return task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error)),
+            }
+        }
         loop {
             if let Some(why) = markets.closed() {
                 return self.not_created(task, &why).await;

@@ -253,8 +253,9 @@ impl<'a, R: Listed> Rows<'a, R> {
         rows.sort_unstable_by(|a, b| a.id().cmp(b.id()).then(b.caution().cmp(&a.caution())));
         rows.dedup_by(|later, first| later.id() == first.id());
         let received = u64::try_from(rows.len()).unwrap_or(u64::MAX) + passed_over + unusable;
-        let shortfall =
-            announced.filter(|&announced| received < announced).map(|announced| Shortfall { announced, received });
+        let shortfall = announced
+            .filter(|&announced| received < announced)
+            .map(|announced| Shortfall::Rows { announced, received });
         Listing { items: rows, shortfall }
     }
 }

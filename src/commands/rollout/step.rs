@@ -14,7 +14,7 @@ use crate::cli::RolloutVerb;
 use crate::clock::Clock;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::commands::Failure;
-use crate::commands::observe::{Observed, observe};
+use crate::commands::observe::{Observed, confirm_absent, observe};
 use crate::commands::run::TIME_TO_CLOSE;
 use crate::commands::run::record::Open;
 use crate::commands::survey::survey;
@@ -76,7 +76,12 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             _ = pass.world.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
             observed = observe(pass.world) => observed?,
         };
-        let Observed { snapshot, ledger, plan, .. } = observed;
+        let Observed { mut snapshot, ledger, plan, .. } = observed;
+        use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
+        let is_open = |state| matches!(state, Waiting | Moving | Ready | Returning | Undoing);
+        let open_members = fleet.members.iter().filter(|member| is_open(member.state));
+        let known = open_members.flat_map(|member| [Some(&member.id), member.successor.as_ref()]).flatten();
+        confirm_absent(pass.world.cloud, &mut snapshot, known, pass.world.limits.workers).await;
         open.summary.total_instances = u64::try_from(snapshot.instances.items.len()).unwrap_or(u64::MAX);
         let jobs = JobIndex::new(&snapshot.jobs.items);
         safety::complete(&snapshot)?;

@@ -6,7 +6,7 @@
 use super::ledger::Observation;
 use crate::core::world::instance::Instance;
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::{EVIDENCE_LIFE, RECLAIM_MARGIN};
+use crate::core::world::times::{EVIDENCE_LIFE, LATEST_RECLAIM, RECLAIM_MARGIN};
 
 /// When the instance was reclaimed, if that is proved: its row says so now, or an earlier pass saw it announced. The
 /// reclaim must be newer than its last start and than `migrated_at`, its last accepted migration.
@@ -27,7 +27,9 @@ pub fn reclaimed_at(
         let than = |at: Option<Timestamp>| at.is_none_or(|at| reclaim_at > at);
         than(started_at) && than(migrated_at)
     };
-    let was_by_then = |reclaim_at: Timestamp| down_at + RECLAIM_MARGIN >= reclaim_at;
+    // What went on running long after the announced end was not taken then.
+    let is_too_late = |reclaim_at: Timestamp| stopped_at.is_some_and(|at| at > reclaim_at + LATEST_RECLAIM);
+    let was_by_then = |reclaim_at: Timestamp| down_at + RECLAIM_MARGIN >= reclaim_at && !is_too_late(reclaim_at);
     [told_now, seen.map(|seen| seen.notice.reclaim_at)]
         .into_iter()
         .flatten()
@@ -65,6 +67,7 @@ mod tests {
             ("stopped two minutes before the announced end", Some(9000), Some(720), None, Some(600), None, true),
             ("stopped a second earlier", Some(9000), Some(721), None, Some(600), None, false),
             ("stopped after the announced end", Some(9000), Some(60), Some(600), None, None, true),
+            ("stopped a day after the announced end", Some(200_000), Some(600), None, Some(87_000), None, false),
             ("first seen down after the announced end", Some(9000), None, None, Some(600), None, true),
             ("first seen down before the announced end", Some(9000), None, None, Some(-600), None, false),
             ("the stop is from an earlier life", Some(9000), Some(90_000), Some(600), None, None, true),

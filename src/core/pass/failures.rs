@@ -105,7 +105,7 @@ impl<'a> Failures<'a> {
         replaces.extend(open().filter_map(|(old, recreation)| Some((recreation.step.replacement()?, old))));
         let mut this = Self { snapshot, ledger, jobs, overlap, now, marked, replaces, duplicates: HashMap::new() };
         for group in this.marked.values_mut() {
-            group.sort_by_key(|instance| (progress(&instance.status), instance.created_at, &instance.id));
+            group.sort_by_key(|instance| (progress(instance, now), instance.created_at, &instance.id));
         }
         this.duplicates = this.find_duplicates();
         this
@@ -163,7 +163,7 @@ impl<'a> Failures<'a> {
             let group = || group.iter().copied().filter(|it| !(given_up && Some(&it.id) == named));
             let runs = |instance: &Instance| instance.status == Status::Running;
             let is_other = |instance: &&Instance| Some(&instance.id) != named;
-            let advanced = || group().min_by_key(|it| (progress(&it.status), is_other(it)));
+            let advanced = || group().min_by_key(|it| (progress(it, self.now), is_other(it)));
             let (keep, stays) = match heir {
                 Some((replaced, heir)) => (heir, heir.map_or(replaced, |heir| &heir.id)),
                 None => {
@@ -307,9 +307,20 @@ impl<'a> Failures<'a> {
     /// as it was.
     pub(in crate::core) fn has_evidence(&self, id: &InstanceId) -> bool {
         let Some(instance) = find(&self.snapshot.instances.items, id) else { return false };
+        if self.never_ran(instance) {
+            return true;
+        }
         let seen = self.ledger.observations.get(&instance.id);
         let was_reclaimed = || evidence::reclaimed_at(instance, seen, None, self.now).is_some();
         self.reclaimed_at(instance).is_some() || self.failure(instance).is_some() && was_reclaimed()
+    }
+
+    /// Whether an exited instance is a replacement that never ran, so that no person stopped it. Start times must be told at
+    /// all.
+    pub(in crate::core) fn never_ran(&self, Instance { status, marker, started_at, .. }: &Instance) -> bool {
+        let is_replacement = marker.as_deref().and_then(Origin::in_name).is_some();
+        let is_told = || self.snapshot.instances.items.iter().any(|it| it.started_at.is_some());
+        *status == Status::Exited && is_replacement && started_at.is_none() && is_told()
     }
 
     /// Why the old instance stays for now beside a replacement that runs: the other one is to be reclaimed sooner, or
@@ -339,7 +350,7 @@ impl<'a> Failures<'a> {
             Status::Migrating => Old::Failed,
             Status::Exited if recreation.cause.is_for_reclaim() && self.reclaimed_at(instance).is_some() => Old::Failed,
             Status::Exited if ran_since => Old::Down,
-            Status::Exited if recreation.cause == Cause::Returned && instance.started_at.is_none() => Old::Failed,
+            Status::Exited if recreation.cause == Cause::Returned && self.never_ran(instance) => Old::Failed,
             // It ran when its recreation started, and nothing proves a reclaim.
             Status::Exited if matches!(recreation.cause, Cause::Announced | Cause::Returned) => Old::Stopped,
             Status::Exited if recreation.cause.is_for_reclaim() => Old::Failed,
@@ -360,7 +371,9 @@ impl<'a> Failures<'a> {
                 Some(cause) => Successor::Failed(cause.in_words()),
                 None if self.reclaimed_at(instance).is_some() => Successor::Reclaimed,
                 // No other rule brings it back: what is on demand is not migrated.
-                None if is_bridge(&instance.name) && instance.billing == Billing::OnDemand => {
+                None if instance.billing == Billing::OnDemand
+                    && (is_bridge(&instance.name) || self.never_ran(instance)) =>
+                {
                     Successor::Failed("the on-demand instance does not run".into())
                 }
                 None => Successor::Down,
@@ -435,8 +448,11 @@ impl<'a> Failures<'a> {
 }
 
 /// How advanced an instance is; less is more advanced.
-fn progress(status: &Status) -> u8 {
-    match status {
+fn progress(instance: &Instance, now: Timestamp) -> u8 {
+    let is_old = instance.created_at.is_some_and(|at| now.since(at.into()) >= PATIENCE);
+    match &instance.status {
+        // It will not come up any more, and what is exited can be migrated.
+        status if status.is_coming_up() && is_old => 4,
         Status::Running => 0,
         Status::Starting | Status::Pulling => 1,
         status if status.is_coming_up() => 2,

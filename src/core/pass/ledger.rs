@@ -1,6 +1,6 @@
 //! What earlier passes left behind: attempts, calls whose end was not seen, reclaims that were announced.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,17 @@ pub struct Ledger {
     pub spells: HashMap<InstanceId, Spell>,
     /// What is counted of downtime.
     pub days: Days,
+}
+
+impl Ledger {
+    /// The instances about which something would be concluded if they were gone.
+    #[must_use]
+    pub fn known(&self) -> BTreeSet<&InstanceId> {
+        let open = self.recreations.iter().filter(|(_, recreation)| !recreation.step.is_over());
+        let open = open.flat_map(|(old, recreation)| [Some(old), recreation.step.replacement()]).flatten();
+        let others = self.in_flight.keys().chain(self.observations.keys()).chain(self.spells.keys());
+        open.chain(others).chain(self.stalls.keys()).chain(self.told_failures.keys()).collect()
+    }
 }
 
 /// The stored time of an attempt.

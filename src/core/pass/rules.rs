@@ -253,8 +253,8 @@ impl<'a> View<'a> {
         }
         // What is on demand is not reclaimed: a person stopped it, unless it never ran and is all there is.
         if instance.status != Status::Running {
-            let never_ran = instance.status == Status::Exited && instance.started_at.is_none();
-            if never_ran && self.recreates() && self.failures.replaces(&instance.id).is_none() {
+            let is_all_there_is = self.failures.replaces(&instance.id).is_none();
+            if is_all_there_is && self.failures.never_ran(instance) && self.recreates() {
                 return Some(self.recreate(instance, Cause::Returned));
             }
             return (instance.status == Status::Exited).then_some(Decision::Skip(Skip::Bridge { until: None }));

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_either_listing_is_refused() {
-        let gap = || Some(Shortfall { announced: 45, received: 40 });
+        let gap = || Some(Shortfall::Rows { announced: 45, received: 40 });
         for (instances, jobs, expected) in [
             (None, None, None),
             (gap(), None, Some("the list of instances is incomplete: the provider announced 45 rows and delivered 40")),

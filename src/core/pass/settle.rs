@@ -297,7 +297,7 @@ mod tests {
             ..Ledger::default()
         };
         for (shortfall, expected) in
-            [(None, Some(CallEnd::Vanished)), (Some(Shortfall { announced: 1, received: 0 }), None)]
+            [(None, Some(CallEnd::Vanished)), (Some(Shortfall::Rows { announced: 1, received: 0 }), None)]
         {
             let instances = Listing { items: vec![], shortfall };
             let snapshot = Snapshot {

@@ -318,7 +318,7 @@ mod tests {
         for (what, ledger, is_complete, expected) in rows {
             let mut snapshot = snapshot(Status::Running, None, None);
             if !is_complete {
-                snapshot.instances.shortfall = Some(Shortfall { announced: 2, received: 1 });
+                snapshot.instances.shortfall = Some(Shortfall::Rows { announced: 2, received: 1 });
             }
             assert_eq!(told(&snapshot, &ledger), expected, "{what}");
         }
@@ -330,7 +330,7 @@ mod tests {
         let ledger = Ledger { told_failures, ..Ledger::default() };
         let mut snapshot = snapshot(Status::Running, None, None);
         assert_eq!(forgotten_failures(&snapshot, &ledger), [InstanceId::new("gone")]);
-        snapshot.instances.shortfall = Some(Shortfall { announced: 2, received: 1 });
+        snapshot.instances.shortfall = Some(Shortfall::Rows { announced: 2, received: 1 });
         assert_eq!(forgotten_failures(&snapshot, &ledger), []);
     }
 }

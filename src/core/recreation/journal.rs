@@ -398,9 +398,10 @@ impl Recreation {
                 to(self, Step::Pending { kept }).observe(situation)
             }
             // Without the old one nothing can be created: the new one stays, whatever it was to be deleted for.
-            Step::Abandoned { replacement, kept: None } if is_gone => {
-                to(self, Step::Closed { replacement: Some(replacement) })
-            }
+            Step::Abandoned { replacement, kept: None } if is_gone => match successor {
+                Successor::ComingUp => to(self, Step::Created { replacement, kept: None }),
+                _ => to(self, Step::Closed { replacement: Some(replacement) }),
+            },
             Step::Abandoned { .. } => self,
             // The row of a deleted instance may linger, but not forever.
             Step::Closed { replacement: Some(replacement) }

@@ -29,19 +29,31 @@ impl<T> Listing<T> {
     }
 }
 
-/// The numbers of an incomplete listing.
+/// How it is known that a listing is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortfall {
-    /// Rows that the provider announced.
-    pub announced: u64,
-    /// Distinct rows that it delivered.
-    pub received: u64,
+pub enum Shortfall {
+    /// The provider announced so many rows, and delivered fewer distinct ones.
+    Rows { announced: u64, received: u64 },
+    /// Instances that exist, or of which that could not be read.
+    Unlisted { ids: Vec<InstanceId> },
 }
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { announced, received } = self;
-        write!(f, "the provider announced {announced} rows and delivered {received}")
+        match self {
+            Self::Rows { announced, received } => {
+                write!(f, "the provider announced {announced} rows and delivered {received}")
+            }
+            Self::Unlisted { ids } => {
+                let shown: Vec<&str> = ids.iter().take(3).map(InstanceId::as_str).collect();
+                let more = if ids.len() > shown.len() {
+                    format!(" and {} more", ids.len() - shown.len())
+                } else {
+                    String::new()
+                };
+                write!(f, "it lacks {}{more}, which the provider may still have", shown.join(", "))
+            }
+        }
     }
 }
 

@@ -19,5 +19,9 @@ pub const PATIENCE: Duration = Duration::from_secs(3600);
 /// An instance that stopped earlier than this before its announced reclaim was stopped by a person.
 pub const RECLAIM_MARGIN: Duration = Duration::from_secs(120);
 
+/// An instance that stopped later than this after its announced reclaim outlived it: the provider took it back without a
+/// word, or a migration took the instance away from there.
+pub const LATEST_RECLAIM: Duration = Duration::from_secs(6 * 3600);
+
 /// A reclaim is announced an hour ahead (`novita-api.md` section 4.3).
 pub const LONGEST_NOTICE: Duration = Duration::from_secs(3600);

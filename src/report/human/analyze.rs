@@ -145,7 +145,7 @@ mod tests {
             opportunity("a-name-that-is-much-too-long-for-a-table", Some(66_999), Risk::High, false),
             opportunity("render", None, Risk::Medium, false),
         ];
-        let shortfall = Some(Shortfall { announced: 4, received: 3 });
+        let shortfall = Some(Shortfall::Rows { announced: 4, received: 3 });
         Analysis::new(found, shortfall, vec!["metrics of 1 instance could not be read: \u{1b}[31m".into()])
     }
 

@@ -207,6 +207,7 @@ pub(crate) enum Trick {
     EndlessPages,
     SamePage,
     DuplicateRows,
+    NoRows,
     LyingTotal(i64),
 }
 
@@ -232,6 +233,7 @@ impl World {
             Some(What::EndlessPages) => Delivery::Answer(effect(Trick::EndlessPages)),
             Some(What::SamePage) => Delivery::Answer(effect(Trick::SamePage)),
             Some(What::DuplicateRows) => Delivery::Answer(effect(Trick::DuplicateRows)),
+            Some(What::NoRows) => Delivery::Answer(effect(Trick::NoRows)),
             Some(What::LyingTotal(by)) => Delivery::Answer(effect(Trick::LyingTotal(by))),
             Some(What::CutAfter) => {
                 effect(Trick::None);

@@ -79,6 +79,8 @@ pub enum What {
     SamePage,
     /// Listings: each row comes twice.
     DuplicateRows,
+    /// Listings: there is nothing, and the total agrees.
+    NoRows,
     /// Listings: `total` is wrong by this much.
     LyingTotal(i64),
 }
@@ -326,6 +328,7 @@ impl FromStr for What {
             "endless-pages" => Self::EndlessPages,
             "same-page" => Self::SamePage,
             "duplicate-rows" => Self::DuplicateRows,
+            "no-rows" => Self::NoRows,
             _ => return Err(bad(format_args!("{name:?} is no fault"))),
         };
         if value.is_some()
@@ -397,6 +400,7 @@ impl fmt::Display for What {
             Self::EndlessPages => f.write_str("endless-pages"),
             Self::SamePage => f.write_str("same-page"),
             Self::DuplicateRows => f.write_str("duplicate-rows"),
+            Self::NoRows => f.write_str("no-rows"),
         }
     }
 }
@@ -449,6 +453,7 @@ mod tests {
             "create/*:empty",
             "get:status=400,reason=CONFLICT,message=no~2c really~3a no,effect",
             "list:lying-total=-3",
+            "list:no-rows*1",
             "any:refuse",
             "list:endless-pages",
             "list:same-page",

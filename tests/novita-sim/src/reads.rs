@@ -47,8 +47,10 @@ fn listing<'a>(
 ) -> Answer {
     let total = match trick {
         Trick::LyingTotal(by) => total.saturating_add(by),
+        Trick::NoRows => 0,
         _ => total,
     };
+    let rows = rows.filter(|_| trick != Trick::NoRows);
     let mut body = String::from("{");
     if !(is_past_end && wire.past_end_without_array) {
         body.push_str(&format!("\"{key}\":["));

@@ -229,7 +229,7 @@ fn the_hour_begins_with_the_first_look_and_ends_with_the_first_sign() {
     }
     // An instance that a listing with gaps does not show may still be stuck.
     let mut gap = snapshot(vec![], vec![]);
-    gap.instances.shortfall = Some(Shortfall { announced: 2, received: 1 });
+    gap.instances.shortfall = Some(Shortfall::Rows { announced: 2, received: 1 });
     let ledger = Ledger { stalls: [(id("a"), ago(30))].into(), ..Ledger::default() };
     assert_eq!(stalls(&gap, &ledger), []);
 }
@@ -371,7 +371,7 @@ fn of_several_bearers_the_furthest_on_is_seen_and_the_named_one_is_no_news() {
 
 #[test]
 fn nothing_is_concluded_from_a_listing_with_gaps() {
-    let gap = || Some(Shortfall { announced: 2, received: 1 });
+    let gap = || Some(Shortfall::Rows { announced: 2, received: 1 });
     let open = recreation(Step::Pending { kept: None }, 30);
     for (instances, jobs, is_seen) in [(None, None, true), (gap(), None, false), (None, gap(), false)] {
         let mut snapshot = snapshot(vec![], vec![]);

@@ -344,7 +344,7 @@ fn a_listing_with_gaps_proves_no_absence_of_effect() {
         ..Ledger::default()
     };
     let mut snapshot = world(vec![exited("a")], vec![]);
-    snapshot.jobs.shortfall = Some(Shortfall { announced: 2, received: 1 });
+    snapshot.jobs.shortfall = Some(Shortfall::Rows { announced: 2, received: 1 });
     assert_eq!(plan(&snapshot, &ledger, &Policy::default(), now()).decisions[0].reason(), "call_unsettled");
 }
 

@@ -410,7 +410,7 @@ fn what_is_not_to_run_any_more_is_given_up() {
     }
     // A gap in the listing proves nothing.
     let mut story = down();
-    let shortfall = Some(Shortfall { announced: 1, received: 0 });
+    let shortfall = Some(Shortfall::Rows { announced: 1, received: 0 });
     let downtime = story.look(15, Listing { items: vec![], shortfall }, vec![]);
     story.store(downtime);
     assert_eq!((minutes(story.open("a")), story.ended.len()), (vec![(Noticing, 10)], 0));

@@ -139,6 +139,9 @@ impl History {
         if chance.u8(0..20) < weather {
             world.fault("list:lying-total=+1".parse().unwrap());
         }
+        if chance.u8(0..8) == 0 {
+            world.fault("list:no-rows*2".parse().unwrap());
+        }
         if chance.u8(0..20) < weather {
             world.set_stock(chance.u32(0..3));
         } else if chance.bool() {

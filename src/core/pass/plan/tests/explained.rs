@@ -96,7 +96,7 @@ fn an_explanation_agrees_with_the_plan() {
         }
         let mut snapshot = world(instances, jobs);
         if rng.u8(..10) == 0 {
-            snapshot.instances.shortfall = Some(Shortfall { announced: 11, received: 10 });
+            snapshot.instances.shortfall = Some(Shortfall::Rows { announced: 11, received: 10 });
         }
         let plan = plan(&snapshot, &ledger, &policy, now());
         for (instance, decision) in plan.rows(&snapshot.instances.items) {

@@ -124,7 +124,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
         ),
         (
             "rows are missing",
-            |c| c.jobs_missing = Some(Shortfall { announced: 2, received: 1 }),
+            |c| c.jobs_missing = Some(Shortfall::Rows { announced: 2, received: 1 }),
             "skip",
             "recreation_waits",
             "the provider's listing is incomplete",

@@ -312,10 +312,15 @@ async fn trouble_on_the_way() {
         let id = world.machines().find(|it| it.billing_mode == "spot").map(|it| it.id.clone());
         assert!(id.is_none_or(|id| world.reclaim_now(&id)));
     };
+    let one_announced: Trouble = |scene| {
+        let mut world = scene.provider.world();
+        let id = world.machines().find(|it| it.billing_mode == "spot").map(|it| it.id.clone());
+        assert!(id.is_some_and(|id| world.reclaim(&id)));
+    };
     let lies: Trouble = |scene| scene.provider.world().rules_mut().spot_creates_become = Some("onDemand");
     let says_nothing: Trouble = |scene| scene.provider.world().rules_mut().spot_creates_become = Some("");
     let quota: Trouble = |scene| scene.provider.world().rules_mut().instance_quota = Some(9);
-    let rows: [(&str, usize, Trouble, RolloutEnd, &[(&str, usize)], &str); 7] = [
+    let rows: [(&str, usize, Trouble, RolloutEnd, &[(&str, usize)], &str); 8] = [
         (
             "no stock from the beginning on",
             1,
@@ -339,6 +344,14 @@ async fn trouble_on_the_way() {
             RolloutEnd::RolledBack,
             &[("onDemand", 9)],
             "the 10 % stage",
+        ),
+        (
+            "announced while the last stage soaks",
+            7,
+            one_announced,
+            RolloutEnd::Completed,
+            &[("onDemand", 1), ("spot", 8)],
+            "",
         ),
         ("reclaimed while the last stage soaks", 7, one_reclaimed, RolloutEnd::RolledBack, &[("onDemand", 9)], ""),
         (
@@ -368,7 +381,7 @@ async fn trouble_on_the_way() {
         trouble(&scene);
         let story = scene.story().await;
         story.ends(end, modes, what);
-        let why = story.fleet.rollout.state.why().unwrap();
+        let why = story.fleet.rollout.state.why().unwrap_or_default();
         assert!(why.contains(reason), "{what}: {why}");
     }
 }

@@ -168,7 +168,7 @@ impl<E: Edges> Turn<'_, E> {
                     && matches!(task.recreation.step, Step::Created { kept: None, .. })
                     && !self.may_go(task, &replacement).await =>
             {
-                return task.end(Outcome::Accepted, "the old instance runs again; a later pass decides");
+                return task.end(Outcome::Accepted, "the old instance is kept for now; a later pass decides");
             }
             // The listing may be from before it stopped, and only the next one tells a reclaim from a person's stop.
             Some(Presence::There(seen)) if self.has_just_stopped(task, &seen) => {
@@ -209,8 +209,9 @@ impl<E: Edges> Turn<'_, E> {
     /// only stands in; and its replacement is not reclaimed before. The list says so, not the details.
     async fn may_go(&self, task: &Task<'_>, replacement: &InstanceId) -> bool {
         let Recreation { cause, instance_name, marker, .. } = &task.recreation;
-        if matches!(cause, Cause::Moved { .. }) {
-            return true;
+        if let Cause::Moved { to, .. } = cause {
+            // The listing did not announce it, and its row may be out of sight.
+            return *to != Billing::Spot || self.row(replacement, marker).await.is_none_or(|new| new.reclaim.is_none());
         }
         let (Some(old), Some(new)) =
             (self.row(&task.work.instance, instance_name).await, self.row(replacement, marker).await)

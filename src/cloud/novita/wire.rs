@@ -185,7 +185,7 @@ impl InstanceRow<'_> {
             id: InstanceId::new(id.as_str()),
             name: name.as_str().into(),
             status: Status::from_word(status.as_str()),
-            billing: Billing::from_word(billing_mode.as_str()),
+            billing: Billing::from_any_case(billing_mode.as_str()),
             reclaim: reclaim.map(|reclaim_at| {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
             }),

@@ -63,6 +63,10 @@ impl<'a> FleetView<'a> {
         found.is_some_and(|it| it.status == Status::Running && it.billing == Billing::OnDemand)
     }
 
+    fn is_announced(&self, id: &InstanceId) -> bool {
+        find(&self.snapshot.instances.items, id).is_some_and(|it| it.status == Status::Running && it.reclaim.is_some())
+    }
+
     /// Whether an instance has an open recreation that does not belong to this rollout.
     fn is_taken(&self, id: &InstanceId, rollout: &str) -> bool {
         let stored = self.ledger.recreations.get(id).filter(|it| !it.step.is_over());
@@ -302,6 +306,11 @@ impl Member {
             Some(why) => MoveIntent::Undo(why),
             None => intent,
         };
+        // A successor that is to be reclaimed proves nothing: the on-demand instance stays until that came true or was withdrawn.
+        let is_to_go = || self.successor.as_ref().is_some_and(|id| view.is_announced(id));
+        if intent == MoveIntent::Retire && to == Billing::Spot && is_to_go() {
+            return None;
+        }
         match next_move(&seen.recreation, &seen.situation, &intent) {
             Next::Rest(_) | Next::Nothing => None,
             next => Some(Recreating::new(instance, seen.recreation, next)),

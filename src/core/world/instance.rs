@@ -180,6 +180,15 @@ words! {
     }
 }
 
+impl Billing {
+    /// Parses the provider's word, in any case.
+    #[must_use]
+    pub fn from_any_case(word: &str) -> Self {
+        let word = word.trim();
+        Self::from_word(Self::WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)).unwrap_or(&word))
+    }
+}
+
 words! {
     /// What one of the provider's jobs does.
     JobKind {
@@ -335,7 +344,15 @@ mod tests {
         assert_eq!(Status::from_word("Exited"), Status::Other(Box::new("Exited".into())), "case is the provider's");
         assert_eq!(JobState::from_word("paused").as_str(), "paused");
         assert!(JobState::from_word("paused").is_unfinished());
-        assert_eq!(Billing::from_word(""), Billing::Unstated);
+        for (word, billing) in [
+            ("", Billing::Unstated),
+            (" ", Billing::Unstated),
+            ("OnDemand", Billing::OnDemand),
+            ("SPOT", Billing::Spot),
+            ("postpaid", Billing::Other(Box::new("postpaid".into()))),
+        ] {
+            assert_eq!(Billing::from_any_case(word), billing, "{word:?}");
+        }
     }
 
     #[test]

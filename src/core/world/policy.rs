@@ -31,8 +31,9 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Spot => match billing {
-                Billing::Spot | Billing::Unstated | Billing::Other(_) => true,
-                Billing::OnDemand | Billing::Monthly => false,
+                Billing::Spot | Billing::Unstated => true,
+                // An unknown mode may be paid for in another way, and is left alone.
+                Billing::OnDemand | Billing::Monthly | Billing::Other(_) => false,
             },
         }
     }

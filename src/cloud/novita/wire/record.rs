@@ -78,7 +78,7 @@ pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Reco
     Ok(Configuration {
         name: merged.text("name")?,
         kind: merged.word("kind")?,
-        billing: (!billing.is_empty()).then(|| Billing::from_word(&billing)),
+        billing: (!billing.is_empty()).then(|| Billing::from_any_case(&billing)),
         image_url: merged.word("imageUrl")?,
         image_auth_id: merged.word("imageAuthId")?,
         product_id: merged.word("productId")?,

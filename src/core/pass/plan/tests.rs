@@ -169,7 +169,12 @@ fn the_first_rule_that_fits_decides() {
         ("on demand", |c| c.instance.billing = Billing::OnDemand, "out_of_scope", "billing is onDemand"),
         ("monthly", |c| c.instance.billing = Billing::Monthly, "out_of_scope", "billing is monthly"),
         ("billing left out", |c| c.instance.billing = Billing::Unstated, "no_previous_migration", ""),
-        ("billing unknown", |c| c.instance.billing = Billing::from_word("x"), "no_previous_migration", ""),
+        (
+            "billing unknown",
+            |c| c.instance.billing = Billing::from_word("x"),
+            "out_of_scope",
+            "billing is x, scope is spot",
+        ),
         (
             "on demand, scope all",
             |c| {

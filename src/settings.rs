@@ -164,7 +164,7 @@ impl Settings {
             retry_failed,
             log_level,
             // A flag is meant for this call, so it wins over the environment.
-            log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment)? },
+            log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment, &mut warnings)? },
             no_color: environment.has("NO_COLOR"),
             dumb_terminal: environment.text("TERM")?.is_none_or(|term| term == "dumb"),
             policy: Policy {
@@ -311,11 +311,18 @@ fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {
     patterns.iter().map(parse).collect()
 }
 
-fn log_directives(environment: &Environment) -> Result<Option<Targets>> {
+/// The variable belongs to every program in the environment: a directive that is not understood is another one's.
+fn log_directives(environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Option<Targets>> {
     let Some(text) = environment.text("RUST_LOG")? else { return Ok(None) };
-    Targets::from_str(&text).map(Some).map_err(|_| {
-        SettingsError::new(format!(
-            "invalid value {text:?} for RUST_LOG: expected a filter such as info or respot=debug"
-        ))
-    })
+    let (known, foreign): (Vec<&str>, Vec<&str>) =
+        text.split(',').map(str::trim).partition(|directive| Targets::from_str(directive).is_ok());
+    if let Some(ours) = foreign.iter().find(|directive| directive.starts_with("respot")) {
+        let expected = "expected a filter such as info or respot=debug";
+        return Err(SettingsError::new(format!("invalid value {ours:?} for RUST_LOG: {expected}")));
+    }
+    warnings.extend(foreign.into_iter().filter(|it| !it.is_empty()).map(|directive| Warning {
+        message: format!("RUST_LOG has a directive that is passed over: {directive:?}"),
+        fix: "use directives such as info or respot=debug".into(),
+    }));
+    Ok(Targets::from_str(&known.join(",")).ok().filter(|_| !known.is_empty()))
 }

@@ -206,12 +206,32 @@ fn read_secret(given: Given) -> Result<Given> {
 /// Refuses variables whose name is close to a setting's: a misspelled `MIGRATION_DRY_RUN` would turn a rehearsal into a
 /// real pass.
 pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
+    // Names that others use for the same thing.
+    const MEANT: [(&str, &str); 4] = [
+        ("DRY_RUN", rows::MIGRATION_DRY_RUN.row.name),
+        ("RESPOT_DRY_RUN", rows::MIGRATION_DRY_RUN.row.name),
+        ("REDIS_HOST", rows::REDIS_URL.row.name),
+        ("RESPOT_STORE", rows::REDIS_URL.row.name),
+    ];
     let mut warnings = Vec::new();
-    for (name, _) in &environment.0 {
-        if is_ours(name) {
+    for (name, value) in &environment.0 {
+        if is_ours(name) || value.is_empty() {
             continue;
         }
-        let Some(meant) = similar(name) else { continue };
+        if let Some((_, meant)) = MEANT.iter().find(|(known, _)| known == name) {
+            if !environment.has(meant) {
+                let message = format!("{name} is set and not read; {meant} is not set");
+                warnings.push(Warning { message, fix: format!("set {meant}, or unset {name}") });
+            }
+            continue;
+        }
+        let Some(meant) = similar(name) else {
+            if name.starts_with("RESPOT_") {
+                let message = format!("{name} is set, but there is no such setting");
+                warnings.push(Warning { message, fix: "see the settings in respot man, or unset it".into() });
+            }
+            continue;
+        };
         if meant.starts_with("REDIS") {
             // Other programs use such names, too. But with the wrong store, every instance looks new.
             if !environment.has(meant) {

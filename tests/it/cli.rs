@@ -530,10 +530,22 @@ fn health_is_an_exit_code_for_probes() {
 
 /// Other programs may own such a variable; a pass that uses another store than was meant must not be silent about it.
 #[test]
-fn a_store_that_may_be_misspelt_is_pointed_out() {
+fn names_that_mean_something_else_are_pointed_out() {
     let stage = Stage::new(Kind::Sqlite, World::new(1));
-    for (name, hinted) in [("REDIS_URI", true), ("REDIS_KEY_PREFX", true), ("REDIS_HOST", false)] {
-        let output = stage.call("status").env(name, "x").unset("REDIS_URL").output().ends_with(0);
-        assert_eq!(output.stderr.contains("misspelled"), hinted, "{name}: {}", output.stderr);
-    }
+    let rows = [
+        ("REDIS_URI", "x", "(misspelled?)"),
+        ("REDIS_KEY_PREFX", "x", "(misspelled?)"),
+        ("REDIS_HOST", "x", "REDIS_HOST is set and not read; REDIS_URL is not set"),
+        ("DRY_RUN", "true", "DRY_RUN is set and not read; MIGRATION_DRY_RUN is not set"),
+        ("RESPOT_DRY_RUN", "true", "RESPOT_DRY_RUN is set and not read; MIGRATION_DRY_RUN is not set"),
+        ("RESPOT_COLOUR_OF_THE_SKY", "x", "there is no such setting"),
+        ("RUST_LOG", "info,tower=noisy", "passed over: \"tower=noisy\""),
+        ("REDIS_PORT", "tcp://10.0.0.1:6379", ""),
+        ("DRY_RUN", "", ""),
+    ];
+    each(&rows, |(name, value, said)| {
+        let output = stage.call("status").env(name, value).unset("REDIS_URL").output().ends_with(0);
+        assert!(output.stderr.contains(said), "{name}: {}", output.stderr);
+        assert_eq!(output.stderr.is_empty(), said.is_empty(), "{name}: {}", output.stderr);
+    });
 }

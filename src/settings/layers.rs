@@ -161,8 +161,9 @@ impl<'a> Layers<'a> {
             let of_file = file.iter().find(|(known, _)| *known == name).zip(file_path.clone());
             let of_file =
                 of_file.map(|((_, value), path)| Given { name, value: value.clone(), source: Source::File(path) });
-            let written = of_flag.or(of_environment).or(of_file);
-            given.extend(written.map(Given::unwrapped).transpose()?);
+            // A shell has read the flags: what is in them is meant.
+            let written = of_flag.or(of_environment).map_or_else(|| of_file.map(Given::unwrapped), |it| Some(Ok(it)));
+            given.extend(written.transpose()?);
         }
         Ok(Self { given, environment, file, file_path })
     }
@@ -371,12 +372,11 @@ mod tests {
                 let value_of = |layers: Result<Layers<'_>>| Some(layers.map(|it| it.get(row).cloned().unwrap().value));
                 let variables = [(name.to_owned(), wrapped.clone())].into_iter().chain(empty.0.clone()).collect();
                 let of_environment = value_of(Layers::new(&[], &variables, None));
-                let of_flag = row.flag.and_then(|_| value_of(Layers::new(&[(name, &wrapped)], &empty, None)));
                 let file = folder.path().join("respot.toml");
                 let text: String = wrapped.chars().map(|c| format!("\\U{:08X}", u32::from(c))).collect();
                 std::fs::write(&file, format!("\u{feff}{} = \"{text}\"\r\n", name.to_ascii_lowercase())).unwrap();
                 let of_file = value_of(Layers::new(&[], &empty, Some(&file)));
-                for value in [of_environment, of_flag, of_file].into_iter().flatten() {
+                for value in [of_environment, of_file].into_iter().flatten() {
                     assert!(is_harmless(value, &"value".to_owned()), "{name}={wrapped:?}");
                 }
             }

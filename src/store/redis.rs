@@ -119,6 +119,18 @@ impl RedisStore {
         Ok(store)
     }
 
+    /// The policy by which the server drops keys when its memory is full, if it does and tells.
+    pub async fn eviction(&self) -> Option<String> {
+        let mut question = ::redis::pipe();
+        question.cmd("INFO").arg("memory");
+        let reply = self.exchange(&question).await.ok()?;
+        let memory = text(reply.values.into_iter().next()?).ok()?;
+        let field = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let is_bounded = field("maxmemory").is_some_and(|most| most.trim() != "0");
+        let policy = field("maxmemory_policy")?.trim();
+        (is_bounded && policy != "noeviction").then(|| policy.to_owned())
+    }
+
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }

@@ -115,3 +115,25 @@ fn struck(moment: Moment, blow: &Blow) {
     });
     assert_eq!(stage.status()["inFlight"]["recreations"], 0);
 }
+
+/// What a server drops when its memory is full is forgotten: only `noeviction` keeps the memory of passes.
+#[test]
+fn doctor_points_out_a_server_that_evicts() {
+    for (most, policy, is_told) in [
+        ("64mb", "allkeys-lru", true),
+        ("64mb", "volatile-ttl", true),
+        ("64mb", "noeviction", false),
+        ("0", "allkeys-lru", false),
+    ] {
+        let mut stage = Stage::new(Kind::Redis, World::new(7));
+        stage.redis = Some(RedisServer::start_with(&["--maxmemory", most, "--maxmemory-policy", policy], ""));
+        let document = stage.call("doctor -o json").now(None).output().ends_with(0).json();
+        let mut checks = document["checks"].as_array().expect("checks").iter();
+        let warning = checks.find(|it| it["check"] == "store" && it["status"] == "warning");
+        assert_eq!(warning.is_some(), is_told, "{policy} with {most}: {document}");
+        let told = warning.is_none_or(|it| {
+            it["detail"].to_string().contains(policy) && it["mend"].to_string().contains("noeviction")
+        });
+        assert!(told, "{document}");
+    }
+}

@@ -29,7 +29,7 @@ const OTHERS: u32 = 0o077;
 
 pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
     match setting {
-        StoreSetting::Redis { url, prefix } => vec![server(url.expose_secret(), prefix).await],
+        StoreSetting::Redis { url, prefix } => server(url.expose_secret(), prefix).await,
         StoreSetting::Sqlite(path) => match is_there(path) {
             Ok(false) => future_file(path),
             Ok(true) | Err(_) => {
@@ -41,15 +41,25 @@ pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
     }
 }
 
-async fn server(url: &str, prefix: &str) -> Finding {
-    let tried = async { try_out(&RedisStore::connect_with(url, prefix, PATIENCE).await?).await };
+async fn server(url: &str, prefix: &str) -> Vec<Finding> {
+    let tried = async {
+        let store = RedisStore::connect_with(url, prefix, PATIENCE).await?;
+        Ok((try_out(&store).await?, store.eviction().await))
+    };
     match timeout(LIMIT, tried).await {
-        Ok(tried) => tried.unwrap_or_else(|error| broken(error, None)),
+        Ok(Ok((found, eviction))) => iter::once(found).chain(eviction.map(|policy| evicts(&policy))).collect(),
+        Ok(Err(error)) => vec![broken(error, None)],
         Err(_) => {
             let detail = format!("the server answers, but not within {} s", LIMIT.as_secs());
-            Finding::failed(STORE, Exit::Store, detail, "check the load of the server and of the network")
+            vec![Finding::failed(STORE, Exit::Store, detail, "check the load of the server and of the network")]
         }
     }
+}
+
+/// What is dropped is forgotten: an instance would be migrated again within its cooldown.
+fn evicts(policy: &str) -> Finding {
+    let detail = format!("the server drops keys when its memory is full (maxmemory-policy {policy})");
+    Finding::warning(STORE, detail, "set maxmemory-policy noeviction, or use a Redis for respot alone")
 }
 
 async fn try_out<S: StoreWrite>(store: &S) -> Result<Finding, StoreError> {

@@ -7,7 +7,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::output::{Output, unless_closed};
+use super::output::{RawStream, unless_closed};
 use super::text;
 
 /// What a command prints on stdout.
@@ -24,7 +24,7 @@ impl Document {
     /// # Errors
     /// When it could not be written whole.
     pub fn print(self) -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 16, Output::stdout());
+        let mut out = BufWriter::with_capacity(1 << 16, RawStream::stdout());
         unless_closed((self.0)(&mut out).and_then(|()| out.flush()))
     }
 

@@ -12,9 +12,9 @@ static LOG_IS_LOST: AtomicBool = AtomicBool::new(false);
 
 /// An output of the process, unbuffered.
 #[derive(Debug)]
-pub struct Output(BorrowedFd<'static>);
+pub struct RawStream(BorrowedFd<'static>);
 
-impl Output {
+impl RawStream {
     #[must_use]
     pub fn stdout() -> Self {
         Self(rustix::stdio::stdout())
@@ -26,7 +26,7 @@ impl Output {
     }
 }
 
-impl Write for Output {
+impl Write for RawStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(self.0, bytes) {
@@ -45,7 +45,7 @@ impl Write for Output {
 
 /// Writes a message to stderr. That it got lost is seen at the end: there is no other place to say so.
 pub fn log(message: &[u8]) {
-    let written = unless_closed(Output::stderr().write_all(message));
+    let written = unless_closed(RawStream::stderr().write_all(message));
     LOG_IS_LOST.fetch_or(written.is_err(), Ordering::Relaxed);
 }
 

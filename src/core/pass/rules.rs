@@ -13,9 +13,9 @@ use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
 use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Instead, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
-use crate::core::recreation::marker::{Mark, is_bridge, marked_name, replacement_name};
+use crate::core::recreation::marker::{Mark, base_of, is_bridge, marked_name, replacement_name};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
-use crate::core::world::policy::{Eligibility, Escalation, Halves, Ladder, Policy, Prefer, RecreateOrder};
+use crate::core::world::policy::{Eligibility, Escalation, Halves, Ladder, Policy, Prefer, RecreateOrder, Selector};
 use crate::core::world::snapshot::{JobIndex, Snapshot};
 use crate::core::world::time::{Timestamp, in_words};
 use crate::core::world::times::{LONGEST_NOTICE, PATIENCE, SETTLE_TIME};
@@ -55,6 +55,11 @@ pub enum Rule {
     RoomAtHome,
     /// Is the last attempt long enough ago?
     CooledDown,
+}
+
+/// Whether a pattern means an instance: by its ID, its name, or the name that it had before it was recreated.
+pub(in crate::core) fn selects(selector: &Selector, id: &InstanceId, name: &str) -> bool {
+    selector.matches(id, name) || selector.matches_text(base_of(name))
 }
 
 /// Everything a verdict on one instance depends on.
@@ -108,11 +113,11 @@ impl<'a> View<'a> {
         let recreates = self.recreates();
         match rule {
             Rule::Selected => {
-                let is_selected = only.is_empty() || only.iter().any(|selector| selector.matches(id, name));
+                let is_selected = only.is_empty() || only.iter().any(|selector| selects(selector, id, name));
                 (!is_selected).then_some(Decision::Skip(Skip::NotSelected))
             }
             Rule::NotExcluded => {
-                let selector = exclude.iter().position(|selector| selector.matches(id, name))?;
+                let selector = exclude.iter().position(|selector| selects(selector, id, name))?;
                 Some(Decision::Skip(Skip::Excluded { selector }))
             }
             Rule::InScope => {
@@ -409,7 +414,7 @@ impl<'a> View<'a> {
         let Instance { id, name, status, billing, .. } = instance;
         let nothing = |why: &str| Err(why.to_owned());
         match rule {
-            Rule::Selected => match only.iter().find(|selector| selector.matches(id, name)) {
+            Rule::Selected => match only.iter().find(|selector| selects(selector, id, name)) {
                 Some(selector) => Ok(format!("selected by --only {}", selector.as_str())),
                 None => nothing("no --only is given"),
             },

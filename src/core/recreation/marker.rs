@@ -85,7 +85,8 @@ pub fn marked_name(mark: Mark, old: &InstanceId, old_name: &str, decided_by: &st
 }
 
 /// The name without the suffixes of earlier recreations, ours or those of scripts that write a time there.
-fn base_of(name: &str) -> &str {
+#[must_use]
+pub fn base_of(name: &str) -> &str {
     let mut base = name;
     loop {
         let marked = Mark::VARIANTS.iter().filter_map(|mark| base.rsplit_once(mark.into_str()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use crate::core::pass::market::Markets;
+use crate::core::pass::rules::selects;
 use crate::core::world::instance::{Billing, Instance, Status};
 use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::money::Usd;
@@ -33,7 +34,7 @@ impl Terms {
     /// Whether an instance is considered.
     #[must_use]
     pub fn cover(&self, instance: &Instance) -> bool {
-        let any = |patterns: &[Selector]| patterns.iter().any(|it| it.matches(&instance.id, &instance.name));
+        let any = |patterns: &[Selector]| patterns.iter().any(|it| selects(it, &instance.id, &instance.name));
         (self.only.is_empty() || any(&self.only)) && !any(&self.exclude)
     }
 

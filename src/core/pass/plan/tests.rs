@@ -203,6 +203,15 @@ fn the_first_rule_that_fits_decides() {
             "",
         ),
         (
+            "excluded by the name that it had before it was recreated",
+            |c| {
+                c.instance.name = "web-recreated-0123456789ab".into();
+                c.policy.exclude.push(Selector::parse("web").unwrap());
+            },
+            "excluded",
+            "excluded by --exclude web",
+        ),
+        (
             "excluded though selected",
             |c| {
                 c.policy.only.push(Selector::parse("*").unwrap());

@@ -109,4 +109,17 @@ fn a_hangup_ends_a_pass_as_a_termination_does_but_not_under_nohup() {
     stage.until("it works", |world| world.calls(novita_sim::Op::Migrate) > 0);
     pass.signal(Signal::HUP);
     pass.wait().ends_with(6);
+
+    stage.end_lease();
+    stage.provider.with(World::clear_faults);
+    stage.fault("list:delay=2000");
+    let calls = stage.calls();
+    let words = format!("trap '' HUP; exec {} run -q", env!("CARGO_BIN_EXE_respot"));
+    let pass = stage.other("sh").arg("-c").arg(words).env("HOME", stage.path("")).env("MIGRATION_KEEP_TRYING_MS", "0");
+    let pass = pass.env("NOVITA_API_KEY", crate::harness::KEY).env("NOVITA_API_BASE_URL", stage.provider.url()).spawn();
+    while stage.calls() == calls {
+        sleep(Duration::from_millis(5));
+    }
+    pass.signal(Signal::HUP);
+    pass.wait().ends_with(0);
 }

@@ -23,7 +23,7 @@ use crate::store::sqlite::SqliteStore;
 pub struct Session<'a> {
     pub settings: &'a Settings,
     pub clock: Clock,
-    /// Triggered by SIGINT and SIGTERM.
+    /// Triggered by SIGINT, SIGTERM and SIGHUP.
     pub stop: &'a Stop,
     pub reporter: &'a dyn Reporter,
     pub show: Presentation,

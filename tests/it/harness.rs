@@ -349,7 +349,7 @@ impl Call {
     }
 
     /// The exit code and stderr where stdout leads elsewhere; or stderr does, and there is none to answer.
-    pub(crate) fn into(mut self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> (i32, String) {
+    pub(crate) fn printing_to(mut self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> (i32, String) {
         self.command.args(self.now.map(|now| format!("--now={}", Timestamp::from_millis(now))));
         self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = self.command.spawn().expect("the program starts");

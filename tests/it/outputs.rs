@@ -48,13 +48,13 @@ fn what_cannot_be_written_is_no_success() {
         "run -o json",
     ];
     each(&commands, |words| {
-        let (code, stderr) = stage.call(words).now(None).into(full(), Stdio::piped());
+        let (code, stderr) = stage.call(words).now(None).printing_to(full(), Stdio::piped());
         assert_eq!(code, 7, "{words}: {stderr}");
         assert!(stderr.contains("error: cannot write to stdout: No space left on device"), "{words}: {stderr}");
     });
-    let (code, _) = stage.call("run").into(Stdio::null(), full());
+    let (code, _) = stage.call("run").printing_to(Stdio::null(), full());
     assert_eq!(code, 7, "the log of a pass got lost");
-    let (code, _) = stage.call("run --nonsense").into(Stdio::null(), full());
+    let (code, _) = stage.call("run --nonsense").printing_to(Stdio::null(), full());
     assert_eq!(code, 2, "a failure stays what it is");
     let limited = format!("ulimit -f 1; exec {} status -o prometheus > cut", env!("CARGO_BIN_EXE_respot"));
     let output = stage.other("sh").arg("-c").arg(limited).env("HOME", stage.path("")).output().ends_with(7);
@@ -80,13 +80,13 @@ fn a_slow_reader_is_waited_for_and_one_that_went_away_is_no_error() {
             }
         }
     });
-    let (code, stderr) = stage.call("dry-run -o json").into(writer, Stdio::piped());
+    let (code, stderr) = stage.call("dry-run -o json").printing_to(writer, Stdio::piped());
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(read.join().expect("read").len(), whole.len());
 
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let (code, stderr) = stage.call("dry-run -o json").into(writer, Stdio::piped());
+    let (code, stderr) = stage.call("dry-run -o json").printing_to(writer, Stdio::piped());
     assert_eq!((code, stderr.as_str()), (0, ""));
 }
 

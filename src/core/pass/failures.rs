@@ -307,9 +307,6 @@ impl<'a> Failures<'a> {
     /// as it was.
     pub(in crate::core) fn has_evidence(&self, id: &InstanceId) -> bool {
         let Some(instance) = find(&self.snapshot.instances.items, id) else { return false };
-        if self.never_ran(instance) {
-            return true;
-        }
         let seen = self.ledger.observations.get(&instance.id);
         let was_reclaimed = || evidence::reclaimed_at(instance, seen, None, self.now).is_some();
         self.reclaimed_at(instance).is_some() || self.failure(instance).is_some() && was_reclaimed()
@@ -449,10 +446,10 @@ impl<'a> Failures<'a> {
 
 /// How advanced an instance is; less is more advanced.
 fn progress(instance: &Instance, now: Timestamp) -> u8 {
-    let is_old = instance.created_at.is_some_and(|at| now.since(at.into()) >= PATIENCE);
+    let is_overdue = instance.created_at.is_some_and(|at| now.since(at.into()) >= PATIENCE);
     match &instance.status {
         // It will not come up any more, and what is exited can be migrated.
-        status if status.is_coming_up() && is_old => 4,
+        status if status.is_coming_up() && instance.started_at.is_none() && is_overdue => 4,
         Status::Running => 0,
         Status::Starting | Status::Pulling => 1,
         status if status.is_coming_up() => 2,

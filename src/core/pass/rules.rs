@@ -170,7 +170,9 @@ impl<'a> View<'a> {
             }
             Rule::ReclaimEvidence => {
                 let is_wanted = *eligibility == Eligibility::Reclaimed && *status == Status::Exited;
-                (is_wanted && !self.failures.has_evidence(id)).then_some(Decision::Skip(Skip::NoReclaimEvidence))
+                // A replacement that never ran was not stopped by a person either.
+                let may_act = || self.failures.has_evidence(id) || self.failures.never_ran(instance);
+                (is_wanted && !may_act()).then_some(Decision::Skip(Skip::NoReclaimEvidence))
             }
             Rule::MigrationNotFailed => {
                 let cause = self.failures.failure(instance).filter(|_| recreates)?;

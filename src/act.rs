@@ -20,7 +20,7 @@ pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
 use crate::cloud::{CloudError, CloudRead as _};
 use crate::core::record::execution::{Attempt, Outcome};
-use crate::core::record::outbox::Happened;
+use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::record::trail::WriteCall;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::probe::Connections;
@@ -110,7 +110,9 @@ impl<E: Edges> Pass<'_, E> {
     /// The same under an id that another pass would choose as well.
     #[must_use]
     pub fn tell_as(&self, happened: &Happened<'_>, id: String) -> Option<Change> {
-        self.tells.then(|| Change::Send(happened.outgoing(id)))
+        let at = self.world.clock.compared_now().unwrap_or(Timestamp::LATEST);
+        // By a clock that may be wrong it could be too old at once: the next pass that knows the time dates it.
+        self.tells.then(|| Change::Send(Outgoing { at, ..happened.outgoing(id) }))
     }
 
     /// Puts a write to the provider on record. The next commit stores it, and only then is it sent.

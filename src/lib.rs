@@ -96,7 +96,8 @@
 //! 9. **What replaces a reclaimed instance needs evidence** ([`core::pass::evidence`]): a person may have stopped it and want
 //!    its disk. What runs is deleted ahead of a reclaim only while the reclaim is still announced.
 //! 10. **Lack of room is no failure**, and one refusal is enough: it counts for every instance that asks the same market.
-//! 11. **The clock enters once**, in [`clock`]; everything that decides takes `now`.
+//! 11. **The clock enters once**, in [`clock`]; everything that decides takes `now`. The first answer of the provider corrects
+//!     it, and what is stored of times ahead of it counts as now.
 
 pub mod act;
 pub mod clock;

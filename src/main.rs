@@ -33,9 +33,10 @@ fn execute(cli: &Cli) -> Result<Printed, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
     let result = runtime.block_on(async {
         let clock = settings.now.map_or_else(Clock::system, Clock::starting_at);
-        let (show, reporter) = start::console(cli, &settings, clock)?;
+        let (show, reporter) = start::console(cli, &settings, &clock)?;
         let (stop, log_format) = (Stop::default(), start::log_format(cli));
-        let session = Session { settings: &settings, clock, stop: &stop, reporter: &reporter, show, log_format };
+        let session =
+            Session { settings: &settings, clock: &clock, stop: &stop, reporter: &reporter, show, log_format };
         let mut signals = Signals::listen(stop.clone()).map_err(Failure::internal)?;
         tokio::select! {
             done = dispatch(cli, &session) => done,

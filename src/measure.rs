@@ -81,7 +81,7 @@ pub async fn measure_all(
     probe: &Probe,
     targets: &[ProbeTarget<'_>],
     samples: u32,
-    clock: Clock,
+    clock: &Clock,
     stop: &Stop,
 ) -> Vec<Measurement> {
     let each = targets.iter().map(|target| async move {

@@ -112,15 +112,16 @@ pub async fn send_test(webhook: &WebhookSetting, proxies: &Proxies, id: String) 
 }
 
 /// Delivers events, the least tried first, so that one that always fails does not block the others. Returns the changes
-/// to the outbox.
+/// to the outbox. Without a `now` that is sure, none is too old.
 pub async fn deliver<N: Notify>(
     notify: &N,
     waiting: Vec<Outgoing>,
-    now: Timestamp,
+    now: Option<Timestamp>,
     reporter: &dyn Reporter,
 ) -> Vec<Change> {
     let until = Instant::now() + DELIVERY_TIME;
-    let (expired, mut waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|event| event.is_expired(now));
+    let (expired, mut waiting): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|event| now.is_some_and(|now| event.is_expired(now)));
     let count = waiting.len();
     waiting.sort_by(|a, b| (a.attempts, &a.id).cmp(&(b.attempts, &b.id)));
     let sending = waiting.into_iter().map(async |event| {
@@ -201,7 +202,7 @@ mod tests {
         waiting.extend((0..100).map(|n| fresh(&format!("z{n:02}"), 9)));
         let slow = Slow { time: Duration::from_secs(4), heard: RefCell::default() };
         let begun = Instant::now();
-        let changes = deliver(&slow, waiting, now, &Silent).await;
+        let changes = deliver(&slow, waiting, Some(now), &Silent).await;
         assert_eq!(begun.elapsed(), DELIVERY_TIME);
         let heard = slow.heard.into_inner();
         assert_eq!(heard, ["a0", "c0", "a1", "b2", "z00", "z01", "z02", "z03"], "the others had no turn");

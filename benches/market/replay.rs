@@ -83,7 +83,7 @@ async fn replayed(setup: &Setup<'_>, who: &Who, most_living: usize) -> Figures {
         for tick in (1..=trace.ticks).filter(|tick| tick % trace.every(minutes) == phase) {
             sleep_until(ends(tick)).await;
             let code = match who {
-                Who::Program(policy, keep_trying) => pass(&line, &store, clock, policy, *keep_trying).await,
+                Who::Program(policy, keep_trying) => pass(&line, &store, &clock, policy, *keep_trying).await,
                 Who::Eager => {
                     loops::eager(&mut provider.world(), &zones);
                     0
@@ -200,7 +200,7 @@ fn world(setup: &Setup<'_>) -> World {
 }
 
 /// One pass of the program; the exit code.
-async fn pass(line: &Line<'_, '_>, store: &Memory, clock: Clock, policy: &Policy, keep_trying: Duration) -> u8 {
+async fn pass(line: &Line<'_, '_>, store: &Memory, clock: &Clock, policy: &Policy, keep_trying: Duration) -> u8 {
     let cloud = Client::new(line.clone());
     // Time stands still within a pass.
     let limits = Limits { recreate_wait: Duration::ZERO, keep_trying, ..Limits::of(policy, Mode::Real) };

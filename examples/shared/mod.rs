@@ -85,7 +85,8 @@ impl Show {
             let clock = Clock::starting_at(Timestamp::from_millis(self.server.with(|world| world.now_ms())));
             let (console, stop) = (Console::new(Bars::new(self.color), false), Stop::default());
             let log_format = start::log_format(&cli);
-            let session = Session { settings: &settings, clock, stop: &stop, reporter: &console, show, log_format };
+            let session =
+                Session { settings: &settings, clock: &clock, stop: &stop, reporter: &console, show, log_format };
             tokio::select! {
                 done = dispatch(&cli, &session) => Some(done),
                 () = killed => None,

@@ -18,7 +18,7 @@ pub struct World<'a, C, S> {
     pub cloud: &'a C,
     pub store: &'a S,
     pub limits: &'a Limits<'a>,
-    pub clock: Clock,
+    pub clock: &'a Clock,
     pub stop: &'a Stop,
     pub reporter: &'a dyn Reporter,
 }

@@ -11,6 +11,7 @@ pub mod transport;
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::Reading;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
@@ -89,6 +90,11 @@ pub trait CloudRead {
 
     /// Sends the read that every pass starts with, for one instance, once and for at most `timeout`.
     fn ping(&self, timeout: Duration) -> impl Future<Output = Ping>;
+
+    /// What the provider's clock showed when it last answered, if it says so.
+    fn reading(&self) -> Option<Reading> {
+        None
+    }
 
     /// The calls made so far, writes included.
     fn calls(&self) -> ProviderCalls;

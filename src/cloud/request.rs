@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::transport::{Method, Request, Response, Transport, TransportError};
 use super::{CloudError, Effect, Guard, Ping};
+use crate::clock::Reading;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::Timestamp;
@@ -59,6 +60,7 @@ pub struct Requests<T, D> {
     dialect: D,
     pace: RefCell<Pace>,
     calls: Cell<ProviderCalls>,
+    reading: Cell<Option<Reading>>,
 }
 
 /// A failed attempt, with what decides about the next one.
@@ -71,12 +73,17 @@ struct Failed {
 impl<T: Transport, D: Dialect> Requests<T, D> {
     /// An engine that has sent nothing yet.
     pub fn new(transport: T, dialect: D) -> Self {
-        Self { transport, dialect, pace: RefCell::default(), calls: Cell::default() }
+        Self { transport, dialect, pace: RefCell::default(), calls: Cell::default(), reading: Cell::default() }
     }
 
     /// The requests sent so far.
     pub fn calls(&self) -> ProviderCalls {
         self.calls.get()
+    }
+
+    /// What the provider's clock showed when it last answered.
+    pub fn reading(&self) -> Option<Reading> {
+        self.reading.get()
     }
 
     /// Sends a read until it succeeds, its budget is used up or repeating it is pointless. `decode` describes a body
@@ -193,6 +200,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
 
     async fn attempt(&self, request: &Request) -> Result<Response, Failed> {
         self.count(1, 0);
+        let after = Instant::now();
         let response = self.transport.exchange(request).await.map_err(|error| {
             self.count(0, 1);
             Failed { error: self.broken(request, &error), status: None, retry_after: None }
@@ -200,6 +208,9 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         let Response { status, .. } = response;
         if (200..300).contains(&status) {
             self.pace.borrow_mut().speed_up();
+            if let Some(shown) = response.date.as_deref().and_then(http_date) {
+                self.reading.set(Some(Reading { shown, after, before: Instant::now() }));
+            }
             return Ok(response);
         }
         let retry_after = retry_after(&response);

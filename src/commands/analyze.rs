@@ -46,11 +46,14 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     store: &S,
     prober: &P,
     terms: &Terms,
-    clock: Clock,
+    clock: &Clock,
     reporter: &dyn Reporter,
 ) -> Result<Analysis, Failure> {
-    let markets = records::markets(store).await?;
     let fleet = cloud.fleet(&|received, announced| reporter.event(Event::Listed { received, announced })).await?;
+    if let Some(ahead) = clock.compare(cloud.reading()) {
+        reporter.event(Event::ClockCorrected { ahead });
+    }
+    let markets = records::markets(store, clock.now()).await?;
     let usage = Usage::of(&fleet.items, fleet.is_complete());
     // What stands in for a spot instance returns to spot by itself.
     let may_move =

@@ -61,7 +61,7 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
 /// asks that only once it was refused.
 async fn foresee<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, observed: &mut Observed) {
     let World { cloud, limits, clock, .. } = *world;
-    let Observed { snapshot, ledger, plan, safe, board } = observed;
+    let Observed { snapshot, ledger, plan, safe, board, .. } = observed;
     if safe.is_err() {
         return;
     }

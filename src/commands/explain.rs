@@ -61,7 +61,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
 ) -> Result<(Explained, Option<Failure>), Failure> {
     let World { cloud, store, limits, clock, .. } = *world;
     let (life, _) = life_of(store, wanted, clock.now()).await?;
-    let Observed { snapshot, ledger, plan, safe, mut board } = match observe(world).await {
+    let Observed { snapshot, ledger, plan, safe, mut board, .. } = match observe(world).await {
         Ok(observed) => observed,
         Err(failure) if failure.exit == Exit::Provider => {
             return match from_the_store(store, wanted, life, clock.now()).await? {
@@ -102,7 +102,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     }
     let now = clock.now();
     // A pass reads the migration times of exited instances only; an explanation tells those of others, too.
-    let facts = records::ledger(store, &known_ids(&life, &instance.id), Mode::Real).await?;
+    let (facts, _) = records::ledger(store, &known_ids(&life, &instance.id), Mode::Real, now).await?;
     let ledger = Ledger { last_attempt: facts.last_attempt, ..ledger };
     let rules = explain::explain(&snapshot, &ledger, limits.policy, &plan, (instance, &decision), now);
     let next =
@@ -203,7 +203,7 @@ async fn from_the_store<S: StoreRead>(
     now: Timestamp,
 ) -> Result<Option<Explained>, Failure> {
     let id = meant(&life, wanted).unwrap_or_else(|| InstanceId::new(wanted));
-    let ledger = records::ledger(store, &known_ids(&life, &id), Mode::Real).await?;
+    let (ledger, _) = records::ledger(store, &known_ids(&life, &id), Mode::Real, now).await?;
     let is_known = !life.ids.is_empty() || ledger.last_attempt.contains_key(&id);
     Ok(is_known.then(|| remembered(&id, &ledger, life, now)))
 }

@@ -49,7 +49,7 @@ pub async fn history<S: StoreRead>(
         return Ok(Printed { exit: Exit::Done, document: document.into() });
     }
     let Overview { executions, total, .. } =
-        records::overview(store, &Selection { limit, offset, since, ..Selection::default() }).await?;
+        records::overview(store, &Selection { limit, offset, since, ..Selection::default() }, now).await?;
     let command = again(args);
     let page = human::HistoryPage { offset, total, command: &command, since: in_words.as_deref() };
     let document = match (show.format, *writes) {
@@ -79,10 +79,10 @@ pub(super) async fn life_of<S: StoreRead>(
     now: Timestamp,
 ) -> Result<(Life, Vec<Recorded>), StoreError> {
     let everything = Selection { limit: usize::MAX, ..Selection::default() };
-    let Overview { mut executions, down, ended_spells, .. } = records::overview(store, &everything).await?;
+    let Overview { mut executions, down, ended_spells, .. } = records::overview(store, &everything, now).await?;
     executions.extend(records::rollout_steps(store).await?);
     executions.sort_by_key(|it| std::cmp::Reverse(it.execution.started_at));
-    let ledger = records::ledger(store, &[], Mode::Real).await?;
+    let (ledger, _) = records::ledger(store, &[], Mode::Real, now).await?;
     let mut life = life::life(&executions, &ledger, wanted);
     add_spells(&mut life, ended_spells.iter().chain(down.iter().map(|(_, spell)| spell)), wanted, now);
     Ok((life, executions))

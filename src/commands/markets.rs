@@ -11,7 +11,8 @@ use crate::store::records;
 /// Exit codes 2 and 4.
 pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
     let Session { settings, clock, show, .. } = *session;
-    let (markets, now) = (records::markets(&session.open_to_read().await?).await?, clock.now());
+    let now = clock.now();
+    let markets = records::markets(&session.open_to_read().await?, now).await?;
     let reclaim_cost = settings.policy.placing.reclaim_cost;
     let document = if show.json() {
         json::document(&MarketsDocument { markets: rows(&markets, reclaim_cost, now) })

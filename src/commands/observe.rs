@@ -27,13 +27,15 @@ use crate::report::Event;
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
 use crate::store::StoreRead;
-use crate::store::records::{self, Mode};
+use crate::store::records::{self, Change, Mode};
 
 /// What is there, and what to do about it.
 #[derive(Debug)]
 pub struct Observed {
     pub snapshot: Snapshot,
     pub ledger: Ledger,
+    /// Writes back what the ledger had of times ahead of the clock.
+    pub redated: Vec<Change>,
     pub plan: Plan,
     /// Whether the plan may be carried out.
     pub safe: Result<(), Unsafe>,
@@ -54,13 +56,18 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     tried: &HashSet<InstanceId>,
 ) -> Result<Observed, Failure> {
     let World { cloud, store, limits, clock, reporter, .. } = *world;
-    let taken_at = clock.now();
+    let begun = Instant::now();
     let progress = |received, announced| reporter.event(Event::Listed { received, announced });
-    let (instances, jobs) = try_join(cloud.instances(&progress), cloud.jobs(taken_at - JOBS_WINDOW)).await?;
+    let (instances, mut jobs) = try_join(cloud.instances(&progress), cloud.jobs(clock.now() - JOBS_WINDOW)).await?;
+    if let Some(ahead) = clock.compare(cloud.reading()) {
+        reporter.event(Event::ClockCorrected { ahead });
+        jobs = cloud.jobs(clock.now() - JOBS_WINDOW).await?;
+    }
+    let taken_at = clock.at(begun);
     let mut snapshot = Snapshot { taken_at, instances, jobs, abilities: cloud.abilities() };
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
-    let ledger = records::ledger(store, &exited, limits.mode).await?;
+    let (ledger, redated) = records::ledger(store, &exited, limits.mode, clock.now()).await?;
     if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
         snapshot.jobs = cloud.jobs(since).await?;
     }
@@ -75,7 +82,7 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     }
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
-    Ok(Observed { snapshot, ledger, plan, safe, board })
+    Ok(Observed { snapshot, ledger, redated, plan, safe, board })
 }
 
 /// Asks for each of these instances by its id if the listing lacks it: one listing proves no absence. If any of them still

@@ -64,7 +64,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     /// # Errors
     /// Exit codes 2, 3, 4, 5 and 6.
     pub async fn step(&self) -> Result<Stepped, Failure> {
-        let Some(fleet) = records::rollout(self.world.store).await? else {
+        let Some(fleet) = records::rollout(self.world.store, self.world.clock.now()).await?.0 else {
             return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
         };
         if let Some(message) = resting(&fleet, self.world.clock.now()) {
@@ -170,7 +170,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             Ran::Skipped(why) => {
                 // A call for the next step also shows the rollout while another pass is running.
                 let fleet = match (verb, &why) {
-                    (None, NoPass::AnotherRuns { .. }) => records::rollout(self.world.store).await?,
+                    (None, NoPass::AnotherRuns { .. }) => {
+                        records::rollout(self.world.store, self.world.clock.now()).await?.0
+                    }
                     _ => None,
                 };
                 Ok(Stepped { message: why.document().message, fleet, ..Stepped::default() })

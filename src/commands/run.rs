@@ -167,7 +167,7 @@ async fn metrics(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<String, StoreError> {
-    let overview = records::overview(store.map_err(Clone::clone)?, &status::selection(now)).await?;
+    let overview = records::overview(store.map_err(Clone::clone)?, &status::selection(now), now).await?;
     Ok(prometheus::text(&status::figures(&overview, settings, now)))
 }
 
@@ -292,7 +292,7 @@ async fn round<E: Edges>(
         _ = stop.triggered() => return Ok(RoundEnd::Done),
         observed = prepared_again(&world, &used.tried) => observed?,
     };
-    let Observed { snapshot, mut ledger, plan, safe, board } = observed;
+    let Observed { snapshot, mut ledger, redated, plan, safe, board } = observed;
     if used.rounds == 0 {
         used.planned = Summary::of_plan(&plan, &snapshot.instances);
         open.summary = used.planned;
@@ -302,7 +302,7 @@ async fn round<E: Edges>(
         return Err(refused.into());
     }
     pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges, pass.now()));
-    record::settle(pass, open, (&snapshot, &ledger), &plan).await?;
+    record::settle(pass, open, (&snapshot, &ledger, redated), &plan).await?;
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;
     let todo = plan.work(listed);

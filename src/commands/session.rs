@@ -22,7 +22,7 @@ use crate::store::sqlite::SqliteStore;
 #[derive(Clone, Copy)]
 pub struct Session<'a> {
     pub settings: &'a Settings,
-    pub clock: Clock,
+    pub clock: &'a Clock,
     /// Triggered by SIGINT, SIGTERM and SIGHUP.
     pub stop: &'a Stop,
     pub reporter: &'a dyn Reporter,
@@ -35,12 +35,17 @@ impl<'a> Session<'a> {
         client(self.settings)
     }
 
+    /// The store lives in real time, whatever `--now` says.
+    fn clock_of_store(&self) -> Clock {
+        if self.settings.now.is_some() { Clock::system() } else { self.clock.clone() }
+    }
+
     pub(super) async fn open_to_write(&self) -> Result<Store, StoreError> {
         Ok(match &self.settings.store {
             StoreSetting::Redis { url, prefix } => {
                 Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?)
             }
-            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open(path, Clock::system())?),
+            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open(path, self.clock_of_store())?),
         })
     }
 
@@ -49,7 +54,7 @@ impl<'a> Session<'a> {
             StoreSetting::Redis { url, prefix } => {
                 Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?)
             }
-            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open_read(path, Clock::system())?),
+            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open_read(path, self.clock_of_store())?),
         })
     }
 

@@ -20,7 +20,7 @@ use crate::stop::{Stop, StopCause};
 ///
 /// # Errors
 /// When logging was started before.
-pub fn console(cli: &Cli, settings: &Settings, clock: Clock) -> Result<(Presentation, Console), Failure> {
+pub fn console(cli: &Cli, settings: &Settings, clock: &Clock) -> Result<(Presentation, Console), Failure> {
     let global = &cli.global;
     let colored = |terminal: bool| match global.color {
         ColorChoice::Auto => terminal && !settings.no_color && !settings.dumb_terminal,
@@ -48,7 +48,7 @@ pub fn console(cli: &Cli, settings: &Settings, clock: Clock) -> Result<(Presenta
 fn start_log(
     cli: &Cli,
     settings: &Settings,
-    clock: Clock,
+    clock: &Clock,
     bars: &Bars,
     watched: bool,
     color: bool,

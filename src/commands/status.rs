@@ -28,7 +28,7 @@ pub async fn status<S: StoreRead>(
     now: Timestamp,
     show: Presentation,
 ) -> Result<Printed, Failure> {
-    let overview = records::overview(store, &selection(now)).await?;
+    let overview = records::overview(store, &selection(now), now).await?;
     let figures = figures(&overview, settings, now);
     let document = match show.format {
         Some(OutputFormat::Json) => json::document(&figures.document),

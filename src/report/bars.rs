@@ -67,6 +67,7 @@ impl Bars {
             | Event::RoundFailed { .. }
             | Event::FoundUnclosed { .. }
             | Event::AnotherPassRuns { .. }
+            | Event::ClockCorrected { .. }
             | Event::Decided { .. }
             | Event::ActionResolved(_)
             | Event::Journaled { .. }

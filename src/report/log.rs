@@ -2,6 +2,7 @@
 //! summary.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -24,7 +25,8 @@ use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, in_words};
+use crate::core::world::times::TOLERATED_SKEW;
 
 /// The target of the audit trail, which has one line for every write request to the provider.
 pub const AUDIT: &str = "respot::audit";
@@ -46,7 +48,7 @@ pub fn init<W>(
     directives: Option<Targets>,
     format: Format,
     color: bool,
-    clock: Clock,
+    clock: &Clock,
     writer: W,
 ) -> anyhow::Result<()>
 where
@@ -54,7 +56,9 @@ where
 {
     let targets =
         directives.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("respot", level));
-    let lines = tracing_subscriber::fmt::layer().event_format(LineFormat { format, color, clock }).with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(LineFormat { format, color, clock: clock.clone() })
+        .with_writer(writer);
     tracing_subscriber::registry().with(targets).with(lines).try_init()?;
     Ok(())
 }
@@ -71,6 +75,15 @@ pub(super) fn event(event: Event<'_>) {
         }
         Event::FoundUnclosed { execution } => {
             warn!(jobId = execution.job_id, startedAt = %execution.started_at, "an earlier pass was interrupted");
+        }
+        Event::ClockCorrected { ahead } => {
+            let skew = Duration::from_millis(ahead.unsigned_abs());
+            let (by, direction) = (in_words(skew), if ahead > 0 { "ahead of" } else { "behind" });
+            if skew > TOLERATED_SKEW {
+                warn!("the clock of this machine is {by} {direction} the provider's; the pass goes by the provider's");
+            } else {
+                debug!("the clock of this machine is {by} {direction} the provider's; the pass goes by the provider's");
+            }
         }
         Event::AnotherPassRuns { job_id } => info!(jobId = job_id, "another pass is running, nothing to do"),
         Event::Observed { snapshot } => {
@@ -328,7 +341,7 @@ where
         event.record(&mut fields);
         let Fields { message, values } = fields;
         let level = *event.metadata().level();
-        let now = self.clock.now().to_string();
+        let now = self.clock.machine_now().to_string();
         match self.format {
             Format::Json => {
                 let head = [("timestamp", now), ("level", level.as_str().to_ascii_lowercase()), ("message", message)];

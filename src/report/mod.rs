@@ -46,6 +46,11 @@ pub enum Event<'a> {
     AnotherPassRuns {
         job_id: &'a str,
     },
+    /// The machine's clock differs from the provider's, by which the pass goes on.
+    ClockCorrected {
+        /// By how many milliseconds the machine's is ahead.
+        ahead: i64,
+    },
     /// A page of instances was received.
     Listed {
         received: u64,

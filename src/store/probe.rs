@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::records::{self, Mode, Selection, keys};
 use super::{Acquired, Answer, LEASE_LIFE, Query, StoreError, StoreRead, StoreWrite, Write};
+use crate::core::world::time::Timestamp;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub async fn probe<S: StoreWrite>(store: &S) -> Result<Examined, StoreError> {
     let at_work = value(store, &Mode::Real.lease_key()).await?;
     let round_trip = begun.elapsed();
     records::opening(store, Mode::Real).await?;
-    records::ledger(store, &[], Mode::Real).await?;
-    records::overview(store, &Selection { limit: 1, ..Selection::default() }).await?;
+    records::ledger(store, &[], Mode::Real, Timestamp::LATEST).await?;
+    records::overview(store, &Selection { limit: 1, ..Selection::default() }, Timestamp::LATEST).await?;
     prove_writable(store).await?;
     Ok(Examined { round_trip, at_work })
 }

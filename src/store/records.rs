@@ -6,26 +6,25 @@
 mod downtime;
 mod format;
 mod markets;
+mod overview;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::format::{
-    Sorted, all, decode, decode_leniently, encode, entries, fields, record_of, records, sorted, values,
-};
+use self::format::{Decoder, Sorted, encode, record_of};
 pub use self::markets::markets;
+pub use self::overview::{Overview, Selection, overview};
 use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::bridge::{Bridge, Bridges};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
-use crate::core::pass::market::{Market, Markets};
-use crate::core::pass::spell::{Days, Spell};
+use crate::core::pass::market::Market;
 use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT};
-use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, ExecutionStatus, Recorded, Totals, is_pass};
+use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, Recorded, Totals, is_pass};
 use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
 use crate::core::record::trail::ProviderWrite;
-use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::recreation::journal::Recreation;
 use crate::core::rollout::course::{Fleet, Member, Rollout};
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::time::Timestamp;
@@ -175,6 +174,8 @@ pub enum Change {
     Sent {
         id: String,
     },
+    /// A record whose times were ahead of the clock counts from now.
+    Redate(Write),
 }
 
 /// Translates changes into writes. `now` is the clock of records; lives count from the store's own clock.
@@ -245,6 +246,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
             vec![Write::MapSet { map: keys::OUTBOX.into(), field: outgoing.id.clone(), value: encode(&outgoing) }]
         }
         Change::Sent { id } => vec![Write::MapDelete { map: keys::OUTBOX.into(), field: id }],
+        Change::Redate(write) => vec![write],
     }
 }
 
@@ -268,11 +270,18 @@ fn migration_time(mode: Mode, id: &InstanceId, at: Timestamp, life: Duration) ->
 
 /// Reads what a plan needs to know, in one round trip. `ids` are the instances whose migration time may matter.
 ///
-/// A rehearsal respects the times of real passes as well as its own, whichever is later.
+/// A rehearsal respects the times of real passes as well as its own, whichever is later. The changes write back what had
+/// times ahead of `now`.
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
-pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) -> Result<Ledger, StoreError> {
+pub async fn ledger<S: StoreRead>(
+    store: &S,
+    ids: &[&InstanceId],
+    mode: Mode,
+    now: Timestamp,
+) -> Result<(Ledger, Vec<Change>), StoreError> {
+    let decoder = Decoder::new(store, now);
     let times_of = |mode: Mode| Query::Values(ids.iter().map(|id| mode.migration_time(id)).collect());
     let maps = [
         keys::IN_FLIGHT,
@@ -291,21 +300,21 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
         queries.push(times_of(Mode::Rehearsal));
     }
     let mut answers = store.read(&queries).await?.into_iter();
-    let in_flight = records(store, keys::IN_FLIGHT, answers.next())?;
-    let observations = records(store, keys::OBSERVATIONS, answers.next())?;
-    let recreations = records(store, keys::RECREATIONS, answers.next())?;
-    let stalls: Vec<(InstanceId, Stall)> = records(store, keys::STALLS, answers.next())?;
+    let in_flight = decoder.records(keys::IN_FLIGHT, answers.next())?;
+    let observations = decoder.records(keys::OBSERVATIONS, answers.next())?;
+    let recreations = decoder.records(keys::RECREATIONS, answers.next())?;
+    let stalls: Vec<(InstanceId, Stall)> = decoder.records(keys::STALLS, answers.next())?;
     let stalls = stalls.into_iter().map(|(id, Stall { since })| (id, since)).collect();
-    let told: Sorted<ToldFailure> = sorted(store, keys::TOLD_FAILURES, answers.next())?;
+    let told: Sorted<ToldFailure> = decoder.sorted(keys::TOLD_FAILURES, answers.next())?;
     told.newer.map_or(Ok(()), Err)?;
     // A damaged record says only that some failure was reported: the current one is reported again.
     let something = told.damaged.into_iter().map(|field| (field, ToldFailure { failure: String::new() }));
     let told = told.intact.into_iter().chain(something);
     let told_failures = told.map(|(id, ToldFailure { failure })| (InstanceId::new(&id), failure)).collect();
-    let (markets, newer) = markets::places(store, answers.next())?;
-    let bridges: Bridges = records(store, keys::BRIDGES, answers.next())?;
+    let (markets, newer) = markets::places(&decoder, answers.next())?;
+    let bridges: Bridges = decoder.records(keys::BRIDGES, answers.next())?;
     newer.map_or(Ok(()), Err)?;
-    let (spells, days) = downtime::known(store, &mut answers)?;
+    let (spells, days) = downtime::known(&decoder, &mut answers)?;
     let mut ledger = Ledger {
         last_attempt: HashMap::new(),
         in_flight,
@@ -318,10 +327,18 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
         spells,
         days,
     };
-    for answer in answers {
-        for (id, value) in ids.iter().zip(values(store, Some(answer))?) {
+    let modes = [Mode::Real, Mode::Rehearsal];
+    for (answer, mode) in answers.zip(modes) {
+        for (id, value) in ids.iter().zip(decoder.values(Some(answer))?) {
             let Some(value) = value else { continue };
-            let stamp = value.parse().map_or(Stamp::Unreadable(value), Stamp::At);
+            let stamp = match value.parse() {
+                Ok(at) if at > now => {
+                    decoder.redate(migration_time(mode, id, now, MIGRATION_TIME_LIFE));
+                    Stamp::At(now)
+                }
+                Ok(at) => Stamp::At(at),
+                Err(_) => Stamp::Unreadable(value),
+            };
             let later = match (ledger.last_attempt.get(*id), &stamp) {
                 (Some(Stamp::At(known)), Stamp::At(new)) => new > known,
                 (Some(Stamp::Unreadable(_)), _) => false,
@@ -332,7 +349,16 @@ pub async fn ledger<S: StoreRead>(store: &S, ids: &[&InstanceId], mode: Mode) ->
             }
         }
     }
-    Ok(ledger)
+    let mut changes = redated(decoder);
+    // A rehearsal leaves what is real alone.
+    let is_rehearsed =
+        |it: &Change| matches!(it, Change::Redate(Write::Set { key, .. }) if key.starts_with(keys::DRY_RUN));
+    changes.retain(|it| mode == Mode::Real || is_rehearsed(it));
+    Ok((ledger, changes))
+}
+
+fn redated(decoder: Decoder) -> Vec<Change> {
+    decoder.redated().into_iter().map(Change::Redate).collect()
 }
 
 /// What a pass finds when it starts.
@@ -357,10 +383,11 @@ pub struct Opening {
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
 pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, StoreError> {
+    let decoder = Decoder::new(store, Timestamp::LATEST);
     let queries = [Query::Values(vec![keys::TOTALS.into(), mode.key(keys::OPEN_EXECUTION)])];
-    let mut found = values(store, store.read(&queries).await?.into_iter().next())?.into_iter();
+    let mut found = decoder.values(store.read(&queries).await?.into_iter().next())?.into_iter();
     let totals = match found.next().flatten() {
-        Some(text) => decode(store, keys::TOTALS, &text)?,
+        Some(text) => decoder.decode(keys::TOTALS, &text)?,
         None => Totals::default(),
     };
     let Some(job_id) = found.next().flatten() else { return Ok(Opening { totals, ..Opening::default() }) };
@@ -371,13 +398,13 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
         Query::Map(keys::WRITES.into()),
     ];
     let mut answers = store.read(&queries).await?.into_iter();
-    let unclosed = match values(store, answers.next())?.into_iter().next().flatten() {
-        Some(text) => Some(decode::<Recorded, S>(store, keys::EXECUTIONS, &text)?),
+    let unclosed = match decoder.values(answers.next())?.into_iter().next().flatten() {
+        Some(text) => Some(decoder.decode::<Recorded>(keys::EXECUTIONS, &text)?),
         None => None,
     };
-    let in_flight: Vec<(InstanceId, InFlight)> = records(store, keys::IN_FLIGHT, answers.next())?;
-    let recreations: Vec<(InstanceId, Recreation)> = records(store, keys::RECREATIONS, answers.next())?;
-    let mut writes: Sorted<ProviderWrite> = sorted(store, keys::WRITES, answers.next())?;
+    let in_flight: Vec<(InstanceId, InFlight)> = decoder.records(keys::IN_FLIGHT, answers.next())?;
+    let recreations: Vec<(InstanceId, Recreation)> = decoder.records(keys::RECREATIONS, answers.next())?;
+    let mut writes: Sorted<ProviderWrite> = decoder.sorted(keys::WRITES, answers.next())?;
     writes.newer.map_or(Ok(()), Err)?;
     writes.intact.sort_by(|a, b| a.0.cmp(&b.0));
     let (its_writes, damaged) = match mode {
@@ -392,12 +419,14 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
 }
 
 /// The events that no receiver took yet. Those that a newer version stored are left to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
     /// Oldest first.
     pub waiting: Vec<Outgoing>,
     /// The ids of those that are damaged.
     pub damaged: Vec<String>,
+    /// Write back those that were dated ahead.
+    pub redated: Vec<Change>,
 }
 
 impl Outbox {
@@ -412,42 +441,46 @@ impl Outbox {
 ///
 /// # Errors
 /// Any of the store's.
-pub async fn outbox<S: StoreRead>(store: &S) -> Result<Outbox, StoreError> {
+pub async fn outbox<S: StoreRead>(store: &S, now: Timestamp) -> Result<Outbox, StoreError> {
     let answer = store.read(&[Query::Map(keys::OUTBOX.into())]).await?.into_iter().next();
-    waiting(store, answer)
+    let decoder = Decoder::new(store, now);
+    let outbox = waiting(&decoder, answer)?;
+    Ok(Outbox { redated: redated(decoder), ..outbox })
 }
 
-fn waiting<S: StoreRead>(store: &S, answer: Option<Answer>) -> Result<Outbox, StoreError> {
-    let Sorted { intact, damaged, newer: _ } = sorted(store, keys::OUTBOX, answer)?;
+fn waiting(decoder: &Decoder, answer: Option<Answer>) -> Result<Outbox, StoreError> {
+    let Sorted { intact, damaged, newer: _ } = decoder.sorted(keys::OUTBOX, answer)?;
     // It is removed by its field, whatever the record says.
     let mut waiting: Vec<Outgoing> = intact.into_iter().map(|(id, event)| Outgoing { id, ..event }).collect();
     waiting.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
-    Ok(Outbox { waiting, damaged })
+    Ok(Outbox { waiting, damaged, redated: Vec::new() })
 }
 
-/// Reads the last rollout, with its members in their order.
+/// Reads the last rollout, with its members in their order. The changes write back what had times ahead of `now`.
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
-pub async fn rollout<S: StoreRead>(store: &S) -> Result<Option<Fleet>, StoreError> {
+pub async fn rollout<S: StoreRead>(store: &S, now: Timestamp) -> Result<(Option<Fleet>, Vec<Change>), StoreError> {
+    let decoder = Decoder::new(store, now);
     let queries = [Query::Map(keys::ROLLOUT_MEMBERS.into()), Query::Values(vec![keys::ROLLOUT.into()])];
     let mut answers = store.read(&queries).await?.into_iter();
     let members = answers.next();
-    let head = values(store, answers.next())?.into_iter().next().flatten();
-    fleet(store, head, members)
+    let head = decoder.values(answers.next())?.into_iter().next().flatten();
+    let fleet = fleet(&decoder, head, members)?;
+    Ok((fleet, redated(decoder)))
 }
 
-fn fleet<S: StoreRead>(store: &S, head: Option<String>, members: Option<Answer>) -> Result<Option<Fleet>, StoreError> {
+fn fleet(decoder: &Decoder, head: Option<String>, members: Option<Answer>) -> Result<Option<Fleet>, StoreError> {
     let Some(text) = head else { return Ok(None) };
-    let rollout: Rollout = decode(store, keys::ROLLOUT, &text)?;
+    let rollout: Rollout = decoder.value(keys::ROLLOUT, &text)?;
     let mut members: Vec<Member> =
-        entries(store, keys::ROLLOUT_MEMBERS, members)?.into_iter().map(|(_, member)| member).collect();
+        decoder.entries(keys::ROLLOUT_MEMBERS, members)?.into_iter().map(|(_, member)| member).collect();
     members.sort_by_key(|member| member.rank);
     // They are written with the rollout, in one commit. Without its record, a successor would be left alone.
     let wanted: usize = rollout.stages.iter().map(|stage| stage.instances).sum();
     if members.len() != wanted && rollout.state.end().is_none() {
         let detail = format!("{}: {} records, and {} has {wanted}", keys::ROLLOUT_MEMBERS, members.len(), rollout.id);
-        return Err(StoreError::Unreadable { store: store.label(), detail });
+        return Err(decoder.unreadable(detail));
     }
     Ok(Some(Fleet { rollout, members }))
 }
@@ -456,9 +489,9 @@ fn fleet<S: StoreRead>(store: &S, head: Option<String>, members: Option<Answer>)
 ///
 /// # Errors
 /// As [`rollout`].
-pub async fn journal<S: StoreRead>(store: &S) -> Result<HashMap<InstanceId, Recreation>, StoreError> {
+pub async fn journal<S: StoreRead>(store: &S, now: Timestamp) -> Result<HashMap<InstanceId, Recreation>, StoreError> {
     let answer = store.read(&[Query::Map(keys::RECREATIONS.into())]).await?.into_iter().next();
-    records(store, keys::RECREATIONS, answer)
+    Decoder::new(store, now).records(keys::RECREATIONS, answer)
 }
 
 /// Reads the steps of rollouts, newest first.
@@ -467,122 +500,11 @@ pub async fn journal<S: StoreRead>(store: &S) -> Result<HashMap<InstanceId, Recr
 /// Any of the store's.
 pub async fn rollout_steps<S: StoreRead>(store: &S) -> Result<Vec<Recorded>, StoreError> {
     let answer = store.read(&[Query::Map(keys::ROLLOUT_STEPS.into())]).await?.into_iter().next();
-    let steps = all(store, answer)?.into_iter();
+    let decoder = Decoder::new(store, Timestamp::LATEST);
+    let steps = decoder.all(answer)?.into_iter();
     let steps: Result<Vec<Recorded>, _> =
-        steps.map(|(_, text)| decode_leniently(store, keys::ROLLOUT_STEPS, &text)).collect();
+        steps.map(|(_, text)| decoder.decode_leniently(keys::ROLLOUT_STEPS, &text)).collect();
     let mut steps = steps?;
     steps.sort_by(|a, b| b.execution.job_id.cmp(&a.execution.job_id));
     Ok(steps)
-}
-
-/// What `status` and `history` show.
-#[derive(Clone, Debug, Default)]
-pub struct Overview {
-    /// The executions asked for, newest first. One that is open without a lease is shown as interrupted.
-    pub executions: Vec<Recorded>,
-    /// How many there are, of which `executions` is a part.
-    pub total: usize,
-    /// Totals over all real passes.
-    pub totals: Totals,
-    /// Migrate calls whose end was not seen yet.
-    pub in_flight: usize,
-    /// The last rollout.
-    pub rollout: Option<Fleet>,
-    /// Recreations that are open, or ended without a successor, by the old instance; not those of rollouts.
-    pub recreations: Vec<(InstanceId, Recreation)>,
-    /// Events that no receiver took yet, oldest first.
-    pub outbox: Vec<Outgoing>,
-    /// What is down, the longest first.
-    pub down: Vec<(InstanceId, Spell)>,
-    /// What was down, oldest first.
-    pub ended_spells: Vec<Spell>,
-    pub days: Days,
-    pub markets: Markets,
-    pub bridges: Bridges,
-    pub notices: Vec<Observation>,
-}
-
-/// Which executions to read.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    pub limit: usize,
-    /// More than that, if it takes them to have all that began then or later, and the one before.
-    pub at_least_since: Option<Timestamp>,
-    /// Skip this many of the most recent.
-    pub offset: usize,
-    /// Only those that began then or later.
-    pub since: Option<Timestamp>,
-}
-
-/// Reads executions, newest first, and the counts beside them.
-///
-/// # Errors
-/// Any of the store's. Records of newer formats are read as far as they are understood.
-pub async fn overview<S: StoreRead>(store: &S, selection: &Selection) -> Result<Overview, StoreError> {
-    let texts = vec![keys::TOTALS.into(), keys::ROLLOUT.into(), Mode::Real.lease_key(), Mode::Rehearsal.lease_key()];
-    let queries = [
-        Query::Fields(keys::EXECUTIONS.into()),
-        Query::Fields(keys::IN_FLIGHT.into()),
-        Query::Map(keys::RECREATIONS.into()),
-        Query::Map(keys::OUTBOX.into()),
-        Query::Map(keys::ROLLOUT_MEMBERS.into()),
-        Query::Values(texts),
-        Query::Map(keys::SPELLS.into()),
-        Query::Map(keys::DOWNTIME.into()),
-        Query::Map(keys::DOWNTIME_DAYS.into()),
-        Query::Map(keys::EXPOSURES.into()),
-        Query::Map(keys::BRIDGES.into()),
-        Query::Map(keys::OBSERVATIONS.into()),
-    ];
-    let mut answers = store.read(&queries).await?.into_iter();
-    let mut ids = fields(store, answers.next())?;
-    let in_flight = fields(store, answers.next())?.len();
-    let mut recreations: Vec<(InstanceId, Recreation)> = records(store, keys::RECREATIONS, answers.next())?;
-    recreations.retain(|(_, recreation)| !matches!(recreation.step, Step::Closed { .. }) && !recreation.is_move());
-    recreations.sort_by(|a, b| (a.1.opened_at, &a.0).cmp(&(b.1.opened_at, &b.0)));
-    let outbox = waiting(store, answers.next())?.waiting;
-    let members = answers.next();
-    let mut found = values(store, answers.next())?.into_iter();
-    let totals = match found.next().flatten() {
-        Some(text) => decode_leniently(store, keys::TOTALS, &text)?,
-        None => Totals::default(),
-    };
-    let rollout = fleet(store, found.next().flatten(), members)?;
-    let holders: Vec<String> = found.flatten().collect();
-    let (down, ended_spells, days) = downtime::shown(store, &mut answers)?;
-    let (markets, bridges, notices) = markets::shown(store, &mut answers)?;
-    let shown = Overview { down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
-
-    // Ids sort by time, so the newest page can be chosen before anything is read.
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    let Selection { limit, at_least_since, offset, since } = selection;
-    let young = at_least_since.map_or(0, |since| 1 + ids.iter().take_while(|id| began_since(id, since)).count());
-    let limit = &(*limit).max(young);
-    let wanted = if since.is_some() { ids.clone() } else { ids.iter().skip(*offset).take(*limit).cloned().collect() };
-    let mut executions = Vec::with_capacity(wanted.len());
-    if !wanted.is_empty() {
-        let queries = [Query::MapValues { map: keys::EXECUTIONS.into(), fields: wanted }];
-        let texts = values(store, store.read(&queries).await?.into_iter().next())?;
-        for text in texts.into_iter().flatten() {
-            executions.push(decode_leniently::<Recorded, S>(store, keys::EXECUTIONS, &text)?);
-        }
-    }
-    let mut total = ids.len();
-    if let Some(since) = since {
-        executions.retain(|it| it.execution.started_at >= *since);
-        total = executions.len();
-        executions = executions.into_iter().skip(*offset).take(*limit).collect();
-    }
-    for Recorded { execution, .. } in &mut executions {
-        if execution.status == ExecutionStatus::Running && !holders.contains(&execution.job_id) {
-            execution.status = ExecutionStatus::Interrupted;
-        }
-    }
-    Ok(Overview { executions, total, totals, in_flight, rollout, recreations, outbox, ..shown })
-}
-
-/// Whether the id of an execution, which begins with a time, says that it began then or later.
-fn began_since(job_id: &str, since: Timestamp) -> bool {
-    let ulid = job_id.rsplit('-').next().and_then(|id| ulid::Ulid::from_string(id).ok());
-    ulid.is_none_or(|ulid| i64::try_from(ulid.timestamp_ms()).is_ok_and(|millis| millis >= since.as_millis()))
 }

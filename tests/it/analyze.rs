@@ -348,10 +348,10 @@ fn terms() -> Terms {
 /// Analyses a world in virtual time, and says how long that took.
 async fn analyzed<T: Transport>(transport: T, terms: &Terms) -> (Result<Analysis, Failure>, Duration) {
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-    let store = SqliteStore::in_memory(clock).unwrap();
+    let store = SqliteStore::in_memory(clock.clone()).unwrap();
     let cloud = Client::new(transport);
     let begun = Instant::now();
-    let analysis = analyze::analyze(&cloud, &store, &Fake, terms, clock, &Silent).await;
+    let analysis = analyze::analyze(&cloud, &store, &Fake, terms, &clock, &Silent).await;
     (analysis, begun.elapsed())
 }
 

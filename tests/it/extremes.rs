@@ -114,7 +114,8 @@ fn no_number_of_the_provider_stops_a_pass() {
                 let cloud = Client::new(Liar(provider.clone(), std::rc::Rc::clone(&chance)));
                 let limits = Limits { keep_trying: Duration::ZERO, ..Limits::of(&policy, Mode::Real) };
                 let (stop, reporter) = (Stop::default(), &Silent);
-                let world = act::World { cloud: &cloud, store: &store, limits: &limits, clock, stop: &stop, reporter };
+                let world =
+                    act::World { cloud: &cloud, store: &store, limits: &limits, clock: &clock, stop: &stop, reporter };
                 ended += usize::from(run::run(&world, &cloud, &NoReceiver).await.is_ok());
                 tokio::time::sleep(Duration::from_secs(900)).await;
             }

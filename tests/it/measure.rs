@@ -342,7 +342,7 @@ async fn what_samples_add_up_to() {
 /// Measures one instance.
 async fn measure(prober: &impl Prober, probe: &Probe, target: ProbeTarget<'_>, samples: u32) -> Measurement {
     let clock = Clock::starting_at(Timestamp::from_secs(7));
-    measure_all(prober, probe, &[target], samples, clock, &Stop::default()).await.remove(0)
+    measure_all(prober, probe, &[target], samples, &clock, &Stop::default()).await.remove(0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,7 +350,7 @@ async fn many_are_measured_side_by_side_but_not_all_at_once() {
     let targets = vec![target(&[]); 3 * AT_ONCE];
     let (script, stop) = (Script::of(vec![good(1_000)]), Stop::default());
     let clock = Clock::starting_at(Timestamp::from_secs(7));
-    let measurements = measure_all(&script, &probe("tcp:22"), &targets, 10, clock, &stop).await;
+    let measurements = measure_all(&script, &probe("tcp:22"), &targets, 10, &clock, &stop).await;
     assert_eq!((measurements.len(), script.at_once.borrow().1), (3 * AT_ONCE, AT_ONCE));
     assert!(measurements.iter().all(|it| it.samples == 10), "{measurements:?}");
 
@@ -362,7 +362,7 @@ async fn many_are_measured_side_by_side_but_not_all_at_once() {
     };
     let begun = Instant::now();
     let wanted = probe("tcp:22");
-    let (measurements, ()) = tokio::join!(measure_all(&script, &wanted, &targets, 100, clock, &stop), word);
+    let (measurements, ()) = tokio::join!(measure_all(&script, &wanted, &targets, 100, &clock, &stop), word);
     assert!(begun.elapsed() < Duration::from_secs(52));
     let samples: Vec<u32> = measurements.iter().map(|it| it.samples).collect();
     assert_eq!(samples, [vec![50; AT_ONCE], vec![0; 2 * AT_ONCE]].concat());

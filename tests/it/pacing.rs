@@ -27,14 +27,14 @@ async fn a_rate_limit_slows_the_pass_and_fails_nothing() {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let policy = Policy::default();
         let rules = Limits::of(&policy, Mode::Real);
-        let store = SqliteStore::in_memory(clock).unwrap();
+        let store = SqliteStore::in_memory(clock.clone()).unwrap();
         let client = Client::new(provider.clone());
         let ran = run::run(
             &respot::act::World {
                 cloud: &client,
                 store: &store,
                 limits: &rules,
-                clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter: &Silent,
             },

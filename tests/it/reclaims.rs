@@ -38,7 +38,7 @@ impl Fleet {
             world.add(Spec::reclaimed(&format!("train-{n}"), 600_000).id(&format!("i{n:03}")));
         }
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        Self { provider: InProcess::new(world), store: SqliteStore::in_memory(clock).unwrap(), clock }
+        Self { provider: InProcess::new(world), store: SqliteStore::in_memory(clock.clone()).unwrap(), clock }
     }
 
     fn room(&self, cluster: &str, room: Room) {
@@ -48,8 +48,14 @@ impl Fleet {
     async fn pass(&self, limits: Limits<'_>) -> Box<Ended> {
         let cloud = Client::new(self.provider.clone());
         let (stop, reporter) = (Stop::default(), &Silent);
-        let world =
-            act::World { cloud: &cloud, store: &self.store, limits: &limits, clock: self.clock, stop: &stop, reporter };
+        let world = act::World {
+            cloud: &cloud,
+            store: &self.store,
+            limits: &limits,
+            clock: &self.clock,
+            stop: &stop,
+            reporter,
+        };
         match run::run(&world, &cloud, &NoReceiver).await {
             Ok(Ran::Ended(ended)) => ended,
             other => panic!("{other:?}"),
@@ -131,7 +137,7 @@ async fn a_pass_with_nothing_down_does_not_wait() {
     world.add(Spec::running("train").id("a"));
     world.add(Spec::exited("stopped by a person").id("b"));
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-    let fleet = Fleet { provider: InProcess::new(world), store: SqliteStore::in_memory(clock).unwrap(), clock };
+    let fleet = Fleet { provider: InProcess::new(world), store: SqliteStore::in_memory(clock.clone()).unwrap(), clock };
     let policy = Policy::default();
     let ended = fleet.pass(Limits { keep_trying: 4 * MINUTE, ..Limits::of(&policy, Mode::Real) }).await;
     let took = ended.execution.duration.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use novita_sim::{Fault, Op, What};
 use respot::cli::RolloutVerb;
 use respot::core::rollout::course::{Course, MemberState, RolloutEnd};
+use respot::core::world::time::Timestamp;
 use respot::store::records;
 use tokio::time::sleep;
 
@@ -36,7 +37,7 @@ impl Scene {
     }
 
     async fn open_recreations(&self) -> usize {
-        records::journal(&self.store).await.unwrap().values().filter(|it| !it.step.is_over()).count()
+        records::journal(&self.store, Timestamp::LATEST).await.unwrap().values().filter(|it| !it.step.is_over()).count()
     }
 }
 

@@ -22,7 +22,7 @@ use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
 use respot::store::records::{self, Mode};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::simulation::store::Memory;
 
@@ -83,7 +83,7 @@ impl Scene {
             cloud: &cloud,
             store: &self.store,
             limits: &limits,
-            clock: self.clock,
+            clock: &self.clock,
             stop: &stop,
             reporter: &Silent,
         };
@@ -117,7 +117,7 @@ impl Scene {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
-                clock: self.clock,
+                clock: &self.clock,
                 stop: &stop,
                 reporter: &Silent,
             },
@@ -147,7 +147,7 @@ impl Scene {
     }
 
     pub(crate) async fn fleet(&self) -> Fleet {
-        records::rollout(&self.store).await.unwrap().expect("a rollout")
+        records::rollout(&self.store, Timestamp::LATEST).await.unwrap().0.expect("a rollout")
     }
 
     /// The living instances by their billing.
@@ -455,6 +455,25 @@ async fn a_person_has_the_last_word() {
 }
 
 /// While it soaks one bad look has to be confirmed by the next; the gate itself decides at once.
+/// Steps by a clock that is a year ahead delay nothing: what they dated counts from the next step on.
+#[tokio::test(start_paused = true)]
+async fn a_step_with_the_clock_a_year_ahead_delays_nothing() {
+    let mut scene = Scene::of(1, &app());
+    scene.call().await.unwrap();
+    let (now, begun) = (scene.clock.now(), Instant::now());
+    for _ in 0..3 {
+        scene.clock = Clock::starting_at(now + Duration::from_secs(365 * 86_400) + begun.elapsed());
+        scene.call().await.unwrap();
+        sleep(INTERVAL).await;
+    }
+    scene.clock = Clock::starting_at(now + begun.elapsed());
+    let right_again = Instant::now();
+    scene.run().await;
+    assert_eq!(scene.living(), BTreeMap::from([("spot".to_owned(), 1)]));
+    let soaks: Duration = scene.course.soaks.iter().sum();
+    assert!(right_again.elapsed() < soaks + 6 * INTERVAL, "{:?}", right_again.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_bad_minute_while_it_soaks_is_no_rollback() {
     let minute = |from: i64| Condition::from_ms(DAWN_MS + from * 60_000);

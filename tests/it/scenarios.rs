@@ -86,7 +86,7 @@ async fn play(text: &str) -> String {
     let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
     let mut stage = Stage {
         provider: InProcess::new(World::new(1)),
-        store: SqliteStore::in_memory(clock).unwrap(),
+        store: SqliteStore::in_memory(clock.clone()).unwrap(),
         clock,
         variables: BTreeMap::from([
             ("NOVITA_API_KEY".into(), "sk_test".into()),
@@ -157,7 +157,7 @@ impl Stage {
             ["fault", rule] => self.provider.world().fault(rule.parse().unwrap()),
             ["calm"] => self.provider.world().clear_faults(),
             ["wait", time] => tokio::time::sleep(duration(time)).await,
-            ["forget"] => self.store = SqliteStore::in_memory(self.clock).unwrap(),
+            ["forget"] => self.store = SqliteStore::in_memory(self.clock.clone()).unwrap(),
             ["run" | "check-failed" | "rehearsal" | "dry-run", ..] => self.pass(words, out).await,
             ["world"] => {
                 let world = self.provider.world();
@@ -175,7 +175,8 @@ impl Stage {
             }
             ["status"] => self.status(out).await,
             ["statistics"] => {
-                let totals = records::overview(&self.store, &Selection::default()).await.unwrap().totals;
+                let totals =
+                    records::overview(&self.store, &Selection::default(), Timestamp::LATEST).await.unwrap().totals;
                 let _ = writeln!(out, "  migrations: {}, recreations: {}", totals.migrations, totals.recreations);
             }
             _ => {
@@ -196,7 +197,7 @@ impl Stage {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
-                clock: self.clock,
+                clock: &self.clock,
                 stop: &stop,
                 reporter: &Silent,
             })
@@ -217,7 +218,7 @@ impl Stage {
                         cloud: &cloud,
                         store: &self.store,
                         limits: &rules,
-                        clock: self.clock,
+                        clock: &self.clock,
                         stop: &stop,
                         reporter: &Silent,
                     },
@@ -232,7 +233,7 @@ impl Stage {
                         cloud: &cloud,
                         store: &self.store,
                         limits: &rules,
-                        clock: self.clock,
+                        clock: &self.clock,
                         stop: &stop,
                         reporter: &Silent,
                     },

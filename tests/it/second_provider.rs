@@ -245,10 +245,10 @@ struct Story {
 impl Story {
     fn new(order: RecreateOrder) -> Self {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        let yard = Yard::new(clock);
+        let yard = Yard::new(clock.clone());
         yard.add("a", None, clock.now() - 3 * HOUR, true);
         yard.add("z", None, clock.now() - 3 * HOUR, false);
-        Self { yard, store: SqliteStore::in_memory(clock).unwrap(), order }
+        Self { yard, store: SqliteStore::in_memory(clock.clone()).unwrap(), order }
     }
 
     async fn pass(&self) {
@@ -259,7 +259,7 @@ impl Story {
             cloud: &self.yard,
             store: &self.store,
             limits: &limits,
-            clock: self.yard.clock,
+            clock: &self.yard.clock,
             stop: &Stop::default(),
             reporter: &Silent,
         };

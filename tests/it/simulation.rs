@@ -5,6 +5,7 @@
 //! them than usual.
 
 mod broken;
+mod clocks;
 mod ear;
 mod judge;
 mod line;
@@ -23,6 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use broken::Broken;
+use clocks::Machines;
 use ear::Ear;
 use futures_util::future::join;
 use judge::{Evidence, judge};
@@ -30,7 +32,6 @@ use line::Line;
 use novita_sim::{DAWN_MS, Fate, Fault, Machine, MigrateAnswer, Op, Outcome, PageBase, Spec, Total, What, World};
 use recovery::{Past, Rungs};
 use respot::act::Limits;
-use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
 use respot::commands::run::{self, Ran};
@@ -81,6 +82,7 @@ fn broken_builds_are_caught() {
         (Broken::NoWithdrawals, "was not announced any more"),
         (Broken::BudgetForgotten, "beyond the budget"),
         (Broken::RefusalCools, "it was only refused"),
+        (Broken::ClockBelieved, "was migrated twice"),
     ] {
         // A few at a time: most are noticed soon.
         let mut seen = Vec::new();
@@ -132,7 +134,7 @@ struct History {
     provider: Line,
     store: Memory,
     ear: Ear,
-    clock: Clock,
+    machines: Machines,
     policy: Policy,
     /// The machines that nobody may touch.
     untouchable: Vec<String>,
@@ -209,7 +211,7 @@ impl History {
             provider: Line::new(world, broken.sight()),
             store,
             ear: Ear::new(seed),
-            clock: Clock::starting_at(Timestamp::from_millis(DAWN_MS)),
+            machines: Machines::draw(seed, broken == Broken::ClockBelieved),
             policy,
             untouchable,
             vanished: HashSet::new(),
@@ -391,13 +393,14 @@ impl History {
         let keep_trying = self.keep_trying;
         let rules = Limits { workers: 3, blast_radius, keep_trying, ..Limits::of(&policy, Mode::Real) };
         let line = self.provider.of_next_pass();
+        let clock = self.machines.clock(&line.inner.world());
         let cloud = Client::new(line.clone());
         let ended = run::run(
             &respot::act::World {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
-                clock: self.clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter: &self.told,
             },
@@ -433,6 +436,7 @@ impl History {
         let Weather { notices, withdrawals, waves, droughts, .. } = self.weather;
         (tally.notices, tally.withdrawals, tally.waves, tally.droughts) = (notices, withdrawals, waves, droughts);
         tally.stops = self.weather.stops.len() as u64;
+        tally.wrong_clocks = self.machines.off.get();
         (tally.rounds, tally.next_waves) = (self.told.rounds.get(), self.told.waves.get());
         let notes = self.provider.notes.take();
         tally.rungs = Rungs::count(&world, &notes);
@@ -449,7 +453,7 @@ impl History {
         })?;
         recovery::judge(&self.past(&world, &notes), create_first)?;
         let selection = Selection { limit: 5000, ..Selection::default() };
-        let overview = records::overview(&self.store, &selection).await.unwrap();
+        let overview = records::overview(&self.store, &selection, Timestamp::LATEST).await.unwrap();
         // Where evidence is asked for, a replacement that went down without any waits, and its old instance with it.
         let waits = |it: &Recreation| {
             let new = it.step.replacement().and_then(|id| world.get(id.as_str()));

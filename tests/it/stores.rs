@@ -6,6 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use novita_sim::{Op, Spec, World};
+use respot::clock::Clock;
+use respot::core::world::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, each, side_by_side};
@@ -465,12 +467,13 @@ fn a_clock_that_jumps_back_loses_nothing() {
         let times = || -> BTreeMap<String, String> {
             stage.dump().into_iter().filter(|(key, _)| key.contains("migration-times")).collect()
         };
-        let before = times();
         stage.provider.with(|world| (world.reclaim_now("i000"), world.reclaim_now("i001")));
         for hours in [-1, -48, -24 * 400] {
             let run = pass(hours);
             assert_eq!(run["plan"][0]["reason"], "cooling_down", "{hours} h");
-            assert_eq!(times(), before);
+            // They count from then on.
+            let now = Timestamp::from_millis(dawn + (hours + 1) * hour);
+            assert!(times().values().all(|at| at.parse::<Timestamp>().expect(at) < now), "{hours} h");
             for words in ["status", "history", "status -o json", "history -o json", "status --check"] {
                 let call = stage.call(words).now(Some(dawn + hours * hour));
                 let code = call.output().code();
@@ -482,6 +485,57 @@ fn a_clock_that_jumps_back_loses_nothing() {
         stage.provider.advance(5 * HOUR);
         pass(5);
         assert_eq!(stage.accepted(&["i000", "i001"]), [2, 2]);
+    }
+}
+
+/// One pass by a clock that is a year ahead holds nothing up when it is right again.
+#[test]
+fn a_pass_with_the_clock_a_year_ahead_leaves_nothing_behind() {
+    for kind in BOTH {
+        let stage = Stage::new(kind, down(1));
+        let dawn = stage.provider.with(|world| world.now_ms());
+        let at = |hours: i64| Some(dawn + hours * 3_600_000);
+        let pass = |hours: i64| {
+            let call = stage.call("run -o json").env("MIGRATION_ESCALATION", "never");
+            call.now(at(hours)).output().ends_with(0).json()
+        };
+        let check = |hours: i64, code, words: &str| {
+            let status = stage.call("status --check").now(at(hours)).output().ends_with(code);
+            assert!(status.stdout.contains(words), "{}", status.stdout);
+        };
+        pass(365 * 24);
+        check(1, 1, "the clock is wrong, or was");
+        stage.provider.advance(HOUR);
+        assert!(stage.provider.with(|world| world.reclaim_now("i000")));
+        assert_eq!(pass(1)["plan"][0]["reason"], "cooling_down");
+        check(1, 0, "on schedule");
+        stage.provider.advance(2 * HOUR);
+        assert_eq!(pass(3)["plan"][0]["reason"], "cooling_down", "from the first pass with the right time on");
+        stage.provider.advance(3 * HOUR);
+        pass(6);
+        assert_eq!(stage.accepted(&["i000"]), [2]);
+        let last = stage.call("history -o json --limit 1").now(at(6)).output().ends_with(0).json();
+        assert!(last["executions"][0]["startedAt"].as_str().unwrap().starts_with("2026"), "{last}");
+        check(6 + 5 * 24, 1, "overdue by 4 d");
+    }
+}
+
+/// What the provider dates is compared with the provider's time, whatever the clock of this machine shows.
+#[test]
+fn a_pass_goes_by_the_clock_of_the_provider() {
+    for kind in BOTH {
+        let stage = Stage::new(kind, down(1));
+        let now = stage.provider.with(|world| {
+            world.rules_mut().wire.clock_skew_ms = world.now_ms() - Clock::system().now().as_millis();
+            world.now_ms()
+        });
+        let words = ["the clock of this machine is", "ahead of the provider's; the pass goes by the provider's"];
+        let run = stage.call("run -o json").now(None).output().ends_with(0).says(words).json();
+        let started = run["startedAt"].as_str().unwrap().parse::<Timestamp>().expect("a time");
+        assert!(started.as_millis().abs_diff(now) < 60_000, "{started}");
+        let stored = stage.dump().into_iter().find(|(key, _)| key.contains("migration-times")).expect("stored").1;
+        assert!(stored.parse::<Timestamp>().expect("a time").as_millis().abs_diff(now) < 60_000, "{stored}");
+        assert!(run["duration"].as_i64().unwrap() < 60_000);
     }
 }
 

@@ -46,7 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxies", &[]),
     ("settings", &["core", "paths", "proxies"]),
     ("tls", &["proxies"]),
-    ("cloud", &["core", "stop", "tls", "proxies"]),
+    ("cloud", &["core", "clock", "stop", "tls", "proxies"]),
     ("measure", &["core", "clock", "stop", "tls", "proxies"]),
     ("notify", &["core", "clock", "settings", "report", "store", "tls", "proxies"]),
     ("store", &["core", "clock", "paths"]),

@@ -96,7 +96,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
         world.fault(fault.parse().unwrap());
     }
     let provider = InProcess::new(world);
-    let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
+    let store = Told { inner: SqliteStore::in_memory(clock.clone()).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
     let rules = Limits { workers: 2, ..Limits::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
@@ -105,7 +105,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
             cloud: &cloud,
             store: &store,
             limits: &rules,
-            clock,
+            clock: &clock,
             stop: &Stop::default(),
             reporter: &Silent,
         },
@@ -123,7 +123,7 @@ async fn pass_with(at: u32, trouble: Trouble, fault: Option<&str>) -> ([usize; 3
 fn the_outbox_is_bounded() {
     in_virtual_time(async {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        let store = SqliteStore::in_memory(clock).unwrap();
+        let store = SqliteStore::in_memory(clock.clone()).unwrap();
         let Acquired::Granted(lease) = store.acquire("lease", "t").await.unwrap() else { panic!("it is free") };
         let event = |n: usize| Change::Send(Happened::test(clock.now()).outgoing(format!("evt_{n:06}")));
         let events = records::writes((0..EVENTS_KEPT + 3).map(event).collect(), Mode::Real, clock.now());
@@ -135,7 +135,7 @@ fn the_outbox_is_bounded() {
                 cloud: &cloud,
                 store: &store,
                 limits: &rules,
-                clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter: &Silent,
             },
@@ -144,7 +144,7 @@ fn the_outbox_is_bounded() {
         )
         .await
         .unwrap();
-        let waiting = records::outbox(&store).await.unwrap().waiting;
+        let waiting = records::outbox(&store, Timestamp::LATEST).await.unwrap().waiting;
         assert_eq!((waiting.len(), waiting[0].id.as_str()), (EVENTS_KEPT, "evt_000003"));
     });
 }
@@ -157,7 +157,7 @@ fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
         let mut world = World::new(71);
         world.add(Spec::exited("a").id("a"));
         let provider = InProcess::new(world);
-        let inner = SqliteStore::in_memory(clock).unwrap();
+        let inner = SqliteStore::in_memory(clock.clone()).unwrap();
         let store = Told { inner, at: 0, trouble: Trouble::AtTheEnd, commits: Cell::new(0) };
         let policy = Policy::default();
         let (rules, cloud) = (Limits::of(&policy, Mode::Real), Client::new(provider.clone()));
@@ -166,7 +166,7 @@ fn a_pass_that_is_recorded_ended_as_it_is_recorded() {
                 cloud: &cloud,
                 store: &store,
                 limits: &rules,
-                clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter: &Silent,
             },
@@ -207,7 +207,7 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
         world.add(Spec::stuck("a", 600_000).id("a"));
         world.rules_mut().stuck_creates = 1.0;
         let provider = InProcess::new(world);
-        let store = SqliteStore::in_memory(clock).unwrap();
+        let store = SqliteStore::in_memory(clock.clone()).unwrap();
         let policy = Policy::default();
         let (deadline, recreate_wait) = (Duration::from_secs(60), Duration::from_secs(600));
         let rules = Limits { deadline, recreate_wait, ..Limits::of(&policy, Mode::Real) };
@@ -217,7 +217,7 @@ fn the_wait_for_replacements_stays_within_the_deadline() {
                 cloud: &cloud,
                 store: &store,
                 limits: &rules,
-                clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter: &Silent,
             },
@@ -242,7 +242,7 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
         world.add(Spec::stuck(name, 600_000).id(name).product(product, 1));
     }
     let provider = InProcess::new(world);
-    let store = Told { inner: SqliteStore::in_memory(clock).unwrap(), at, trouble, commits: Cell::new(0) };
+    let store = Told { inner: SqliteStore::in_memory(clock.clone()).unwrap(), at, trouble, commits: Cell::new(0) };
     let policy = Policy::default();
     let rules = Limits { workers: 2, ..Limits::of(&policy, Mode::Real) };
     let cloud = Client::new(provider.clone());
@@ -251,7 +251,7 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
             cloud: &cloud,
             store: &store,
             limits: &rules,
-            clock,
+            clock: &clock,
             stop: &Stop::default(),
             reporter: &Silent,
         },
@@ -290,7 +290,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
     for (mode, counted) in [(Mode::Real, 2), (Mode::Rehearsal, 0)] {
         in_virtual_time(async {
             let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-            let store = SqliteStore::in_memory(clock).unwrap();
+            let store = SqliteStore::in_memory(clock.clone()).unwrap();
             let (policy, stop) = (Policy::default(), Stop::default());
             let rules = Limits { workers: 2, ..Limits::of(&policy, mode) };
             let cloud = Client::new(InProcess::new(World::new(72)));
@@ -298,7 +298,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
                 cloud: &cloud,
                 store: &store,
                 limits: &rules,
-                clock,
+                clock: &clock,
                 stop: &stop,
                 reporter: &Silent,
             };
@@ -310,7 +310,10 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
             assert!(matches!(store.acquire(&other.lease_key(), "other").await, Ok(Acquired::Granted(_))));
             tokio::time::sleep(LEASE_LIFE).await;
             assert!(matches!(pass().await, Ok(Ran::Ended(_))));
-            let overview = records::overview(&store, &Selection { limit: 9, ..Selection::default() }).await.unwrap();
+            let overview =
+                records::overview(&store, &Selection { limit: 9, ..Selection::default() }, Timestamp::LATEST)
+                    .await
+                    .unwrap();
             let seen: Vec<&str> = overview.executions.iter().map(|it| it.execution.status.into_str()).collect();
             assert_eq!(seen, ["completed", "interrupted"]);
             assert_eq!(overview.totals.executions, counted);
@@ -322,7 +325,7 @@ fn a_killed_pass_counts_if_it_was_real_and_each_kind_has_a_lease_of_its_own() {
 fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
     in_virtual_time(async {
         let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
-        let store = SqliteStore::in_memory(clock).unwrap();
+        let store = SqliteStore::in_memory(clock.clone()).unwrap();
         let (policy, stop) = (Policy::default(), Stop::default());
         let rules = |mode| Limits { workers: 2, ..Limits::of(&policy, mode) };
         let (slow, quick) = (InProcess::new(World::new(73)).latency(LEASE_LIFE / 10), InProcess::new(World::new(73)));
@@ -334,7 +337,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
                     cloud: &slow,
                     store: &store,
                     limits: &rehearsing,
-                    clock,
+                    clock: &clock,
                     stop: &stop,
                     reporter: &Silent,
                 },
@@ -346,7 +349,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
                     cloud: &quick,
                     store: &store,
                     limits: &acting,
-                    clock,
+                    clock: &clock,
                     stop: &stop,
                     reporter: &Silent,
                 },
@@ -356,7 +359,7 @@ fn a_rehearsal_beside_a_real_pass_leaves_the_totals_alone() {
         )
         .await;
         assert!(matches!((rehearsed, acted), (Ok(Ran::Ended(_)), Ok(Ran::Ended(_)))));
-        let overview = records::overview(&store, &Selection::default()).await.unwrap();
+        let overview = records::overview(&store, &Selection::default(), Timestamp::LATEST).await.unwrap();
         assert_eq!((overview.total, overview.totals.executions), (2, 1));
     });
 }

@@ -7,6 +7,7 @@ use super::market::{self, INSTANCE};
 use super::paging::{self, INSTANCES, JOBS, NAME, Search};
 use super::refusal::{Novita, is_page};
 use super::wire::{self, Listed as _};
+use crate::clock::Reading;
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Response, Transport};
 use crate::cloud::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress};
@@ -87,6 +88,10 @@ impl<T: Transport> CloudRead for Client<T> {
 
     async fn prepare(&self, wanted: &[Wanted<'_>], jobs: &[Job], at_once: usize) -> Vec<Result<Prepared, Obstacle>> {
         market::prepare(&self.0, wanted, jobs, at_once).await
+    }
+
+    fn reading(&self) -> Option<Reading> {
+        self.0.reading()
     }
 
     fn calls(&self) -> ProviderCalls {

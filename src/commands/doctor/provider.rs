@@ -1,7 +1,5 @@
 //! The provider: one request shows whether the API answers, whether it accepts the key, and what time it is there.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{Finding, LIMIT};
@@ -11,12 +9,9 @@ use crate::commands::session::client;
 use crate::commands::{Exit, Failure};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::time::{Timestamp, in_words};
+use crate::core::world::times::TOLERATED_SKEW;
 use crate::proxies::Proxy;
 use crate::settings::Settings;
-
-/// A larger difference is a warning: receivers of events refuse signatures that are minutes old, and the times of jobs
-/// are compared with the local clock.
-const TOLERATED_SKEW: Duration = Duration::from_secs(60);
 
 const API: &str = "api";
 const KEY: &str = "key";

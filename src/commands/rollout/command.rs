@@ -35,7 +35,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     let RolloutArgs { verb, yes, wait, new, .. } = arguments;
     let shown = |stepped: &Stepped, exit: Exit| printed(stepped, exit, clock.now(), show, verb.is_none());
     if let Some(RolloutVerb::Status) = verb {
-        let fleet = records::rollout(&session.open_to_read().await?).await?;
+        let fleet = records::rollout(&session.open_to_read().await?, clock.now()).await?.0;
         let message = if fleet.is_some() { String::new() } else { "there has been no rollout yet".into() };
         return Ok(shown(&Stepped { fleet, message, ..Stepped::default() }, Exit::Done));
     }

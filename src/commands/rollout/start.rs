@@ -25,7 +25,7 @@ pub async fn prospect<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: 
     drive: &Drive<'_, C, W, S, N, P>,
     new: bool,
 ) -> Result<Option<Analysis>, Failure> {
-    let known = records::rollout(drive.world.store).await?;
+    let known = records::rollout(drive.world.store, drive.world.clock.now()).await?.0;
     if known.is_some_and(|fleet| fleet.rollout.state.end().is_none() || !new) {
         return Ok(None);
     }
@@ -90,7 +90,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     ) -> Result<Stepped, Failure> {
         let Some(probe) = &self.terms.probe else { return Ok(nothing("there is no probe".into())) };
         // Another call may have started one meanwhile.
-        let known = records::rollout(pass.world.store).await?;
+        let known = records::rollout(pass.world.store, pass.now()).await?.0;
         if let Some(fleet) = known.filter(|it| it.rollout.state.end().is_none()) {
             let message = "another call has started a rollout".into();
             return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });

@@ -57,9 +57,10 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         open: &mut Open,
         deadline: Instant,
     ) -> Result<Stepped, Failure> {
-        let Some(mut fleet) = records::rollout(pass.world.store).await? else {
-            return Ok(Stepped { message: "there is no rollout".into(), ..Stepped::default() });
-        };
+        let none = || Stepped { message: "there is no rollout".into(), ..Stepped::default() };
+        let store = pass.world.store;
+        // Nothing is dated again before the clock was compared with the provider's.
+        let Some(mut fleet) = records::rollout(store, Timestamp::LATEST).await?.0 else { return Ok(none()) };
         let was_over = fleet.rollout.state.end().is_some();
         let mut stored = Stored(fleet.clone());
         let mut applied = None;
@@ -76,7 +77,10 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             _ = pass.world.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
             observed = observe(pass.world) => observed?,
         };
-        let Observed { mut snapshot, ledger, plan, .. } = observed;
+        let Observed { mut snapshot, ledger, mut redated, plan, .. } = observed;
+        let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else { return Ok(none()) };
+        redated.extend(its);
+        stored.0 = fleet.clone();
         use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
         let is_open = |state| matches!(state, Waiting | Moving | Ready | Returning | Undoing);
         let open_members = fleet.members.iter().filter(|member| is_open(member.state));
@@ -89,7 +93,8 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let state_before = fleet.rollout.state.clone();
         let news = fleet.observe(&view);
         let mut todo = fleet.settle(pass.now());
-        stored.save(pass, &fleet, journaled(pass, &ledger, news).await).await?;
+        redated.extend(journaled(pass, &ledger, news).await);
+        stored.save(pass, &fleet, redated).await?;
         if todo == Todo::Measure {
             let measured = self.measure(pass, &fleet).await;
             if pass.world.stop.cause().is_some() {
@@ -159,7 +164,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let Some(error) = retired.store_error.or(applied.store_error) {
             return Err(error.into());
         }
-        let journal = records::journal(pass.world.store).await?;
+        let journal = records::journal(pass.world.store, pass.now()).await?;
         fleet.record(&journal, pass.now());
         self.await_successors(pass, fleet, until).await;
         Ok(journal)
@@ -237,7 +242,7 @@ pub(super) async fn close_ups<C: CloudRead>(cloud: &C, ids: &[&InstanceId]) -> H
 pub(super) async fn loads<'a, C: CloudRead>(
     cloud: &C,
     ids: impl Iterator<Item = &'a InstanceId>,
-    clock: Clock,
+    clock: &Clock,
 ) -> HashMap<InstanceId, u32> {
     let known = RefCell::new(HashMap::new());
     let now = clock.now();

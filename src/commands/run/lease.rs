@@ -30,7 +30,8 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
     work: impl AsyncFnOnce(&Pass<'_, E>, &mut Open, Instant) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
     let World { store, limits, clock, stop, reporter, .. } = *world;
-    let (mode, deadline) = (limits.mode, Instant::now() + limits.deadline);
+    let (mode, began) = (limits.mode, Instant::now());
+    let deadline = began + limits.deadline;
     let begun = Execution::begun(new_id(id_prefix, clock.now()), clock.now(), mode == Mode::Rehearsal);
     let lease = match store.acquire(&mode.lease_key(), &begun.job_id).await? {
         Acquired::Granted(lease) => lease,
@@ -43,7 +44,7 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
     let (job_id, audit, markets) = (begun.job_id.clone(), Audit::default(), SharedBoard::default());
     let tells = notify.wants_events();
     let pass = Pass { world, writer, lease: &lease, job_id: &job_id, audit: &audit, markets: &markets, tells };
-    let mut open = match record::begin(&pass, begun).await {
+    let mut open = match record::begin(&pass, (began, begun)).await {
         Ok(open) => open,
         Err(error) => return Err(give_up(store, lease, error.into()).await),
     };
@@ -60,11 +61,12 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
         (Err(failure), _) if failure.exit == Exit::Store => return Err(give_up(store, lease, failure).await),
         (worked, _) => worked,
     };
+    open.begun.started_at = clock.at(began);
     let execution = conclude(&open, &worked, stop.cause(), clock.now());
     let recorded = record::end(&pass, &mut open, &execution).await;
     let Open { attempts, view, .. } = open;
     let delivered = match &recorded {
-        Ok(()) if pass.tells => deliver(store, notify, clock.now(), reporter).await,
+        Ok(()) if pass.tells => deliver(store, notify, clock.compared_now(), reporter).await,
         _ => Vec::new(),
     };
     let released = store.commit_and_release(lease, &records::writes(delivered, mode, clock.now())).await;
@@ -82,17 +84,17 @@ pub(in crate::commands) async fn under_lease<E: Edges, N: Notify>(
 async fn deliver<S: StoreRead, N: Notify>(
     store: &S,
     notify: &N,
-    now: Timestamp,
+    now: Option<Timestamp>,
     reporter: &dyn Reporter,
 ) -> Vec<Change> {
-    match records::outbox(store).await {
-        Ok(Outbox { waiting, damaged }) => {
+    match records::outbox(store, now.unwrap_or(Timestamp::LATEST)).await {
+        Ok(Outbox { waiting, damaged, redated }) => {
             let changes = notify::deliver(notify, waiting, now, reporter).await;
             let removed = damaged.into_iter().map(|id| {
                 reporter.event(Event::PassedOver { record: &Outbox::record_of(&id) });
                 Change::Sent { id }
             });
-            changes.into_iter().chain(removed).collect()
+            redated.into_iter().chain(changes).chain(removed).collect()
         }
         Err(error) => {
             reporter.event(Event::NotTold { setting: "WEBHOOK_URL", error: &error.to_string() });

@@ -1,5 +1,7 @@
 //! The record of a pass: its start, what it observed, its end. Its actions are recorded one by one in [`crate::act`].
 
+use tokio::time::Instant;
+
 use crate::act::{Edges, Pass};
 use crate::cloud::CloudRead as _;
 use crate::core::pass::bridge;
@@ -23,6 +25,8 @@ use crate::store::records::{self, Change, Mode, Opening};
 
 /// A pass that is running.
 pub(in crate::commands) struct Open {
+    /// When it began, and its record from then. The first look may correct the clock.
+    pub(in crate::commands) began: Instant,
     pub(in crate::commands) begun: Execution,
     pub(in crate::commands) totals: Totals,
     pub(in crate::commands) summary: Summary,
@@ -35,7 +39,10 @@ pub(in crate::commands) struct Open {
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
-pub(in crate::commands) async fn begin<E: Edges>(pass: &Pass<'_, E>, begun: Execution) -> Result<Open, StoreError> {
+pub(in crate::commands) async fn begin<E: Edges>(
+    pass: &Pass<'_, E>,
+    (began, begun): (Instant, Execution),
+) -> Result<Open, StoreError> {
     let opening = records::opening(pass.world.store, pass.mode()).await?;
     let Opening { mut totals, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
     let mut changes = Vec::new();
@@ -58,6 +65,7 @@ pub(in crate::commands) async fn begin<E: Edges>(pass: &Pass<'_, E>, begun: Exec
     changes.push(Change::Open(begun.clone()));
     pass.commit(changes).await?;
     Ok(Open {
+        began,
         begun,
         totals,
         summary: Summary::default(),
@@ -125,10 +133,10 @@ fn together(recorded: &[Attempt], known: Vec<Attempt>) -> Vec<Attempt> {
 pub(in crate::commands) async fn settle<E: Edges>(
     pass: &Pass<'_, E>,
     open: &mut Open,
-    (snapshot, ledger): (&Snapshot, &Ledger),
+    (snapshot, ledger, mut changes): (&Snapshot, &Ledger, Vec<Change>),
     plan: &Plan,
 ) -> Result<(), StoreError> {
-    let mut changes = emit_news(pass, snapshot, ledger, plan).await;
+    changes.extend(emit_news(pass, snapshot, ledger, plan).await);
     changes.extend(plan.observations.iter().map(|(id, seen)| Change::Observe(id.clone(), seen.clone())));
     if pass.mode() == Mode::Real {
         let before = open.ended;
@@ -166,6 +174,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
         downtime.look((snapshot, ledger), plan);
         changes.extend(downtime.changes().into_iter().map(Change::Downtime));
     }
+    open.begun.started_at = pass.world.clock.at(open.began);
     let execution = Execution { summary: open.summary, ..open.begun.clone() };
     open.sightings.extend(sightings(snapshot, plan, ledger, pass.mode() == Mode::Real));
     let (ended_migrations, sightings, attempts) = (open.ended, open.sightings.clone(), open.attempts.clone());

@@ -9,7 +9,7 @@ use super::market::Markets;
 use super::spell::{Days, Spell};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::instance::{InstanceId, JobId, ReclaimNotice};
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, any_time_if_any};
 
 /// What earlier passes left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,7 @@ pub struct InFlight {
 pub struct KnownJob {
     pub id: JobId,
     /// When it was made, by the provider's clock.
+    #[serde(default, deserialize_with = "any_time_if_any")]
     pub created_at: Option<Timestamp>,
 }
 

@@ -13,7 +13,7 @@ use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status}
 use crate::core::world::market::Stock;
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::snapshot::find;
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, any_time_if_any};
 
 /// The most time of one instance that one observation counts.
 const LONGEST_SPAN: Duration = Duration::from_secs(3600);
@@ -63,7 +63,7 @@ pub struct Market {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drought_since: Option<Timestamp>,
     /// Until when it is not asked again for as many GPUs as it refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_time_if_any")]
     pub rests_until: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_at: Option<Timestamp>,

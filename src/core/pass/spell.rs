@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::money::Usd;
-use crate::core::world::time::{Timestamp, millis};
+use crate::core::world::time::{Timestamp, any_time_if_any, millis};
 
 /// Parts of a spell are merged beyond this number, so that a long one stays small.
 const PARTS_KEPT: usize = 16;
@@ -84,7 +84,7 @@ pub struct HeldBy {
     pub reason: String,
     pub since: Timestamp,
     /// When time alone may change that.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "any_time_if_any")]
     pub until: Option<Timestamp>,
 }
 

@@ -81,6 +81,11 @@ pub fn diagnose(
     let Some(last) = newest_first.first() else {
         return verdict(Health::NeverExecuted, "no pass ever ran with this store".into(), None);
     };
+    if last.started_at.is_ahead_of(now) {
+        let by = in_words(last.started_at.since(now));
+        let why = format!("the clock is wrong, or was: the last pass is dated {by} ahead");
+        return verdict(Health::Unhealthy, why, None);
+    }
     let due = last.started_at + interval;
     let reason = last.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     if now.since(due) > interval {
@@ -164,14 +169,21 @@ mod tests {
             (&[(Interrupted, 0, 0)], 1, Health::Unhealthy, "ended as interrupted"),
             (&[(Completed, 0, 0)], 30, Health::Healthy, "on schedule"),
             (&[(Completed, 0, 0)], 31, Health::Unhealthy, "overdue by 16 min"),
-            (&[(Completed, 0, 0)], -600, Health::Healthy, "on schedule"),
+            (&[(Completed, 0, 0)], -1, Health::Healthy, "on schedule"),
+            (
+                &[(Completed, 0, 0)],
+                -600,
+                Health::Unhealthy,
+                "the clock is wrong, or was: the last pass is dated 10 h ahead",
+            ),
         ];
         for (passes, now, health, part) in rows {
             let passes: Vec<Execution> = passes.iter().map(|&(status, began, n)| execution(status, began, n)).collect();
             let got = diagnose(true, quarter, &passes, FleetTroubles::default(), at(*now));
             assert_eq!(got.health, *health, "{passes:?}");
             assert!(got.why.contains(part), "{:?} lacks {part:?}", got.why);
-            let due = passes.first().map(|last| last.started_at + quarter);
+            let known = passes.first().filter(|last| !last.started_at.is_ahead_of(at(*now)));
+            let due = known.map(|last| last.started_at + quarter);
             assert_eq!(got.next_execution, due);
         }
         let off = diagnose(false, quarter, &[execution(Failed, 0, 1)], FleetTroubles::default(), at(1));

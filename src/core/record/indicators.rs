@@ -146,7 +146,8 @@ impl Indicators {
                 all.pass_time = Mean { sum_millis: sum_millis.saturating_add(duration), count: count + 1 };
             }
         }
-        let begun: Vec<Timestamp> = newest_first.iter().rev().map(|it| it.execution.started_at).collect();
+        let begun = newest_first.iter().rev().map(|it| it.execution.started_at);
+        let begun: Vec<Timestamp> = begun.filter(|at| !at.is_ahead_of(now)).collect();
         all.schedule = interval.map_or_else(Share::default, |interval| adherence(&begun, interval, now));
         all
     }
@@ -164,8 +165,9 @@ fn recreated(attempt: &Attempt) -> Option<bool> {
     }
 }
 
+/// Nothing is known of the age of one that is dated ahead.
 fn age(execution: &Execution, now: Timestamp) -> Duration {
-    now.since(execution.started_at)
+    if execution.started_at.is_ahead_of(now) { Duration::MAX } else { now.since(execution.started_at) }
 }
 
 /// How a schedule was kept, from when its passes began, oldest first.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::time::{Seconds, Timestamp};
+use super::time::{Seconds, Timestamp, any_time};
 
 /// An id of the provider, kept as received. Each kind is a type, so that an instance is never mistaken for a job.
 macro_rules! identifier {
@@ -245,6 +245,7 @@ pub struct ReclaimNotice {
     /// As the provider states it, for example `notified` or `reclaiming`.
     pub spot_status: CompactString,
     /// The announced time of the reclaim, which can be in the past.
+    #[serde(deserialize_with = "any_time")]
     pub reclaim_at: Timestamp,
 }
 

@@ -1,11 +1,14 @@
 //! Timestamps of the provider and of records, and durations in words.
 
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::times::TOLERATED_SKEW;
 
 /// A time in UTC, in milliseconds since the Unix epoch. Displayed as RFC 3339 with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +17,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 9999-12-30, the maximum in RFC 3339.
     const LAST_MILLIS: i64 = 253_402_207_200_000;
+    /// The maximum.
+    pub const LATEST: Self = Self(Self::LAST_MILLIS);
     /// Year 0, the minimum in RFC 3339.
     const FIRST_MILLIS: i64 = -62_167_219_200_000;
 
@@ -39,6 +44,12 @@ impl Timestamp {
     #[must_use]
     pub fn as_secs(self) -> i64 {
         self.0.div_euclid(1000)
+    }
+
+    /// Whether it is further ahead of `now` than clocks differ, so that nothing is known of it but that a clock is wrong.
+    #[must_use]
+    pub fn is_ahead_of(self, now: Self) -> bool {
+        self.since(now) > TOLERATED_SKEW
     }
 
     /// The time since `earlier`; zero if that is later.
@@ -109,9 +120,61 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let AnyTime(read) = AnyTime::deserialize(deserializer)?;
+        Ok(LATEST.with(|latest| match latest.get() {
+            Latest::At(now) | Latest::Cut(now) if read > now => {
+                latest.set(Latest::Cut(now));
+                now
+            }
+            _ => read,
+        }))
     }
+}
+
+/// The latest time that is read at present, and whether one was cut to it.
+#[derive(Clone, Copy)]
+enum Latest {
+    Any,
+    At(Timestamp),
+    Cut(Timestamp),
+}
+
+thread_local! {
+    static LATEST: Cell<Latest> = const { Cell::new(Latest::Any) };
+}
+
+/// Deserializes what was stored in the past: a [`Timestamp`] in it that is ahead of `now` was written by a clock that was
+/// wrong. How long ago is unknown, so it reads as `now`; deadlines, and times of another clock, are kept by
+/// [`any_time`]. Answers also whether any was ahead.
+pub fn as_of<T>(now: Timestamp, deserialize: impl FnOnce() -> T) -> (T, bool) {
+    let before = LATEST.replace(Latest::At(now));
+    let read = deserialize();
+    (read, matches!(LATEST.replace(before), Latest::Cut(_)))
+}
+
+struct AnyTime(Timestamp);
+
+impl<'de> Deserialize<'de> for AnyTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// For serde's `deserialize_with`: a time that may be ahead of the clock.
+///
+/// # Errors
+/// When it is not a time.
+pub fn any_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    AnyTime::deserialize(deserializer).map(|AnyTime(read)| read)
+}
+
+/// The same where there may be none.
+///
+/// # Errors
+/// When it is not a time.
+pub fn any_time_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(|AnyTime(read)| read))
 }
 
 /// A duration in its two largest units, for example `1 h 30 min`.

@@ -25,3 +25,6 @@ pub const LATEST_RECLAIM: Duration = Duration::from_secs(6 * 3600);
 
 /// A reclaim is announced an hour ahead (`novita-api.md` section 4.3).
 pub const LONGEST_NOTICE: Duration = Duration::from_secs(3600);
+
+/// Two clocks may differ by this much without a word.
+pub const TOLERATED_SKEW: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::{Answer, StoreError, StoreRead, Write};
-use super::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT, Sorted, encode, entry, keys, sorted};
+use super::super::{Answer, StoreError, Write};
+use super::{DAYS_KEPT, Decoder, DowntimeChange, SPELLS_KEPT, Sorted, encode, entry, keys};
 use crate::core::pass::spell::{DaySums, Days, Spell};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
@@ -26,12 +26,12 @@ pub(super) fn writes(change: DowntimeChange) -> Vec<Write> {
 }
 
 /// What a pass goes on with.
-pub(super) fn known<S: StoreRead>(
-    store: &S,
+pub(super) fn known(
+    decoder: &Decoder,
     answers: &mut impl Iterator<Item = Answer>,
 ) -> Result<(HashMap<InstanceId, Spell>, Days), StoreError> {
-    let spells: Sorted<Spell> = sorted(store, keys::SPELLS, answers.next())?;
-    let days: Sorted<DaySums> = sorted(store, keys::DOWNTIME_DAYS, answers.next())?;
+    let spells: Sorted<Spell> = decoder.sorted(keys::SPELLS, answers.next())?;
+    let days: Sorted<DaySums> = decoder.sorted(keys::DOWNTIME_DAYS, answers.next())?;
     spells.newer.or(days.newer).map_or(Ok(()), Err)?;
     let spells = spells.intact.into_iter().map(|(id, spell)| (InstanceId::new(&id), spell)).collect();
     Ok((spells, days.intact.into_iter().collect()))
@@ -40,10 +40,10 @@ pub(super) fn known<S: StoreRead>(
 type Shown = (Vec<(InstanceId, Spell)>, Vec<Spell>, Days);
 
 /// What is shown, as far as it is understood: the longest down first, what is over oldest first.
-pub(super) fn shown<S: StoreRead>(store: &S, answers: &mut impl Iterator<Item = Answer>) -> Result<Shown, StoreError> {
-    let open: Sorted<Spell> = sorted(store, keys::SPELLS, answers.next())?;
-    let ended: Sorted<Spell> = sorted(store, keys::DOWNTIME, answers.next())?;
-    let days: Sorted<DaySums> = sorted(store, keys::DOWNTIME_DAYS, answers.next())?;
+pub(super) fn shown(decoder: &Decoder, answers: &mut impl Iterator<Item = Answer>) -> Result<Shown, StoreError> {
+    let open: Sorted<Spell> = decoder.sorted(keys::SPELLS, answers.next())?;
+    let ended: Sorted<Spell> = decoder.sorted(keys::DOWNTIME, answers.next())?;
+    let days: Sorted<DaySums> = decoder.sorted(keys::DOWNTIME_DAYS, answers.next())?;
     let mut open: Vec<_> = open.intact.into_iter().map(|(id, spell)| (InstanceId::new(&id), spell)).collect();
     open.sort_by(|a, b| (a.1.down_at, &a.0).cmp(&(b.1.down_at, &b.0)));
     let mut ended: Vec<Spell> = ended.intact.into_iter().map(|(_, spell)| spell).collect();

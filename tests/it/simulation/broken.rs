@@ -21,6 +21,8 @@ pub(super) enum Broken {
     BudgetForgotten,
     /// A call that had no effect starts the cooldown.
     RefusalCools,
+    /// Whatever the clock of the machine shows.
+    ClockBelieved,
 }
 
 impl Broken {
@@ -29,9 +31,12 @@ impl Broken {
             Self::MarkerIgnored => Sight::NoMarkers,
             Self::RunsAtOnce => Sight::RunsAtOnce,
             Self::NoWithdrawals => Sight::NoWithdrawals,
-            Self::No | Self::IntentAfterCall | Self::DeleteFirst | Self::BudgetForgotten | Self::RefusalCools => {
-                Sight::Clear
-            }
+            Self::No
+            | Self::IntentAfterCall
+            | Self::DeleteFirst
+            | Self::BudgetForgotten
+            | Self::RefusalCools
+            | Self::ClockBelieved => Sight::Clear,
         }
     }
 

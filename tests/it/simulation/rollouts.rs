@@ -21,7 +21,6 @@ use futures_util::future::join;
 use novita_sim::{DAWN_MS, InProcess, Op, Outcome as Came};
 use respot::act::Limits;
 use respot::cli::RolloutVerb;
-use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
 use respot::commands::Failure;
 use respot::commands::rollout::{self, Drive, Stepped};
@@ -39,6 +38,7 @@ use seams::{Dial, Line};
 use tally::{Tally, quiet};
 use tokio::time::sleep;
 
+use super::clocks::Machines;
 use super::store::{Memory, Noted};
 use super::{Killed, Told};
 
@@ -142,7 +142,7 @@ struct History {
     chance: fastrand::Rng,
     line: Line,
     store: Memory,
-    clock: Clock,
+    machines: Machines,
     policy: Policy,
     terms: Terms,
     course: Course,
@@ -173,7 +173,6 @@ impl History {
             Broken::No | Broken::MarkerIgnored | Broken::Flattered | Broken::SpotIsClaimed => {}
         }
         let weather = chance.u8(0..3);
-        let clock = Clock::starting_at(Timestamp::from_millis(DAWN_MS));
         let line = Line { inner: InProcess::new(world), broken };
         let is_easy = is_easy && weather == 0;
         let (excused, flushed, samples) = (BTreeSet::new(), false, Cell::new(0));
@@ -181,7 +180,7 @@ impl History {
             chance,
             line,
             store,
-            clock,
+            machines: Machines::draw(seed, false),
             policy,
             terms,
             course,
@@ -255,12 +254,16 @@ impl History {
                 _ => return Ok(()),
             }
         }
-        let fleet = records::rollout(&self.store).await.unwrap();
+        let fleet = records::rollout(&self.store, Timestamp::LATEST).await.unwrap().0;
         Err(format!("it does not end: {fleet:?}"))
     }
 
     async fn is_paused(&self) -> bool {
-        records::rollout(&self.store).await.unwrap().is_some_and(|fleet| fleet.rollout.paused_at.is_some())
+        records::rollout(&self.store, Timestamp::LATEST)
+            .await
+            .unwrap()
+            .0
+            .is_some_and(|fleet| fleet.rollout.paused_at.is_some())
     }
 
     fn calm(&self) {
@@ -393,6 +396,7 @@ impl History {
         work: impl AsyncFnOnce(Drive<'_, Client<Line>, Client<Line>, Memory, NoReceiver, Dial<'_>>) -> T,
     ) -> T {
         let (cloud, stop) = (Client::new(self.line.clone()), Stop::default());
+        let clock = self.machines.clock(&self.line.inner.world());
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
         let dial = Dial { history: self };
         let told = Steps;
@@ -402,7 +406,7 @@ impl History {
             cloud: &cloud,
             store: &self.store,
             limits: &limits,
-            clock: self.clock,
+            clock: &clock,
             stop: &stop,
             reporter,
         };
@@ -417,6 +421,10 @@ impl History {
         work(drive).await
     }
 
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.line.inner.world().now_ms())
+    }
+
     /// One call of the schedule.
     #[expect(clippy::disallowed_macros, reason = "for a person who replays a history")]
     async fn call(&self, new: bool) -> Result<Stepped, Failure> {
@@ -428,8 +436,8 @@ impl History {
             .await;
         if seeds().count() == 1 {
             match &called {
-                Ok(stepped) => println!("{} step: {}", self.clock.now(), stepped.message),
-                Err(failure) => println!("{} step fails: {}", self.clock.now(), failure.message),
+                Ok(stepped) => println!("{} step: {}", self.now(), stepped.message),
+                Err(failure) => println!("{} step fails: {}", self.now(), failure.message),
             }
         }
         called
@@ -444,6 +452,7 @@ impl History {
         let blast_radius = BlastRadius { force: true, ..BlastRadius::default() };
         let rules = Limits { workers: 3, blast_radius, ..Limits::of(&policy, Mode::Real) };
         let cloud = Client::new(self.line.clone());
+        let clock = self.machines.clock(&self.line.inner.world());
         let told = Told { aloud: true, ..Told::default() };
         let reporter: &dyn Reporter = if seeds().count() == 1 { &told } else { &Silent };
         run::run(
@@ -451,7 +460,7 @@ impl History {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
-                clock: self.clock,
+                clock: &clock,
                 stop: &Stop::default(),
                 reporter,
             },
@@ -474,8 +483,8 @@ impl History {
         }
         tally.count("lost writes", world.log().iter().filter(|entry| entry.outcome == Came::Lost).count());
         tally.count("days", usize::try_from((world.now_ms() - DAWN_MS) / 86_400_000).unwrap());
-        let fleet: Option<Fleet> = records::rollout(&self.store).await.unwrap();
-        let journal = records::journal(&self.store).await.unwrap();
+        let fleet: Option<Fleet> = records::rollout(&self.store, Timestamp::LATEST).await.unwrap().0;
+        let journal = records::journal(&self.store, Timestamp::LATEST).await.unwrap();
         court::judge(
             &court::Evidence {
                 world: &world,

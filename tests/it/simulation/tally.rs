@@ -27,6 +27,8 @@ pub(super) struct Tally {
     pub(super) stops: u64,
     pub(super) waves: u64,
     pub(super) droughts: u64,
+    /// Passes on machines whose clock was wrong.
+    pub(super) wrong_clocks: u64,
     /// Looks that a pass took again while something was down.
     pub(super) rounds: u64,
     /// Creations that were left to the next wave.
@@ -56,6 +58,7 @@ impl Tally {
             stops,
             waves,
             droughts,
+            wrong_clocks,
             rounds,
             next_waves,
             rungs,
@@ -79,6 +82,7 @@ impl Tally {
         self.stops += stops;
         self.waves += waves;
         self.droughts += droughts;
+        self.wrong_clocks += wrong_clocks;
         self.rounds += rounds;
         self.next_waves += next_waves;
         self.rungs.add(rungs);
@@ -117,6 +121,7 @@ impl Tally {
         each(self.stops, 0.08);
         each(self.waves, 0.2);
         each(self.droughts, 0.3);
+        each(self.wrong_clocks, 2.0);
         each(self.rounds, 0.5);
         each(self.rungs.refused, 2.0);
         each(self.rungs.ahead, 0.03);

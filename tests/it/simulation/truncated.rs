@@ -51,7 +51,7 @@ impl Stage {
                 cloud: &cloud,
                 store: &self.store,
                 limits: &rules,
-                clock: self.clock,
+                clock: &self.clock,
                 stop: &Stop::default(),
                 reporter: &Silent,
             },
@@ -87,7 +87,7 @@ impl Stage {
         assert_eq!(replacements[0].status, "running", "{what}");
         assert_eq!(replacements[0].volumes.len(), 1, "{what}: the volume came along");
         assert!(world.applied(Op::Create) <= most_creates, "{what}: {} creates", world.applied(Op::Create));
-        let open = overview(&self.store, &Default::default()).await.unwrap().recreations;
+        let open = overview(&self.store, &Default::default(), Timestamp::LATEST).await.unwrap().recreations;
         assert!(open.is_empty(), "{what}: {open:?}");
     }
 }

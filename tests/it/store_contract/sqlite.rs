@@ -102,7 +102,7 @@ async fn sqlite_keeps_the_contract_in_a_file() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("state.db");
     let clock = Clock::system();
-    let open = || SqliteStore::open(&path, clock).expect("opened");
+    let open = || SqliteStore::open(&path, clock.clone()).expect("opened");
     contract(&Embedded(open(), Some(open()))).await;
 }
 
@@ -338,7 +338,7 @@ async fn what_is_over_goes_bit_by_bit_and_a_clock_set_back_frees_the_lease() {
     let rows =
         || stored.raw().query_row("SELECT count(*) FROM \"values\"", [], |row| row.get::<_, i64>(0)).expect("a count");
     let later = Clock::starting_at(Timestamp::from_secs(1_700_000_000));
-    let store = SqliteStore::open(&stored.path, later).expect("opened");
+    let store = SqliteStore::open(&stored.path, later.clone()).expect("opened");
     let lease = take(&store, "lease", "ahead").await;
     let writes: Vec<_> = (0..300).map(|n| set_for(&format!("short:{n}"), "x", SECOND)).collect();
     store.commit(&lease, &writes).await.expect("committed");

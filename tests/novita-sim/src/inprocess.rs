@@ -83,7 +83,9 @@ impl InProcess {
         sleep(self.latency / 2 + Duration::from_millis(reply.after_ms)).await;
         match reply.delivery {
             Delivery::Answer(Answer { status, retry_after, content_type: _, body }) => {
-                Ok(Response { status, retry_after, date: None, body })
+                let now = u64::try_from(self.world().now_ms()).unwrap_or(0);
+                let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_millis(now));
+                Ok(Response { status, retry_after, date: Some(date), body })
             }
             Delivery::Truncated(_) => Err(TransportError::Broken("the body ended early".into())),
             Delivery::Cut => Err(TransportError::Broken("connection reset".into())),

@@ -22,6 +22,7 @@ use crate::cloud::{CloudError, CloudRead as _};
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::record::trail::WriteCall;
+use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::probe::Connections;
 use crate::core::world::time::Timestamp;
@@ -51,6 +52,12 @@ impl Applied {
         let refused = self.attempts.iter().filter(|attempt| attempt.outcome == Outcome::NoRoom);
         refused.map(|attempt| &attempt.instance_id)
     }
+}
+
+/// Whether a refusal is about the account, so that every other call of its kind would be refused as well: its money, its
+/// quotas, its key, or its rate, once waiting for it was in vain.
+fn is_of_the_account(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Billing | ErrorKind::Auth | ErrorKind::RateLimit)
 }
 
 /// The first failure of the store; it stops all workers.

@@ -1,7 +1,8 @@
 //! The markets during a pass: what its calls learn is shared by all workers, and goes with the next commit into the store.
 //!
 //! The first call to a market of which it is not known that it has room goes alone; the others wait for its answer. So a
-//! market without room costs one refused call, however many instances would go there.
+//! market without room costs one refused call, however many instances would go there. So does an account that may not have
+//! more: the first creation of a billing mode goes alone, too.
 
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeSet, HashSet};
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 use crate::core::pass::bridge::{Bridge, Bridges, KnownBridges};
 use crate::core::pass::ladder::Board;
 use crate::core::recreation::blueprint::Prepared;
-use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::instance::{Billing, InstanceId, Place};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::BridgePolicy;
 use crate::core::world::time::Timestamp;
@@ -26,8 +27,11 @@ pub struct SharedBoard {
     /// Where a call of this pass was accepted.
     open: RefCell<HashSet<Place>>,
     answered: Notify,
-    /// Why nothing more is created in this pass.
-    closed: RefCell<Option<String>>,
+    /// Why nothing more is created in this pass, by what it is billed as.
+    closed: RefCell<Vec<(Billing, String)>>,
+    /// What the account may have more of, as an answer of this pass showed, and what the first creation asks for.
+    granted: RefCell<Vec<Billing>>,
+    ordering: RefCell<Vec<Billing>>,
     bridges: RefCell<KnownBridges>,
     changed_bridges: RefCell<BTreeSet<InstanceId>>,
 }
@@ -38,6 +42,21 @@ pub(super) enum Turnout {
     Ask,
     /// It refused meanwhile, and is not asked again before this time.
     Rests(Timestamp),
+}
+
+/// The right to send the first creation of a billing mode, which the others wait for.
+pub(super) struct OrderTurn<'a> {
+    board: &'a SharedBoard,
+    billing: Option<Billing>,
+}
+
+impl Drop for OrderTurn<'_> {
+    fn drop(&mut self) {
+        if let Some(billing) = self.billing.take() {
+            self.board.ordering.borrow_mut().retain(|it| *it != billing);
+            self.board.answered.notify_waiters();
+        }
+    }
 }
 
 impl SharedBoard {
@@ -90,20 +109,44 @@ impl SharedBoard {
         self.board.borrow_mut().state(prepared, now);
     }
 
-    /// A creation was refused for money, a quota or the key: any other would be, too.
-    pub(super) fn close(&self, why: &str) {
-        self.closed.borrow_mut().get_or_insert_with(|| why.to_owned());
+    /// A creation was refused for money, a quota, a limit of calls or the key: any other of its billing would be, too.
+    pub(super) fn close(&self, billing: &Billing, why: &str) {
+        self.closed.borrow_mut().push((billing.clone(), why.to_owned()));
     }
 
-    /// Whether nothing more is created in this pass.
+    /// Waits until it is known whether the account may have more of this billing. The first who asks orders, and the others
+    /// wait until its turn is dropped; `Err` says why nothing more is created.
+    pub(super) async fn order_turn(&self, billing: &Billing) -> Result<OrderTurn<'_>, String> {
+        loop {
+            if let Some(why) = self.closed(billing) {
+                return Err(why);
+            }
+            if self.granted.borrow().contains(billing) {
+                return Ok(OrderTurn { board: self, billing: None });
+            }
+            if !self.ordering.borrow().contains(billing) {
+                self.ordering.borrow_mut().push(billing.clone());
+                return Ok(OrderTurn { board: self, billing: Some(billing.clone()) });
+            }
+            self.answered.notified().await;
+        }
+    }
+
+    /// The account may have more of this billing, as far as an answer says.
+    pub(super) fn grant(&self, billing: &Billing) {
+        if !self.granted.borrow().contains(billing) {
+            self.granted.borrow_mut().push(billing.clone());
+        }
+    }
+
+    /// Whether something is not created any more in this pass.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed.borrow().is_some()
+        !self.closed.borrow().is_empty()
     }
 
-    /// Why nothing more is created in this pass, if so.
-    pub(super) fn closed(&self) -> Option<String> {
-        self.closed.borrow().clone()
+    fn closed(&self, billing: &Billing) -> Option<String> {
+        self.closed.borrow().iter().find(|(closed, _)| closed == billing).map(|(_, why)| why.clone())
     }
 
     /// Puts an on-demand instance that is to stand in for `old` on record, if the budget allows it.

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::board::Turnout;
-use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass};
+use super::{Applied, CHECK_DELAY, Edges, FirstStoreError, Pass, is_of_the_account};
 use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard};
 use crate::core::pass::ledger::{Call, InFlight};
 use crate::core::pass::plan::Migration;
@@ -25,10 +25,10 @@ use crate::store::records::{Change, Mode};
 
 /// Migrates `migrations` in order, with at most `workers` calls in flight.
 pub async fn migrate<E: Edges>(pass: &Pass<'_, E>, migrations: &[Migration<'_>], jobs_since: Timestamp) -> Applied {
-    let queue = Queue { next: Cell::new(0), calls: RefCell::default(), store_error: RefCell::default() };
+    let queue = Queue::default();
     let workers = (0..pass.world.limits.workers.min(migrations.len())).map(|_| work(pass, migrations, &queue));
     join_all(workers).await;
-    let Queue { next, calls, store_error } = queue;
+    let Queue { next, calls, store_error, closed: _ } = queue;
     let mut calls = calls.into_inner();
     if store_error.borrow().is_none() {
         check(pass, &mut calls, jobs_since, &store_error).await;
@@ -43,10 +43,13 @@ pub async fn migrate<E: Edges>(pass: &Pass<'_, E>, migrations: &[Migration<'_>],
 }
 
 /// What the workers share.
+#[derive(Default)]
 struct Queue<'a> {
     next: Cell<usize>,
     calls: RefCell<Vec<Called<'a>>>,
     store_error: FirstStoreError,
+    /// Why any other migration would be refused, too.
+    closed: RefCell<Option<String>>,
 }
 
 /// A call that was made, or would have been.
@@ -73,6 +76,13 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
         }
         let Some(migration) = migrations.get(queue.next.get()) else { break };
         queue.next.set(queue.next.get() + 1);
+        if let Some(why) = &*queue.closed.borrow() {
+            let reason = format!("not started: another migration was refused: {why}");
+            let attempt = Attempt { reason, ..not_started(pass, migration, &queue.store_error) };
+            pass.world.reporter.event(Event::ActionEnded(&attempt));
+            queue.calls.borrow_mut().push(Called { migration, attempt, doubt: None });
+            continue;
+        }
         let (place, gpus) = (migration.instance.place.as_deref(), u32::from(migration.instance.gpus.max(1)));
         if let Some(place) = place.filter(|_| pass.mode() == Mode::Real)
             && let Turnout::Rests(until) = pass.markets.turn(place, gpus, || pass.now()).await
@@ -107,6 +117,12 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
         let response_time = millis(begun.elapsed());
         if let Some(ticket) = ticket {
             pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
+        }
+        if let Err(error) = &answer
+            && error.effect == Effect::Refused
+            && is_of_the_account(error.kind)
+        {
+            queue.closed.borrow_mut().get_or_insert_with(|| error.to_string());
         }
         let called = judge(pass, migration, called_at, Some(response_time), answer);
         if let Some(place) = place.filter(|_| pass.mode() == Mode::Real) {

@@ -320,10 +320,13 @@ async fn round<E: Edges>(
             let left = wait_until.saturating_duration_since(Instant::now());
             limits.recreate_wait.min(left.saturating_sub(TIME_TO_CLOSE))
         };
-        let underway = recreate::start(pass, &todo.recreations, wait()).await;
-        let migrated = match underway.store_error().or(retired.store_error.clone()) {
+        let migrated = match &retired.store_error {
             Some(_) => Applied::default(),
             None => migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW).await,
+        };
+        let started = match retired.store_error.as_ref().or(migrated.store_error.as_ref()) {
+            Some(_) => recreate::Underway::default(),
+            None => recreate::start(pass, &todo.recreations, wait()).await,
         };
         used.count(&migrated.attempts);
         let refused: HashSet<&InstanceId> = migrated.refused().collect();
@@ -338,7 +341,7 @@ async fn round<E: Edges>(
             is_new |= chosen.into_iter().map(|id| used.tried.insert(id)).fold(false, |any, is_new| any | is_new);
         }
         let works: Vec<&Recreating> = elsewhere.iter().filter_map(Decision::recreating).collect();
-        let underway = underway.and(recreate::start(pass, &works, wait()).await);
+        let underway = started.and(recreate::start(pass, &works, wait()).await);
         let mut without_room: HashSet<&InstanceId> = underway.refused().collect();
         without_room.extend(plan.rows(listed).filter_map(|(instance, decision)| match decision {
             Decision::Skip(Skip::NoRoom { is_proved: true, .. }) => Some(&instance.id),

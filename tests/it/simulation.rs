@@ -53,6 +53,7 @@ const HISTORIES: u64 = 10_000;
 const MOST_BROKEN: u64 = 800;
 /// Short ones let the second attempt at an instance happen in trouble, too.
 const COOLDOWNS: [Duration; 2] = [Duration::from_secs(4 * 3600), Duration::from_secs(30 * 60)];
+const QUOTA: &str = "any:status=429,reason=RATE_LIMIT_EXCEEDED,message=GPU instance quota exceeded";
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 #[test]
@@ -288,7 +289,7 @@ impl History {
             if chance.u8(0..3) > 0 {
                 continue;
             }
-            let what = match chance.u8(0..14) {
+            let what = match chance.u8(0..18) {
                 0 => What::CutBefore,
                 1 => What::CutAfter,
                 2 => "any:status=503".parse::<Fault>().unwrap().what,
@@ -305,6 +306,11 @@ impl History {
                 11 if op.is_write() => "any:status=400,reason=INSUFFICIENT_RESOURCE".parse::<Fault>().unwrap().what,
                 // An answer to a create without the new instance's id.
                 12 if op == Op::Create => What::Empty,
+                13 if op.is_write() => QUOTA.parse::<Fault>().unwrap().what,
+                14 if op.is_write() => "any:status=200,reason=CONFLICT".parse::<Fault>().unwrap().what,
+                // Accepted, and nothing comes of it.
+                15 if matches!(op, Op::Migrate | Op::Delete) => What::status(200),
+                16 if matches!(op, Op::List | Op::Jobs) => What::BadRow,
                 _ => What::Delay(8_000),
             };
             let fault = Fault::on(op, what).percent(chance.u8(10..100));

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::turn::{Presence, Turn};
 use super::{Awaits, Task};
-use crate::act::Edges;
 use crate::act::board::Turnout;
+use crate::act::{Edges, is_of_the_account};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
 use crate::core::pass::ladder::Ask;
 use crate::core::pass::verdict::Recreating;
@@ -55,9 +55,10 @@ impl<E: Edges> Turn<'_, E> {
             }
         }
         loop {
-            if let Some(why) = markets.closed() {
-                return self.not_created(task, &why).await;
-            }
+            let order_turn = match markets.order_turn(&blueprint.billing).await {
+                Ok(turn) => turn,
+                Err(why) => return self.not_created(task, &why).await,
+            };
             let ask =
                 Ask { cause: &task.work.recreation.cause, policy: self.pass.world.limits.policy, now: self.pass.now() };
             let Some(placement) = markets.board().choose(prepared, ask, &tried) else { break };
@@ -91,6 +92,14 @@ impl<E: Edges> Turn<'_, E> {
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);
             task.attempt.response_time = Some(response_time);
+            match &answer {
+                Err(error) if error.effect == Effect::NotSent => {}
+                Err(error) if error.effect == Effect::Refused && is_of_the_account(error.kind) => {
+                    markets.close(&blueprint.billing, &error.to_string());
+                }
+                _ => markets.grant(&blueprint.billing),
+            }
+            drop(order_turn);
             let has_room = match &answer {
                 Ok(_) => Some(true),
                 Err(error) if error.effect == Effect::Refused && error.kind == ErrorKind::Capacity => Some(false),
@@ -133,9 +142,6 @@ impl<E: Edges> Turn<'_, E> {
                 }
                 (Effect::Refused, kind) => {
                     let reason = error.to_string();
-                    if matches!(kind, ErrorKind::Billing | ErrorKind::Auth) {
-                        markets.close(&reason);
-                    }
                     if self.advance(task, Transition::CreateRefused(reason.clone())).await {
                         task.fail(Outcome::Failed, kind, reason);
                     }

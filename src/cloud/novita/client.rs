@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::blueprint::create_body;
 use super::market::{self, INSTANCE};
 use super::paging::{self, INSTANCES, JOBS, NAME, Search};
-use super::refusal::{Novita, is_page};
+use super::refusal::{Novita, error_in, is_page};
 use super::wire::{self, Listed as _};
 use crate::clock::Reading;
 use crate::cloud::request::Requests;
@@ -157,11 +157,15 @@ impl<T: Transport> CloudWrite for Client<T> {
 }
 
 impl<T: Transport> Client<T> {
-    /// Every 2xx response is an acceptance; its body is not documented, so it is not read. An HTML page is not the API's:
-    /// something in between responded, and the effect is unknown.
+    /// A 2xx response is an acceptance unless its body tells of an error, which is all that is known of it. An HTML page is
+    /// not the API's: something in between responded. Either way the effect is unknown.
     fn accepted(&self, path: &'static str, response: &Response) -> Result<(), CloudError> {
         if is_page(&response.body) {
             return Err(self.0.unreadable(Method::Post, path, response.status, "an HTML page"));
+        }
+        if let Some((kind, message)) = error_in(&response.body) {
+            let error = self.0.unreadable(Method::Post, path, response.status, &format!("an error: {message}"));
+            return Err(CloudError { kind, ..error });
         }
         Ok(())
     }

@@ -24,7 +24,6 @@ impl Dialect for Novita {
             message.push_str(&text);
         }
         if kind == ErrorKind::RateLimit {
-            // The provider has one name for both.
             message.push_str(" (too many requests, or the GPU quota is used up)");
         }
         Refusal { kind, not_found, message }
@@ -85,6 +84,27 @@ impl Body {
     }
 }
 
+/// The class and the text of an error that came with a status of 2xx; `None` if the body tells of none, whatever else it holds.
+pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let said = Body::read(body);
+    let (kind, _) = classify(200, &said);
+    let has_code = ["/code", "/error/code", "/status"].into_iter().any(|at| {
+        let code = json.pointer(at).and_then(serde_json::Value::as_i64);
+        code.is_some_and(|code| (400..600).contains(&code))
+    });
+    let has_error = match json.get("error") {
+        Some(serde_json::Value::String(text)) => !text.is_empty(),
+        Some(serde_json::Value::Object(error)) => !error.is_empty(),
+        _ => false,
+    };
+    if kind == ErrorKind::Api && !has_code && !has_error && json.get("success") != Some(&false.into()) {
+        return None;
+    }
+    let (reason, text) = said.shown(&Hidden::in_body(None));
+    Some((kind, [reason.unwrap_or_default(), text].join(" ").trim().to_owned()))
+}
+
 /// Whether a body is an HTML page. The API sends none, so a proxy or another server responded.
 pub(super) fn is_page(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
@@ -123,6 +143,8 @@ fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
         (_, "INSUFFICIENT_RESOURCE" | "MIGRATE_INSUFFICIENT_RESOURCE" | "CUDA_VERSION_INCOMPATIBLE") => {
             ErrorKind::Capacity
         }
+        // The provider has one name for a rate and for a quota; only its text tells.
+        (429, _) | (_, "RATE_LIMIT_EXCEEDED") if message.contains("quota") => ErrorKind::Billing,
         (429, _) | (_, "RATE_LIMIT_EXCEEDED") => ErrorKind::RateLimit,
         (401 | 403, _)
         | (_, "UNAUTHORIZED" | "FORBIDDEN" | "INVALID_API_KEY" | "PERMISSION_DENIED" | "BANNED_USER") => {
@@ -188,6 +210,38 @@ const SECRET_NAMES: &[&str] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_found_in_a_body_of_a_success() {
+        for body in [
+            r#"{}"#,
+            r#"{"id":"a"}"#,
+            r#"{"code":0,"message":"success"}"#,
+            r#"{"code":200,"reason":"","message":"ok","error":null}"#,
+            r#"{"status":"migrating","message":"job not found yet is no error"}"#,
+            r#"{"success":true,"code":"OK","error":{}}"#,
+            r#"ok"#,
+            r#""#,
+        ] {
+            assert_eq!(error_in(body.as_bytes()), None, "{body}");
+        }
+        for (body, kind, text) in [
+            (
+                r#"{"code":400,"reason":"INSUFFICIENT_RESOURCE","message":"none left"}"#,
+                ErrorKind::Capacity,
+                "INSUFFICIENT_RESOURCE none left",
+            ),
+            (r#"{"code":500,"message":"sorry"}"#, ErrorKind::Api, "sorry"),
+            (r#"{"reason":"BALANCE_NOT_ENOUGH"}"#, ErrorKind::Billing, "BALANCE_NOT_ENOUGH"),
+            (r#"{"error":"it did not work"}"#, ErrorKind::Api, "it did not work"),
+            (r#"{"error":{"code":"CONFLICT","message":"busy"}}"#, ErrorKind::State, "CONFLICT busy"),
+            (r#"{"success":false,"message":"no"}"#, ErrorKind::Api, "no"),
+        ] {
+            let (found, message) = error_in(body.as_bytes()).expect(body);
+            assert_eq!(found, kind, "{body}");
+            assert!(message.starts_with(text), "{message}");
+        }
+    }
 
     #[test]
     fn every_refusal_has_a_class() {

@@ -7,7 +7,7 @@ use crate::cloud::CloudRead as _;
 use crate::core::pass::bridge;
 use crate::core::pass::ledger::{Call, InFlight, Ledger};
 use crate::core::pass::plan::Plan;
-use crate::core::pass::settle::CallEnd;
+use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::record::downtime::Downtime;
 use crate::core::record::execution::{
     Action, Attempt, EndedMigrations, Execution, ExecutionStatus, Outcome, Recorded, Summary, Totals,
@@ -36,6 +36,25 @@ pub(in crate::commands) struct Open {
     /// The downtime ledger, from the first look of a real pass on.
     pub(in crate::commands) downtime: Option<Downtime>,
     pub(in crate::commands) view: Option<(Snapshot, Plan)>,
+}
+
+impl Open {
+    /// An accepted migration had no effect, and is not counted as one.
+    fn take_back(&mut self, Settlement { instance, call, .. }: &Settlement, job_id: &str) {
+        if call.call != Call::Accepted {
+            return;
+        }
+        if call.pass != job_id {
+            self.totals.migrations = self.totals.migrations.saturating_sub(1);
+            return;
+        }
+        let is_it = |it: &&mut Attempt| it.instance_id == *instance && it.outcome == Outcome::Accepted;
+        if let Some(attempt) = self.attempts.iter_mut().filter(|it| it.action == Action::Migrate).find(is_it) {
+            attempt.outcome = Outcome::Failed;
+            attempt.reason = format!("accepted, but it had no effect: {}", attempt.reason);
+        }
+        self.summary = self.summary.with_attempts(&self.attempts);
+    }
 }
 
 /// Opens this pass's record, and closes that of a pass that was killed.
@@ -150,6 +169,7 @@ pub(in crate::commands) async fn settle<E: Edges>(
             }
             let id = settlement.instance.clone();
             if settlement.end == CallEnd::NoEffect {
+                open.take_back(settlement, pass.job_id);
                 changes.push(Change::Withdraw { id: id.clone(), previous: settlement.call.previous_attempt });
             }
             changes.push(if settlement.stays_open() {

@@ -34,6 +34,8 @@ pub struct Plan {
     pub journal: Vec<(InstanceId, Option<Recreation>)>,
     /// How many of the listed instances the selection covers.
     pub managed: usize,
+    /// How often calls for what is down were refused.
+    pub(in crate::core) rejected: HashMap<InstanceId, u32>,
 }
 
 /// What a plan asks for, by the way it is carried out.
@@ -91,7 +93,7 @@ impl Plan {
             }
         }
         work.recreations.sort_by_key(|recreating| recreating.starts());
-        work.migrations.sort_by_key(|migration| oldest_first(migration.instance));
+        work.migrations.sort_by_key(|migration| self.order(migration.instance));
         work
     }
 
@@ -100,8 +102,13 @@ impl Plan {
     pub fn actions<'a>(&'a self, listed: &'a [Instance]) -> Vec<(&'a Instance, &'a Decision)> {
         let mut actions: Vec<_> =
             self.rows(listed).filter(|(_, decision)| decision.verdict() != Verdict::Skip).collect();
-        actions.sort_by_key(|(instance, decision)| (decision.verdict(), oldest_first(instance)));
+        actions.sort_by_key(|(instance, decision)| (decision.verdict(), self.order(instance)));
         actions
+    }
+
+    /// The order of actions: what was refused least often comes first.
+    fn order<'a>(&self, instance: &'a Instance) -> (u32, Timestamp, &'a InstanceId) {
+        refused_last(&self.rejected, instance)
     }
 
     /// How many verdicts there are of this kind.
@@ -131,9 +138,9 @@ impl Plan {
     /// Leaves `limit` of the creations for reclaimed instances to this round: those that this pass has not tried yet, and of
     /// them those that are down for longest.
     pub fn limit_wave(&mut self, listed: &[Instance], limit: usize, tried: &HashSet<InstanceId>) {
-        let Self { decisions, absent, .. } = self;
+        let Self { decisions, absent, rejected, .. } = self;
         let skip = || Skip::NextWave { limit };
-        let order = |_, _: &Decision, instance| (is_tried(tried, instance), oldest_first(instance));
+        let order = |_, _: &Decision, instance| (is_tried(tried, instance), refused_last(rejected, instance));
         cut(decisions, limit, skip, is_proved_creation, order, listed.iter().chain(&*absent));
     }
 
@@ -277,6 +284,8 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
     let mut decisions: Vec<Decision> = listed.iter().chain(&absent).map(|instance| view.decide(instance)).collect();
     let managed = decisions[..listed.len()].iter().filter(|decision| decision.is_on_managed()).count();
     let rows = || listed.iter().chain(&absent);
+    let rejected: HashMap<InstanceId, u32> =
+        ledger.spells.iter().map(|(id, spell)| (id.clone(), spell.rejected_calls)).filter(|(_, n)| *n > 0).collect();
     if let Some(limit) = policy.max_migrations {
         let is_cut = |decision: &Decision| matches!(decision, Decision::Migrate { .. });
         cut(
@@ -284,7 +293,7 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
             limit,
             || Skip::OverLimit { limit },
             is_cut,
-            |_, _, instance| oldest_first(instance),
+            |_, _, instance| refused_last(&rejected, instance),
             rows(),
         );
     }
@@ -292,12 +301,12 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
     if let Some(limit) = policy.max_recreations {
         // First those whose old instance is gone, then those that earlier passes started.
         let order = |at: usize, decision: &Decision, instance| {
-            (at < listed.len(), matches!(decision, Decision::Recreate(_)), oldest_first(instance))
+            (at < listed.len(), matches!(decision, Decision::Recreate(_)), refused_last(&rejected, instance))
         };
         cut(&mut decisions, limit, || Skip::OverLimit { limit }, Decision::creates, order, rows());
     }
     let (observations, stalls) = (observe(snapshot, ledger, now), view.failures.stalls());
-    Plan { decisions, absent, settlements, observations, stalls, journal, managed }
+    Plan { decisions, absent, settlements, observations, stalls, journal, managed, rejected }
 }
 
 /// The old instances of open recreations that are not listed, ordered by id.
@@ -388,7 +397,13 @@ fn cut<'a, K: Ord>(
     }
 }
 
-/// The order of actions: what stopped first comes first, what has no stop time last. The id decides the rest, so that
+/// The order under a limit: what was refused goes behind what was not tried, so that it starves nothing.
+fn refused_last<'a>(rejected: &HashMap<InstanceId, u32>, instance: &'a Instance) -> (u32, Timestamp, &'a InstanceId) {
+    let (stopped_at, id) = oldest_first(instance);
+    (rejected.get(id).copied().unwrap_or(0), stopped_at, id)
+}
+
+/// What stopped first comes first, what has no stop time last. The id decides the rest, so that
 /// the order of the listing does not matter.
 fn oldest_first(instance: &Instance) -> (Timestamp, &InstanceId) {
     (instance.stopped_at.map_or(Timestamp::from_millis(i64::MAX), Timestamp::from), &instance.id)

@@ -97,16 +97,22 @@ fn end_of(
         (Status::Exited, Some(job)) if !job.state.is_unfinished() && settled => {
             Some(CallEnd::Closed { status: instance.status.clone() })
         }
-        // Proved without effect only by complete listings; an accepted call keeps its cooldown all the same.
+        // Proved without effect only by complete listings, whatever the provider answered.
         (status, None) if settled && snapshot.instances.is_complete() && snapshot.jobs.is_complete() => {
             match (accepted, status) {
-                (true, Status::Migrating) => None,
+                // What its row does not say may be said by the next one.
+                (true, Status::Migrating | Status::Other(_)) => None,
+                (true, Status::Exited) if !has_run_since(instance, call.called_at) => Some(CallEnd::NoEffect),
                 (true, status) => Some(CallEnd::Closed { status: status.clone() }),
                 (false, _) => Some(CallEnd::NoEffect),
             }
         }
         _ => None,
     }
+}
+
+fn has_run_since(instance: &Instance, called_at: Timestamp) -> bool {
+    instance.started_at.is_some_and(|started| Timestamp::from(started) >= called_at)
 }
 
 /// Whether the job was made after the one known before a call. Only the provider's times are compared, so that a skew
@@ -245,13 +251,14 @@ mod tests {
             (Unknown, 180, Status::Exited, None, Some(CallEnd::NoEffect)),
             (Begun, 180, Status::Exited, None, Some(CallEnd::NoEffect)),
             (Accepted, 179, Status::Exited, None, None),
-            (Accepted, 180, Status::Exited, None, closed(Status::Exited)),
+            (Accepted, 180, Status::Exited, None, Some(CallEnd::NoEffect)),
             (Accepted, 200, Status::Exited, own(JobState::Success), closed(Status::Exited)),
             (Accepted, 100, Status::Exited, own(JobState::Success), None),
             (Accepted, 200, Status::Exited, own(JobState::Running), None),
             (Accepted, 200, Status::Migrating, None, None),
             (Accepted, week, Status::Migrating, None, closed(Status::Migrating)),
             (Accepted, 200, Status::Removing, None, closed(Status::Removing)),
+            (Accepted, 200, Status::from_word("unreadable"), None, None),
         ];
         for (at, (call, age, status, newest, expected)) in rows.into_iter().enumerate() {
             let job_before = Some(KnownJob { id: JobId::new("old"), created_at: Some(ago(OLD_JOB)) });

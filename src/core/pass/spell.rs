@@ -110,6 +110,9 @@ pub struct Spell {
     /// Calls refused for lack of room.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_calls: u32,
+    /// Calls refused for any reason. What was refused more often is asked for later.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rejected_calls: u32,
     /// Where its time goes at present.
     pub part: Part,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -235,15 +235,20 @@ impl Downtime {
                 self.end(spell.ended(now, SpellEnd::Ahead));
             }
         }
-        let is_refusal =
-            |it: &&ProviderWrite| (it.outcome, it.error_kind) == (WriteOutcome::Refused, Some(ErrorKind::Capacity));
-        for ProviderWrite { instance_id: id, .. } in writes.iter().filter(is_refusal) {
-            if let Some(spell) = self.open.get_mut(id) {
-                spell.refused_calls += 1;
+        let refusals = writes.iter().filter(|it| it.outcome == WriteOutcome::Refused);
+        for ProviderWrite { instance_id: id, error_kind, .. } in refusals {
+            let spell = if let Some(spell) = self.open.get_mut(id) {
                 self.changed.insert(id.clone());
+                spell
             } else if let Some((spell, is_stored)) = self.ended.iter_mut().rfind(|(it, _)| it.ids.contains(id)) {
-                spell.refused_calls += 1;
                 *is_stored = false;
+                spell
+            } else {
+                continue;
+            };
+            spell.rejected_calls = spell.rejected_calls.saturating_add(1);
+            if *error_kind == Some(ErrorKind::Capacity) {
+                spell.refused_calls = spell.refused_calls.saturating_add(1);
             }
         }
     }

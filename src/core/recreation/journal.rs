@@ -534,6 +534,8 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                     Next::Abandon(Unfit::NotComingUp)
                 }
             }
+            // One that is watched is followed by the deletion of the old one.
+            (Successor::Gone | Successor::None, Old::Stopped) if kept.is_none() => unsettled(),
             (Successor::ComingUp | Successor::Gone | Successor::None, _) => Next::Watch,
             (Successor::Failed(why), _) => Next::Abandon(Unfit::Failed(why.clone())),
             (Successor::Reclaimed, Old::Failed | Old::Down | Old::Leaving) => Next::Abandon(Unfit::Reclaimed),

@@ -158,7 +158,10 @@ impl Past<'_> {
                 && deleted > stopped_at + TOLERANCE
                 && !migrated(id, *stopped_at, deleted)
             {
-                return Err(format!("{id} ({}) was stopped by a person at {stopped_at} and replaced", machine.name));
+                return Err(format!(
+                    "{id} ({}) was stopped by a person at {stopped_at}, its end was announced for {end}, and replaced",
+                    machine.name
+                ));
             }
             let is_asked = |ask: &&Ask| ask.about == *id && ask.sent_at > stopped_at + TOLERANCE;
             if self.policy.eligibility == Eligibility::Reclaimed

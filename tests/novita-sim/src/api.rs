@@ -208,6 +208,7 @@ pub(crate) enum Trick {
     SamePage,
     DuplicateRows,
     NoRows,
+    BadRow,
     LyingTotal(i64),
 }
 
@@ -234,6 +235,7 @@ impl World {
             Some(What::SamePage) => Delivery::Answer(effect(Trick::SamePage)),
             Some(What::DuplicateRows) => Delivery::Answer(effect(Trick::DuplicateRows)),
             Some(What::NoRows) => Delivery::Answer(effect(Trick::NoRows)),
+            Some(What::BadRow) => Delivery::Answer(effect(Trick::BadRow)),
             Some(What::LyingTotal(by)) => Delivery::Answer(effect(Trick::LyingTotal(by))),
             Some(What::CutAfter) => {
                 effect(Trick::None);

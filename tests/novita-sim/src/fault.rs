@@ -81,6 +81,8 @@ pub enum What {
     DuplicateRows,
     /// Listings: there is nothing, and the total agrees.
     NoRows,
+    /// Listings: the first row of a page cannot be read: half a character in its name, or its id under a second name.
+    BadRow,
     /// Listings: `total` is wrong by this much.
     LyingTotal(i64),
 }
@@ -329,6 +331,7 @@ impl FromStr for What {
             "same-page" => Self::SamePage,
             "duplicate-rows" => Self::DuplicateRows,
             "no-rows" => Self::NoRows,
+            "bad-row" => Self::BadRow,
             _ => return Err(bad(format_args!("{name:?} is no fault"))),
         };
         if value.is_some()
@@ -401,6 +404,7 @@ impl fmt::Display for What {
             Self::SamePage => f.write_str("same-page"),
             Self::DuplicateRows => f.write_str("duplicate-rows"),
             Self::NoRows => f.write_str("no-rows"),
+            Self::BadRow => f.write_str("bad-row"),
         }
     }
 }

@@ -60,6 +60,9 @@ fn listing<'a>(
             for _ in 0..times {
                 if body.len() > start {
                     body.push(',');
+                } else if trick == Trick::BadRow {
+                    body.push_str(&spoiled(&row));
+                    continue;
                 }
                 body.push_str(&row);
             }
@@ -74,6 +77,14 @@ fn listing<'a>(
     }
     body.push('}');
     Answer::json(body)
+}
+
+fn spoiled(row: &str) -> String {
+    if row.contains("\"name\":\"") {
+        row.replacen("\"name\":\"", "\"name\":\"\\ud83d", 1)
+    } else {
+        row.replacen('{', "{\"id\":\"\",\"Id\":\"\",\"jobId\":\"\",", 1)
+    }
 }
 
 type Cow<'a> = std::borrow::Cow<'a, str>;

@@ -1,11 +1,13 @@
 //! The details of one instance: its state, where its ports can be reached, and its price.
 
+use std::cell::RefCell;
+
 use serde_json::Value;
 use url::Url;
 
+use super::Text;
 use super::connections::connections;
 use super::record::{Record, first_text};
-use super::{Text, instance};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::probe::{CloseUp, Endpoint};
 
@@ -13,7 +15,8 @@ use crate::core::world::probe::{CloseUp, Endpoint};
 pub(in crate::cloud::novita) fn close_up(body: &[u8], asked: &InstanceId) -> Result<CloseUp, String> {
     let record = Record::detail(body, asked)?;
     let (endpoints, connections) = (endpoints(&record), connections(&record));
-    Ok(CloseUp { instance: instance(body)?, endpoints, connections, gpu_price: record.price("instancePrice") })
+    let instance = record.instance(&RefCell::default()).ok_or("an object of an unknown shape")?;
+    Ok(CloseUp { instance, endpoints, connections, gpu_price: record.price("instancePrice") })
 }
 
 /// Where the ports of an instance can be reached.
@@ -72,5 +75,20 @@ mod tests {
             assert_eq!(seen.gpu_price, expected.map(Usd::from_hundred_thousandths), "{price}");
         }
         assert!(close_up(br#"{"id":"b"}"#, &InstanceId::new("a")).is_err(), "another one");
+    }
+
+    #[test]
+    fn one_instance_comes_bare_or_wrapped() {
+        let asked = InstanceId::new("a1b2c3d4e5f60718");
+        for body in [
+            fixture!("get-instance.json"),
+            fixture!("get-instance-wrapped.json"),
+            fixture!("get-instance-migrating.json"),
+            br#"{"id":null,"Id":"a1b2c3d4e5f60718"}"#,
+            br#"{"id":"a1b2c3d4e5f60718","Id":"b"}"#,
+        ] {
+            assert_eq!(close_up(body, &asked).expect("an instance").instance.id, asked);
+        }
+        assert!(close_up(b"{}", &asked).is_err());
     }
 }

@@ -2,11 +2,9 @@
 
 use std::cell::RefCell;
 
-use serde::Deserialize;
-
 use super::closeup::endpoints;
 use super::record::{Record, records};
-use super::{InstanceRow, ListPage, Listed};
+use super::{ListPage, Listed};
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::world::instance::{Instance, Places};
 
@@ -27,7 +25,7 @@ impl Listed for ListedInstance {
 }
 
 fn member(record: &Record, places: &RefCell<Places>) -> Option<ListedInstance> {
-    let instance = InstanceRow::deserialize(record.fields()).ok()?.into_instance(places)?;
+    let instance = record.instance(places)?;
     Some(ListedInstance {
         instance,
         product_name: record.word("productName"),

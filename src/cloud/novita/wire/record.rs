@@ -4,15 +4,17 @@
 //! What is missing stays missing. A field that cannot be read is an error, by its name, if the replacement would differ
 //! without it: above all command, environment, ports and volumes. No message contains a value, which may be a secret.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{ListPage, Listed, Text, decode, page_of};
+use super::mended::{self, one_id};
+use super::{INSTANCE_IDS, InstanceRow, ListPage, Listed, Text, decode, page_of};
 use crate::cloud::novita::blueprint::{Configuration, NetworkVolume, Port, RESERVED_PORTS, Variable};
 use crate::core::rollout::findings::Fittings;
-use crate::core::world::instance::{Billing, InstanceId, JobId};
+use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, Places};
 use crate::core::world::money::Usd;
 
 /// An instance as received. Not `Debug`: it contains its environment.
@@ -23,9 +25,15 @@ pub(in crate::cloud::novita) struct Record {
 
 impl Record {
     fn new(value: Value) -> Option<Self> {
-        let Value::Object(fields) = value else { return None };
-        let id = first_text(&fields, &["id", "Id"])?;
+        let Value::Object(mut fields) = value else { return None };
+        one_id(&mut fields, &INSTANCE_IDS);
+        let id = first_text(&fields, &INSTANCE_IDS)?;
         Some(Self { id, fields })
+    }
+
+    /// The instance itself.
+    pub(super) fn instance(&self, places: &RefCell<Places>) -> Option<Instance> {
+        InstanceRow::deserialize(&self.fields).ok()?.into_instance(places)
     }
 
     /// Reads the details of one instance: the bare object, or wrapped in `instance`.
@@ -49,8 +57,15 @@ pub(super) fn records<T>(body: &[u8], convert: impl Fn(Record) -> Option<T>) -> 
         #[serde(borrow)]
         total: Option<Text<'a>>,
     }
-    let RecordPage { instances, total } = decode(body)?;
-    page_of(instances, total.as_ref(), |row| Record::new(row).and_then(&convert))
+    match decode(body) {
+        Ok(RecordPage { instances, total }) => {
+            page_of(instances, total.as_ref(), |row| Record::new(row).and_then(&convert))
+        }
+        Err(what) => {
+            let (rows, total) = mended::rows(body, "instances", &INSTANCE_IDS).ok_or(what)?;
+            page_of(Some(rows), total.as_ref(), |row| Record::new(Value::Object(row)).and_then(&convert))
+        }
+    }
 }
 
 impl Listed for Record {
@@ -132,11 +147,6 @@ impl Record {
             network_volumes: network_volumes.into_iter().map(|volume| volume.id).collect(),
             local_volumes,
         })
-    }
-
-    /// All its fields.
-    pub(super) fn fields(&self) -> &Map<String, Value> {
-        &self.fields
     }
 
     fn alone(&self) -> Merged<'_> {

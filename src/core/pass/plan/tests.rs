@@ -304,7 +304,12 @@ fn the_first_rule_that_fits_decides() {
             "cooling_down",
             "",
         ),
-        ("an accepted call keeps its cooldown", |c| in_flight(c, Call::Accepted, hours(1), None), "cooling_down", ""),
+        (
+            "an accepted call without effect starts no cooldown",
+            |c| in_flight(c, Call::Accepted, hours(1), None),
+            "no_previous_migration",
+            "",
+        ),
         (
             "a call in doubt holds back only what is exited",
             |c| {

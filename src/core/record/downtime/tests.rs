@@ -321,10 +321,10 @@ fn an_accepted_call_is_awaited_while_nothing_proves_it_lost() {
     story.ledger.last_attempt.insert(InstanceId::new("a"), Stamp::At(at(0)));
     story.pass(1, vec![stopped("a", -10)], vec![], &[]);
     assert_eq!(minutes(story.open("a")), [(Noticing, 10), (ComingUp, 1)], "it is not held back by its own call");
-    // Three minutes later the call is closed: it was reclaimed again, or never moved.
+    // Three minutes later it is proved to have had no effect, and nothing holds it back.
     story.pass(4, vec![stopped("a", -10)], vec![], &[]);
     assert_eq!(minutes(story.open("a")), [(Noticing, 10), (Failed, 4)]);
-    assert_eq!(story.open("a").held_by.as_ref().map(|held| held.reason.as_str()), Some("cooling_down"));
+    assert_eq!(story.open("a").held_by, None);
 }
 
 #[test]

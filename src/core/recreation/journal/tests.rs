@@ -85,6 +85,8 @@ fn what_is_seen_decides_what_comes_next() {
         (created(), 0, Stopped, Successor::Running, "created", "rest"),
         (created(), SETTLED, Stopped, Successor::Running, "created", "abandon"),
         (created(), SETTLED, Stopped, Successor::ComingUp, "created", "abandon"),
+        (created(), 0, Stopped, Successor::Gone, "created", "rest"),
+        (created(), 0, Stopped, Successor::None, "created", "rest"),
         (created(), 0, Failed, Successor::Gone, "created", "watch"),
         (created(), SETTLED, Failed, Successor::Gone, "pending", "create"),
         (created(), SETTLED, Gone, Successor::Gone, "ended", "nothing"),

@@ -3,6 +3,7 @@
 use super::recreations::{ago, created, failed, id, kept, open, replacement, stuck};
 use super::*;
 use crate::core::pass::safety::{BlastRadius, check};
+use crate::core::pass::spell::Spell;
 use crate::core::world::time::Seconds;
 
 #[test]
@@ -42,6 +43,27 @@ fn over_the_limit_what_was_begun_comes_first_and_then_the_oldest() {
         assert_eq!(plan.creations(), creating.iter().filter(|id| *id != "g").count());
         let over = plan.decisions.iter().filter(|it| it.reason() == "over_limit").count();
         assert_eq!(over, 6 - creating.len(), "{limit:?}: the rest is told");
+    }
+}
+
+/// What was refused goes behind what was not tried, or was refused less often: under a limit it would starve the others.
+#[test]
+fn what_was_refused_comes_last() {
+    let stopped = |text: &str, minutes: i64| Instance {
+        stopped_at: Seconds::new(ago(minutes).as_secs()),
+        ..Instance { status: Status::Exited, ..stuck(text) }
+    };
+    let snapshot = world(vec![stopped("a", 30), stopped("b", 20), stopped("c", 10)], Vec::new());
+    let policy = Policy { max_migrations: Some(1), ..Policy::default() };
+    for (rejected, first) in [([0, 0, 0], "a"), ([1, 0, 0], "b"), ([1, 1, 0], "c"), ([1, 1, 1], "a"), ([2, 1, 1], "b")]
+    {
+        let spells = ["a", "b", "c"].into_iter().zip(rejected);
+        let spells = spells.map(|(name, rejected_calls)| (id(name), Spell { rejected_calls, ..Spell::default() }));
+        let ledger = Ledger { spells: spells.collect(), ..Ledger::default() };
+        let work = plan(&snapshot, &ledger, &policy, now());
+        let work = work.work(&snapshot.instances.items);
+        let migrated: Vec<_> = work.migrations.iter().map(|it| it.instance.id.as_str()).collect();
+        assert_eq!(migrated, [first], "{rejected:?}");
     }
 }
 

@@ -145,7 +145,8 @@ impl SharedBoard {
         !self.closed.borrow().is_empty()
     }
 
-    fn closed(&self, billing: &Billing) -> Option<String> {
+    /// Why nothing more of this billing is created in this pass, if so.
+    pub(super) fn closed(&self, billing: &Billing) -> Option<String> {
         self.closed.borrow().iter().find(|(closed, _)| closed == billing).map(|(_, why)| why.clone())
     }
 

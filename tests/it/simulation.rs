@@ -84,6 +84,8 @@ fn broken_builds_are_caught() {
         (Broken::BudgetForgotten, "beyond the budget"),
         (Broken::RefusalCools, "it was only refused"),
         (Broken::ClockBelieved, "was migrated twice"),
+        (Broken::AbsenceBelieved, "doubled"),
+        (Broken::QuotaRetried, "was asked for again in one pass"),
     ] {
         // A few at a time: most are noticed soon.
         let mut seen = Vec::new();

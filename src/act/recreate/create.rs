@@ -63,8 +63,12 @@ impl<E: Edges> Turn<'_, E> {
                 Ask { cause: &task.work.recreation.cause, policy: self.pass.world.limits.policy, now: self.pass.now() };
             let Some(placement) = markets.board().choose(prepared, ask, &tried) else { break };
             if is_spot {
-                // Another task may have been refused there meanwhile.
+                // Another task may have been refused meanwhile: there, or for the account.
                 if let Turnout::Rests(_) = markets.turn(&placement.place, *gpus, || self.pass.now()).await {
+                    continue;
+                }
+                if markets.closed(&blueprint.billing).is_some() {
+                    markets.unanswered(&placement.place);
                     continue;
                 }
             } else if task.recreation.cause == Cause::Bridged && !self.open_bridge(task, placement) {

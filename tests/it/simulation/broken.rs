@@ -23,6 +23,10 @@ pub(super) enum Broken {
     RefusalCools,
     /// Whatever the clock of the machine shows.
     ClockBelieved,
+    /// What one list lacks is gone.
+    AbsenceBelieved,
+    /// A used up quota is taken for too many calls.
+    QuotaRetried,
 }
 
 impl Broken {
@@ -31,6 +35,8 @@ impl Broken {
             Self::MarkerIgnored => Sight::NoMarkers,
             Self::RunsAtOnce => Sight::RunsAtOnce,
             Self::NoWithdrawals => Sight::NoWithdrawals,
+            Self::AbsenceBelieved => Sight::OneLook,
+            Self::QuotaRetried => Sight::NoQuotas,
             Self::No
             | Self::IntentAfterCall
             | Self::DeleteFirst

@@ -20,6 +20,10 @@ pub(super) enum Sight {
     RunsAtOnce,
     /// What was announced once stays announced.
     NoWithdrawals,
+    /// What the last list lacked does not exist.
+    OneLook,
+    /// A quota is a rate.
+    NoQuotas,
 }
 
 /// A spot market, and one question to it: whether it has room for so many GPUs.
@@ -51,6 +55,8 @@ pub(super) struct Notes {
     pub(super) deletions: Vec<Deletion>,
     /// Creations by the name asked for, of every billing mode.
     pub(super) creations: Vec<(String, i64)>,
+    /// Creations that a used up quota refused: the pass, the billing mode, when they were sent and answered.
+    pub(super) quotas: Vec<(u32, String, i64, i64)>,
     /// When lists of products were answered.
     pub(super) offers_read: Vec<i64>,
     /// The passes that ended by themselves and left everything in the store.
@@ -71,12 +77,13 @@ pub(super) struct Line {
     pass: u32,
     /// What a row said when its reclaim was announced.
     announcements: Rc<RefCell<HashMap<String, Map<String, Value>>>>,
+    last_list: Rc<RefCell<String>>,
 }
 
 impl Line {
     pub(super) fn new(world: World, sight: Sight) -> Self {
         let (inner, notes, announcements) = (InProcess::new(world), Rc::default(), Rc::default());
-        Self { inner, notes, sight, pass: 0, announcements }
+        Self { inner, notes, sight, pass: 0, announcements, last_list: Rc::default() }
     }
 
     /// The line of one more pass.
@@ -135,16 +142,20 @@ impl Line {
         Some(notes.asks.len() - 1)
     }
 
-    fn answered(&self, request: &Request, ask: Option<usize>, response: &Response) {
+    fn answered(&self, request: &Request, (ask, sent_at): (Option<usize>, i64), response: &Response) {
         let now = self.inner.world().now_ms();
         let mut notes = self.notes.borrow_mut();
         if request.path.ends_with("/products") {
             notes.offers_read.push(now);
         }
+        if response.status == 429 && request.path.ends_with("/create") && says(response, "quota") {
+            let body: Value = serde_json::from_str(request.body.as_deref().unwrap_or_default()).unwrap_or_default();
+            notes.quotas.push((self.pass, body["billingMode"].to_string(), sent_at, now));
+        }
         let Some(ask) = ask.and_then(|ask| notes.asks.get_mut(ask)) else { return };
         let has_room = match response.status {
             200 => Some(true),
-            _ if String::from_utf8_lossy(&response.body).contains("INSUFFICIENT_RESOURCE") => Some(false),
+            _ if says(response, "INSUFFICIENT_RESOURCE") => Some(false),
             _ => None,
         };
         ask.answer = has_room.map(|has_room| (now, has_room));
@@ -155,7 +166,7 @@ impl Line {
         let text = |row: &Map<String, Value>, key: &str| row.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
         let id = [text(row, "id"), text(row, "Id")].concat();
         match self.sight {
-            Sight::Clear | Sight::NoMarkers => {}
+            Sight::Clear | Sight::NoMarkers | Sight::OneLook | Sight::NoQuotas => {}
             Sight::RunsAtOnce => {
                 let comes_up = ["toCreate", "creating", "pending", "pulling"].contains(&text(row, "status").as_str());
                 let is_replacement = text(row, "name").contains("-recreated-");
@@ -190,13 +201,30 @@ impl Line {
     }
 }
 
+fn says(response: &Response, words: &str) -> bool {
+    String::from_utf8_lossy(&response.body).contains(words)
+}
+
 impl Transport for Line {
     async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
-        let ask = self.sent(request);
+        let (ask, sent_at) = (self.sent(request), self.inner.world().now_ms());
         let mut response = self.inner.exchange(request).await?;
-        self.answered(request, ask, &response);
+        self.answered(request, (ask, sent_at), &response);
         match self.sight {
             Sight::Clear => {}
+            Sight::NoQuotas => {
+                response.body = String::from_utf8_lossy(&response.body).replace("quota", "rate").into_bytes();
+            }
+            Sight::OneLook if request.path.ends_with("/instances") => {
+                *self.last_list.borrow_mut() = String::from_utf8_lossy(&response.body).into_owned();
+            }
+            Sight::OneLook if request.path.ends_with("/instance") => {
+                let asked = request.query.iter().find(|(key, _)| *key == "instanceId");
+                if asked.is_some_and(|(_, id)| !self.last_list.borrow().contains(id.as_str())) {
+                    (response.status, response.body) = (404, br#"{"reason":"RESOURCE_NOT_FOUND"}"#.to_vec());
+                }
+            }
+            Sight::OneLook => {}
             Sight::NoMarkers => {
                 let body = String::from_utf8_lossy(&response.body).replace("-recreated-", "-forgotten-");
                 response.body = body.into_bytes();

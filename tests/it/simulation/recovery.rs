@@ -47,6 +47,7 @@ pub(super) fn judge(past: &Past<'_>, create_first: bool) -> Result<(), String> {
     let families = Families::of(past.world);
     let late = past.late(&families);
     past.check_rests()?;
+    past.check_quotas()?;
     past.check_ties(&families)?;
     past.check_stops(&families)?;
     past.check_budget()?;
@@ -62,6 +63,17 @@ fn applied(world: &World, op: Op) -> impl Iterator<Item = &Entry> {
 }
 
 impl Past<'_> {
+    /// After a used up quota has refused a creation, none of its billing mode is sent in that pass.
+    fn check_quotas(&self) -> Result<(), String> {
+        for (pass, billing, _, answered_at) in &self.notes.quotas {
+            let is_same = |it: &&(u32, String, i64, i64)| (it.0, &it.1) == (*pass, billing) && it.2 > *answered_at;
+            if self.notes.quotas.iter().any(|it| is_same(&it)) {
+                return Err(format!("a used up quota of {billing} was asked for again in one pass, {pass}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The families of which a member was created by a request that had been given up, beside another or not.
     fn late(&self, families: &Families<'_>) -> HashSet<String> {
         let mut names: HashSet<&str> = HashSet::new();

@@ -9,6 +9,7 @@ mod outbound;
 mod outlets;
 mod webhook;
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -53,8 +54,32 @@ pub trait Notify {
     /// Delivers one event.
     ///
     /// # Errors
-    /// Why delivery failed; contains neither the address nor the response.
-    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>>;
+    /// Why delivery failed.
+    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), NotDelivered>>;
+}
+
+/// Why something was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotDelivered {
+    /// Contains neither the address nor the response.
+    pub why: String,
+    pub wish: Wish,
+}
+
+/// What a receiver asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Nothing,
+    /// Nothing more for so long: 429 or 503 with `Retry-After`.
+    Later(Duration),
+    /// Nothing any more: 410.
+    Never,
+}
+
+impl<T: Into<String>> From<T> for NotDelivered {
+    fn from(why: T) -> Self {
+        Self { why: why.into(), wish: Wish::Nothing }
+    }
 }
 
 /// No receiver is configured.
@@ -68,7 +93,7 @@ impl Notify for NoReceiver {
 
     async fn began(&self) {}
 
-    async fn deliver(&self, _: &Outgoing) -> Result<(), String> {
+    async fn deliver(&self, _: &Outgoing) -> Result<(), NotDelivered> {
         Err("no receiver is configured".into())
     }
 }
@@ -84,7 +109,7 @@ impl<N: Notify> Notify for EventsOnly<'_, N> {
 
     async fn began(&self) {}
 
-    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), String>> {
+    fn deliver(&self, event: &Outgoing) -> impl Future<Output = Result<(), NotDelivered>> {
         self.0.deliver(event)
     }
 }
@@ -108,11 +133,13 @@ pub async fn beside<T>(notify: &impl Notify, work: impl Future<Output = T>) -> T
 pub async fn send_test(webhook: &WebhookSetting, proxies: &Proxies, id: String) -> Result<(), String> {
     let encrypted = webhook.address.is_encrypted();
     let outbound = Outbound::new(encrypted, proxies).map_err(|error| format!("{error:#}"))?;
-    webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await
+    let sent = webhook::send(&outbound, webhook, &Happened::test(Clock::system().now()).outgoing(id)).await;
+    sent.map_err(|it| it.why)
 }
 
-/// Delivers events, the least tried first, so that one that always fails does not block the others. Returns the changes
-/// to the outbox. Without a `now` that is sure, none is too old.
+/// Delivers events, the least tried first, so that one that always fails does not block the others. What the receiver asks
+/// for holds for all: nothing more is sent in this pass. Returns the changes to the outbox. Without a `now` that is sure,
+/// none is too old.
 pub async fn deliver<N: Notify>(
     notify: &N,
     waiting: Vec<Outgoing>,
@@ -122,35 +149,56 @@ pub async fn deliver<N: Notify>(
     let until = Instant::now() + DELIVERY_TIME;
     let (expired, mut waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|event| now.is_some_and(|now| event.is_expired(now)));
+    let is_early = now.is_some_and(|now| waiting.iter().any(|event| event.is_early(now)));
+    let mut last_error = waiting.iter().filter(|_| is_early).find_map(|event| event.last_error.clone());
+    let wish = Cell::new(if is_early { Wish::Later(Duration::ZERO) } else { Wish::Nothing });
     let count = waiting.len();
     waiting.sort_by(|a, b| (a.attempts, &a.id).cmp(&(b.attempts, &b.id)));
     let sending = waiting.into_iter().map(async |event| {
-        if Instant::now() >= until {
+        if Instant::now() >= until || wish.get() != Wish::Nothing {
             return (event, None);
         }
         let sent = tokio::time::timeout_at(until, notify.deliver(&event)).await;
         let sent = sent.unwrap_or_else(|_| Err("no answer in time".into()));
+        if let Err(NotDelivered { wish: asked, .. }) = &sent
+            && wish.get() != Wish::Never
+            && *asked != Wish::Nothing
+        {
+            wish.set(*asked);
+        }
         (event, Some(sent))
     });
-    let mut sending = stream::iter(sending).buffer_unordered(AT_ONCE);
-    let (mut changes, mut taken, mut last_error) = (Vec::new(), 0, None);
+    let mut sending = pin!(stream::iter(sending).buffer_unordered(AT_ONCE));
+    let (mut changes, mut taken, mut untried, mut failed) = (Vec::new(), 0, Vec::new(), Vec::new());
     while let Some((event, sent)) = sending.next().await {
         match sent {
-            None => {}
+            None => untried.push(event.id),
             Some(Ok(())) => {
                 taken += 1;
                 changes.push(Change::Sent { id: event.id });
             }
-            Some(Err(error)) => {
-                last_error = Some(error.clone());
+            Some(Err(NotDelivered { why, wish })) => {
+                last_error = Some(why.clone());
                 let attempts = event.attempts.saturating_add(1);
-                changes.push(Change::Send(Outgoing { attempts, last_error: Some(error), ..event }));
+                let not_before = match wish {
+                    Wish::Later(wait) => now.map(|now| now + wait),
+                    Wish::Nothing | Wish::Never => None,
+                };
+                failed.push(Outgoing { attempts, last_error: Some(why), not_before, ..event });
             }
         }
     }
-    if count > taken {
-        let error = last_error.as_deref().unwrap_or("there was no time left");
-        reporter.event(Event::Undelivered { count: count - taken, error });
+    let undelivered = count - taken;
+    if wish.get() == Wish::Never {
+        reporter.event(Event::ReceiverGone { count: undelivered });
+        let ids = untried.into_iter().chain(failed.into_iter().map(|event| event.id));
+        changes.extend(ids.map(|id| Change::Sent { id }));
+    } else {
+        if undelivered > 0 {
+            let error = last_error.as_deref().unwrap_or("there was no time left");
+            reporter.event(Event::Undelivered { count: undelivered, error });
+        }
+        changes.extend(failed.into_iter().map(Change::Send));
     }
     for event in expired {
         reporter.event(Event::GivenUp(&event));
@@ -181,7 +229,7 @@ mod tests {
             tokio::time::sleep(self.time).await;
         }
 
-        async fn deliver(&self, event: &Outgoing) -> Result<(), String> {
+        async fn deliver(&self, event: &Outgoing) -> Result<(), NotDelivered> {
             self.heard.borrow_mut().push(event.id.clone());
             tokio::time::sleep(self.time).await;
             Err("no".into())
@@ -190,7 +238,15 @@ mod tests {
 
     fn event(id: &str, attempts: u32, age: Duration) -> Outgoing {
         let at = Timestamp::from_secs(1_700_000_000) - age;
-        Outgoing { id: id.into(), event: "test".into(), at, body: "{}".into(), attempts, last_error: None }
+        Outgoing {
+            id: id.into(),
+            event: "test".into(),
+            at,
+            body: "{}".into(),
+            attempts,
+            last_error: None,
+            not_before: None,
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,7 +33,10 @@ fn config(encrypted: bool) -> Result<rustls::ClientConfig> {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            bail!("no CA certificates found; install ca-certificates or set SSL_CERT_FILE");
+            match found.errors.first() {
+                Some(error) => bail!("no CA certificates found: {error}; correct SSL_CERT_FILE, or unset it"),
+                None => bail!("no CA certificates found; install ca-certificates or set SSL_CERT_FILE"),
+            }
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

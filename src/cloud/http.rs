@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use url::Url;
 
 use super::transport::{Method, Request, Response, Transport, TransportError};
@@ -76,6 +76,9 @@ impl HttpTransport {
         let status = answer.status().as_u16();
         let header = |name| answer.headers().get(name).and_then(|it| it.to_str().ok()).map(String::from);
         let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
+        if let Some(coding) = header(CONTENT_ENCODING).filter(|it| !it.trim().eq_ignore_ascii_case("identity")) {
+            return Err(TransportError::Compressed(coding));
+        }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(describe)? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
@@ -102,6 +105,7 @@ fn describe(error: reqwest::Error) -> TransportError {
     let text = tls::causes(error);
     match (connecting, text.split_once("invalid peer certificate: ")) {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),
+        (true, None) if text.contains("proxy") || text.contains("tunnel") => TransportError::Proxy(text),
         (true, None) => TransportError::NotSent(text),
         (false, _) => TransportError::Broken(text),
     }

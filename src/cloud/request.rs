@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::time::Instant;
 
 use super::transport::{Method, Request, Response, Transport, TransportError};
@@ -12,7 +11,7 @@ use super::{CloudError, Effect, Guard, Ping};
 use crate::clock::Reading;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::time::Timestamp;
+use crate::core::world::headers::{http_date, retry_after};
 
 /// The timeout of one attempt at a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +50,8 @@ pub struct Refusal {
     pub not_found: bool,
     /// The provider's text, without secrets.
     pub message: String,
+    /// How to fix it, where the response says more than its class.
+    pub hint: Option<&'static str>,
 }
 
 /// Sends requests through a [`Transport`], at the rate that the provider accepts.
@@ -213,7 +214,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
             }
             return Ok(response);
         }
-        let retry_after = retry_after(&response);
+        let retry_after = response.retry_after.as_deref().and_then(|it| retry_after(it, response.date.as_deref()));
         let error = self.refused(request, &response);
         // A plain refusal of one request is not a failure of the provider.
         let is_refusal = matches!(
@@ -248,16 +249,17 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
     fn broken(&self, request: &Request, error: &TransportError) -> CloudError {
         let (kind, effect) = match error {
             TransportError::NotSent(_) => (ErrorKind::Network, Effect::NotSent),
-            TransportError::Untrusted(_) => (ErrorKind::Configuration, Effect::NotSent),
+            TransportError::Untrusted(_) | TransportError::Proxy(_) => (ErrorKind::Configuration, Effect::NotSent),
             TransportError::TimedOut(_) => (ErrorKind::Timeout, Effect::Possible),
             TransportError::Broken(_) => (ErrorKind::Network, Effect::Possible),
-            TransportError::TooLong(_) => (ErrorKind::Api, Effect::Possible),
+            TransportError::TooLong(_) | TransportError::Compressed(_) => (ErrorKind::Api, Effect::Possible),
         };
-        CloudError { message: error.to_string(), ..self.error(request, kind, effect, None) }
+        let known = self.error(request, kind, effect, None);
+        CloudError { message: error.to_string(), hint: error.hint().or(known.hint), ..known }
     }
 
     fn refused(&self, request: &Request, response: &Response) -> CloudError {
-        let Refusal { kind, not_found, message } = self.dialect.refusal(request, response);
+        let Refusal { kind, not_found, message, hint } = self.dialect.refusal(request, response);
         // A 4xx is a plain refusal; after a 5xx, a redirect or a 408 the effect is unknown.
         let effect = match response.status {
             408 => Effect::Possible,
@@ -265,23 +267,9 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
             _ => Effect::Possible,
         };
         let status = Some(response.status);
-        let hint = self.dialect.hint(kind, status, not_found);
+        let hint = hint.or_else(|| self.dialect.hint(kind, status, not_found));
         CloudError { message, not_found, hint, ..self.error(request, kind, effect, status) }
     }
-}
-
-/// How long the provider asks to wait, in either form that HTTP allows: seconds, or a date, which is compared with the
-/// provider's own. A wait that no budget allows is as good as one of an hour, with which nothing overflows.
-fn retry_after(Response { retry_after, date, .. }: &Response) -> Option<Duration> {
-    const LONGEST: Duration = Duration::from_secs(3600);
-    let text = retry_after.as_deref()?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let wait = if is_number {
-        text.parse().map_or(LONGEST, Duration::from_secs)
-    } else {
-        http_date(text)?.since(http_date(date.as_deref()?)?)
-    };
-    Some(wait.min(LONGEST))
 }
 
 /// The rate of requests: unlimited until the provider complains, then as slow as it requires.
@@ -363,54 +351,5 @@ fn is_worth_repeating(failed: &Failed) -> bool {
         (ErrorKind::Api, Some(status)) => status >= 500 || (200..300).contains(&status),
         (_, Some(status)) => status >= 500,
         (_, None) => false,
-    }
-}
-
-/// Reads an HTTP date, for example `Sun, 06 Nov 1994 08:49:37 GMT`, which is also a date of RFC 2822.
-fn http_date(text: &str) -> Option<Timestamp> {
-    let moment = DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Timestamp::from_millis(moment.as_millisecond()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn http_dates_are_read() {
-        for (text, expected) in [
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some("1994-11-06T08:49:37.000Z")),
-            ("Thu, 29 Feb 2024 23:59:59 GMT", Some("2024-02-29T23:59:59.000Z")),
-            // Obsolete forms, and text that is not a date.
-            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
-            ("Sun Nov  6 08:49:37 1994", None),
-            ("0", None),
-            ("", None),
-        ] {
-            assert_eq!(http_date(text).map(|moment| moment.to_string()).as_deref(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn both_forms_of_retry_after_are_read() {
-        const NOW: &str = "Thu, 29 Feb 2024 23:59:30 GMT";
-        for (text, date, secs) in [
-            ("2", None, Some(2)),
-            (" 120 ", None, Some(120)),
-            ("18446744073709551615", None, Some(3600)),
-            ("99999999999999999999999", None, Some(3600)),
-            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(NOW), Some(29)),
-            ("Thu, 29 Feb 2024 23:59:00 GMT", Some(NOW), Some(0)),
-            ("Fri, 30 Dec 2050 23:59:59 GMT", Some(NOW), Some(3600)),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(NOW), None),
-            ("Thu, 29 Feb 2024 23:59:59 GMT", None, None),
-            ("-1", None, None),
-            ("soon", None, None),
-            ("", None, None),
-        ] {
-            let (retry_after, date) = (Some(text.to_owned()), date.map(String::from));
-            let response = Response { status: 429, retry_after, date, body: Vec::new() };
-            assert_eq!(super::retry_after(&response).map(|wait| wait.as_secs()), secs, "{text:?}");
-        }
     }
 }

@@ -61,10 +61,36 @@ pub enum TransportError {
     /// The connection broke after something may have been sent.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The proxy refused to connect. Nothing was sent, and a retry will not help.
+    #[error("the proxy refused: {0}")]
+    Proxy(String),
+    /// The response is compressed, which was not asked for.
+    #[error("the answer is compressed ({0}), although that was not asked for")]
+    Compressed(String),
     /// The response is longer than anything a provider sends.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
 }
+
+impl TransportError {
+    /// How to fix it, where it is understood.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Untrusted(_) => {
+                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
+            }
+            Self::Proxy(_) => Some(PROXY_LOGIN),
+            Self::Compressed(_) => {
+                Some("something between here and the provider compresses answers: exempt this program")
+            }
+            Self::NotSent(_) | Self::TimedOut(_) | Self::Broken(_) | Self::TooLong(_) => None,
+        }
+    }
+}
+
+/// What to do about a proxy that wants a login, or refuses.
+pub const PROXY_LOGIN: &str = "check the user and password in HTTPS_PROXY or HTTP_PROXY (http://user:password@host:port), and what the proxy allows";
 
 /// Carries out one exchange: one attempt, no retries, within the request's timeout.
 pub trait Transport {

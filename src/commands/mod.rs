@@ -152,8 +152,21 @@ impl From<CloudError> for Failure {
     }
 }
 
-/// What to do if a store refuses, by the first of these words in its answer.
+const NO_CLUSTER: &str = "REDIS_URL points to a Redis Cluster, which is not supported: use a Redis without cluster mode, \
+    or the embedded store (--store sqlite:PATH)";
+
+/// What to do about an error of a store, by the first of these words in it.
 const REFUSALS: &[(&str, &str)] = &[
+    ("invalid peer certificate", "set SSL_CERT_FILE to the certificate of the authority that signed the server's"),
+    ("CROSSSLOT", NO_CLUSTER),
+    ("MOVED", NO_CLUSTER),
+    ("CLUSTERDOWN", NO_CLUSTER),
+    (
+        "unknown command",
+        "REDIS_URL names a server that does not know the commands of Redis: a Sentinel, or another port",
+    ),
+    ("it is a link to nothing", "remove the link, or make the file that it leads to"),
+    ("it is a folder", "name a file in it, for example --store sqlite:/var/lib/respot/state.db"),
     ("READONLY", "REDIS_URL points to a replica: use its primary (or run REPLICAOF NO ONE on the server)"),
     ("NOAUTH", "add the password to REDIS_URL: redis://:PASSWORD@HOST:PORT"),
     ("user and password", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
@@ -166,19 +179,18 @@ const REFUSALS: &[(&str, &str)] = &[
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let hint = match &error {
+        let text = error.to_string();
+        let known = REFUSALS.iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| *hint);
+        let hint = known.unwrap_or(match &error {
             StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",
-            StoreError::Refused { detail, .. } => {
-                let known = REFUSALS.iter().find(|(words, _)| detail.contains(words));
-                known.map_or("check the password, the permissions and the free space of the store", |(_, hint)| hint)
-            }
+            StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
             StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
             StoreError::LeaseLost => {
                 "was this process suspended, or the store emptied? The next pass settles what is open"
             }
-        };
-        Self { exit: Exit::Store, kind: "store", message: error.to_string(), hint: Some(hint.into()), error_kind: None }
+        });
+        Self { exit: Exit::Store, kind: "store", message: text, hint: Some(hint.into()), error_kind: None }
     }
 }
 

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::io;
 
 use anyhow::{Context, Result};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rustls::CertificateError;
 
-use super::REQUEST_TIME;
+use super::{NotDelivered, REQUEST_TIME, Wish};
+use crate::core::world::headers::retry_after;
 use crate::proxies::Proxies;
 use crate::tls;
 
@@ -31,7 +32,7 @@ impl Outbound {
     }
 
     /// Sends one request; any 2xx is a success.
-    pub(super) async fn send(&self, url: &str, message: Message) -> Result<(), String> {
+    pub(super) async fn send(&self, url: &str, message: Message) -> Result<(), NotDelivered> {
         let Message { method, content_type, headers, body } = message;
         let mut all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         for (name, value) in headers {
@@ -41,11 +42,26 @@ impl Outbound {
         let answer = self.0.request(method, url).headers(all).body(body).send().await;
         match answer {
             Ok(answer) if answer.status().is_success() => Ok(()),
-            Ok(answer) => Err(format!("the receiver answered {}", answer.status().as_u16())),
+            Ok(answer) => {
+                let why = format!("the receiver answered {}", answer.status().as_u16());
+                Err(NotDelivered { why, wish: wish(answer.status().as_u16(), answer.headers()) })
+            }
             Err(error) if error.is_timeout() => Err("no answer in time".into()),
             Err(error) if is_of_another_name(&error) => Err("its certificate is for another name".into()),
-            Err(error) => Err(tls::causes(error)),
+            Err(error) => Err(tls::causes(error).into()),
         }
+    }
+}
+
+fn wish(status: u16, headers: &HeaderMap) -> Wish {
+    let header = |name| headers.get(name).and_then(|it| it.to_str().ok());
+    match status {
+        410 => Wish::Never,
+        429 | 503 => {
+            let wait = header(RETRY_AFTER).and_then(|wait| retry_after(wait, header(DATE)));
+            wait.map_or(Wish::Nothing, Wish::Later)
+        }
+        _ => Wish::Nothing,
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use futures_util::future::join;
 
 use super::outbound::{Message, Outbound};
-use super::{CLOSING_TIME, Notify, files, webhook};
+use super::{CLOSING_TIME, NotDelivered, Notify, files, webhook};
 use crate::core::record::outbox::Outgoing;
 use crate::proxies::Proxies;
 use crate::report::{Event, Reporter};
@@ -96,9 +96,9 @@ impl<'a> Outlets<'a> {
         self.tell("RESPOT_PUSHGATEWAY_URL", outbound.send(&url, message)).await;
     }
 
-    async fn tell(&self, setting: &'static str, sending: impl Future<Output = Result<(), String>>) {
+    async fn tell(&self, setting: &'static str, sending: impl Future<Output = Result<(), NotDelivered>>) {
         let sent = tokio::time::timeout(CLOSING_TIME, sending).await;
-        self.told(setting, sent.unwrap_or_else(|_| Err("no answer in time".into())));
+        self.told(setting, sent.unwrap_or_else(|_| Err("no answer in time".into())).map_err(|it| it.why));
     }
 
     fn told(&self, setting: &'static str, told: Result<(), String>) {
@@ -117,7 +117,7 @@ impl Notify for Outlets<'_> {
         self.ping("start", "").await;
     }
 
-    async fn deliver(&self, event: &Outgoing) -> Result<(), String> {
+    async fn deliver(&self, event: &Outgoing) -> Result<(), NotDelivered> {
         match (&self.outbound, &self.settings.webhook) {
             (Some(outbound), Some(webhook)) => webhook::send(outbound, webhook, event).await,
             _ => Err("WEBHOOK_URL is not set".into()),

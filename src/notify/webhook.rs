@@ -5,13 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use secrecy::ExposeSecret;
 
+use super::NotDelivered;
 use super::outbound::{Message, Outbound};
 use crate::clock::Clock;
 use crate::core::record::outbox::Outgoing;
 use crate::settings::WebhookSetting;
 
 /// Sends one event, signed.
-pub(super) async fn send(outbound: &Outbound, webhook: &WebhookSetting, event: &Outgoing) -> Result<(), String> {
+pub(super) async fn send(outbound: &Outbound, webhook: &WebhookSetting, event: &Outgoing) -> Result<(), NotDelivered> {
     // The time of sending, by which receivers detect a replay; never that of the event or of `--now`.
     let timestamp = Clock::system().now().as_secs();
     let signature = sign(webhook.secret.expose_secret(), &event.id, timestamp, &event.body);

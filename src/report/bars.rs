@@ -72,6 +72,7 @@ impl Bars {
             | Event::ActionResolved(_)
             | Event::Journaled { .. }
             | Event::Wrote { .. }
+            | Event::ReceiverGone { .. }
             | Event::Undelivered { .. }
             | Event::GivenUp(_)
             | Event::NotTold { .. }

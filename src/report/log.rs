@@ -156,6 +156,9 @@ pub(super) fn event(event: Event<'_>) {
             debug!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
         }
         Event::Wrote { job_id, write } => wrote(job_id, write),
+        Event::ReceiverGone { count } => {
+            warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");
+        }
         Event::Undelivered { count, error } => {
             warn!(count, error, "events were not delivered: the next pass will retry");
         }

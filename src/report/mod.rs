@@ -97,6 +97,10 @@ pub enum Event<'a> {
     RoundFailed {
         error: &'a str,
     },
+    /// The receiver of events is gone for good, and they are given up.
+    ReceiverGone {
+        count: usize,
+    },
     /// Events could not be delivered; later passes will retry.
     Undelivered {
         count: usize,

@@ -113,6 +113,7 @@ impl SqliteStore {
         if !is_there(path).map_err(refused)? {
             return Ok(Self { connection: None, label, clock, waiting: RefCell::default() });
         }
+        is_a_file(path).map_err(|detail| StoreError::Refused { store: label.clone(), detail })?;
         // Not opened as read-only: that could not take back what a killed writer left half done. Where writing is not
         // permitted SQLite falls back to reading by itself.
         let connection = connect(path).and_then(|connection| {
@@ -410,8 +411,17 @@ fn create_private(path: &Path) -> Result<(), String> {
     }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => is_a_file(path),
         Err(error) => Err(format!("cannot create the file: {error}")),
+    }
+}
+
+/// Whether what has this name can be a database, which SQLite tells of nothing but that it cannot be opened.
+fn is_a_file(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err("it is a folder".into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err("it is a link to nothing".into()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

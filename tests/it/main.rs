@@ -14,6 +14,7 @@ mod faults;
 mod gate_rates;
 mod generated;
 mod harness;
+mod hints;
 mod house;
 mod journals;
 mod kills;

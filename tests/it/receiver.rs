@@ -33,6 +33,8 @@ impl Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Status(u16),
+    /// Everything, from the status line on.
+    Whole(&'static str),
     /// The connection is closed without a word.
     Dropped,
     /// Nothing ever comes.
@@ -111,6 +113,10 @@ fn hear(stream: &TcpStream, manner: &Arc<Manner>, told: &Mutex<Vec<(Told, Answer
         Answer::Status(code) => {
             let mut stream = stream;
             write!(stream, "HTTP/1.1 {code} so be it\r\ncontent-length: 0\r\n\r\n").ok()
+        }
+        Answer::Whole(text) => {
+            let mut stream = stream;
+            stream.write_all(text.as_bytes()).ok()
         }
         Answer::Dropped => None,
         Answer::Silence => {

@@ -346,3 +346,33 @@ fn a_secret_and_an_address_that_fit_are_wanted() {
     }
     assert_eq!(stage.calls(), 0);
 }
+
+/// A receiver that asks to be left alone is, and one that is gone is given up.
+#[test]
+fn what_a_receiver_asks_for_is_done() {
+    const LATER: &str = "HTTP/1.1 429 Too Many\r\nretry-after: 1200\r\ncontent-length: 0\r\n\r\n";
+    const DOWN: &str = "HTTP/1.1 503 Down\r\nretry-after: 1200\r\ncontent-length: 0\r\n\r\n";
+    for kind in BOTH {
+        for (answer, warning) in [(Some(LATER), "answered 429"), (Some(DOWN), "answered 503"), (None, "it is gone")] {
+            let mut world = World::new(2);
+            for n in 0..12 {
+                world.add(Spec::reclaimed(&format!("train-{n}"), 60_000).fate(Fate::NoStock));
+            }
+            let stage = Stage::new(kind, world);
+            let receiver = Receiver::with(move |_, _| answer.map_or(Answer::Status(410), Answer::Whole));
+            let told = |minutes: u64| {
+                stage.provider.advance(minutes * MINUTE);
+                let before = receiver.told().len();
+                let output = run(&stage, &receiver).env("MIGRATION_ESCALATION", "never").output().ends_with(0);
+                (receiver.told().len() - before, output, stage.status()["inFlight"]["undeliveredEvents"].clone())
+            };
+            let (count, output, left) = told(0);
+            assert!((1..=4).contains(&count), "as many as are sent at once: {count}");
+            output.says([warning]);
+            assert_eq!(left, if answer.is_some() { 12 } else { 0 });
+            let (count, _, left) = told(10);
+            assert_eq!((count, left), (0, if answer.is_some() { 12.into() } else { 0.into() }), "{warning}");
+            assert_eq!(told(11).0 > 0, answer.is_some(), "{warning}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::hidden::Hidden;
 use crate::cloud::request::{Dialect, Refusal};
-use crate::cloud::transport::{Request, Response};
+use crate::cloud::transport::{PROXY_LOGIN, Request, Response};
 use crate::core::world::error::ErrorKind;
 
 /// Novita's error responses.
@@ -26,7 +26,14 @@ impl Dialect for Novita {
         if kind == ErrorKind::RateLimit {
             message.push_str(" (too many requests, or the GPU quota is used up)");
         }
-        Refusal { kind, not_found, message }
+        let hint = match response.status {
+            407 => Some(PROXY_LOGIN),
+            403 if said.is_page => {
+                Some("something in between refused, not the provider: check the proxy and the firewall")
+            }
+            _ => None,
+        };
+        Refusal { kind, not_found, message, hint }
     }
 
     fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str> {
@@ -38,9 +45,6 @@ impl Dialect for Novita {
             ErrorKind::Api => Some("the provider has a problem; the next pass tries again"),
             ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
             ErrorKind::State if not_found => Some(ANOTHER_API),
-            ErrorKind::Configuration if status.is_none() => {
-                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
-            }
             ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
         }
     }
@@ -146,6 +150,8 @@ fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
         // The provider has one name for a rate and for a quota; only its text tells.
         (429, _) | (_, "RATE_LIMIT_EXCEEDED") if message.contains("quota") => ErrorKind::Billing,
         (429, _) | (_, "RATE_LIMIT_EXCEEDED") => ErrorKind::RateLimit,
+        (407, _) => ErrorKind::Configuration,
+        (403, _) if refusal.is_page => ErrorKind::Configuration,
         (401 | 403, _)
         | (_, "UNAUTHORIZED" | "FORBIDDEN" | "INVALID_API_KEY" | "PERMISSION_DENIED" | "BANNED_USER") => {
             ErrorKind::Auth

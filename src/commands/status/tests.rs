@@ -114,6 +114,7 @@ fn busy() -> Overview {
             body: "{}".into(),
             attempts: 4,
             last_error: Some("connection refused".into()),
+            not_before: None,
         }],
         executions,
         down: vec![

@@ -226,6 +226,7 @@ mod tests {
             body: String::new(),
             attempts,
             last_error: None,
+            not_before: None,
         }
     }
 

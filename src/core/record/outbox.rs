@@ -8,10 +8,11 @@ use crate::core::record::execution::{Execution, Summary};
 use crate::core::recreation::journal::{Cause, Recreation};
 use crate::core::recreation::marker::hash;
 use crate::core::rollout::report::Report;
+use crate::core::world::headers::LONGEST_WAIT;
 use crate::core::world::instance::{Instance, InstanceId, ReclaimNotice};
 use crate::core::world::policy::Scope;
 use crate::core::world::probe::Connections;
-use crate::core::world::time::{Timestamp, millis};
+use crate::core::world::time::{Timestamp, any_time_if_any, millis};
 
 /// An event that no receiver took by then is given up (`docs/reference.md`).
 pub const EVENT_LIFE: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -61,6 +62,9 @@ pub struct Outgoing {
     pub attempts: u32,
     /// Why the last delivery failed.
     pub last_error: Option<String>,
+    /// The receiver asked to be left alone until then.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_time_if_any")]
+    pub not_before: Option<Timestamp>,
 }
 
 impl Outgoing {
@@ -68,6 +72,13 @@ impl Outgoing {
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now.since(self.at) >= EVENT_LIFE
+    }
+
+    /// Whether its receiver asked to be left alone for longer. A time further ahead than any that is asked for is not
+    /// believed.
+    #[must_use]
+    pub fn is_early(&self, now: Timestamp) -> bool {
+        self.not_before.is_some_and(|at| at > now && at.since(now) <= LONGEST_WAIT)
     }
 }
 
@@ -266,7 +277,15 @@ impl<'a> Happened<'a> {
     pub fn outgoing(&self, id: String) -> Outgoing {
         #[expect(clippy::expect_used, reason = "a plain struct with string keys, which always serialises")]
         let body = serde_json::to_string(self).expect("events serialise");
-        Outgoing { id, event: self.event.into(), at: self.timestamp, body, attempts: 0, last_error: None }
+        Outgoing {
+            id,
+            event: self.event.into(),
+            at: self.timestamp,
+            body,
+            attempts: 0,
+            last_error: None,
+            not_before: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use respot::core::record::execution::Totals;
 use respot::core::record::outbox::{EVENT_LIFE, Outgoing};
-use respot::notify::Notify;
+use respot::notify::{NotDelivered, Notify};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -68,7 +68,7 @@ impl Notify for Ear {
         sleep(Duration::from_millis(500)).await;
     }
 
-    async fn deliver(&self, event: &Outgoing) -> Result<(), String> {
+    async fn deliver(&self, event: &Outgoing) -> Result<(), NotDelivered> {
         let fails = || self.chance.borrow_mut().u8(0..100) < *self.percent.borrow();
         let slow = self.chance.borrow_mut().u64(0..50);
         let time = if fails() { Duration::from_secs(slow) } else { Duration::from_millis(slow) };

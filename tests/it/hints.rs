@@ -1,0 +1,170 @@
+//! What a person is told to do about an error: that which mends it.
+
+use novita_sim::World;
+
+use crate::harness::{Call, Kind, Stage, side_by_side};
+use crate::receiver::{Answer, Receiver};
+use crate::redis_server::RedisServer;
+use crate::tls;
+
+/// What is wrong, how to call the program with it, how it ends, what it says and what it does not say.
+struct Row {
+    what: &'static str,
+    call: fn(&mut Stage) -> Call,
+    code: i32,
+    says: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+const HTTPS: &str = "https://api.invalid/gpu-instance/openapi";
+
+fn clustered(stage: &mut Stage, prefix: &str) -> Call {
+    let redis = RedisServer::start_with(&["--cluster-enabled", "yes"], "");
+    redis.raw(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    while !format!("{:?}", redis.raw(&["CLUSTER", "INFO"])).contains("cluster_state:ok") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let call = stage.call("run").env("REDIS_URL", redis.url()).env("REDIS_KEY_PREFIX", prefix);
+    stage.redis = Some(redis);
+    call
+}
+
+fn answered_by(stage: &Stage, answer: &'static str) -> Call {
+    let provider = Receiver::with(move |_, _| Answer::Whole(answer));
+    stage.call("dry-run").env("NOVITA_API_BASE_URL", provider.url("/gpu-instance/openapi"))
+}
+
+fn through_a_proxy(stage: &Stage, answer: &'static str) -> Call {
+    let proxy = Receiver::with(move |_, _| Answer::Whole(answer));
+    stage.call("dry-run").env("NOVITA_API_BASE_URL", HTTPS).env("HTTPS_PROXY", proxy.url(""))
+}
+
+const ELSEWHERE: &[&str] = &["check the password", "check that the store is up"];
+const KEY: &[&str] = &["NOVITA_API_KEY", "NOVITA_API_BASE_URL"];
+
+const ROWS: &[Row] = &[
+    Row {
+        what: "a Redis Cluster",
+        call: |stage| clustered(stage, "respot:"),
+        code: 4,
+        says: &["CROSSSLOT", "a Redis Cluster, which is not supported"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a Redis Cluster of one server and a prefix with a hash tag",
+        call: |stage| clustered(stage, "{respot}:"),
+        code: 0,
+        says: &["status=completed"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a replica",
+        call: |stage| {
+            let redis = RedisServer::start();
+            redis.raw(&["REPLICAOF", "127.0.0.1", "1"]);
+            let call = stage.call("run").env("REDIS_URL", redis.url());
+            stage.redis = Some(redis);
+            call
+        },
+        code: 4,
+        says: &["REDIS_URL points to a replica"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "an address of Sentinels",
+        call: |stage| stage.call("run").env("REDIS_URL", "redis+sentinel://127.0.0.1:26379/mymaster"),
+        code: 2,
+        says: &["REDIS_URL"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a link to nothing",
+        call: |stage| {
+            std::os::unix::fs::symlink(stage.path("nowhere"), stage.path("link.db")).unwrap();
+            let store = format!("--store=sqlite:{}", stage.path("link.db").display());
+            stage.call("run").arg(store)
+        },
+        code: 4,
+        says: &["it is a link to nothing", "remove the link"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a folder",
+        call: |stage| stage.call("status").arg(format!("--store=sqlite:{}", stage.path(".").display())),
+        code: 4,
+        says: &["it is a folder", "name a file in it"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a proxy that wants a login, on the way to the provider",
+        call: |stage| through_a_proxy(stage, "HTTP/1.1 407 Who Are You\r\ncontent-length: 0\r\n\r\n"),
+        code: 3,
+        says: &["the proxy refused", "user and password in HTTPS_PROXY"],
+        never: KEY,
+    },
+    Row {
+        what: "a proxy that refuses",
+        call: |stage| through_a_proxy(stage, "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n"),
+        code: 3,
+        says: &["the proxy refused", "what the proxy allows"],
+        never: KEY,
+    },
+    Row {
+        what: "a proxy that answers in place of the provider",
+        call: |stage| answered_by(stage, "HTTP/1.1 407 Who Are You\r\ncontent-length: 0\r\n\r\n"),
+        code: 3,
+        says: &["407", "user and password in HTTPS_PROXY"],
+        never: KEY,
+    },
+    Row {
+        what: "a page of a firewall",
+        call: |stage| answered_by(stage, "HTTP/1.1 403 No\r\ncontent-length: 13\r\n\r\n<html>No page"),
+        code: 3,
+        says: &["403", "something in between refused", "proxy"],
+        never: KEY,
+    },
+    Row {
+        what: "a compressed answer",
+        call: |stage| answered_by(stage, "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx"),
+        code: 3,
+        says: &["compressed (gzip)", "something between here and the provider compresses"],
+        never: &["JSON"],
+    },
+    Row {
+        what: "a certificate file that is missing",
+        call: |stage| {
+            stage.call("dry-run").env("NOVITA_API_BASE_URL", HTTPS).env("SSL_CERT_FILE", stage.path("none.pem"))
+        },
+        code: 2,
+        says: &["no CA certificates found", "none.pem", "correct SSL_CERT_FILE, or unset it"],
+        never: &["install ca-certificates"],
+    },
+];
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.what)
+    }
+}
+
+#[test]
+fn what_is_advised_mends() {
+    side_by_side(ROWS, 8, |Row { what, call, code, says, never }| {
+        let mut stage = Stage::new(Kind::Sqlite, World::new(1));
+        let output = call(&mut stage).now(None).output().ends_with(*code).says(says.iter());
+        for word in *never {
+            assert!(!output.stderr.contains(word), "{what}: {word} in {}", output.stderr);
+        }
+    });
+}
+
+#[test]
+fn an_untrusted_redis_is_a_matter_of_certificates() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    let (port, _, _web) = tls::serve(&stage);
+    let call = stage.call("run").env("REDIS_URL", format!("rediss://localhost:{port}"));
+    let output = call.output().ends_with(4).says(["certificate", "set SSL_CERT_FILE"]);
+    for word in ELSEWHERE {
+        assert!(!output.stderr.contains(word), "{}", output.stderr);
+    }
+}

@@ -171,7 +171,6 @@ const REFUSALS: &[(&str, &str)] = &[
     ("NOAUTH", "add the password to REDIS_URL: redis://:PASSWORD@HOST:PORT"),
     ("user and password", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
     ("WRONGPASS", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
-    ("NOPERM", "run on the server: ACL SETUSER USER ~respot:* +@read +@write +@scripting +ping +select"),
     ("OOM", "free memory on the server, or raise its limit with CONFIG SET maxmemory"),
     ("MISCONF", "the server cannot save to disk: see its log"),
     ("disk is full", "free space on the file system of the state file"),
@@ -182,6 +181,12 @@ impl From<StoreError> for Failure {
         let text = error.to_string();
         let known = REFUSALS.iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| *hint);
         let hint = known.unwrap_or(match &error {
+            StoreError::NotPermitted { prefix, .. } => {
+                let hint = format!(
+                    "run on the server: ACL SETUSER USER '~{prefix}*' +@read +@write +@scripting +ping +select +info"
+                );
+                return Self { exit: Exit::Store, kind: "store", message: text, hint: Some(hint), error_kind: None };
+            }
             StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",
             StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",

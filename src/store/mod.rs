@@ -75,6 +75,15 @@ pub enum StoreError {
         store: String,
         detail: String,
     },
+    /// It refused for want of a permission.
+    #[error("the store {store} refused: {detail}")]
+    NotPermitted {
+        /// Which store, without its password.
+        store: String,
+        detail: String,
+        /// How the names of all keys begin.
+        prefix: String,
+    },
     /// What it holds is not what respot wrote there.
     #[error("the store {store} cannot be read: {detail}")]
     Unreadable {

@@ -17,10 +17,10 @@ pub struct Examined {
     pub at_work: Option<String>,
 }
 
-/// Reads what every pass reads first, then writes a value, reads it back and deletes it.
+/// Reads what every pass reads first, then makes every call that a pass makes, on names of its own, and reads the result.
 ///
-/// The lease it writes under is its own, and so is the value; both have a random name, so that neither a pass at work
-/// nor a second probe notices. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
+/// The names are random, so that neither a pass at work nor a second probe notices. A map is made and removed by one
+/// commit. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
@@ -42,11 +42,21 @@ async fn prove_writable<S: StoreWrite>(store: &S) -> Result<(), StoreError> {
         Acquired::Granted(lease) => lease,
         Acquired::HeldBy { .. } => return Err(odd(store, "it reports a holder of a lease that was never requested")),
     };
-    let set = Write::Set { key: key.clone(), value: name.clone(), life: Some(LEASE_LIFE) };
-    let kept = match store.commit(&lease, &[set]).await {
-        Ok(()) => value(store, &key).await,
-        Err(error) => Err(error),
+    let (map, fields) = (format!("{key}:map"), vec![name.clone()]);
+    let writes = [
+        Write::Set { key: key.clone(), value: name.clone(), life: None },
+        Write::Set { key: key.clone(), value: name.clone(), life: Some(LEASE_LIFE) },
+        Write::MapSet { map: map.clone(), field: name.clone(), value: name.clone() },
+        Write::MapTrim { map: map.clone(), keep: 1 },
+        Write::MapDelete { map: map.clone(), field: name.clone() },
+    ];
+    let trying = async {
+        store.renew(&lease).await?;
+        store.commit(&lease, &writes).await?;
+        store.read(&[Query::Map(map.clone()), Query::Fields(map.clone()), Query::MapValues { map, fields }]).await?;
+        value(store, &key).await
     };
+    let kept = trying.await;
     // Also after a failure, so that nothing stays.
     let removed = store.commit_and_release(lease, &[Write::Delete { key }]).await;
     if kept? != Some(name) {

@@ -40,6 +40,9 @@ const LONGEST_LIFE: Duration = Duration::from_secs(3600 * 24 * 365 * 1000);
 /// How much of a server's message is repeated in an error.
 const WORDS: usize = 200;
 
+/// How the server says that the user may not do something: itself, and in a script.
+const NOT_PERMITTED: [&str; 2] = ["NOPERM", "The user executing the script can't run this command"];
+
 /// KEYS: the lease; ARGV: the token, its life in ms. Answers the holder, or nothing when it is granted.
 const ACQUIRE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end \
     return redis.call('GET', KEYS[1])";
@@ -119,6 +122,17 @@ impl RedisStore {
         Ok(store)
     }
 
+    /// Whether the server keeps nothing on disk, if it tells: its next restart forgets everything.
+    pub async fn is_volatile(&self) -> bool {
+        let mut question = ::redis::pipe();
+        question.cmd("INFO").arg("persistence").cmd("CONFIG").arg("GET").arg("save");
+        let Ok(reply) = self.exchange(&question).await else { return false };
+        let [persistence, save] = &reply.values[..] else { return false };
+        let has_log = text(persistence.clone()).is_ok_and(|info| !info.contains("aof_enabled:0"));
+        let saves = texts(Some(save.clone())).is_ok_and(|save| save.last().is_none_or(|when| !when.is_empty()));
+        !has_log && !saves
+    }
+
     /// The policy by which the server drops keys when its memory is full, if it does and tells.
     pub async fn eviction(&self) -> Option<String> {
         let mut question = ::redis::pipe();
@@ -137,7 +151,12 @@ impl RedisStore {
 
     /// Sends the commands. `asked` holds the key that each is about, to name the one that went wrong.
     async fn request(&self, commands: &Pipeline, asked: &[&str]) -> Result<Reply, StoreError> {
-        self.exchange(commands).await.map_err(|error| failure(&self.label, &error, asked))
+        self.exchange(commands).await.map_err(|error| match failure(&self.label, &error, asked) {
+            StoreError::Refused { store, detail } if NOT_PERMITTED.iter().any(|words| detail.contains(words)) => {
+                StoreError::NotPermitted { store, detail, prefix: self.prefix.clone() }
+            }
+            failure => failure,
+        })
     }
 
     /// Sends the commands, with retries where they are safe.

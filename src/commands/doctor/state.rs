@@ -44,10 +44,13 @@ pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
 async fn server(url: &str, prefix: &str) -> Vec<Finding> {
     let tried = async {
         let store = RedisStore::connect_with(url, prefix, PATIENCE).await?;
-        Ok((try_out(&store).await?, store.eviction().await))
+        Ok((try_out(&store).await?, store.eviction().await, store.is_volatile().await))
     };
     match timeout(LIMIT, tried).await {
-        Ok(Ok((found, eviction))) => iter::once(found).chain(eviction.map(|policy| evicts(&policy))).collect(),
+        Ok(Ok((found, eviction, is_volatile))) => {
+            let warnings = eviction.map(|policy| evicts(&policy)).into_iter().chain(is_volatile.then(forgets));
+            iter::once(found).chain(warnings).collect()
+        }
         Ok(Err(error)) => vec![broken(error, None)],
         Err(_) => {
             let detail = format!("the server answers, but not within {} s", LIMIT.as_secs());
@@ -60,6 +63,11 @@ async fn server(url: &str, prefix: &str) -> Vec<Finding> {
 fn evicts(policy: &str) -> Finding {
     let detail = format!("the server drops keys when its memory is full (maxmemory-policy {policy})");
     Finding::warning(STORE, detail, "set maxmemory-policy noeviction, or use a Redis for respot alone")
+}
+
+fn forgets() -> Finding {
+    let detail = "the server keeps nothing on disk: a restart forgets cooldowns and open recreations";
+    Finding::warning(STORE, detail, "set appendonly yes, or save 60 1, on the server")
 }
 
 async fn try_out<S: StoreWrite>(store: &S) -> Result<Finding, StoreError> {

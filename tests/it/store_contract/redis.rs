@@ -53,7 +53,7 @@ fn kind<T>(result: Result<T, StoreError>) -> &'static str {
     }
     match error {
         StoreError::Unreachable { .. } => "unreachable",
-        StoreError::Refused { .. } => "refused",
+        StoreError::Refused { .. } | StoreError::NotPermitted { .. } => "refused",
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
         StoreError::LeaseLost => "lost",

@@ -90,7 +90,7 @@ fn kind<T>(result: Result<T, StoreError>, path: &Path) -> &'static str {
     assert!(text.contains(path.to_str().expect("a text")), "{text:?} names {}", path.display());
     match error {
         StoreError::Unreachable { .. } => "unreachable",
-        StoreError::Refused { .. } => "refused",
+        StoreError::Refused { .. } | StoreError::NotPermitted { .. } => "refused",
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
         StoreError::LeaseLost => "lost",

@@ -1,6 +1,6 @@
 //! `dry-run`: what a pass would do. Holds no writer.
 
-use super::observe::{Observed, prepared, unless_stopped};
+use super::observe::{Observed, point_out_idle_patterns, prepared, unless_stopped};
 use super::run::{PASS, rows};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session};
@@ -52,6 +52,7 @@ pub async fn dry_run<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>) -> Res
     };
     let Observed { snapshot, plan, safe, .. } = unless_stopped(world.stop, world.limits.deadline, observing).await?;
     safe?;
+    point_out_idle_patterns(world, &snapshot);
     let summary = Summary::of_plan(&plan, &snapshot.instances);
     let execution = started.closed(ExecutionStatus::Completed, world.clock.now(), summary, None);
     Ok(Planned { execution, snapshot, plan })

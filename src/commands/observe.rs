@@ -16,6 +16,7 @@ use crate::core::pass::ladder::Board;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::market::Notice;
 use crate::core::pass::plan::{self, Plan};
+use crate::core::pass::rules::idle_patterns;
 use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
 use crate::core::world::instance::{InstanceId, Status};
@@ -83,6 +84,15 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
     Ok(Observed { snapshot, ledger, redated, plan, safe, board })
+}
+
+/// Points out patterns that match nothing, which are most likely misspelled.
+pub(super) fn point_out_idle_patterns<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, snapshot: &Snapshot) {
+    if snapshot.instances.is_complete() {
+        for pattern in idle_patterns(world.limits.policy, &snapshot.instances.items) {
+            world.reporter.event(Event::IdlePattern { pattern: pattern.as_str() });
+        }
+    }
 }
 
 /// Asks for each of these instances by its id if the listing lacks it: one listing proves no absence. If any of them still

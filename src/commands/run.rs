@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::lease::under_lease;
 use self::record::Open;
-use super::observe::{Observed, prepared_again};
+use super::observe::{Observed, point_out_idle_patterns, prepared_again};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
@@ -296,6 +296,7 @@ async fn round<E: Edges>(
     if used.rounds == 0 {
         used.planned = Summary::of_plan(&plan, &snapshot.instances);
         open.summary = used.planned;
+        point_out_idle_patterns(&world, &snapshot);
     }
     if let Err(refused) = safe {
         open.view.get_or_insert((snapshot, plan));

@@ -73,6 +73,7 @@ impl Bars {
             | Event::Journaled { .. }
             | Event::Wrote { .. }
             | Event::ReceiverGone { .. }
+            | Event::IdlePattern { .. }
             | Event::Undelivered { .. }
             | Event::GivenUp(_)
             | Event::NotTold { .. }

@@ -156,6 +156,7 @@ pub(super) fn event(event: Event<'_>) {
             debug!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
         }
         Event::Wrote { job_id, write } => wrote(job_id, write),
+        Event::IdlePattern { pattern } => warn!("the pattern {pattern:?} matches no instance"),
         Event::ReceiverGone { count } => {
             warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");
         }

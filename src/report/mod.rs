@@ -97,6 +97,10 @@ pub enum Event<'a> {
     RoundFailed {
         error: &'a str,
     },
+    /// A pattern of `--only` or `--exclude` means no instance.
+    IdlePattern {
+        pattern: &'a str,
+    },
     /// The receiver of events is gone for good, and they are given up.
     ReceiverGone {
         count: usize,

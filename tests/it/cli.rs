@@ -549,3 +549,29 @@ fn names_that_mean_something_else_are_pointed_out() {
         assert_eq!(output.stderr.is_empty(), said.is_empty(), "{name}: {}", output.stderr);
     });
 }
+
+/// A pattern that matches nothing is most likely misspelled, and would leave what was meant alone without a word.
+#[test]
+fn a_pattern_that_matches_nothing_is_pointed_out() {
+    let mut world = World::new(1);
+    world.add(Spec::running("train[7]"));
+    let stage = Stage::new(Kind::Sqlite, world);
+    let rows = [
+        ("--only=trian-*", "the pattern \"trian-*\" matches no instance"),
+        ("--exclude=web", "the pattern \"web\" matches no instance"),
+        ("--only=train[7]", ""),
+        ("--exclude=train?7?", ""),
+    ];
+    for (option, said) in rows {
+        for words in ["dry-run", "run", "check-failed"] {
+            let output = stage.call(words).arg(option).output().ends_with(0);
+            assert_eq!(
+                output.stderr.matches("matches no instance").count(),
+                usize::from(!said.is_empty()),
+                "{words}: {}",
+                output.stderr
+            );
+            assert!(output.stderr.contains(said), "{words} {option}: {}", output.stderr);
+        }
+    }
+}

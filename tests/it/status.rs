@@ -298,3 +298,39 @@ fn ulid_of(millis: i64) -> String {
     let time: String = (0..10).rev().map(digit).collect();
     format!("migration-job-{time}{}", "0".repeat(16))
 }
+
+/// What a person has to look at is no good health: an instance that is gone without a successor, a deletion that is accepted
+/// and never happens.
+#[test]
+fn what_needs_a_person_is_not_healthy() {
+    for kind in BOTH {
+        let mut world = World::new(3);
+        world.add(Spec::running("train-a").id("a"));
+        world.add(Spec::running("train-b").id("b"));
+        let stage = Stage::new(kind, world);
+        let check = |words: &str| {
+            let status = stage.call("status --check").output();
+            let is_well = words == "on schedule";
+            assert_eq!((status.code() == 0, status.stdout.contains(words)), (is_well, true), "{status:?}");
+        };
+        stage.provider.with(|world| assert!(world.reclaim("a")));
+        stage.call("run -q").output().ends_with(0);
+        check("on schedule");
+        stage.provider.with(|world| assert!(world.vanish("a")));
+        stage.call("run -q").output().ends_with(0);
+        check("gone without a successor in the last 5 passes: 1");
+    }
+    let mut world = World::new(3);
+    world.add(Spec::stuck("train-a", 3_600_000).id("a"));
+    let stage = Stage::new(Kind::Sqlite, world);
+    stage.fault("delete:status=200");
+    for _ in 0..14 {
+        let code = stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "0").output().code();
+        assert!(code < 2, "{code}");
+        stage.provider.advance(15 * MINUTE);
+    }
+    let status = stage.call("status --check").output().ends_with(1);
+    for words in ["recreations under way for over 2 h: 1", "see what holds up the recreation of a"] {
+        assert!(status.stdout.contains(words), "{}", status.stdout);
+    }
+}

@@ -376,3 +376,29 @@ fn what_a_receiver_asks_for_is_done() {
         }
     }
 }
+
+/// One failure and one reclaim are told once each, however long what follows takes and whatever words the provider finds.
+#[test]
+fn nothing_is_told_twice() {
+    for kind in BOTH {
+        let mut world = World::new(2);
+        world.add(Spec::stuck("train-slow", 3_600_000).id("slow"));
+        world.add(Spec::running("train-soon").id("soon"));
+        world.rules_mut().create_step_ms = 20 * 60_000;
+        let (stage, receiver) = (Stage::new(kind, world), Receiver::willing());
+        let pass = || {
+            let call = run(&stage, &receiver).env("MIGRATION_RECREATE_ORDER", "delete-first");
+            call.output().ends_with(0);
+            stage.provider.advance(15 * MINUTE);
+        };
+        pass();
+        stage.provider.with(|world| assert!(world.reclaim("soon")));
+        for word in ["notified", "reclaiming", "terminated"] {
+            stage.provider.with(|world| world.edit("soon", |machine| machine.spot_status = word.into()));
+            pass();
+        }
+        let count = |event: &str| receiver.taken().iter().filter(|told| told.json()["event"] == event).count();
+        assert_eq!(count("instance.migration_failed"), 1, "{:?}", receiver.taken());
+        assert_eq!(count("instance.reclaim_notified"), 1, "{:?}", receiver.taken());
+    }
+}

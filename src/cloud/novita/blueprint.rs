@@ -37,6 +37,8 @@ pub(super) struct Configuration {
     pub(super) network_volumes: Vec<NetworkVolume>,
     /// Mount points of volumes on the node itself, which cannot be requested in a create call.
     pub(super) local_volumes: Vec<String>,
+    /// Whether the provider moves it by itself when its node fails; no create call can ask for that.
+    pub(super) auto_migrates: bool,
     /// Jobs at work on it, according to the detail response.
     pub(super) jobs: Vec<JobId>,
 }
@@ -136,6 +138,7 @@ pub(super) fn blueprint(configuration: Configuration) -> Result<Blueprint, Strin
         entrypoint,
         network_volumes,
         local_volumes,
+        auto_migrates,
         jobs: _,
     } = configuration;
     if image_url.is_empty() {
@@ -163,6 +166,9 @@ pub(super) fn blueprint(configuration: Configuration) -> Result<Blueprint, Strin
     };
     let gpu_num = or_default(gpu_num, DEFAULT_GPU_NUM, "gpuNum");
     let rootfs_size = or_default(rootfs_size, DEFAULT_ROOTFS_GB, "rootfsSize");
+    if auto_migrates {
+        notes.push("its auto-migration is not switched on again".into());
+    }
     notes.extend(local_volumes.iter().map(|mount| format!("its local volume at {mount} is not created again")));
     let spec = Spec {
         kind: if kind.is_empty() { "gpu".into() } else { kind },

@@ -357,7 +357,13 @@ fn summary(before: &State, fleet: &Fleet, now: Timestamp) -> String {
             format!("rolling back: {why}")
         }
         State::RollingBack { .. } => "putting back what was moved".into(),
-        State::Over { end: RolloutEnd::Completed, .. } => "every stage passed".into(),
+        State::Over { end: RolloutEnd::Completed, .. } => match fleet.count(MemberState::Failed) {
+            0 => "every stage passed".into(),
+            failed => {
+                let all = fleet.members.len();
+                format!("every gate passed, but {failed} of {all} instances failed and stay on demand")
+            }
+        },
         State::Over { end: RolloutEnd::Failed, .. } => "the rollout failed and needs an operator".into(),
         State::Over { .. } => "what was moved has been put back".into(),
     };

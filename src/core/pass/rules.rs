@@ -62,6 +62,12 @@ pub(in crate::core) fn selects(selector: &Selector, id: &InstanceId, name: &str)
     selector.matches(id, name) || selector.matches_text(base_of(name))
 }
 
+/// The patterns of a policy that mean none of these instances.
+pub fn idle_patterns<'a>(policy: &'a Policy, listed: &'a [Instance]) -> impl Iterator<Item = &'a Selector> {
+    let means_any = |selector: &Selector| listed.iter().any(|it| selects(selector, &it.id, &it.name));
+    policy.only.iter().chain(&policy.exclude).filter(move |selector| !means_any(selector))
+}
+
 /// Everything a verdict on one instance depends on.
 pub(in crate::core) struct View<'a> {
     pub(in crate::core) ledger: &'a Ledger,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::downtime::{LostHours, RecoveryFigures};
-use super::health::{Diagnosis, FleetTroubles, Health, RECENT};
+use super::health::{Diagnosis, FleetTroubles, Health, LONGEST_RECREATION, RECENT};
 use super::outbox::Outgoing;
+use super::trail::{Seen, Sighting};
 use crate::core::pass::spell::{ALL_TIME, Days, Spell};
 use crate::core::record::execution::{Attempt, ExecutionStatus, Outcome, Recorded};
 use crate::core::recreation::journal::{Recreation, Step};
@@ -68,7 +69,7 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
 
     let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some());
     let quarantined: Vec<&str> = quarantined.map(|(id, _)| id.as_str()).collect();
-    let mut lasting = FleetTroubles { down, quarantined: 0 }.lasting(interval, now);
+    let mut lasting = FleetTroubles { down, ..FleetTroubles::default() }.lasting(interval, now);
     lasting.retain(|(id, _)| !quarantined.contains(&id.as_str()));
     if let [(id, spell), others @ ..] = lasting.as_slice() {
         let name = callable(&spell.name, id);
@@ -79,6 +80,17 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
         let what = format!("find out what keeps {first}{} from being recreated", and_more(others.len()));
         let release = "respot run --retry-quarantined".into();
         steps.push(Advice { what, commands: vec![format!("respot explain {first}"), release] });
+    }
+    let overdue: Vec<&InstanceId> = overdue(recreations, now).collect();
+    if let [first, others @ ..] = overdue.as_slice() {
+        let what = format!("see what holds up the recreation of {first}{}", and_more(others.len()));
+        steps.push(Advice { what, commands: vec![format!("respot explain {first}")] });
+    }
+    let lost: Vec<&Sighting> = lost(passes).collect();
+    if let [first, others @ ..] = lost.as_slice() {
+        let name = callable(&first.instance_name, &first.instance_id);
+        let what = format!("find out who deleted {name}{}, gone without a successor", and_more(others.len()));
+        steps.push(Advice { what, commands: vec![format!("respot history --instance {name}")] });
     }
     let ended = recreations.iter().filter(|(_, it)| matches!(it.step, Step::Ended));
     let ended: Vec<&str> = ended.map(|(id, _)| id.as_str()).collect();
@@ -104,6 +116,19 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
     }
     steps.extend(settings(facts));
     steps
+}
+
+/// Recreations that are under way for longer than any should; one that waits for room or for time is not under way.
+pub fn overdue(recreations: &[(InstanceId, Recreation)], now: Timestamp) -> impl Iterator<Item = &InstanceId> {
+    let is_under_way = |it: &Recreation| !matches!(it.step, Step::Pending { .. }) && !it.step.is_over();
+    let overdue =
+        recreations.iter().filter(move |(_, it)| now.since(it.opened_at) > LONGEST_RECREATION && is_under_way(it));
+    overdue.map(|(id, _)| id)
+}
+
+/// What the last passes saw gone without a successor.
+pub fn lost(passes: &[Recorded]) -> impl Iterator<Item = &Sighting> {
+    passes.iter().take(RECENT).flat_map(|pass| &pass.sightings).filter(|it| it.seen == Seen::Vanished)
 }
 
 /// Settings that would have brought back sooner what was down in the last month.
@@ -257,7 +282,8 @@ mod tests {
         fn check(&self) {
             let Self { enabled, passes, recreations, outbox, down, now, expected } = self;
             let executions: Vec<Execution> = passes.iter().map(|it| it.execution.clone()).collect();
-            let diagnosis = diagnose(*enabled, QUARTER, &executions, FleetTroubles { down, quarantined: 0 }, *now);
+            let diagnosis =
+                diagnose(*enabled, QUARTER, &executions, FleetTroubles { down, ..FleetTroubles::default() }, *now);
             let facts = Facts {
                 diagnosis: &diagnosis,
                 interval: QUARTER,
@@ -398,8 +424,7 @@ mod tests {
             ([0.0; 3], 5, &[(6, 0), (4, 1)], false, false, &[]),
         ];
         let passes = [pass(ExecutionStatus::Completed, "", &[])];
-        let diagnosis =
-            diagnose(true, QUARTER, &[passes[0].execution.clone()], FleetTroubles { down: &[], quarantined: 0 }, at(2));
+        let diagnosis = diagnose(true, QUARTER, &[passes[0].execution.clone()], FleetTroubles::default(), at(2));
         for (lost, minutes, days, has_notice, has_bridge, expected) in rows {
             let [noticing, no_room, coming_up] = *lost;
             let lost_by = LostHours { noticing, no_room, coming_up, ..LostHours::default() };

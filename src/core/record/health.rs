@@ -46,7 +46,14 @@ pub struct FleetTroubles<'a> {
     pub down: &'a [(InstanceId, Spell)],
     /// Instances left alone after repeated failures.
     pub quarantined: usize,
+    /// Recreations that take longer than any should, by the old instance.
+    pub overdue: &'a [&'a InstanceId],
+    /// Instances that the last passes saw gone without a successor.
+    pub lost: usize,
 }
+
+/// A recreation that is under way for longer than this is stuck: a deletion without effect, a call without an end.
+pub const LONGEST_RECREATION: Duration = Duration::from_secs(2 * 3600);
 
 impl<'a> FleetTroubles<'a> {
     /// What is down for longer than passes need to notice it and to bring it back: two intervals.
@@ -99,6 +106,14 @@ pub fn diagnose(
         ExecutionStatus::Partial | ExecutionStatus::Running | ExecutionStatus::Completed => {
             match troubles.lasting_in_words(interval, now) {
                 Some(why) => (Health::Degraded, why),
+                None if troubles.lost > 0 => (
+                    Health::Degraded,
+                    format!("gone without a successor in the last {RECENT} passes: {}", troubles.lost),
+                ),
+                None if !troubles.overdue.is_empty() => {
+                    let hours = LONGEST_RECREATION.as_secs() / 3600;
+                    (Health::Degraded, format!("recreations under way for over {hours} h: {}", troubles.overdue.len()))
+                }
                 None if last.status == ExecutionStatus::Partial => (
                     Health::Degraded,
                     format!("failed or unknown actions in the last pass: {}", last.summary.error_count),
@@ -213,9 +228,18 @@ mod tests {
         ];
         for (status, errors, down, quarantined, health, part) in rows {
             let down: Vec<_> = down.iter().map(|(name, since)| spell(name, *since)).collect();
-            let troubles = FleetTroubles { down: &down, quarantined: *quarantined };
+            let troubles = FleetTroubles { down: &down, quarantined: *quarantined, ..FleetTroubles::default() };
             let got = diagnose(true, quarter, &[execution(*status, -1, *errors)], troubles, at(0));
             assert_eq!((got.health, got.why.contains(part)), (*health, true), "{:?} lacks {part:?}", got.why);
+        }
+        let well = execution(Completed, -1, 0);
+        let stuck = InstanceId::new("a");
+        for (troubles, part) in [
+            (FleetTroubles { lost: 2, ..FleetTroubles::default() }, "gone without a successor in the last 5 passes: 2"),
+            (FleetTroubles { overdue: &[&stuck], ..FleetTroubles::default() }, "under way for over 2 h: 1"),
+        ] {
+            let got = diagnose(true, quarter, std::slice::from_ref(&well), troubles, at(0));
+            assert_eq!((got.health, got.why.contains(part)), (Health::Degraded, true), "{}", got.why);
         }
     }
 }

@@ -61,8 +61,9 @@ pub fn news<'a>(snapshot: &'a Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> V
     });
     let announced = plan.observations.iter().filter_map(|(id, seen)| {
         let notice = &seen.as_ref()?.notice;
-        let is_known = ledger.observations.get(id).is_some_and(|known| known.notice == *notice);
-        listed(id).filter(|_| !is_known).map(|instance| News::Announced { instance, notice })
+        // A word or a time that moves is the same reclaim.
+        let is_known = |it: &&Instance| ledger.observations.get(id).is_some_and(|known| known.is_about_this_life(it));
+        listed(id).filter(|it| !is_known(it)).map(|instance| News::Announced { instance, notice })
     });
     let lost = lost(snapshot, plan, ledger).into_iter().map(|(id, name)| News::Lost { id, name });
     migrated.chain(recreated).chain(failed(snapshot, plan, ledger)).chain(announced).chain(lost).collect()
@@ -158,14 +159,15 @@ impl News<'_> {
     }
 }
 
-/// Failures that need not be remembered any more: their instance is gone.
+/// Failures that need not be remembered any more: their instance is gone, and nothing is to bring it back.
 #[must_use]
 pub fn forgotten_failures(snapshot: &Snapshot, ledger: &Ledger) -> Vec<InstanceId> {
     if !snapshot.instances.is_complete() {
         return Vec::new();
     }
     let is_gone = |id: &&InstanceId| find(&snapshot.instances.items, id).is_none();
-    ledger.told_failures.keys().filter(is_gone).cloned().collect()
+    let is_open = |id: &InstanceId| ledger.recreations.get(id).is_some_and(|it| !it.step.is_over());
+    ledger.told_failures.keys().filter(is_gone).filter(|id| !is_open(id)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -177,6 +179,7 @@ mod tests {
     use crate::core::world::instance::{Billing, Job, JobId, JobKind, JobState, Status};
     use crate::core::world::policy::Policy;
     use crate::core::world::snapshot::{Listing, Shortfall};
+    use crate::core::world::time::Seconds;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(1_700_000_000 + secs)
@@ -226,15 +229,18 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_is_told_once_and_again_when_it_changes() {
+    fn a_notice_is_told_once_and_again_after_another_start() {
         let seen = |notice| Observation { notice, first_seen_at: at(-60), last_seen_at: at(-60), down_seen_at: None };
-        let rows: [(Option<ReclaimNotice>, &[&str]); 4] = [
+        let rows: [(Option<ReclaimNotice>, &[&str]); 5] = [
             (None, &["announced"]),
             (Some(notice("notified", 600)), &[]),
-            (Some(notice("notified", 900)), &["announced"]),
-            (Some(notice("reclaiming", 600)), &["announced"]),
+            (Some(notice("notified", 900)), &[]),
+            (Some(notice("reclaiming", 600)), &[]),
+            // That one came true, and it was started again since.
+            (Some(notice("terminated", -7200)), &["announced"]),
         ];
-        let snapshot = snapshot(Status::Running, Some(notice("notified", 600)), None);
+        let mut snapshot = snapshot(Status::Running, Some(notice("notified", 600)), None);
+        snapshot.instances.items[0].started_at = Seconds::new(at(-3600).as_secs());
         for (known, expected) in rows {
             let observations = known.clone().map(|known| (InstanceId::new("a"), seen(known))).into_iter().collect();
             let ledger = Ledger { observations, ..Ledger::default() };
@@ -330,6 +336,10 @@ mod tests {
         let ledger = Ledger { told_failures, ..Ledger::default() };
         let mut snapshot = snapshot(Status::Running, None, None);
         assert_eq!(forgotten_failures(&snapshot, &ledger), [InstanceId::new("gone")]);
+        let mut brought_back = ledger.clone();
+        let begun = Recreation::planned("a", Cause::Reclaimed, "a-recreated-x".into(), at(-20));
+        brought_back.recreations = [(InstanceId::new("gone"), begun)].into();
+        assert_eq!(forgotten_failures(&snapshot, &brought_back), [], "its recreation is open");
         snapshot.instances.shortfall = Some(Shortfall::Rows { announced: 2, received: 1 });
         assert_eq!(forgotten_failures(&snapshot, &ledger), []);
     }

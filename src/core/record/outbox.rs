@@ -31,7 +31,7 @@ pub const EVENTS: &[(&str, &str)] = &[
         "a migration failed or is stuck, also one that respot did not request; once per failure",
     ),
     ("instance.lost", "an instance that was down, or to be reclaimed, is gone and has no successor"),
-    ("instance.reclaim_notified", "the provider announced that it will reclaim an instance"),
+    ("instance.reclaim_notified", "the provider announced that it will reclaim an instance; once for each reclaim"),
     ("rollout.advanced", "a rollout started, reached the next stage, is held, or started to roll back"),
     ("rollout.rolled_back", "a rollout has ended and rolled back; the event names what could not be put back"),
     ("rollout.completed", "a rollout has finished, and every stage passed"),

@@ -178,10 +178,10 @@ impl Selector {
         self.matches_text(id.as_str()) || self.matches_text(name)
     }
 
-    /// Whether the whole text matches.
+    /// Whether the whole text matches. A name with a bracket, written as it is, means itself.
     #[must_use]
     pub fn matches_text(&self, text: &str) -> bool {
-        self.0.matches(text)
+        self.0.matches(text) || self.0.as_str() == text
     }
 
     /// The pattern as it was written.

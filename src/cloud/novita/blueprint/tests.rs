@@ -85,6 +85,7 @@ fn every_field_follows_its_rule() {
         (|_| (), "notes", json!([])),
         (|c| c.gpu_num = None, "notes", json!(["the provider leaves out its gpuNum, 1 is assumed"])),
         (|c| c.rootfs_size = None, "notes", json!(["the provider leaves out its rootfsSize, 50 is assumed"])),
+        (|c| c.auto_migrates = true, "notes", json!(["its auto-migration is not switched on again"])),
         (
             |c| c.local_volumes = vec!["/workspace".into(), "/tmp".into()],
             "notes",

@@ -108,6 +108,7 @@ pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Reco
         entrypoint: merged.text("entrypoint")?,
         network_volumes,
         local_volumes,
+        auto_migrates: merged.values("autoMigrateOpen").any(|value| Text::of(value).as_str() == "true"),
         jobs: merged.first("jobs", jobs)?,
     })
 }
@@ -385,6 +386,7 @@ mod tests {
             entrypoint: "/bin/sh -c".into(),
             network_volumes: vec![volume("vol-1", "/data")],
             local_volumes: vec!["/workspace".into()],
+            auto_migrates: false,
             jobs: vec![JobId::new("q9w8e7r6t5y4u3i2")],
         };
         assert_eq!(read(fixture!("recreate-detail.json"), fixture!("recreate-row.json")), Ok(expected.clone()));

@@ -212,6 +212,15 @@ fn the_first_rule_that_fits_decides() {
             "excluded by --exclude web",
         ),
         (
+            "excluded by a name with brackets, written as it is",
+            |c| {
+                c.instance.name = "train[7]".into();
+                c.policy.exclude.push(Selector::parse("train[7]").unwrap());
+            },
+            "excluded",
+            "excluded by --exclude train[7]",
+        ),
+        (
             "excluded though selected",
             |c| {
                 c.policy.only.push(Selector::parse("*").unwrap());

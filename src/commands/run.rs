@@ -20,7 +20,7 @@ use crate::core::pass::failures::JOBS_WINDOW;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::{Decision, Recreating, Skip};
-use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary};
+use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary, Totals};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{Snapshot, find};
@@ -297,6 +297,11 @@ async fn round<E: Edges>(
         used.planned = Summary::of_plan(&plan, &snapshot.instances);
         open.summary = used.planned;
         point_out_idle_patterns(&world, &snapshot);
+        let replacements = snapshot.instances.items.iter().filter(|it| it.marker.is_some()).count();
+        // Names outlive the memory of the passes that gave them.
+        if open.totals == Totals::default() && replacements > 0 && pass.mode() == Mode::Real {
+            reporter.event(Event::MemoryLost { replacements });
+        }
     }
     if let Err(refused) = safe {
         open.view.get_or_insert((snapshot, plan));

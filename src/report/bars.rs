@@ -74,6 +74,7 @@ impl Bars {
             | Event::Wrote { .. }
             | Event::ReceiverGone { .. }
             | Event::IdlePattern { .. }
+            | Event::MemoryLost { .. }
             | Event::Undelivered { .. }
             | Event::GivenUp(_)
             | Event::NotTold { .. }

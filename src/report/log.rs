@@ -156,6 +156,11 @@ pub(super) fn event(event: Event<'_>) {
             debug!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
         }
         Event::Wrote { job_id, write } => wrote(job_id, write),
+        Event::MemoryLost { replacements } => warn!(
+            replacements,
+            "the store is empty, but passes made some of these instances: its memory was lost, or this is another store; \
+             cooldowns and open recreations are forgotten"
+        ),
         Event::IdlePattern { pattern } => warn!("the pattern {pattern:?} matches no instance"),
         Event::ReceiverGone { count } => {
             warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");

@@ -97,6 +97,10 @@ pub enum Event<'a> {
     RoundFailed {
         error: &'a str,
     },
+    /// The store knows of no pass, and the provider lists replacements that passes made.
+    MemoryLost {
+        replacements: usize,
+    },
     /// A pattern of `--only` or `--exclude` means no instance.
     IdlePattern {
         pattern: &'a str,

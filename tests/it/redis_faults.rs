@@ -177,3 +177,19 @@ fn doctor_points_out_a_server_that_keeps_nothing() {
         assert_eq!(document.to_string().contains("keeps nothing on disk"), is_told, "{options:?}: {document}");
     }
 }
+
+/// A memory that was lost is noticed by what the provider still lists, and said once.
+#[test]
+fn a_memory_that_was_lost_is_said() {
+    const LOST: &str = "the store is empty, but passes made some of these instances";
+    let mut world = quick(9);
+    world.add(Spec::stuck("stuck-0", 600_000));
+    let stage = Stage::new(Kind::Redis, world);
+    let pass = || {
+        stage.provider.advance(5 * MINUTE);
+        stage.call("run").output().ends_with(0).stderr.matches(LOST).count()
+    };
+    assert_eq!((pass(), pass()), (0, 0), "it made one itself, and knows that");
+    stage.redis.as_ref().expect("a server").raw(&["FLUSHALL"]);
+    assert_eq!((pass(), pass()), (1, 0));
+}

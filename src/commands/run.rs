@@ -20,7 +20,7 @@ use crate::core::pass::failures::JOBS_WINDOW;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::{Decision, Recreating, Skip};
-use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary, Totals};
+use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{Snapshot, find};
@@ -299,8 +299,8 @@ async fn round<E: Edges>(
         point_out_idle_patterns(&world, &snapshot);
         let replacements = snapshot.instances.items.iter().filter(|it| it.marker.is_some()).count();
         // Names outlive the memory of the passes that gave them.
-        if open.totals == Totals::default() && replacements > 0 && pass.mode() == Mode::Real {
-            reporter.event(Event::MemoryLost { replacements });
+        if open.totals.executions == 0 && replacements > 0 && pass.mode() == Mode::Real {
+            reporter.event(Event::MemoryLost { replacements: Some(replacements) });
         }
     }
     if let Err(refused) = safe {

@@ -156,7 +156,11 @@ pub(super) fn event(event: Event<'_>) {
             debug!(instanceId = instance.as_str(), instanceName = name, replacement, error, "recreation {step}");
         }
         Event::Wrote { job_id, write } => wrote(job_id, write),
-        Event::MemoryLost { replacements } => warn!(
+        Event::MemoryLost { replacements: None } => warn!(
+            "the store has lost a part of its memory: cooldowns and open recreations may be forgotten; \
+             a Redis keeps it with maxmemory-policy noeviction"
+        ),
+        Event::MemoryLost { replacements: Some(replacements) } => warn!(
             replacements,
             "the store is empty, but passes made some of these instances: its memory was lost, or this is another store; \
              cooldowns and open recreations are forgotten"

@@ -97,9 +97,10 @@ pub enum Event<'a> {
     RoundFailed {
         error: &'a str,
     },
-    /// The store knows of no pass, and the provider lists replacements that passes made.
+    /// The store has lost a part of its memory; or it knows of no pass, and the provider lists so many replacements that passes
+    /// made.
     MemoryLost {
-        replacements: usize,
+        replacements: Option<usize>,
     },
     /// A pattern of `--only` or `--exclude` means no instance.
     IdlePattern {

@@ -69,6 +69,8 @@ pub(super) mod keys {
     pub(super) const OUTBOX: &str = "outbox";
     /// Value: the job id of the pass that is at work, or was killed.
     pub(super) const OPEN_EXECUTION: &str = "open-execution";
+    /// Value: [`super::Generation`], which the totals repeat.
+    pub(super) const GENERATION: &str = "generation";
     /// Value: [`super::Totals`] over all real passes.
     pub(super) const TOTALS: &str = "totals";
     /// Value, 30 s: the job id of the pass that may write.
@@ -87,6 +89,12 @@ pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Serialize, Deserialize)]
 struct Stall {
     since: Timestamp,
+}
+
+/// The number of a memory, drawn by its first pass.
+#[derive(Serialize, Deserialize)]
+struct Generation {
+    generation: u64,
 }
 
 /// The failed migration of an instance that was reported last.
@@ -132,6 +140,8 @@ pub enum Change {
     /// No pass is open any more.
     CloseOpen,
     SetTotals(Totals),
+    /// This memory begins: the totals have the same number.
+    SetGeneration(u64),
     /// A migrate call is about to be made.
     Attempt {
         id: InstanceId,
@@ -204,6 +214,9 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::CloseOpen => vec![Write::Delete { key: mode.key(keys::OPEN_EXECUTION) }],
         Change::SetTotals(totals) => {
             vec![Write::Set { key: keys::TOTALS.into(), value: encode(&totals), life: None }]
+        }
+        Change::SetGeneration(generation) => {
+            vec![Write::Set { key: keys::GENERATION.into(), value: encode(&Generation { generation }), life: None }]
         }
         Change::Attempt { id, at } => vec![migration_time(mode, &id, at, MIGRATION_TIME_LIFE)],
         Change::Withdraw { id, previous } => {
@@ -366,6 +379,8 @@ fn redated(decoder: Decoder) -> Vec<Change> {
 pub struct Opening {
     /// Totals over all real passes.
     pub totals: Totals,
+    /// The number that is kept beside them.
+    pub generation: Option<u64>,
     /// A pass of the same kind that was never closed. Because the lease is ours, it is no longer running.
     pub unclosed: Option<Recorded>,
     /// The calls it began, if it was a real one.
@@ -384,13 +399,20 @@ pub struct Opening {
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
 pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, StoreError> {
     let decoder = Decoder::new(store, Timestamp::LATEST);
-    let queries = [Query::Values(vec![keys::TOTALS.into(), mode.key(keys::OPEN_EXECUTION)])];
+    let texts = vec![keys::TOTALS.into(), keys::GENERATION.into(), mode.key(keys::OPEN_EXECUTION)];
+    let queries = [Query::Values(texts)];
     let mut found = decoder.values(store.read(&queries).await?.into_iter().next())?.into_iter();
     let totals = match found.next().flatten() {
         Some(text) => decoder.decode(keys::TOTALS, &text)?,
         None => Totals::default(),
     };
-    let Some(job_id) = found.next().flatten() else { return Ok(Opening { totals, ..Opening::default() }) };
+    let generation = match found.next().flatten() {
+        Some(text) => Some(decoder.decode::<Generation>(keys::GENERATION, &text)?.generation),
+        None => None,
+    };
+    let Some(job_id) = found.next().flatten() else {
+        return Ok(Opening { totals, generation, ..Opening::default() });
+    };
     let queries = [
         Query::MapValues { map: executions_with(&job_id).into(), fields: vec![job_id.clone()] },
         Query::Map(keys::IN_FLIGHT.into()),
@@ -415,7 +437,7 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
     let is_its = |pass: &str| pass == job_id && mode == Mode::Real;
     let its_calls = in_flight.into_iter().filter(|(_, call)| is_its(&call.pass)).collect();
     let its_recreations = recreations.into_iter().filter(|(_, recreation)| is_its(&recreation.pass)).collect();
-    Ok(Opening { totals, unclosed, its_calls, its_recreations, its_writes, damaged })
+    Ok(Opening { totals, generation, unclosed, its_calls, its_recreations, its_writes, damaged })
 }
 
 /// The events that no receiver took yet. Those that a newer version stored are left to it.

@@ -190,6 +190,14 @@ fn a_memory_that_was_lost_is_said() {
         stage.call("run").output().ends_with(0).stderr.matches(LOST).count()
     };
     assert_eq!((pass(), pass()), (0, 0), "it made one itself, and knows that");
-    stage.redis.as_ref().expect("a server").raw(&["FLUSHALL"]);
+    let redis = stage.redis.as_ref().expect("a server");
+    redis.raw(&["FLUSHALL"]);
     assert_eq!((pass(), pass()), (1, 0));
+    for key in ["respot:totals", "respot:generation"] {
+        redis.raw(&["DEL", key]);
+        let run = stage.call("run").output().ends_with(0);
+        assert!(run.stderr.contains("the store has lost a part of its memory"), "{key}: {}", run.stderr);
+        let run = stage.call("run").output().ends_with(0);
+        assert!(!run.stderr.contains("memory"), "{key}: once: {}", run.stderr);
+    }
 }

@@ -41,18 +41,8 @@ impl<E: Edges> Turn<'_, E> {
         // On-demand instances have a market of their own, of which nothing is remembered.
         let is_spot = blueprint.billing != Billing::OnDemand;
         let (mut tried, mut last): (Vec<&Place>, String) = (Vec::new(), String::new());
-        // An earlier pass may have created it after all, although the listing lacks it.
-        if !task.recreation.pass.is_empty() {
-            match self.pass.unless_stopped(self.pass.world.cloud.marked(&task.recreation.marker)).await {
-                Some(Ok(found)) => {
-                    if let Some(found) = found.iter().find(|instance| !instance.status.is_going()) {
-                        return task
-                            .end(Outcome::Skipped, format!("{} exists already; a later pass goes on", found.id));
-                    }
-                }
-                Some(Err(error)) => return task.fail(Outcome::Failed, error.kind, error.to_string()),
-                None => return task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error)),
-            }
+        if !task.recreation.pass.is_empty() && !self.is_absent(task).await {
+            return;
         }
         loop {
             let order_turn = match markets.order_turn(&blueprint.billing).await {
@@ -159,6 +149,20 @@ impl<E: Edges> Turn<'_, E> {
             tried => format!("no room for {}{last}", tried.join(", nor ")),
         };
         self.no_room(task, reason).await;
+    }
+
+    /// Whether no earlier pass created the replacement after all, although the listing lacks it. Otherwise the task is over.
+    async fn is_absent(&self, task: &mut Task<'_>) -> bool {
+        let looking = self.pass.world.cloud.marked(&task.recreation.marker);
+        match self.pass.unless_stopped(looking).await {
+            Some(Ok(found)) => match found.iter().find(|instance| !instance.status.is_going()) {
+                Some(found) => task.end(Outcome::Skipped, format!("{} exists already; a later pass goes on", found.id)),
+                None => return true,
+            },
+            Some(Err(error)) => task.fail(Outcome::Failed, error.kind, error.to_string()),
+            None => task.end(Outcome::Skipped, self.pass.why_not_started(self.store_error)),
+        }
+        false
     }
 
     /// Puts an on-demand instance on record before it is created, if the budget allows it.

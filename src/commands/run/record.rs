@@ -63,7 +63,7 @@ pub(in crate::commands) async fn begin<E: Edges>(
     (began, begun): (Instant, Execution),
 ) -> Result<Open, StoreError> {
     let opening = records::opening(pass.world.store, pass.mode()).await?;
-    let Opening { mut totals, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
+    let Opening { mut totals, generation, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
     let mut changes = Vec::new();
     for record in &damaged {
         pass.world.reporter.event(Event::PassedOver { record });
@@ -80,6 +80,14 @@ pub(in crate::commands) async fn begin<E: Edges>(
     }
     if pass.mode() == Mode::Real {
         changes.push(Change::ForgetWrites);
+        let is_known = generation == Some(totals.generation) && totals.generation != 0;
+        if !is_known {
+            if generation.is_some() || totals.generation != 0 {
+                pass.world.reporter.event(Event::MemoryLost { replacements: None });
+            }
+            totals.generation = fastrand::u64(1..);
+            changes.extend([Change::SetGeneration(totals.generation), Change::SetTotals(totals)]);
+        }
     }
     changes.push(Change::Open(begun.clone()));
     pass.commit(changes).await?;

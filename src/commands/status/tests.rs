@@ -100,6 +100,7 @@ fn busy() -> Overview {
             recreations: 4,
             instances_processed: 18_000,
             errors: 12,
+            generation: 7,
         },
         in_flight: 1,
         recreations: vec![

@@ -266,6 +266,10 @@ pub struct Totals {
     pub instances_processed: u64,
     /// Outcomes failed or unknown.
     pub errors: u64,
+    /// Which memory they are a part of: the same number is kept beside them, so that the loss of either is noticed. 0 in
+    /// stores of earlier versions.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 impl Totals {
@@ -296,6 +300,7 @@ impl Totals {
             recreations: self.recreations + recreated_instances,
             instances_processed: self.instances_processed + total_instances,
             errors: self.errors + error_count,
+            generation: self.generation,
         }
     }
 

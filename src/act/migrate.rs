@@ -259,7 +259,8 @@ async fn check<E: Edges>(
 fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex<'_>) -> bool {
     let Called { migration, attempt, doubt } = called;
     let id: &InstanceId = &migration.instance.id;
-    let own_job = |job: &&Job| is_new(job, migration.job_before);
+    let called_at = attempt.at;
+    let own_job = |job: &&Job| is_new(job, migration.job_before, called_at);
     let migrating = instance.is_some_and(|instance| instance.status == Status::Migrating);
     if migrating || jobs.newest_migration(id).filter(own_job).is_some() {
         attempt.outcome = Outcome::Accepted;

@@ -11,7 +11,7 @@ use crate::core::recreation::marker::{Origin, is_bridge};
 use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::{FOLLOW_TIME, PATIENCE, SETTLE_TIME};
+use crate::core::world::times::{FOLLOW_TIME, JOBS_WINDOW, PATIENCE, SETTLE_TIME};
 
 /// Instances with the same marker count as duplicates only if they were created within this time of each other: a request
 /// cannot live longer, so a later one is a copy that an operator made on purpose.
@@ -22,9 +22,6 @@ const KNOWN_TWIN_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// How many times an instance is replaced at most within the time in which duplicates appear.
 const MOST_GENERATIONS: usize = 50;
-
-/// How far back jobs are read. Longer than any gap between the passes of a schedule.
-pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// How far back they are read when the usual window leaves a question open.
 const WIDEST_WINDOW: Duration = FOLLOW_TIME;
@@ -289,7 +286,7 @@ impl<'a> Failures<'a> {
         let called = self.ledger.in_flight.get(id);
         let job = self.jobs.newest_migration(id).filter(|job| {
             // The job of the last call may not be listed yet.
-            called.is_none_or(|call| is_new(job, call.job_before.as_ref()))
+            called.is_none_or(|call| is_new(job, call.job_before.as_ref(), call.called_at))
         });
         let stamp = match self.ledger.last_attempt.get(id) {
             Some(Stamp::At(at)) => Some(*at),
@@ -396,7 +393,7 @@ impl<'a> Failures<'a> {
             // A later call of ours may be under way, whose job is not listed yet.
             let call = self.ledger.in_flight.get(&instance.id);
             let is_answered = call.is_none_or(|call| {
-                is_new(job, call.job_before.as_ref()) || self.now.since(call.called_at) >= SETTLE_TIME
+                is_new(job, call.job_before.as_ref(), call.called_at) || self.now.since(call.called_at) >= SETTLE_TIME
             });
             // If it ran since then, it was stopped for another reason.
             let started = instance.started_at.map(Timestamp::from);
@@ -418,7 +415,8 @@ impl<'a> Failures<'a> {
         let seen = self.ledger.stalls.get(&instance.id).copied();
         // After an accepted call without a job, it has been like this since the call.
         let call = self.ledger.in_flight.get(&instance.id).filter(|call| call.call == Call::Accepted);
-        let called = call.filter(|call| newest.is_none_or(|job| !is_new(job, call.job_before.as_ref())));
+        let called =
+            call.filter(|call| newest.is_none_or(|job| !is_new(job, call.job_before.as_ref(), call.called_at)));
         let since = [seen, called.map(|call| call.called_at)].into_iter().flatten().min();
         // A time ahead of the clock was written before the clock was set back.
         Some(since.map_or(self.now, |since| since.min(self.now)))

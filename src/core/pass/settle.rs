@@ -7,7 +7,7 @@ use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation};
 use crate::core::world::instance::{Instance, InstanceId, Job, JobId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, LONGEST_NOTICE, SETTLE_TIME};
+use crate::core::world::times::{EVIDENCE_LIFE, FOLLOW_TIME, JOBS_WINDOW, LONGEST_NOTICE, SETTLE_TIME};
 
 /// What became of a migrate call of an earlier pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn end_of(
     };
     let settled = now.since(call.called_at) >= SETTLE_TIME;
     let accepted = call.call == Call::Accepted;
-    let own_job = jobs.newest_migration(id).filter(|job| is_new(job, call.job_before.as_ref()));
+    let own_job = jobs.newest_migration(id).filter(|job| is_new(job, call.job_before.as_ref(), call.called_at));
     if let Some(job) = own_job
         && job.state.has_failed()
     {
@@ -116,10 +116,13 @@ fn has_run_since(instance: &Instance, called_at: Timestamp) -> bool {
 }
 
 /// Whether the job was made after the one known before a call. Only the provider's times are compared, so that a skew
-/// between its clock and ours does not matter.
+/// between its clock and ours does not matter. If none was known, one that is older than what was looked at then is not new.
 #[must_use]
-pub fn is_new(job: &Job, before: Option<&KnownJob>) -> bool {
-    before.is_none_or(|before| job.id != before.id && job.created_at >= before.created_at)
+pub fn is_new(job: &Job, before: Option<&KnownJob>, called_at: Timestamp) -> bool {
+    match before {
+        Some(before) => job.id != before.id && job.created_at >= before.created_at,
+        None => job.created_at.is_none_or(|at| at >= called_at - JOBS_WINDOW),
+    }
 }
 
 /// What to remember and to forget about announced reclaims: a notice is kept until the instance is seen running
@@ -283,6 +286,16 @@ mod tests {
                 .map(|settlement| settlement.end)
                 .collect();
             assert_eq!(ends.first(), expected.as_ref(), "row {at}");
+        }
+    }
+
+    /// Jobs are listed for longer when something is open: one from before what was looked at then is not of the call.
+    #[test]
+    fn a_job_from_long_before_the_call_is_not_its_own() {
+        let day = 24 * 3600;
+        for (age, is_its) in [(100, true), (day, true), (3 * day, false)] {
+            let known = job("old", JobState::Success, age);
+            assert_eq!(is_new(&known, None, ago(200)), is_its, "{age} s ago");
         }
     }
 

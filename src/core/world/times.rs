@@ -28,3 +28,6 @@ pub const LONGEST_NOTICE: Duration = Duration::from_secs(3600);
 
 /// Two clocks may differ by this much without a word.
 pub const TOLERATED_SKEW: Duration = Duration::from_secs(60);
+
+/// How far back jobs are read. Longer than any gap between the passes of a schedule.
+pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);

@@ -150,7 +150,7 @@ pub async fn deliver<N: Notify>(
     let (expired, mut waiting): (Vec<_>, Vec<_>) =
         waiting.into_iter().partition(|event| now.is_some_and(|now| event.is_expired(now)));
     let is_early = now.is_some_and(|now| waiting.iter().any(|event| event.is_early(now)));
-    let mut last_error = waiting.iter().filter(|_| is_early).find_map(|event| event.last_error.clone());
+    let mut last_error = is_early.then(|| "the receiver asked to be left alone for some time".to_owned());
     let wish = Cell::new(if is_early { Wish::Later(Duration::ZERO) } else { Wish::Nothing });
     let count = waiting.len();
     waiting.sort_by(|a, b| (a.attempts, &a.id).cmp(&(b.attempts, &b.id)));

@@ -161,6 +161,8 @@ const REFUSALS: &[(&str, &str)] = &[
     ("CROSSSLOT", NO_CLUSTER),
     ("MOVED", NO_CLUSTER),
     ("CLUSTERDOWN", NO_CLUSTER),
+    ("cluster mode", NO_CLUSTER),
+    ("DB index is out of range", "correct the number of the database at the end of REDIS_URL"),
     (
         "unknown command",
         "REDIS_URL names a server that does not know the commands of Redis: a Sentinel, or another port",
@@ -176,15 +178,24 @@ const REFUSALS: &[(&str, &str)] = &[
     ("disk is full", "free space on the file system of the state file"),
 ];
 
+/// As a pattern of Redis that means itself.
+fn glob_escaped(text: &str) -> String {
+    let escaped = |c: char| if "*?[]\\^".contains(c) { format!("\\{c}") } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let text = error.to_string();
         let known = REFUSALS.iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| *hint);
         let hint = known.unwrap_or(match &error {
-            StoreError::NotPermitted { prefix, .. } => {
-                let hint = format!(
-                    "run on the server: ACL SETUSER USER '~{prefix}*' +@read +@write +@scripting +ping +select +info"
-                );
+            StoreError::NotPermitted { prefix, detail, .. } => {
+                let rights = if detail.contains(" key") {
+                    format!("'~{}*'", glob_escaped(prefix))
+                } else {
+                    "+@read +@write +@scripting +ping +select +info".into()
+                };
+                let hint = format!("run on the server: ACL SETUSER USER {rights}");
                 return Self { exit: Exit::Store, kind: "store", message: text, hint: Some(hint), error_kind: None };
             }
             StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",

@@ -170,7 +170,7 @@ pub(super) fn event(event: Event<'_>) {
             warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");
         }
         Event::Undelivered { count, error } => {
-            warn!(count, error, "events were not delivered: the next pass will retry");
+            warn!(count, error, "events were not delivered: a later pass will retry");
         }
         Event::GivenUp(event) => {
             let (id, error) = (event.id.as_str(), event.last_error.as_deref());

@@ -41,7 +41,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(3600 * 24 * 365 * 1000);
 const WORDS: usize = 200;
 
 /// How the server says that the user may not do something: itself, and in a script.
-const NOT_PERMITTED: [&str; 2] = ["NOPERM", "The user executing the script can't run this command"];
+const NOT_PERMITTED: [&str; 3] = ["NOPERM", "no permissions to", "The user executing the script can't"];
 
 /// KEYS: the lease; ARGV: the token, its life in ms. Answers the holder, or nothing when it is granted.
 const ACQUIRE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end \

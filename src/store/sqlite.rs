@@ -164,8 +164,9 @@ impl SqliteStore {
             if release {
                 delete(&transaction, lease.key())?;
             }
-            // By a clock that is wrong, everything may be too old.
-            if self.clock.is_compared() { sweep(&transaction, now) } else { Ok(()) }
+            // By a clock that is wrong, everything may be too old; and leases live by the machine's.
+            let surely = now.min(self.clock.machine_now());
+            if self.clock.is_compared() { sweep(&transaction, surely) } else { Ok(()) }
         };
         apply().map_err(|error| self.failure(&error))?;
         self.finish(transaction)
@@ -426,6 +427,8 @@ fn is_a_file(path: &Path) -> Result<(), String> {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite gives some names another meaning, such as `:memory:` and `file:`; none that begins like this.
+    let path = if path.is_absolute() { path.to_owned() } else { Path::new(".").join(path) };
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(PATIENCE)?;

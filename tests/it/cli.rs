@@ -216,6 +216,7 @@ fn a_configuration_file_that_may_not_be_looked_at_stops_the_pass() {
         ("a file without permissions", "Permission denied", 2),
         ("a dangling link", "No such file", 2),
         ("a loop of links", "symbolic links", 2),
+        ("a dangling link above", "a link to nothing", 2),
         ("a file for a folder", "Not a directory", 2),
         ("a folder for a file", "Is a directory", 2),
     ];
@@ -232,6 +233,10 @@ fn a_configuration_file_that_may_not_be_looked_at_stops_the_pass() {
                 std::fs::remove_file(&file).expect("removed");
                 match what {
                     "a dangling link" => symlink("elsewhere.toml", &file).expect("linked"),
+                    "a dangling link above" => {
+                        std::fs::remove_dir(folder).expect("removed");
+                        symlink("/mnt/absent/respot", folder).expect("linked");
+                    }
                     "a loop of links" => symlink("respot.toml", &file).expect("linked"),
                     "a file for a folder" => {
                         std::fs::remove_dir(folder).expect("removed");

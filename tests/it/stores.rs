@@ -536,6 +536,26 @@ fn a_pass_goes_by_the_clock_of_the_provider() {
         let stored = stage.dump().into_iter().find(|(key, _)| key.contains("migration-times")).expect("stored").1;
         assert!(stored.parse::<Timestamp>().expect("a time").as_millis().abs_diff(now) < 60_000, "{stored}");
         assert!(run["duration"].as_i64().unwrap() < 60_000);
+        // A machine that is behind holds its lease all the same, which lives by its own clock.
+        for ahead in [33_000, 3_600_000, 365 * 86_400_000] {
+            let stage = Stage::new(kind, down(1));
+            stage.provider.with(|world| world.rules_mut().wire.clock_skew_ms = ahead);
+            stage.call("run -q").now(None).output().ends_with(0);
+            assert_eq!(stage.accepted(&["i000"]), [1], "{kind:?} {ahead}");
+        }
+    }
+}
+
+/// Names that SQLite takes for something else are names of files.
+#[test]
+fn a_store_is_a_file_whatever_its_name() {
+    for name in [":memory:", "file:x?mode=memory", "file::memory:?cache=shared"] {
+        let stage = Stage::new(Kind::Sqlite, down(1));
+        for words in ["run -q", "status"] {
+            let output = stage.call(words).env("REDIS_URL", format!("sqlite:{name}")).output();
+            assert!([0, 2].contains(&output.code()), "{name}: {output:?}");
+            assert!(!output.stdout.contains("never"), "{name} is remembered: {output:?}");
+        }
     }
 }
 

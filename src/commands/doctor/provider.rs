@@ -1,6 +1,6 @@
 //! The provider: one request shows whether the API answers, whether it accepts the key, and what time it is there.
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
@@ -41,7 +41,18 @@ async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
         None => Finding::skipped(CLOCK, NO_ANSWER),
     };
     let api = api(settings, &ping);
-    vec![if *responded { api.took(took) } else { api }, key(settings, Some(answer)), clock]
+    let mut findings = vec![if *responded { api.took(took) } else { api }, key(settings, Some(answer)), clock];
+    if answer.is_ok() {
+        findings.extend(jobs(cloud, sent_at).await);
+    }
+    findings
+}
+
+/// Every pass reads the jobs as well, and a key may be denied them.
+async fn jobs(cloud: &impl CloudRead, now: Timestamp) -> Option<Finding> {
+    let error = timeout(LIMIT, cloud.jobs(now)).await.ok()?.err()?;
+    let Failure { exit, message, hint, .. } = Failure::from(error);
+    Some(Finding::failed(API, exit, format!("the list of jobs: {message}"), hint.unwrap_or_default()))
 }
 
 fn api(settings: &Settings, ping: &Ping) -> Finding {

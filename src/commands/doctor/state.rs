@@ -35,7 +35,8 @@ pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
             Ok(true) | Err(_) => {
                 let tried = async { try_out(&SqliteStore::open(path, Clock::system())?).await }.await;
                 let store = tried.unwrap_or_else(|error| broken(error, Some(path)));
-                iter::once(store).chain(file(path)).collect()
+                let is_folder = path.metadata().is_ok_and(|it| it.is_dir());
+                iter::once(store).chain(if is_folder { Vec::new() } else { file(path) }).collect()
             }
         },
     }

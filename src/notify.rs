@@ -63,22 +63,22 @@ pub trait Notify {
 pub struct NotDelivered {
     /// Contains neither the address nor the response.
     pub why: String,
-    pub wish: Wish,
+    pub resend: Resend,
 }
 
-/// What a receiver asks for.
+/// When to send again, as far as a receiver says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    Nothing,
-    /// Nothing more for so long: 429 or 503 with `Retry-After`.
-    Later(Duration),
-    /// Nothing any more: 410.
+pub enum Resend {
+    Normally,
+    /// Not before this has passed: 429 or 503 with `Retry-After`.
+    After(Duration),
+    /// 410: the receiver is gone.
     Never,
 }
 
 impl<T: Into<String>> From<T> for NotDelivered {
     fn from(why: T) -> Self {
-        Self { why: why.into(), wish: Wish::Nothing }
+        Self { why: why.into(), resend: Resend::Normally }
     }
 }
 
@@ -151,20 +151,20 @@ pub async fn deliver<N: Notify>(
         waiting.into_iter().partition(|event| now.is_some_and(|now| event.is_expired(now)));
     let is_early = now.is_some_and(|now| waiting.iter().any(|event| event.is_early(now)));
     let mut last_error = is_early.then(|| "the receiver asked to be left alone for some time".to_owned());
-    let wish = Cell::new(if is_early { Wish::Later(Duration::ZERO) } else { Wish::Nothing });
+    let resend = Cell::new(if is_early { Resend::After(Duration::ZERO) } else { Resend::Normally });
     let count = waiting.len();
     waiting.sort_by(|a, b| (a.attempts, &a.id).cmp(&(b.attempts, &b.id)));
     let sending = waiting.into_iter().map(async |event| {
-        if Instant::now() >= until || wish.get() != Wish::Nothing {
+        if Instant::now() >= until || resend.get() != Resend::Normally {
             return (event, None);
         }
         let sent = tokio::time::timeout_at(until, notify.deliver(&event)).await;
         let sent = sent.unwrap_or_else(|_| Err("no answer in time".into()));
-        if let Err(NotDelivered { wish: asked, .. }) = &sent
-            && wish.get() != Wish::Never
-            && *asked != Wish::Nothing
+        if let Err(NotDelivered { resend: asked, .. }) = &sent
+            && resend.get() != Resend::Never
+            && *asked != Resend::Normally
         {
-            wish.set(*asked);
+            resend.set(*asked);
         }
         (event, Some(sent))
     });
@@ -177,19 +177,19 @@ pub async fn deliver<N: Notify>(
                 taken += 1;
                 changes.push(Change::Sent { id: event.id });
             }
-            Some(Err(NotDelivered { why, wish })) => {
+            Some(Err(NotDelivered { why, resend })) => {
                 last_error = Some(why.clone());
                 let attempts = event.attempts.saturating_add(1);
-                let not_before = match wish {
-                    Wish::Later(wait) => now.map(|now| now + wait),
-                    Wish::Nothing | Wish::Never => None,
+                let not_before = match resend {
+                    Resend::After(wait) => now.map(|now| now + wait),
+                    Resend::Normally | Resend::Never => None,
                 };
                 failed.push(Outgoing { attempts, last_error: Some(why), not_before, ..event });
             }
         }
     }
     let undelivered = count - taken;
-    if wish.get() == Wish::Never {
+    if resend.get() == Resend::Never {
         reporter.event(Event::ReceiverGone { count: undelivered });
         let ids = untried.into_iter().chain(failed.into_iter().map(|event| event.id));
         changes.extend(ids.map(|id| Change::Sent { id }));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rustls::CertificateError;
 
-use super::{NotDelivered, REQUEST_TIME, Wish};
+use super::{NotDelivered, REQUEST_TIME, Resend};
 use crate::core::world::headers::retry_after;
 use crate::proxies::Proxies;
 use crate::tls;
@@ -44,7 +44,7 @@ impl Outbound {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => {
                 let why = format!("the receiver answered {}", answer.status().as_u16());
-                Err(NotDelivered { why, wish: wish(answer.status().as_u16(), answer.headers()) })
+                Err(NotDelivered { why, resend: resend(answer.status().as_u16(), answer.headers()) })
             }
             Err(error) if error.is_timeout() => Err("no answer in time".into()),
             Err(error) if is_of_another_name(&error) => Err("its certificate is for another name".into()),
@@ -53,15 +53,15 @@ impl Outbound {
     }
 }
 
-fn wish(status: u16, headers: &HeaderMap) -> Wish {
+fn resend(status: u16, headers: &HeaderMap) -> Resend {
     let header = |name| headers.get(name).and_then(|it| it.to_str().ok());
     match status {
-        410 => Wish::Never,
+        410 => Resend::Never,
         429 | 503 => {
             let wait = header(RETRY_AFTER).and_then(|wait| retry_after(wait, header(DATE)));
-            wait.map_or(Wish::Nothing, Wish::Later)
+            wait.map_or(Resend::Normally, Resend::After)
         }
-        _ => Wish::Nothing,
+        _ => Resend::Normally,
     }
 }
 

@@ -97,8 +97,8 @@ pub enum Event<'a> {
     RoundFailed {
         error: &'a str,
     },
-    /// The store has lost a part of its memory; or it knows of no pass, and the provider lists so many replacements that passes
-    /// made.
+    /// The store has lost a part of its memory; or it knows of no pass, and the provider lists this number of
+    /// replacements that passes made.
     MemoryLost {
         replacements: Option<usize>,
     },

@@ -266,17 +266,19 @@ async fn recreate_with(at: u32, trouble: Trouble) -> [usize; 2] {
 
 #[test]
 fn nothing_is_created_or_deleted_without_the_right_to_write() {
-    // The commit that is in trouble, and how; the replacements that were made, and the old instances deleted. Commits
-    // 3 and 4 are the intents to create, 5 and 6 tell of the replacements, 7 and 8 are the intents to delete.
+    // The commit that is in trouble, and how; the replacements that were made, and the old instances deleted. The first
+    // creation goes alone: commit 3 is its intent, 4 tells of its replacement; 5 and 6 are those of the second one, 7 and 8
+    // the intents to delete.
     let rows = [
-        // The lease ran out while the one intent was stored: only the other one is acted on.
-        (3, Trouble::Slow, [1, 0]),
-        (4, Trouble::Slow, [1, 0]),
+        // The lease ran out while the one intent was stored: only the one before is acted on.
+        (3, Trouble::Slow, [0, 0]),
+        (5, Trouble::Slow, [1, 0]),
         (7, Trouble::Slow, [2, 1]),
         (8, Trouble::Slow, [2, 1]),
         // What could not be stored ends the work of all.
         (3, Trouble::Fails, [0, 0]),
-        (5, Trouble::Fails, [2, 0]),
+        (5, Trouble::Fails, [1, 0]),
+        (6, Trouble::Fails, [2, 0]),
         (7, Trouble::Fails, [2, 0]),
     ];
     for (at, trouble, expected) in rows {

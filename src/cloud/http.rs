@@ -98,6 +98,9 @@ impl Transport for HttpTransport {
     }
 }
 
+/// How the HTTP client says that a proxy did not make the connection.
+const PROXY_REFUSALS: [&str; 2] = ["proxy authorization required", "tunnel error: unsuccessful"];
+
 /// Sorts reqwest's errors by whether the request can have had an effect.
 fn describe(error: reqwest::Error) -> TransportError {
     let connecting = error.is_connect();
@@ -105,7 +108,8 @@ fn describe(error: reqwest::Error) -> TransportError {
     let text = tls::causes(error);
     match (connecting, text.split_once("invalid peer certificate: ")) {
         (true, Some((_, why))) => TransportError::Untrusted(why.into()),
-        (true, None) if text.contains("proxy") || text.contains("tunnel") => TransportError::Proxy(text),
+        // Not a proxy that cannot be reached, which may be in a moment.
+        (true, None) if PROXY_REFUSALS.iter().any(|words| text.contains(words)) => TransportError::Proxy(text),
         (true, None) => TransportError::NotSent(text),
         (false, _) => TransportError::Broken(text),
     }

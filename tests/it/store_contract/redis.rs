@@ -8,10 +8,9 @@ use ::redis::Value;
 use respot::store::redis::RedisStore;
 
 use super::*;
+use crate::harness::{Kind, Stage};
 use crate::redis_server::{RedisServer, free_port};
 
-/// Tells the child process of `tls_is_verified` where the server is.
-const TLS_URL: &str = "RESPOT_TEST_URL";
 const SECRET: &str = "s3cret";
 
 struct Served {
@@ -273,9 +272,10 @@ async fn what_is_no_redis_is_unreachable() {
     assert_eq!(join_all(attempts).await, ["unreachable"; 4]);
 }
 
-/// Which authorities are trusted is a matter of the environment, so a child process looks with each.
-#[tokio::test]
-async fn tls_is_verified() {
+/// Which authorities are trusted is a matter of the environment, so the program itself looks with each.
+#[test]
+fn tls_is_verified() {
+    let stage = Stage::new(Kind::Sqlite, novita_sim::World::new(1));
     let folder = tempfile::TempDir::new().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("a text").to_owned();
     for name in ["ours", "other"] {
@@ -296,32 +296,16 @@ async fn tls_is_verified() {
     for (trusted, host, expected) in
         [("ours", "127.0.0.1", "ok"), ("other", "127.0.0.1", "no"), ("ours", "localhost", "no")]
     {
-        let child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--ignored", "--exact", "store_contract::redis::over_tls"])
-            .env("SSL_CERT_FILE", file(trusted))
-            .env_remove("SSL_CERT_DIR")
-            .env(TLS_URL, format!("rediss://:{SECRET}@{host}:{port}/1"))
-            .output()
-            .expect("a child");
-        let text = String::from_utf8_lossy(&child.stdout);
-        assert_eq!(child.status.success(), expected == "ok", "{trusted} {host}: {text}");
-        assert_eq!(text.contains("1 passed"), expected == "ok", "{trusted} {host}: {text}");
+        let call = stage.call("run").env("SSL_CERT_FILE", file(trusted));
+        let run = call.env("REDIS_URL", format!("rediss://:{SECRET}@{host}:{port}/1")).output();
+        let text = run.all();
+        assert_eq!(run.code(), if expected == "ok" { 0 } else { 4 }, "{trusted} {host}: {text}");
+        assert_eq!(
+            text.contains(&format!("store=rediss://127.0.0.1:{port}/1")),
+            expected == "ok",
+            "{trusted} {host}: {text}"
+        );
         assert_eq!(text.contains("invalid peer certificate"), expected != "ok", "{trusted} {host}: {text}");
         assert!(!text.contains(SECRET));
     }
-}
-
-/// Half of `tls_is_verified`, which starts it in a child process on every run of the tests and asserts on its end. The
-/// certificates that a process trusts are read from its environment, which a test must not change for all others.
-/// Ignored, since alone it has nothing to look at.
-#[tokio::test]
-#[ignore = "run by tls_is_verified, in a child process"]
-async fn over_tls() {
-    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to look at")]
-    let url = std::env::var(TLS_URL).expect("the parent's server");
-    let store = RedisStore::connect(&url, "r:").await.unwrap_or_else(|error| panic!("{error}"));
-    assert!(store.label().starts_with("rediss://127.0.0.1:"));
-    let lease = take(&store, "lease", "t").await;
-    store.commit_and_release(lease, &[set("a", "1")]).await.expect("committed");
-    assert_eq!(value(&store, "a").await.as_deref(), Some("1"));
 }

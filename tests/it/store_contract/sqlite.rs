@@ -19,7 +19,6 @@ use tokio::time::advance;
 use super::*;
 
 /// Tells the child process of `a_stranger_is_refused` where its files are.
-const STRANGERS_FOLDER: &str = "RESPOT_TEST_FOLDER";
 const NOBODY: u32 = 65_534;
 
 struct Embedded(SqliteStore, Option<SqliteStore>);
@@ -359,7 +358,7 @@ async fn what_is_over_goes_bit_by_bit_and_a_clock_set_back_frees_the_lease() {
     }
 }
 
-/// Root may do everything, so as root the test asks a child process that is nobody; otherwise it is nobody itself.
+/// Root may do everything, so as root the test runs the program as another user; otherwise it is one already.
 #[tokio::test]
 async fn a_stranger_is_refused() {
     let stored = Stored::new().await;
@@ -372,35 +371,28 @@ async fn a_stranger_is_refused() {
         }
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
     }
-    let mut child = Command::new(std::env::current_exe().expect("this program"));
-    child.args(["--ignored", "--exact", "store_contract::sqlite::as_a_stranger"]).env(STRANGERS_FOLDER, folder);
-    if fs::metadata(folder).map(|folder| std::os::unix::fs::MetadataExt::uid(&folder)).expect("there") == 0 {
-        child.uid(NOBODY).gid(NOBODY).current_dir("/");
-    }
-    let output = child.output().expect("nobody must be able to run this test: is its folder open to all?");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    fs::set_permissions(folder.join("open"), fs::Permissions::from_mode(0o755)).expect("changed");
-}
-
-/// Half of `a_stranger_is_refused`, which starts it in a child process on every run of the tests and asserts on its
-/// end. Who may read a file depends on the user of the whole process, which a test must not change for all others.
-/// Ignored, since alone it has nothing to look at.
-#[tokio::test]
-#[ignore = "run by a_stranger_is_refused, in a child process"]
-async fn as_a_stranger() {
-    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to look at")]
-    let folder = PathBuf::from(std::env::var_os(STRANGERS_FOLDER).expect("the parent's folder"));
+    let is_root = fs::metadata(folder).map(|folder| std::os::unix::fs::MetadataExt::uid(&folder)).expect("there") == 0;
+    let ends = |command: &str, path: &Path| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_respot"));
+        let store = format!("--store=sqlite:{}", path.display());
+        program.args([command, &store]).env_clear().env("NOVITA_API_KEY", "sk_test").current_dir("/");
+        if is_root {
+            program.uid(NOBODY).gid(NOBODY);
+        }
+        let output = program.output().expect("nobody must be able to run the program: is its folder open to all?");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).contains("refused"))
+    };
+    let (fine, refused) = ((Some(0), false), (Some(4), true));
     let readable = folder.join("open/file.db");
-    assert_eq!(kind(look(&readable).await, &readable), "ok", "a read-only file in a read-only folder is read");
-    assert_eq!(kind(open(&readable), &readable), "refused");
+    assert_eq!(ends("status", &readable), fine, "a read-only file in a read-only folder is read");
+    assert_eq!(ends("run", &readable), refused);
     for path in [folder.join("open/new.db"), folder.join("open/new/state.db")] {
-        assert_eq!(kind(open(&path), &path), "refused");
-        assert_eq!(kind(look(&path).await, &path), "ok", "a missing file is an empty store");
+        assert_eq!(ends("run", &path), refused);
+        assert_eq!(ends("status", &path), fine, "a missing file is an empty store");
     }
-    let private = folder.join("state.db");
-    if !fs::metadata(&private).expect("there").permissions().readonly() && fs::File::open(&private).is_err() {
-        assert_eq!(kind(look(&private).await, &private), "refused");
-        assert_eq!(kind(open(&private), &private), "refused");
+    if is_root {
+        assert_eq!(ends("status", &stored.path), refused);
+        assert_eq!(ends("run", &stored.path), refused);
     }
+    fs::set_permissions(folder.join("open"), fs::Permissions::from_mode(0o755)).expect("changed");
 }

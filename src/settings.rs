@@ -290,17 +290,17 @@ fn default_state_file(environment: &Environment) -> Result<PathBuf> {
     if let Some(folder) = folders.as_ref().and_then(|folders| folders.split(':').next()) {
         return Ok(Path::new(folder).join("state.db"));
     }
-    if let Some(folder) = environment.text("XDG_STATE_HOME")? {
-        return Ok(PathBuf::from(folder).join("respot/state.db"));
+    if let Some(folder) = environment.folder("XDG_STATE_HOME")? {
+        return Ok(folder.join("respot/state.db"));
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/respot/state.db".into());
     }
-    let home = environment.text("HOME")?.ok_or_else(|| {
+    let home = environment.folder("HOME")?.ok_or_else(|| {
         SettingsError::new("cannot choose a place for the state file: neither HOME nor XDG_STATE_HOME is set")
             .hint("name one with --store sqlite:PATH")
     })?;
-    Ok(PathBuf::from(home).join(".local/state/respot/state.db"))
+    Ok(home.join(".local/state/respot/state.db"))
 }
 
 fn selectors(flag: &str, patterns: &[String]) -> Result<Vec<Selector>> {

@@ -46,6 +46,20 @@ impl Environment {
         Ok(self.get(name)?.map(|given| given.value).filter(|value| !value.is_empty()))
     }
 
+    /// A variable that names a directory.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text), and when the path depends on where the program is called: another directory would hold another
+    /// memory.
+    pub(super) fn folder(&self, name: &'static str) -> Result<Option<PathBuf>> {
+        let Some(path) = self.text(name)?.map(PathBuf::from) else { return Ok(None) };
+        if path.is_relative() {
+            let error = SettingsError::new(format!("{name} is not an absolute path: {}", path.display()));
+            return Err(error.hint("begin it with /, or unset it"));
+        }
+        Ok(Some(path))
+    }
+
     /// The first of these variables that is set and not empty.
     pub(super) fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>> {
         for &name in names {
@@ -295,9 +309,9 @@ fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(Option<P
 }
 
 fn default_files(environment: &Environment) -> Result<Vec<PathBuf>> {
-    let user = match environment.text("XDG_CONFIG_HOME")? {
-        Some(folder) => Some(PathBuf::from(folder)),
-        None => environment.text("HOME")?.map(|home| Path::new(&home).join(".config")),
+    let user = match environment.folder("XDG_CONFIG_HOME")? {
+        Some(folder) => Some(folder),
+        None => environment.folder("HOME")?.map(|home| home.join(".config")),
     };
     let folders = user.map(|folder| folder.join("respot")).into_iter().chain([PathBuf::from("/etc/respot")]);
     Ok(folders.map(|folder| folder.join("respot.toml")).collect())

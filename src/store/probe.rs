@@ -30,6 +30,8 @@ pub async fn probe<S: StoreWrite>(store: &S) -> Result<Examined, StoreError> {
     let round_trip = begun.elapsed();
     records::opening(store, Mode::Real).await?;
     records::ledger(store, &[], Mode::Real, Timestamp::LATEST).await?;
+    // Not read by every pass, but written.
+    store.read(&[Query::Fields(keys::WRITES.into()), Query::Fields(keys::ROLLOUT_STEPS.into())]).await?;
     records::overview(store, &Selection { limit: 1, ..Selection::default() }, Timestamp::LATEST).await?;
     prove_writable(store).await?;
     Ok(Examined { round_trip, at_work })

@@ -55,7 +55,7 @@ pub(super) mod keys {
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
     pub(super) const EXECUTIONS: &str = "executions";
     /// Map job id -> [`super::Recorded`]: the steps of rollouts; as many are kept.
-    pub(super) const ROLLOUT_STEPS: &str = "rollout-steps";
+    pub(in super::super) const ROLLOUT_STEPS: &str = "rollout-steps";
     /// Value: [`super::Rollout`], the last one.
     pub(super) const ROLLOUT: &str = "rollout";
     /// Map instance -> [`super::Member`]: its members.
@@ -64,7 +64,7 @@ pub(super) mod keys {
     pub(super) const TOLD_FAILURES: &str = "told-failures";
     /// Map number -> [`super::ProviderWrite`]: what the pass that is at work, or was killed, wrote to the provider. They
     /// become part of its execution.
-    pub(super) const WRITES: &str = "writes";
+    pub(in super::super) const WRITES: &str = "writes";
     /// Map event id -> [`super::Outgoing`]: events that no receiver took yet.
     pub(super) const OUTBOX: &str = "outbox";
     /// Value: the job id of the pass that is at work, or was killed.

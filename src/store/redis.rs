@@ -44,7 +44,10 @@ const WORDS: usize = 200;
 const NOT_PERMITTED: [&str; 3] = ["NOPERM", "no permissions to", "The user executing the script can't"];
 
 /// KEYS: the lease; ARGV: the token, its life in ms. Answers the holder, or nothing when it is granted.
+///
+/// A holder that would hold it for ever, since the life of its key was removed, gets a life; before Redis 7 there is no `NX`.
 const ACQUIRE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end \
+    redis.pcall('PEXPIRE', KEYS[1], ARGV[2], 'NX') \
     return redis.call('GET', KEYS[1])";
 
 /// KEYS: the lease; ARGV: the token, its life in ms. Answers 1, or 0 when it is not ours.
@@ -72,6 +75,15 @@ struct Line {
     /// Counts connections, so that only the broken one is given up.
     number: u64,
     connection: Option<MultiplexedConnection>,
+}
+
+/// How a server could lose what it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risks {
+    /// The policy by which it drops keys when its memory is full, if it does.
+    pub eviction: Option<String>,
+    /// It keeps nothing on disk: its next restart forgets everything.
+    pub is_volatile: bool,
 }
 
 /// What came back for a request, and what it took.
@@ -106,7 +118,7 @@ impl RedisStore {
             // Fails when there is one already, which does as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let client = Client::open(address).map_err(|error| failure(&label, &error, &[]))?;
+        let client = Client::open(address).map_err(|error| failure(&label, prefix, &error, &[]))?;
         let store = Self {
             client,
             label,
@@ -122,27 +134,26 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Whether the server keeps nothing on disk, if it tells: its next restart forgets everything.
-    pub async fn is_volatile(&self) -> bool {
-        let mut question = ::redis::pipe();
-        question.cmd("INFO").arg("persistence").cmd("CONFIG").arg("GET").arg("save");
-        let Ok(reply) = self.exchange(&question).await else { return false };
-        let [persistence, save] = &reply.values[..] else { return false };
-        let has_log = text(persistence.clone()).is_ok_and(|info| !info.contains("aof_enabled:0"));
-        let saves = texts(Some(save.clone())).is_ok_and(|save| save.last().is_none_or(|when| !when.is_empty()));
-        !has_log && !saves
-    }
-
-    /// The policy by which the server drops keys when its memory is full, if it does and tells.
-    pub async fn eviction(&self) -> Option<String> {
-        let mut question = ::redis::pipe();
-        question.cmd("INFO").arg("memory");
-        let reply = self.exchange(&question).await.ok()?;
-        let memory = text(reply.values.into_iter().next()?).ok()?;
+    /// How the server could lose what it was given.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and when the user may not ask.
+    pub async fn risks(&self) -> Result<Risks, StoreError> {
+        let mut info = ::redis::pipe();
+        info.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
+        let mut sections = self.request(&info, &[]).await?.values.into_iter();
+        let mut section = || text(sections.next().unwrap_or(Value::Nil)).map_err(|wrong| self.unreadable(&wrong));
+        let (memory, persistence) = (section()?, section()?);
         let field = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let is_bounded = field("maxmemory").is_some_and(|most| most.trim() != "0");
-        let policy = field("maxmemory_policy")?.trim();
-        (is_bounded && policy != "noeviction").then(|| policy.to_owned())
+        let policy = field("maxmemory_policy").map(str::trim).filter(|policy| is_bounded && *policy != "noeviction");
+        let mut config = ::redis::pipe();
+        config.cmd("CONFIG").arg("GET").arg("save");
+        // Managed servers do not say, and save.
+        let config = self.exchange(&config).await.ok().and_then(|mut reply| texts(reply.values.pop()).ok());
+        let saves = config.is_none_or(|config| config.last().is_none_or(|when| !when.is_empty()));
+        let is_volatile = persistence.contains("aof_enabled:0") && !saves;
+        Ok(Risks { eviction: policy.map(str::to_owned), is_volatile })
     }
 
     fn key(&self, key: &str) -> String {
@@ -151,7 +162,7 @@ impl RedisStore {
 
     /// Sends the commands. `asked` holds the key that each is about, to name the one that went wrong.
     async fn request(&self, commands: &Pipeline, asked: &[&str]) -> Result<Reply, StoreError> {
-        self.exchange(commands).await.map_err(|error| match failure(&self.label, &error, asked) {
+        self.exchange(commands).await.map_err(|error| match failure(&self.label, &self.prefix, &error, asked) {
             StoreError::Refused { store, detail } if NOT_PERMITTED.iter().any(|words| detail.contains(words)) => {
                 StoreError::NotPermitted { store, detail, prefix: self.prefix.clone() }
             }
@@ -227,7 +238,7 @@ impl RedisStore {
         match reply.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["done"] => {}
             ["lost"] => return Err(StoreError::LeaseLost),
-            ["type", key] => return Err(self.unreadable(&about(key)("another type of data".into()))),
+            ["type", key] => return Err(self.unreadable(&about("", key)("another type of data".into()))),
             _ => return Err(self.unreadable("its answer to a commit makes no sense")),
         }
         if release {
@@ -282,7 +293,10 @@ impl StoreRead for RedisStore {
             return Ok(queries.iter().map(|_| Answer::Values(Vec::new())).collect());
         }
         let mut replies = self.request(&questions, &asked).await?.values.into_iter();
-        queries.iter().map(|query| answer(query, &mut replies).map_err(|wrong| self.unreadable(&wrong))).collect()
+        queries
+            .iter()
+            .map(|query| answer(&self.prefix, query, &mut replies).map_err(|wrong| self.unreadable(&wrong)))
+            .collect()
     }
 
     fn label(&self) -> String {
@@ -342,27 +356,27 @@ fn change(write: &Write) -> (&str, &'static str, Cow<'_, str>, Cow<'_, str>) {
 }
 
 /// Takes what answers the query from the replies.
-fn answer(query: &Query, replies: &mut impl Iterator<Item = Value>) -> Result<Answer, String> {
+fn answer(prefix: &str, query: &Query, replies: &mut impl Iterator<Item = Value>) -> Result<Answer, String> {
     match query {
         Query::Values(keys) => {
-            let values = keys.iter().zip(replies).map(|(key, value)| optional_text(value).map_err(about(key)));
+            let values = keys.iter().zip(replies).map(|(key, value)| optional_text(value).map_err(about(prefix, key)));
             values.collect::<Result<_, _>>().map(Answer::Values)
         }
         Query::MapValues { fields, .. } if fields.is_empty() => Ok(Answer::Values(Vec::new())),
         Query::MapValues { map, .. } => {
             let values = list(replies.next()).and_then(|values| values.into_iter().map(optional_text).collect());
-            values.map(Answer::Values).map_err(about(map))
+            values.map(Answer::Values).map_err(about(prefix, map))
         }
-        Query::Fields(map) => texts(replies.next()).map(Answer::Fields).map_err(about(map)),
+        Query::Fields(map) => texts(replies.next()).map(Answer::Fields).map_err(about(prefix, map)),
         Query::Map(map) => {
-            let mut texts = texts(replies.next()).map_err(about(map))?.into_iter();
+            let mut texts = texts(replies.next()).map_err(about(prefix, map))?.into_iter();
             Ok(Answer::Map(std::iter::from_fn(|| texts.next().zip(texts.next())).collect()))
         }
     }
 }
 
-fn about(key: &str) -> impl Fn(String) -> String {
-    move |wrong| format!("the key {key:?}: {wrong}")
+fn about(prefix: &str, key: &str) -> impl Fn(String) -> String {
+    move |wrong| format!("the key \"{prefix}{key}\": {wrong}")
 }
 
 fn list(reply: Option<Value>) -> Result<Vec<Value>, String> {
@@ -432,14 +446,14 @@ fn passes(error: &RedisError) -> bool {
     }
 }
 
-fn failure(label: &str, error: &RedisError, asked: &[&str]) -> StoreError {
+fn failure(label: &str, prefix: &str, error: &RedisError, asked: &[&str]) -> StoreError {
     let store = label.to_owned();
     let wrong = server_error(error);
     match &wrong {
         _ if passes(error) || error.is_io_error() => StoreError::Unreachable { store, detail: words(error) },
         Some((index, wrong)) if wrong.code() == "WRONGTYPE" => {
             let key = asked.get(*index).copied().unwrap_or_default();
-            StoreError::Unreadable { store, detail: about(key)("another type of data".into()) }
+            StoreError::Unreadable { store, detail: about(prefix, key)("another type of data".into()) }
         }
         _ => StoreError::Refused { store, detail: words(error) },
     }

@@ -83,6 +83,7 @@ const WRONG: &[Wrong] = &[
     env(&[("NOVITA_API_KEY", "")], &["NOVITA_API_KEY"]),
     env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "none.key")], &["NOVITA_API_KEY_FILE", "none.key"]),
     env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "/dev/null")], &["NOVITA_API_KEY_FILE", "the key is empty"]),
+    env(&[("XDG_CONFIG_HOME", "config")], &["XDG_CONFIG_HOME is not an absolute path: config"]),
     env(&[("REDIS_URL", "http://localhost")], &["REDIS_URL", "\"http\"", "redis://"]),
     env(&[("REDIS_URL", "localhost:6379")], &["REDIS_URL", "redis://"]),
     env(&[("REDIS_URL", "redis://")], &["REDIS_URL", "redis://"]),

@@ -105,7 +105,7 @@ const ROWS: &[Row] = &[
     (
         "no state file yet",
         Kind::Sqlite,
-        |_, call| call.env("XDG_STATE_HOME", "fresh"),
+        |stage, call| call.env("XDG_STATE_HOME", stage.path("fresh")),
         0,
         &[("store", "ok", "fresh/respot/state.db will be created by the first pass")],
     ),
@@ -366,7 +366,7 @@ const ROWS: &[Row] = &[
         Kind::Redis,
         |stage, call| {
             let redis = stage.redis.as_ref().expect("a server");
-            let rights = ["~respot:*", "+@read", "+@write", "+@scripting", "+ping", "+select"];
+            let rights = ["~respot:*", "+@read", "+@write", "+@scripting", "+ping", "+select", "+info"];
             redis.raw(&[&["ACL", "SETUSER", "ops", "on", ">hunter2"], &rights[..]].concat());
             call.env("REDIS_URL", format!("{}/0", redis.url_as("ops:hunter2@")))
         },

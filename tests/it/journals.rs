@@ -45,17 +45,9 @@ fn made(stage: &Stage) -> [usize; 2] {
 /// A record of the journal of `s0`, as it is stored.
 fn record(step: Step, age_ms: i64) -> Value {
     let (id, since) = (InstanceId::new("s0"), Timestamp::from_millis(DAWN_MS - age_ms));
-    let recreation = Recreation {
-        instance_name: "stuck-0".into(),
-        cause: Cause::JobFailed { job: JobId::new("j"), error: None },
-        marker: replacement_name(&id, "stuck-0", "j"),
-        opened_at: since,
-        pass: "migration-job-01A".into(),
-        failures: 0,
-        last_error: None,
-        step,
-        since,
-    };
+    let cause = Cause::JobFailed { job: JobId::new("j"), error: None };
+    let planned = Recreation::planned("stuck-0", cause, replacement_name(&id, "stuck-0", "j"), since);
+    let recreation = Recreation { pass: "migration-job-01A".into(), step, ..planned };
     let mut record = serde_json::to_value(recreation).expect("JSON");
     record["v"] = 1.into();
     record

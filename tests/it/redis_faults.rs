@@ -2,6 +2,7 @@
 //! Redis is well again, with or without its memory, the next passes bring every instance to one successor.
 
 use novita_sim::{Op, Spec, World};
+use redis::Value;
 
 use crate::harness::{Kind, MINUTE, Stage, side_by_side};
 use crate::redis_server::RedisServer;
@@ -203,4 +204,50 @@ fn a_memory_that_was_lost_is_said() {
         let run = stage.call("run").output().ends_with(0);
         assert!(!run.stderr.contains("memory"), "{key}: once: {}", run.stderr);
     }
+}
+
+/// Each row: what a stranger did to the store, and how doctor, a pass and `status` end and what they say. A message names the
+/// key as the server knows it.
+#[test]
+fn what_others_did_to_the_store_is_named() {
+    type End = (i32, &'static str);
+    const ENDLESS: &str = "another pass is running";
+    let rows: &[(&[&str], End, End, End)] = &[
+        (&["SET", "respot:writes", "x"], (4, "\"respot:writes\": another type"), (4, "respot:writes"), (0, "")),
+        (
+            &["HSET", "respot:totals", "a", "b"],
+            (4, "\"respot:totals\": another type"),
+            (4, "respot:totals"),
+            (4, "totals"),
+        ),
+        (&["HSET", "respot:executions", "x", "{\"v\":99}"], (4, "format 99"), (0, ""), (4, "a newer respot wrote")),
+        // Doctor shows who holds it; it ends by itself, though nothing renews it.
+        (&["SET", "respot:lease", "x"], (0, "a pass is running: x"), (0, ENDLESS), (0, "")),
+    ];
+    side_by_side(rows, 4, |(command, doctor, run, status)| {
+        let stage = Stage::new(Kind::Redis, quick(7));
+        let redis = stage.redis.as_ref().expect("a server");
+        redis.raw(command);
+        for (words, (code, says)) in [("doctor", doctor), ("run", run), ("status", status)] {
+            let output = stage.call(words).now(None).output().ends_with(*code);
+            let all = format!("{}{}", output.stdout, output.stderr);
+            assert!(all.contains(says), "{command:?}, {words}: {all}");
+        }
+        if run.1 == ENDLESS {
+            let left = redis.raw(&["PTTL", "respot:lease"]);
+            assert!(matches!(left, Value::Int(1..=30_000)), "it gets a life: {left:?}");
+        }
+    });
+}
+
+/// A server that does not tell how it keeps what it was given is not passed over.
+#[test]
+fn what_doctor_may_not_ask_is_said() {
+    let mut stage = Stage::new(Kind::Redis, World::new(7));
+    let redis = RedisServer::start();
+    redis.raw(&["ACL", "SETUSER", "fleet", "on", ">pw12", "~*", "+@all", "-info"]);
+    let url = redis.url_as("fleet:pw12@");
+    stage.redis = Some(redis);
+    let doctor = stage.call("doctor").now(None).env("REDIS_URL", &url).output().ends_with(0);
+    assert!(doctor.stdout.contains("whether it evicts keys and saves to disk is not known"), "{}", doctor.stdout);
 }

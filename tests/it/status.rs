@@ -252,8 +252,8 @@ fn a_probe_gets_its_answer_as_an_exit_code_alone() {
     stage.provider.advance(30 * MINUTE + 1);
     silent("status --check -q", 1);
     let late = stage.call("status --check").output().ends_with(1).stdout;
-    let advice =
-        "check the scheduler, no pass began at its time: crontab -l, systemctl list-timers, kubectl get cronjob";
+    let advice = "check the scheduler and this machine's clock, no pass began at its time: crontab -l, \
+         systemctl list-timers, kubectl get cronjob, respot doctor";
     assert_eq!(row(&late, "to do"), advice);
     assert!(late.starts_with("unhealthy: overdue by 15 min\n"), "{late}");
 }

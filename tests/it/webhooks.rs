@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use novita_sim::{Fate, JobRow, Spec, World};
+use novita_sim::{Fate, JobRow, Spec, Volume, World};
 use respot::core::record::outbox::EVENTS;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -40,7 +40,9 @@ fn the<'a>(taken: &'a [Told], event: &str) -> &'a Told {
 fn world() -> World {
     let mut world = World::new(2);
     world.add(Spec::reclaimed("train-back", 60_000).id("back"));
-    world.add(Spec::reclaimed("train-anew", 60_000).id("anew").fate(Fate::FailsStuck));
+    let local = Volume { kind: "local".into(), id: "local-1".into(), size: 60, mount_path: "/data".into() };
+    let anew = Spec::reclaimed("train-anew", 60_000).id("anew").fate(Fate::FailsStuck);
+    world.add(anew.with(|it| it.volumes.push(local)));
     world.add(Spec::running("train-soon").id("soon"));
     world
 }
@@ -104,6 +106,7 @@ fn every_event_is_told_once_signed_and_true() {
             (Some(&*successor.0), Some("anew"))
         );
         assert_eq!((&anew["instance"]["name"], &anew["status"]), (&successor.1.into(), &"running".into()));
+        assert_eq!(anew["instance"]["notes"], json!(["its local volume at /data is not created again"]));
 
         let announced: Vec<Value> =
             taken.iter().map(Told::json).filter(|it| it["event"] == "instance.reclaim_notified").collect();

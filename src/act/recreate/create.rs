@@ -67,6 +67,7 @@ impl<E: Edges> Turn<'_, E> {
                 return self.no_room(task, reason).await;
             }
             let ticket = self.about_to(WriteCall::Create, task);
+            task.recreation.notes.clone_from(&blueprint.notes);
             if !self.advance(task, Transition::Create).await {
                 return self.answered_by(placement, is_spot, None);
             }

@@ -39,6 +39,9 @@ impl Dialect for Novita {
     fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str> {
         const ANOTHER_API: &str = "check NOVITA_API_BASE_URL: this does not look like the provider's API";
         match kind {
+            ErrorKind::Auth if status == Some(403) => {
+                Some("check NOVITA_API_KEY: it is not valid, or lacks the permission for this call")
+            }
             ErrorKind::Auth => Some("check NOVITA_API_KEY: the provider does not accept it"),
             ErrorKind::Network | ErrorKind::Timeout => Some("check the network and NOVITA_API_BASE_URL"),
             ErrorKind::Api if status.is_none_or(|status| status < 500) => Some(ANOTHER_API),

@@ -14,7 +14,7 @@ use crate::commands::{Exit, Failure};
 use crate::paths::is_there;
 use crate::settings::StoreSetting;
 use crate::store::probe::{Examined, probe};
-use crate::store::redis::RedisStore;
+use crate::store::redis::{RedisStore, Risks};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreWrite};
 
@@ -45,12 +45,17 @@ pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
 async fn server(url: &str, prefix: &str) -> Vec<Finding> {
     let tried = async {
         let store = RedisStore::connect_with(url, prefix, PATIENCE).await?;
-        Ok((try_out(&store).await?, store.eviction().await, store.is_volatile().await))
+        Ok((try_out(&store).await?, store.risks().await))
     };
     match timeout(LIMIT, tried).await {
-        Ok(Ok((found, eviction, is_volatile))) => {
+        Ok(Ok((found, Ok(Risks { eviction, is_volatile })))) => {
             let warnings = eviction.map(|policy| evicts(&policy)).into_iter().chain(is_volatile.then(forgets));
             iter::once(found).chain(warnings).collect()
+        }
+        Ok(Ok((found, Err(error)))) => {
+            let Failure { message, hint, .. } = error.into();
+            let detail = format!("whether it evicts keys and saves to disk is not known: {message}");
+            vec![found, Finding::warning(STORE, detail, hint.unwrap_or_default())]
         }
         Ok(Err(error)) => vec![broken(error, None)],
         Err(_) => {

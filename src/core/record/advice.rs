@@ -62,8 +62,8 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
     }
     let mut steps = Vec::new();
     if diagnosis.next_execution.is_some_and(|due| now.since(due) > interval) {
-        let schedulers = ["crontab -l", "systemctl list-timers", "kubectl get cronjob"];
-        steps.push(to("check the scheduler, no pass began at its time", schedulers));
+        let places = ["crontab -l", "systemctl list-timers", "kubectl get cronjob", "respot doctor"];
+        steps.push(to("check the scheduler and this machine's clock, no pass began at its time", places));
     }
     steps.extend(passes.first().and_then(after));
 

@@ -131,6 +131,8 @@ struct InstancePart<'a> {
     id: &'a InstanceId,
     name: &'a str,
     connection_details: Connections,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -159,7 +161,7 @@ impl<'a> Happened<'a> {
             reclaim_announced: Some(announced),
             ..MigrationPart::of(instance)
         };
-        let part = InstancePart { id: &instance.id, name: &instance.name, connection_details: reachable };
+        let part = InstancePart { id: &instance.id, name: &instance.name, connection_details: reachable, notes: &[] };
         Self { instance: Some(part), migration: Some(migration), ..Self::about("instance.migrated", instance, now) }
     }
 
@@ -188,7 +190,8 @@ impl<'a> Happened<'a> {
             reclaim_announced: None,
             error: None,
         };
-        let part = InstancePart { id: new, name: &recreation.marker, connection_details: reachable };
+        let Recreation { marker: name, notes, .. } = recreation;
+        let part = InstancePart { id: new, name, connection_details: reachable, notes };
         Self {
             instance_id: Some(new),
             original_instance_id: Some(old),
@@ -208,7 +211,7 @@ impl<'a> Happened<'a> {
     /// An instance is gone without a successor. Its name is empty where nothing told it before.
     #[must_use]
     pub fn lost(id: &'a InstanceId, name: &'a str, now: Timestamp) -> Self {
-        let part = InstancePart { id, name, connection_details: Connections::default() };
+        let part = InstancePart { id, name, connection_details: Connections::default(), notes: &[] };
         let (instance_id, original_instance_id, instance) = (Some(id), Some(id), Some(part));
         Self { instance_id, original_instance_id, instance, ..Self::of("instance.lost", "gone", now) }
     }
@@ -248,7 +251,12 @@ impl<'a> Happened<'a> {
     }
 
     fn about(event: &'static str, instance: &'a Instance, now: Timestamp) -> Self {
-        let part = InstancePart { id: &instance.id, name: &instance.name, connection_details: Connections::default() };
+        let part = InstancePart {
+            id: &instance.id,
+            name: &instance.name,
+            connection_details: Connections::default(),
+            notes: &[],
+        };
         Self {
             instance_id: Some(&instance.id),
             original_instance_id: Some(&instance.id),

@@ -55,6 +55,9 @@ pub struct Recreation {
     pub step: Step,
     /// When it came to this step.
     pub since: Timestamp,
+    /// What the replacement lacks of the old instance, or what was assumed for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The step of a recreation. It is stored before the call that it allows is sent.
@@ -179,6 +182,7 @@ impl Recreation {
             last_error: None,
             step: Step::Pending { kept: None },
             since: now,
+            notes: Vec::new(),
         }
     }
 
@@ -322,11 +326,9 @@ impl Recreation {
     /// The journal after an observation. Absence proves something only after [`SETTLE_TIME`], and the caller reports it
     /// from complete listings only.
     #[must_use]
-    pub fn observe(mut self, situation: &Situation) -> Self {
+    pub fn observe(self, situation: &Situation) -> Self {
         let Situation { old, successor, marked, now, overlap: _ } = situation;
         let (old, now) = (*old, *now);
-        // Times ahead of the clock were written before it was set back. How long ago is unknown: they count from now.
-        (self.since, self.opened_at) = (self.since.min(now), self.opened_at.min(now));
         let is_settled = now.since(self.since) >= SETTLE_TIME;
         let is_gone = matches!(old, Old::Gone | Old::Going);
         let to = |this: Self, step: Step| Self { step, since: now, ..this };

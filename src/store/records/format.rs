@@ -75,7 +75,7 @@ impl Decoder {
 
     /// The same, of a newer format as well, as far as it is understood.
     pub(super) fn decode_leniently<T: DeserializeOwned>(&self, record: &str, text: &str) -> Result<T, StoreError> {
-        self.dated(record, text).map(|(found, _)| found)
+        self.dated(record, text).map(|(found, _)| found).or_else(|_| self.decode(record, text))
     }
 
     fn dated<T: DeserializeOwned>(&self, record: &str, text: &str) -> Result<(T, bool), StoreError> {

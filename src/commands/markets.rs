@@ -1,4 +1,4 @@
-//! `markets`: where there is room, as far as the store remembers. Asks nobody.
+//! `markets`: where there is room, as far as the store remembers. Sends no request.
 
 use super::{Exit, Failure, Printed, Session};
 use crate::report::markets::{MarketsDocument, rows};

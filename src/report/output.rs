@@ -31,7 +31,7 @@ impl Write for RawStream {
         loop {
             match rustix::io::write(self.0, bytes) {
                 Err(Errno::INTR) => {}
-                // Whoever made the pipe may have made it non-blocking, and reads slowly.
+                // The other end of the pipe may have made it non-blocking, and reads slowly.
                 Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)),
                 written => return Ok(written?),
             }

@@ -42,7 +42,7 @@ impl Invalid {
 type Parsed<T> = Result<T, Invalid>;
 
 /// A value without what files and editors wrap it in: blanks, line ends, a byte order mark. Quotes around it are an error:
-/// only a shell removes them, and nobody can know whether they belong to the value.
+/// only a shell removes them, and whether they belong to the value cannot be known.
 pub(super) fn unwrapped(text: &str) -> Parsed<&str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);

@@ -170,7 +170,7 @@ settings! {
         "Refuse a pass that would recreate more than this percentage of the managed instances, and more than 3; `--force` overrides it";
 
     MIGRATION_ESCALATION: Escalation = Policy::DEFAULT.escalation.into_str(), parsers::word,
-        "When a reclaimed instance may be recreated elsewhere, which deletes the old one: `evidence` (its reclaim is proved), `always` (whenever it is exited: nobody stops instances by hand) or `never`";
+        "When a reclaimed instance may be recreated elsewhere, which deletes the old one: `evidence` (its reclaim is proved), `always` (whenever it is exited: for fleets that are never stopped by hand) or `never`";
     MIGRATION_PREFER: Prefer = Placing::DEFAULT.prefer.into_str(), parsers::word,
         "What comes first for a reclaimed instance: `place` (migrate it where it is) or `market` (the best market)";
     MIGRATION_LADDER: Ladder = Policy::DEFAULT.ladder.into_str(), parsers::word,

@@ -257,7 +257,7 @@ impl Lost {
     }
 }
 
-/// Recoveries that took at most so long, in seconds: the buckets of the histogram.
+/// The buckets of the histogram of recoveries: the most that they took, in seconds.
 pub const BUCKETS: [u64; 11] = [60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 
 /// What is counted of one day in UTC, and of all time.

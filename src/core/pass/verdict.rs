@@ -228,7 +228,7 @@ pub enum Skip {
     OverLimit {
         limit: usize,
     },
-    /// So many reclaimed instances are recreated at a time; this one comes with the next.
+    /// Reclaimed instances are recreated in waves of limited size; this one comes with the next.
     NextWave {
         limit: usize,
     },

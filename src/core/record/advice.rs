@@ -48,7 +48,7 @@ const GOOD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Less lost time in a month is not worth another setting.
 const LOST_HOURS_THAT_MATTER: f64 = 1.0;
 
-/// So many announced reclaims in a row have come true before announcements are to be acted on.
+/// How many announced reclaims in a row must have come true before announcements are to be acted on.
 const NOTICES_TO_TRUST: u64 = 10;
 
 /// What to do next, the most urgent first; nothing when all is well, or when nothing is wanted.

@@ -207,7 +207,7 @@ impl Recreation {
                 return Ok(failed.failed(kept, why, now));
             }
             (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
-            // The next pass begins anew, and may migrate it.
+            // The next pass starts over, and may migrate it.
             (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::NoRoom(why))
                 if this.cause == Cause::Bridged || this.failures == 0 && this.cause.is_for_reclaim() =>
             {

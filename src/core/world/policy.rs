@@ -67,7 +67,7 @@ pub enum RecreateOrder {
 pub enum Escalation {
     /// Only with evidence that it was reclaimed, and not stopped by a person.
     Evidence,
-    /// Whenever it is exited: for fleets in which nobody stops instances by hand.
+    /// Whenever it is exited: for fleets in which instances are never stopped by hand.
     Always,
     Never,
 }

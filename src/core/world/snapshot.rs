@@ -32,7 +32,7 @@ impl<T> Listing<T> {
 /// How it is known that a listing is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shortfall {
-    /// The provider announced so many rows, and delivered fewer distinct ones.
+    /// The provider announced more rows than it delivered distinct ones.
     Rows { announced: u64, received: u64 },
     /// Instances that exist, or of which that could not be read.
     Unlisted { ids: Vec<InstanceId> },

@@ -1,4 +1,4 @@
-//! What is kept of downtime. No decision rests on it: a damaged record is passed over, and written anew.
+//! What is kept of downtime. No decision rests on it: a damaged record is passed over and overwritten.
 
 use std::collections::HashMap;
 

@@ -110,7 +110,7 @@ pub struct Storm {
     pub still_down: usize,
 }
 
-/// So many instances of one market that go down within this time are a storm.
+/// [`STORM_SIZE`] instances of one market that go down within this time are a storm.
 const STORM: Duration = Duration::from_secs(600);
 const STORM_SIZE: usize = 3;
 

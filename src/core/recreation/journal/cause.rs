@@ -52,7 +52,7 @@ impl Cause {
     }
 
     /// Whether it is about a reclaim, which the instance did not survive or will not survive. Lack of room ends such a
-    /// recreation, and the next pass begins anew.
+    /// recreation, and the next pass starts over.
     #[must_use]
     pub fn is_for_reclaim(&self) -> bool {
         match self {

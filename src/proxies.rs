@@ -96,9 +96,15 @@ impl Proxy {
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => {
+            let address = address.to_canonical();
+            address.is_loopback() || address.is_unspecified()
+        }
         None => false,
     }
 }
@@ -171,6 +177,12 @@ mod tests {
             ("", "http://localhost:8080/", false),
             ("", "http://127.9.9.9/", false),
             ("", "https://[::1]:8443/", false),
+            ("", "http://localhost./", false),
+            ("", "http://sim.localhost:8080/", false),
+            ("", "http://0.0.0.0/", false),
+            ("", "http://[::ffff:127.0.0.1]/", false),
+            ("", "http://[::]/", false),
+            ("", "http://localhost.example.com/", true),
             ("*", "https://api.example.com/", false),
             ("*", "https://10.0.0.1/", false),
             ("example.com", "https://api.example.com/", false),

@@ -13,7 +13,7 @@ mod rollout;
 pub mod rows;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use url::Url;
 pub use addresses::Address;
 use cli::{Cli, Command, GateArgs, Global, RolloutArgs};
 pub use layers::Environment;
-use layers::{Layers, check_names};
+use layers::{Layers, absolute, check_names};
 pub use notify::{NotifySettings, WebhookSetting};
 pub use origins::Origins;
 pub use rows::{SETTINGS, reference};
@@ -288,7 +288,7 @@ fn default_state_file(environment: &Environment) -> Result<PathBuf> {
     // systemd may list several folders; the first is ours.
     let folders = environment.text("STATE_DIRECTORY")?;
     if let Some(folder) = folders.as_ref().and_then(|folders| folders.split(':').next()) {
-        return Ok(Path::new(folder).join("state.db"));
+        return Ok(absolute("STATE_DIRECTORY", folder)?.join("state.db"));
     }
     if let Some(folder) = environment.folder("XDG_STATE_HOME")? {
         return Ok(folder.join("respot/state.db"));

@@ -44,6 +44,19 @@ fn config(encrypted: bool) -> Result<rustls::ClientConfig> {
     Ok(config.context("cannot set up TLS")?.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Makes a TLS connection over an open one and sends nothing else.
+///
+/// # Errors
+/// What is wrong with the server's TLS or its certificate.
+pub fn shake_hands(mut stream: std::net::TcpStream, host: &str) -> Result<()> {
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).context("the host is no name for TLS")?;
+    let mut session = rustls::ClientConnection::new(Arc::new(config(true)?), name)?;
+    while session.is_handshaking() {
+        session.complete_io(&mut stream)?;
+    }
+    Ok(())
+}
+
 /// Why a request failed, without its URL: the outer errors only say that it failed, the inner ones why.
 #[must_use]
 pub fn causes(error: reqwest::Error) -> String {

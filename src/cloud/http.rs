@@ -25,6 +25,8 @@ pub struct HttpTransport {
     client: reqwest::Client,
     base: Url,
     path: PathOf,
+    /// The variable that names the proxy, if requests go through one.
+    proxy: Option<&'static str>,
 }
 
 /// The path of a request's URL, from the path of the base URL without its last `/` and the request's own path.
@@ -51,7 +53,7 @@ impl HttpTransport {
             .pool_idle_timeout(IDLE_LIFE)
             .build()
             .context("cannot set up the HTTP client")?;
-        Ok(Self { client, base: base.clone(), path })
+        Ok(Self { client, base: base.clone(), path, proxy: proxies.of_url(base).map(|proxy| proxy.variable) })
     }
 
     fn url(&self, request: &Request) -> Url {
@@ -92,9 +94,11 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
-        tokio::time::timeout(request.timeout, self.send(request))
-            .await
-            .unwrap_or(Err(TransportError::TimedOut(request.timeout)))
+        let answer = tokio::time::timeout(request.timeout, self.send(request)).await;
+        answer.unwrap_or(Err(TransportError::TimedOut(request.timeout))).map_err(|error| match (error, self.proxy) {
+            (TransportError::NotSent(detail), Some(variable)) => TransportError::NotProxied { variable, detail },
+            (error, _) => error,
+        })
     }
 }
 

@@ -248,7 +248,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
 
     fn broken(&self, request: &Request, error: &TransportError) -> CloudError {
         let (kind, effect) = match error {
-            TransportError::NotSent(_) => (ErrorKind::Network, Effect::NotSent),
+            TransportError::NotSent(_) | TransportError::NotProxied { .. } => (ErrorKind::Network, Effect::NotSent),
             TransportError::Untrusted(_) | TransportError::Proxy(_) => (ErrorKind::Configuration, Effect::NotSent),
             TransportError::TimedOut(_) => (ErrorKind::Timeout, Effect::Possible),
             TransportError::Broken(_) => (ErrorKind::Network, Effect::Possible),

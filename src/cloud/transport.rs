@@ -52,6 +52,9 @@ pub enum TransportError {
     /// No connection was made, so the request had no effect.
     #[error("cannot connect: {0}")]
     NotSent(String),
+    /// No connection was made through the proxy that this variable names, so the request had no effect.
+    #[error("cannot connect through {variable}: {detail}")]
+    NotProxied { variable: &'static str, detail: String },
     /// The server's certificate is not valid. Nothing was sent, and a retry will not help.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
@@ -81,6 +84,9 @@ impl TransportError {
                 Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
             }
             Self::Proxy(_) => Some(PROXY_LOGIN),
+            Self::NotProxied { .. } => {
+                Some("check that the proxy is up and reaches the provider; NO_PROXY names hosts that need none")
+            }
             Self::Compressed(_) => {
                 Some("something between here and the provider compresses answers: exempt this program")
             }

@@ -8,6 +8,7 @@ pub mod history;
 pub mod man;
 pub mod markets;
 pub mod observe;
+pub mod report;
 pub mod rollout;
 pub mod run;
 mod session;
@@ -165,7 +166,7 @@ const REFUSALS: &[(&str, &str)] = &[
     ("DB index is out of range", "correct the number of the database at the end of REDIS_URL"),
     (
         "unknown command",
-        "REDIS_URL names a server that does not know the commands of Redis: a Sentinel, or another port",
+        "the server does not know this command: REDIS_URL names a Sentinel or another port, or the server has renamed it",
     ),
     ("it is a link to nothing", "remove the link, or make the file that it leads to"),
     ("it is a folder", "name a file in it, for example --store sqlite:/var/lib/respot/state.db"),
@@ -173,6 +174,7 @@ const REFUSALS: &[(&str, &str)] = &[
     ("NOAUTH", "add the password to REDIS_URL: redis://:PASSWORD@HOST:PORT"),
     ("user and password", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
     ("WRONGPASS", "correct the user and password in REDIS_URL: redis://USER:PASSWORD@HOST:PORT"),
+    ("NOREPLICAS", "the server has too few replicas (min-replicas-to-write): bring them up, or lower that setting"),
     ("OOM", "free memory on the server, or raise its limit with CONFIG SET maxmemory"),
     ("MISCONF", "the server cannot save to disk: see its log"),
     ("disk is full", "free space on the file system of the state file"),
@@ -198,7 +200,13 @@ impl From<StoreError> for Failure {
                 let hint = format!("run on the server: ACL SETUSER USER {rights}");
                 return Self { exit: Exit::Store, kind: "store", message: text, hint: Some(hint), error_kind: None };
             }
+            StoreError::Unreachable { store, .. } if store.starts_with("rediss:") => {
+                "check that the store is up, speaks TLS on that port, and REDIS_URL names it"
+            }
             StoreError::Unreachable { .. } => "check that the store is up and --store or REDIS_URL names it",
+            StoreError::Refused { store, .. } if store.starts_with("sqlite:") => {
+                "check the owner and the permissions of the file and its directory, and the free space"
+            }
             StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
             StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
@@ -254,6 +262,7 @@ pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failu
             let Session { settings, clock, show, .. } = session;
             status::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
         }
+        Command::Report(args) => report::command(session, args).await,
         Command::Markets => markets::command(session).await,
         Command::Analyze(_) => analyze::command(session).await,
         Command::Rollout(arguments) => rollout::command(arguments, session).await,

@@ -77,6 +77,9 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let now = clock.now();
     let listed = &snapshot.instances.items;
     let mut plan = plan::plan(&snapshot, &ledger, limits.policy, now);
+    if let Some(Shortfall::Nameless { .. }) = snapshot.instances.shortfall {
+        plan.hold_recreations();
+    }
     let safe = safety::check(&snapshot, &plan, limits.blast_radius);
     if !limits.blast_radius.force {
         plan.limit_wave(listed, limits.blast_radius.allowed(plan.managed), tried);

@@ -401,7 +401,7 @@ async fn bridged<E: Edges>(
     without_room: &HashSet<&InstanceId>,
 ) -> Vec<Decision> {
     let limits = world.limits;
-    if !limits.policy.bridge.is_on() || without_room.is_empty() {
+    if !limits.policy.bridge.is_on() || without_room.is_empty() || !snapshot.instances.is_complete() {
         return Vec::new();
     }
     let mut decisions = plan::bridges(snapshot, ledger, limits.policy, without_room, pass.now());
@@ -423,6 +423,9 @@ async fn escalated<E: Edges>(
     most: usize,
 ) -> (Vec<InstanceId>, Vec<Decision>, bool) {
     let limits = world.limits;
+    if !snapshot.instances.is_complete() {
+        return (Vec::new(), Vec::new(), false);
+    }
     let mut decisions = plan::escalate(snapshot, ledger, limits.policy, refused, pass.now());
     decisions.truncate(limits.policy.max_recreations.unwrap_or(usize::MAX));
     let is_cut = decisions.len() > most;

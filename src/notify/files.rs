@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// No write takes this long: an older temporary file was left by a killed pass.
@@ -12,10 +12,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 /// Replaces a file atomically: a reader sees the old text or the new one. Links stay links; what is not a regular file, such
 /// as `/dev/null` or a pipe, is written in place.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&target).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other("it is no plain file, and only a plain file can be replaced"));
-    }
+    let target = replaceable(path)?;
     let name = target.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
     let stem = format!(".{}.", name.to_string_lossy());
     // In the same directory, because a rename does not cross file systems. Collectors skip names with another suffix.
@@ -30,6 +27,22 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
         fs::rename(&beside, &target)
     };
     written().inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// The file that a path leads to, if it can be replaced as far as its kind goes.
+///
+/// # Errors
+/// When it is something else than a file, or a link to nothing.
+pub fn replaceable(path: &Path) -> io::Result<PathBuf> {
+    let target = match fs::canonicalize(path) {
+        Ok(target) => target,
+        Err(_) if path.is_symlink() => return Err(io::Error::other("it is a link to nothing")),
+        Err(_) => path.to_owned(),
+    };
+    if fs::metadata(&target).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("it is no plain file, and only a plain file can be replaced"));
+    }
+    Ok(target)
 }
 
 /// Removes temporary files of passes that were killed while writing. Failures are ignored: they do not prevent writing.

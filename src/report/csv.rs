@@ -130,7 +130,7 @@ fn outside(text: &str) -> String {
     if begins_like_a_formula { format!("'{text}") } else { text }
 }
 
-fn document<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn document<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut out = header.join(",") + "\r\n";
     for row in rows {
         out += &row.map(|field| quoted(&field)).join(",");

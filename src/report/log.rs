@@ -25,6 +25,7 @@ use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
+use crate::core::world::snapshot::Shortfall;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::core::world::times::TOLERATED_SKEW;
 
@@ -89,6 +90,9 @@ pub(super) fn event(event: Event<'_>) {
         Event::Observed { snapshot } => {
             let (instances, jobs) = (snapshot.instances.items.len(), snapshot.jobs.items.len());
             info!(instances, jobs, "listed instances and jobs");
+            if let Some(shortfall @ Shortfall::Nameless { .. }) = &snapshot.instances.shortfall {
+                warn!("the list of instances is incomplete: {shortfall}; nothing is recreated");
+            }
         }
         Event::Decided { instance, decision, policy } => decided(instance, decision, policy),
         Event::Settled(settlement) => {

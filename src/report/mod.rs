@@ -16,6 +16,7 @@ pub mod markets;
 pub mod output;
 pub mod prometheus;
 pub mod text;
+pub mod uptime;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};

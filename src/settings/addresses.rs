@@ -82,7 +82,14 @@ pub(super) fn webhook(text: &str) -> Result<Address, Invalid> {
 /// The state store; the prefix of its keys is a setting of its own.
 pub(super) fn store(text: &str) -> Result<StoreSetting, Invalid> {
     const HINT: &str = "use redis://[user:password@]host[:port][/db], rediss://… for TLS, or sqlite:PATH";
-    if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+    let scheme = text.get(.."sqlite:".len()).filter(|scheme| scheme.eq_ignore_ascii_case("sqlite:"));
+    if let Some(path) = scheme.map(|scheme| &text[scheme.len()..]).filter(|path| !path.is_empty()) {
+        // None of these is part of a name that is meant, and each would be another memory without a word.
+        let odd = path.trim() != path || path.starts_with(['"', '\'', '$']) || path.contains('?');
+        if odd {
+            const HINT: &str = "write sqlite:/path/to/state.db, without quotes, blanks, variables and parameters";
+            return Err(Invalid { hint: Some(HINT), ..Invalid::new("the path is none that is meant") });
+        }
         return parsers::path(path).map(StoreSetting::Sqlite);
     }
     let url = Url::parse(text).map_err(|error| Invalid::hidden(error.to_string(), HINT))?;

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::rows;
+use crate::core::world::time::Timestamp;
 
 /// Brings back reclaimed GPU spot instances. Each call runs once and exits: schedule it with cron, systemd or a CronJob.
 #[derive(Debug, Parser)]
@@ -29,7 +30,9 @@ impl Cli {
             (Some(OutputFormat::Prometheus), command) if !matches!(command, Command::Status { .. }) => {
                 ("prometheus", "status")
             }
-            (Some(OutputFormat::Csv), command) if !matches!(command, Command::History(_)) => ("csv", "history"),
+            (Some(OutputFormat::Csv), command) if !matches!(command, Command::History(_) | Command::Report(_)) => {
+                ("csv", "history and respot report")
+            }
             _ => return Ok(self),
         };
         let message = format!("--output {format} is only supported by respot {able}");
@@ -77,6 +80,8 @@ pub enum Command {
     CheckFailed(PassArgs),
     /// Show past passes, newest first, or the history of one instance
     History(HistoryArgs),
+    /// Report availability, lost hours by cause, recoveries and savings of a span of time
+    Report(ReportArgs),
     /// Explain why an instance is or is not acted on, rule by rule
     Explain {
         /// ID or name of the instance, or of one that has been replaced
@@ -269,6 +274,20 @@ pub struct HistoryArgs {
     pub writes: bool,
 }
 
+/// Options of `report`.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// How far back the report goes, for example 7d
+    #[arg(long, value_name = "DURATION", default_value = "30d")]
+    pub since: humantime::Duration,
+    /// Where it ends, for example 2026-01-15T00:00:00Z [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    pub until: Option<Timestamp>,
+    /// Report on the instance with this name or ID alone
+    #[arg(long, value_name = "INSTANCE")]
+    pub instance: Option<String>,
+}
+
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
@@ -278,7 +297,7 @@ pub struct Global {
     pub config: Option<PathBuf>,
     #[arg(long, global = true, value_name = "URL", help = rows::REDIS_URL.row.help())]
     pub store: Option<String>,
-    /// Output format; prometheus is for status only, csv for history only
+    /// Output format; prometheus is for status only, csv for history and report
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<OutputFormat>,
     /// Log only errors, and print no table after a pass

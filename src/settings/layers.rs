@@ -52,12 +52,7 @@ impl Environment {
     /// As [`text`](Self::text), and when the path depends on where the program is called: another directory would hold another
     /// memory.
     pub(super) fn folder(&self, name: &'static str) -> Result<Option<PathBuf>> {
-        let Some(path) = self.text(name)?.map(PathBuf::from) else { return Ok(None) };
-        if path.is_relative() {
-            let error = SettingsError::new(format!("{name} is not an absolute path: {}", path.display()));
-            return Err(error.hint("begin it with /, or unset it"));
-        }
-        Ok(Some(path))
+        self.text(name)?.map(|path| absolute(name, &path)).transpose()
     }
 
     /// The first of these variables that is set and not empty.
@@ -74,6 +69,16 @@ impl Environment {
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, value)| known == name && !value.is_empty())
     }
+}
+
+/// The path, which must not depend on the working directory.
+pub(super) fn absolute(name: &str, path: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(path);
+    if path.is_relative() {
+        let error = SettingsError::new(format!("{name} is not an absolute path: {}", path.display()));
+        return Err(error.hint("begin it with /, or unset it"));
+    }
+    Ok(path)
 }
 
 impl FromIterator<(String, String)> for Environment {

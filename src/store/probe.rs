@@ -15,6 +15,8 @@ pub struct Examined {
     pub round_trip: Duration,
     /// The job id of the pass that holds the lease.
     pub at_work: Option<String>,
+    /// Why `status` or `rollout` cannot read what no pass needs.
+    pub unreadable: Option<StoreError>,
 }
 
 /// Reads what every pass reads first, then makes every call that a pass makes, on names of its own, and reads the result.
@@ -31,10 +33,15 @@ pub async fn probe<S: StoreWrite>(store: &S) -> Result<Examined, StoreError> {
     records::opening(store, Mode::Real).await?;
     records::ledger(store, &[], Mode::Real, Timestamp::LATEST).await?;
     // Not read by every pass, but written.
-    store.read(&[Query::Fields(keys::WRITES.into()), Query::Fields(keys::ROLLOUT_STEPS.into())]).await?;
-    records::overview(store, &Selection { limit: 1, ..Selection::default() }, Timestamp::LATEST).await?;
+    let written = [keys::WRITES, keys::EXECUTIONS, keys::OUTBOX].map(|map| Query::Fields(map.into()));
+    store.read(&written).await?;
     prove_writable(store).await?;
-    Ok(Examined { round_trip, at_work })
+    let latest = Selection { limit: 1, ..Selection::default() };
+    let unreadable = async {
+        records::overview(store, &latest, Timestamp::LATEST).await?;
+        records::rollout_steps(store).await
+    };
+    Ok(Examined { round_trip, at_work, unreadable: unreadable.await.err() })
 }
 
 async fn prove_writable<S: StoreWrite>(store: &S) -> Result<(), StoreError> {

@@ -53,9 +53,9 @@ pub(super) mod keys {
     /// Map day (UTC) -> sums of what was down and what ran, and those of all time; [`super::DAYS_KEPT`] days are kept.
     pub(super) const DOWNTIME_DAYS: &str = "downtime-days";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
-    pub(super) const EXECUTIONS: &str = "executions";
+    pub(in super::super) const EXECUTIONS: &str = "executions";
     /// Map job id -> [`super::Recorded`]: the steps of rollouts; as many are kept.
-    pub(in super::super) const ROLLOUT_STEPS: &str = "rollout-steps";
+    pub(super) const ROLLOUT_STEPS: &str = "rollout-steps";
     /// Value: [`super::Rollout`], the last one.
     pub(super) const ROLLOUT: &str = "rollout";
     /// Map instance -> [`super::Member`]: its members.
@@ -66,7 +66,7 @@ pub(super) mod keys {
     /// become part of its execution.
     pub(in super::super) const WRITES: &str = "writes";
     /// Map event id -> [`super::Outgoing`]: events that no receiver took yet.
-    pub(super) const OUTBOX: &str = "outbox";
+    pub(in super::super) const OUTBOX: &str = "outbox";
     /// Value: the job id of the pass that is at work, or was killed.
     pub(super) const OPEN_EXECUTION: &str = "open-execution";
     /// Value: [`super::Generation`], which the totals repeat.
@@ -238,8 +238,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
             vec![entry(keys::TOLD_FAILURES, &id, failure.map(|failure| ToldFailure { failure }).as_ref())]
         }
         Change::Market(place, market) => {
-            let Place { product, cluster } = place;
-            let (map, field) = (keys::EXPOSURES.to_owned(), format!("{product}@{cluster}"));
+            let (map, field) = (keys::EXPOSURES.to_owned(), place.key());
             vec![match market {
                 Some(market) => Write::MapSet { map, field, value: encode(&market) },
                 None => Write::MapDelete { map, field },

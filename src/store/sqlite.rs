@@ -407,6 +407,7 @@ fn create_private(path: &Path) -> Result<(), String> {
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
     {
+        is_there(folder).map_err(|error| error.to_string())?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| format!("cannot create the folder {}: {error}", folder.display()))?;
     }

@@ -237,3 +237,80 @@ fn a_shortage_is_told_at_every_moment() {
     assert_eq!(recovery(&stage)["down"], json!([]));
     assert!(stage.call("status").screen(100).starts_with("healthy: on schedule, no errors"));
 }
+
+/// Three hours of a fleet of three, of which two are reclaimed, one of them while no market has room: every figure of the
+/// report against the provider's own world, looked at every minute.
+#[test]
+fn a_report_adds_up_to_what_the_provider_saw() {
+    for kind in BOTH {
+        let stage = fleet(kind);
+        let began = stage.provider.with(|world| world.now_ms()) - i64::try_from(QUARTER).expect("a number");
+        let mut up_minutes = 3 * 15;
+        for minute in 0..180 {
+            match minute {
+                20 => reclaim(&stage, &["a"]),
+                // It is taken an hour later, and a pass has seen it announced.
+                2 => stage.provider.with(|world| assert!(world.reclaim("b"))),
+                62 => {
+                    stage.fault("migrate:status=400,reason=INSUFFICIENT_RESOURCE");
+                    stage.fault("create:status=400,reason=INSUFFICIENT_RESOURCE");
+                }
+                100 => stage.provider.with(World::clear_faults),
+                _ => {}
+            }
+            let running = |machine: &&Machine| machine.status == "running";
+            up_minutes += stage.provider.with(|world| world.machines().filter(running).count().min(3));
+            stage.provider.advance(MINUTE);
+            if minute % 15 == 14 {
+                assert!(stage.call("run -q").output().code() < 2);
+            }
+        }
+        let now = stage.provider.with(|world| world.now_ms());
+        let call = |words: &str| stage.call(words).now(Some(now)).output().ends_with(0);
+        let report = call("report -o json").json();
+        let watched = (now - began) as f64 / 3_600_000.0 * 3.0;
+        let [up, down] = ["upHours", "downHours"].map(|it| hours(&report[it]));
+        let near = |a: f64, b: f64, by: f64| assert!((a - b).abs() < by, "{a} is not {b}: {report:#}");
+        near(up + down, watched, 0.05);
+        near(up, up_minutes as f64 / 60.0, 0.07);
+        near(report["availability"].as_f64().expect("a share"), up / (up + down), 1e-5);
+        let lost = report["lostHours"].as_object().expect("parts").values().map(hours).sum::<f64>();
+        near(lost, down, 0.001);
+        assert_eq!((&report["instances"], &report["reclaims"]), (&json!(3), &json!(2)), "{report:#}");
+        assert_eq!((&report["recoveries"]["count"], &report["unseenHours"]), (&json!(2), &json!(0.0)), "{report:#}");
+        let places = report["byPlace"].as_array().expect("places");
+        let sum = |of: &str| places.iter().map(|it| it[of].as_f64().expect("a number")).sum::<f64>();
+        near(sum("instanceHours"), up, 0.01);
+        near(sum("reclaims"), 2.0, 0.1);
+        let history = stage.history();
+        let writes = history["executions"].as_array().expect("passes").iter().flat_map(|it| it["writes"].as_array());
+        let refused = writes.flatten().filter(|it| it["errorKind"] == "capacity").count();
+        assert!(refused > 0, "{history:#}");
+        near(sum("refusals"), refused as f64, 0.1);
+        let savings = ["onDemandCost", "cost", "saved", "pricedHours"].map(|it| hours(&report["savings"][it]));
+        let [on_demand, cost, saved, priced] = savings;
+        near(saved, on_demand - cost, 0.011);
+        // The simulator sells the GPU as spot for half of its price on demand.
+        near(cost * 2.0, on_demand, 0.03);
+        near(on_demand, priced * 0.67, 0.2);
+        assert!(priced > 0.5 && priced < up, "prices are known since the first look for a place");
+        let [day] = &report["days"].as_array().expect("days")[..] else { panic!("{report:#}") };
+        assert_eq!((&day["availability"], &day["reclaims"]), (&report["availability"], &json!(2)));
+
+        let csv = call("report -o csv").stdout;
+        let rows: Vec<&str> = csv.lines().collect();
+        assert!(rows.len() == 2 && rows[0].starts_with("day,availability,"), "{csv}");
+        let one = call("report -o json --instance train-b").json();
+        near(hours(&one["upHours"]) + hours(&one["downHours"]), watched / 3.0, 0.05);
+        assert!(hours(&one["downHours"]) > hours(&report["downHours"]) / 2.0, "{one:#}");
+        // Twenty minutes, before anything went down.
+        let until = stage.provider.with(|world| world.now_ms()) - 165 * 60_000;
+        let until = respot::core::world::time::Timestamp::from_millis(until);
+        let early = call(&format!("report -o json --since 20m --until {until}")).json();
+        assert_eq!((&early["availability"], &early["reclaims"]), (&json!(1.0), &json!(0)), "{early:#}");
+        let screen = call("report").stdout;
+        for words in ["3 instances, up ", "2 reclaims; 2 recoveries, p50 ", "no room", "saved about "] {
+            assert!(screen.contains(words), "{words}: {screen}");
+        }
+    }
+}

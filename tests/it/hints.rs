@@ -4,7 +4,7 @@ use novita_sim::World;
 
 use crate::harness::{Call, Kind, Stage, side_by_side};
 use crate::receiver::{Answer, Receiver};
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, free_port};
 use crate::tls;
 
 /// What is wrong, how to call the program with it, how it ends, what it says and what it does not say.
@@ -117,6 +117,36 @@ const ROWS: &[Row] = &[
         never: KEY,
     },
     Row {
+        what: "a proxy that is down",
+        call: |stage| {
+            let url = "http://api.invalid/gpu-instance/openapi";
+            let call = stage.call("dry-run").env("NOVITA_API_BASE_URL", url);
+            call.env("HTTP_PROXY", format!("http://127.0.0.1:{}", free_port()))
+        },
+        code: 3,
+        says: &["cannot connect through HTTP_PROXY", "check that the proxy is up"],
+        never: &["check the network"],
+    },
+    Row {
+        what: "an account without money",
+        call: |stage| {
+            answered_by(stage, "HTTP/1.1 402 Pay\r\ncontent-length: 32\r\n\r\n{\"reason\": \"NOT_ENOUGH_BALANCE\"}")
+        },
+        code: 3,
+        says: &["402 NOT_ENOUGH_BALANCE", "check the balance"],
+        never: KEY,
+    },
+    Row {
+        what: "a total that no list reaches",
+        call: |stage| {
+            stage.fault("list:lying-total=+1000000");
+            stage.call("run")
+        },
+        code: 5,
+        says: &["the list of instances is incomplete: the provider announced 1000000 rows and delivered 0"],
+        never: &["deadline"],
+    },
+    Row {
         what: "a page of a firewall",
         call: |stage| answered_by(stage, "HTTP/1.1 403 No\r\ncontent-length: 13\r\n\r\n<html>No page"),
         code: 3,
@@ -166,5 +196,21 @@ fn an_untrusted_redis_is_a_matter_of_certificates() {
     let output = call.output().ends_with(4).says(["certificate", "set SSL_CERT_FILE"]);
     for word in ELSEWHERE {
         assert!(!output.stderr.contains(word), "{}", output.stderr);
+    }
+}
+
+/// Each row: a receiver, and what doctor says of it. A pass could not use any of them.
+#[test]
+fn doctor_finds_the_receivers_that_a_pass_could_not_use() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    let https = stage.provider.url().replace("http:", "https:");
+    for (setting, value, says) in [
+        ("RESPOT_METRICS_FILE", "/dev/null", "it is no plain file"),
+        ("RESPOT_METRICS_FILE", "none/", "is a directory"),
+        ("RESPOT_PING_URL", &https, "no TLS connection"),
+        ("RESPOT_PUSHGATEWAY_URL", &https, "no TLS connection"),
+    ] {
+        let doctor = stage.call("doctor").now(None).env(setting, value).output().ends_with(1);
+        assert!(doctor.stdout.contains(says), "{setting}={value}: {}", doctor.stdout);
     }
 }

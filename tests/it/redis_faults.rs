@@ -220,7 +220,8 @@ fn what_others_did_to_the_store_is_named() {
             (4, "respot:totals"),
             (4, "totals"),
         ),
-        (&["HSET", "respot:executions", "x", "{\"v\":99}"], (4, "format 99"), (0, ""), (4, "a newer respot wrote")),
+        (&["HSET", "respot:executions", "x", "{\"v\":99}"], (0, "format 99"), (0, ""), (4, "a newer respot wrote")),
+        (&["SET", "respot:rollout", "x"], (0, "passes work, but status or rollout does not"), (0, ""), (4, "rollout")),
         // Doctor shows who holds it; it ends by itself, though nothing renews it.
         (&["SET", "respot:lease", "x"], (0, "a pass is running: x"), (0, ENDLESS), (0, "")),
     ];

@@ -157,6 +157,7 @@ impl CloudRead for Yard {
             cluster_name: "North".into(),
             nearness: Nearness::Own,
             price: None,
+            on_demand_price: None,
             stock: Stock::Unstated,
             words: "in the north".into(),
         }];

@@ -312,6 +312,7 @@ impl History {
                 14 if op.is_write() => "any:status=200,reason=CONFLICT".parse::<Fault>().unwrap().what,
                 // Accepted, and nothing comes of it.
                 15 if matches!(op, Op::Migrate | Op::Delete) => What::status(200),
+                16 if op == Op::List && chance.bool() => What::NamelessRow,
                 16 if matches!(op, Op::List | Op::Jobs) => What::BadRow,
                 _ => What::Delay(8_000),
             };

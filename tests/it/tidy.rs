@@ -56,7 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "commands",
         &[
             "core", "clock", "stop", "cli", "settings", "cloud", "store", "report", "act", "measure", "notify",
-            "paths", "proxies",
+            "paths", "proxies", "tls",
         ],
     ),
 ];

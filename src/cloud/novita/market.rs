@@ -206,6 +206,7 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
             cluster_name: cluster.map(|it| it.name.clone()).unwrap_or_default(),
             nearness,
             price: site.price.map(|price| price.times(spec.gpu_num)),
+            on_demand_price: site.on_demand_price.map(|price| price.times(spec.gpu_num)),
             stock: site.stock,
             place: Place { product: site.product_id.into(), cluster: site.cluster_id.into() },
             words,
@@ -237,6 +238,7 @@ struct Site {
     cluster_id: String,
     /// Per GPU and hour, if known.
     price: Option<Usd>,
+    on_demand_price: Option<Usd>,
     stock: Stock,
 }
 
@@ -247,10 +249,11 @@ fn sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
     let mut chosen = offered_sites(spec, market);
     let own = |site: &Site| site.product_id == spec.product_id && site.cluster_id == spec.cluster_id;
     if !spec.product_id.is_empty() && !chosen.iter().any(own) && !is_gone(spec, market) {
-        let price = own_offer(spec, market).and_then(|offer| offer.price);
+        let offer = own_offer(spec, market);
+        let (price, on_demand_price) = (offer.and_then(|it| it.price), offer.and_then(|it| it.on_demand_price));
         let (product_id, cluster_id) = (spec.product_id.clone(), spec.cluster_id.clone());
         let stock = if market.own_cluster.is_some() { Stock::None } else { Stock::Unstated };
-        chosen.push(Site { product_id, cluster_id, price, stock });
+        chosen.push(Site { product_id, cluster_id, price, on_demand_price, stock });
     }
     chosen
 }
@@ -265,6 +268,7 @@ fn offered_sites(spec: &Spec, market: &OnOffer) -> Vec<Site> {
         product_id: offer.product_id.clone(),
         cluster_id: cluster_id.into(),
         price: offer.price,
+        on_demand_price: offer.on_demand_price,
         stock: if offer.available { offer.stock } else { Stock::None },
     };
     let cheapest_first = |mut places: Vec<Site>| {
@@ -328,7 +332,7 @@ fn is_gone(spec: &Spec, market: &OnOffer) -> bool {
 
 /// A site in words, seen from where the instance was.
 fn words(spec: &Spec, site: &Site, own_price: Option<Usd>) -> String {
-    let Site { product_id, cluster_id, price, stock: _ } = site;
+    let Site { product_id, cluster_id, price, .. } = site;
     let cluster = if cluster_id.is_empty() { "any cluster" } else { cluster_id };
     let is_own = *product_id == spec.product_id && *cluster_id == spec.cluster_id;
     let unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };

@@ -59,7 +59,14 @@ pub(super) async fn search<T: Transport, R: Listed>(
     filter: &[(&'static str, String)],
     search: Search<'_, R>,
 ) -> Result<Vec<R>, CloudError> {
-    Ok(read_list(requests, path, filter, &search, &|_, _| ()).await?.items)
+    let found = read_list(requests, path, filter, &search, &|_, _| ()).await?;
+    match found.shortfall {
+        // What is looked for may be one of them.
+        Some(shortfall @ Shortfall::Nameless { .. }) if found.items.len() < search.enough => {
+            Err(requests.unreadable(Method::Get, path, 200, &shortfall.to_string()))
+        }
+        _ => Ok(found.items),
+    }
 }
 
 async fn read_list<T: Transport, R: Listed>(
@@ -145,8 +152,13 @@ async fn read_pages<T: Transport, R: Listed>(
     }
     let mut pages = stream::iter(2..=last_page)
         .map(|number| async move { Ok::<_, CloudError>((number, page(requests, path, filter, number).await?)) })
-        .buffer_unordered(PAGES_AT_ONCE);
+        .buffered(PAGES_AT_ONCE);
     while let Some((number, page)) = pages.try_next().await? {
+        if page.received == 0 {
+            // Whatever the total says, the list ends here.
+            last_full = false;
+            break;
+        }
         if number == last_page {
             last_full = goes_on(page.received, rows.announced);
         }
@@ -253,9 +265,11 @@ impl<'a, R: Listed> Rows<'a, R> {
         rows.sort_unstable_by(|a, b| a.id().cmp(b.id()).then(b.caution().cmp(&a.caution())));
         rows.dedup_by(|later, first| later.id() == first.id());
         let received = u64::try_from(rows.len()).unwrap_or(u64::MAX) + passed_over + unusable;
+        let nameless = || (R::NEEDS_IDS && unusable > 0).then_some(Shortfall::Nameless { rows: unusable });
         let shortfall = announced
             .filter(|&announced| received < announced)
-            .map(|announced| Shortfall::Rows { announced, received });
+            .map(|announced| Shortfall::Rows { announced, received })
+            .or_else(nameless);
         Listing { items: rows, shortfall }
     }
 }

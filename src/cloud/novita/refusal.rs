@@ -48,7 +48,8 @@ impl Dialect for Novita {
             ErrorKind::Api => Some("the provider has a problem; the next pass tries again"),
             ErrorKind::RateLimit => Some("call less often, or ask the provider for a higher limit"),
             ErrorKind::State if not_found => Some(ANOTHER_API),
-            ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State => None,
+            ErrorKind::Billing => Some("check the balance and the limits of the account in the provider's console"),
+            ErrorKind::Capacity | ErrorKind::Configuration | ErrorKind::State => None,
         }
     }
 }
@@ -67,14 +68,21 @@ impl Body {
         let text = String::from_utf8_lossy(body);
         let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let string = |pointer: &str| json.pointer(pointer).and_then(|it| it.as_str()).filter(|it| !it.is_empty());
+        // Of JSON without a message only what is known to be a machine name is repeated: the rest may be rows of a list, and
+        // those have the environment of instances.
+        let is_json = json.is_object() || json.is_array();
         let reason = ["/reason", "/code", "/error/reason", "/error/code"]
             .into_iter()
             .find_map(string)
             .or_else(|| string("/message").and_then(machine_name))
-            .or_else(|| machine_name(&text));
+            .or_else(|| machine_name(&text).filter(|name| !is_json || is_known(name)));
         let message = ["/message", "/error/message", "/error", "/title", "/msg"].into_iter().find_map(string);
         let is_page = is_page(body);
-        let fallback = || if is_page { "an HTML page" } else { text.trim() };
+        let fallback = || match (is_page, is_json) {
+            (true, _) => "an HTML page",
+            (false, true) => "",
+            (false, false) => text.trim(),
+        };
         Self { reason: reason.map(Into::into), message: message.unwrap_or_else(fallback).into(), is_page }
     }
 
@@ -124,6 +132,12 @@ fn machine_name(text: &str) -> Option<&str> {
 }
 
 const KNOWN_SINGLE_WORDS: &[&str] = &["CONFLICT", "FORBIDDEN", "REQUEST", "UNAUTHORIZED", "UNKNOWN"];
+
+/// Whether a machine name is one of the provider's errors.
+fn is_known(name: &str) -> bool {
+    let body = Body { reason: Some(name.into()), message: String::new(), is_page: false };
+    classify(400, &body) != (ErrorKind::Api, false)
+}
 
 /// The class of an error, and whether it says that what was asked for does not exist.
 fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
@@ -302,13 +316,15 @@ mod tests {
             (500, fixture!("error-server.json"), Some("UNKNOWN"), Api, false),
             (504, fixture!("error-gateway.html"), None, Api, false),
             (418, b"\x1b[31mteapot", None, Api, false),
+            (400, br#"{"errors":[{"code":"INSUFFICIENT_RESOURCE"}]}"#, stock, Capacity, false),
+            (400, br#"{"jobs":[{"envs":[{"key":"DB_PASSWORD","value":"hunter2hunter2"}]}]}"#, None, Api, false),
         ];
         for (at, (status, body, reason, kind, not_found)) in rows.iter().enumerate() {
             let refusal = Body::read(body);
             let (shown_reason, message) = refusal.shown(&Hidden::default());
             assert_eq!(shown_reason.as_deref(), *reason, "row {at}");
             assert_eq!(classify(*status, &refusal), (*kind, *not_found), "row {at}");
-            assert!(!message.contains('\u{1b}'), "row {at}");
+            assert!(!message.contains('\u{1b}') && !message.contains("hunter2"), "row {at}");
         }
     }
 

@@ -227,6 +227,7 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
         cluster_name: String::new(),
         nearness: Nearness::Own,
         price: None,
+        on_demand_price: None,
         stock: Stock::Unstated,
         words: String::new(),
     };

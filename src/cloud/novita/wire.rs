@@ -47,6 +47,8 @@ pub(super) trait Listed: Sized {
     fn id(&self) -> &str;
     /// Of two rows with the same id, read while the list was changing, the one with the greater value is kept.
     fn caution(&self) -> u8;
+    /// Whether a row without an id leaves the list incomplete.
+    const NEEDS_IDS: bool = true;
 }
 
 /// A scalar taken as text; `None` for null, lists and objects.
@@ -321,6 +323,9 @@ impl Listed for Job {
     fn caution(&self) -> u8 {
         u8::from(self.state.is_unfinished())
     }
+
+    /// An instance that is at work says so itself.
+    const NEEDS_IDS: bool = false;
 }
 
 fn page_of<W, T>(

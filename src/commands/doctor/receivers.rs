@@ -19,6 +19,7 @@ use crate::notify;
 use crate::paths::is_there;
 use crate::proxies::{Proxies, Proxy};
 use crate::settings::{Address, NotifySettings, Settings, WebhookSetting};
+use crate::tls::shake_hands;
 
 const WEBHOOK: &str = "webhook";
 
@@ -36,7 +37,13 @@ pub(super) async fn check(settings: &Settings, send_test_event: bool) -> Vec<Fin
     }
     findings.push(match metrics_file {
         // It is replaced atomically, so the directory has to be writable.
-        Some(path) => file("metrics-file", "RESPOT_METRICS_FILE", path, unwritable(folder_of(path))),
+        Some(path) => {
+            let wrong = unwritable(folder_of(path)).or_else(|| {
+                let error = notify::replaceable(path).err()?;
+                Some((format!("{}: {error}", path.display()), "set RESPOT_METRICS_FILE to a file".into()))
+            });
+            file("metrics-file", "RESPOT_METRICS_FILE", path, wrong)
+        }
         None => Finding::skipped("metrics-file", "RESPOT_METRICS_FILE is not set"),
     });
     findings.extend(termination_message_file.iter().map(|path| {
@@ -74,7 +81,19 @@ async fn reach(address: &Address) -> Result<(), String> {
     let port = url.port_or_known_default().unwrap_or_default();
     let connected = timeout(LIMIT, TcpStream::connect((host, port))).await;
     let connected = connected.map_err(|_| format!("no connection within {} s", LIMIT.as_secs()))?;
-    connected.map(drop).map_err(|error| format!("cannot connect: {error}"))
+    let stream = connected.map_err(|error| format!("cannot connect: {error}"))?;
+    if !address.is_encrypted() {
+        return Ok(());
+    }
+    let host = host.to_owned();
+    let handshake = move || -> anyhow::Result<()> {
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        shake_hands(stream, &host)
+    };
+    let made = tokio::task::spawn_blocking(handshake).await.map_err(|error| error.to_string())?;
+    made.map_err(|error| format!("no TLS connection: {error:#}"))
 }
 
 async fn test_event(webhook: Option<&WebhookSetting>, proxies: &Proxies) -> Finding {
@@ -96,8 +115,9 @@ async fn test_event(webhook: Option<&WebhookSetting>, proxies: &Proxies) -> Find
 
 /// A file for other programs, and why it cannot be written.
 fn file(check: &'static str, setting: &str, path: &Path, wrong: Option<(String, String)>) -> Finding {
+    let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let is_directory = || (format!("{} is a directory", path.display()), format!("set {setting} to a file"));
-    match path.is_dir().then(is_directory).or(wrong) {
+    match is_folder.then(is_directory).or(wrong) {
         None => Finding::ok(check, format!("{} is writable", path.display())),
         Some((detail, fix)) => Finding::failed(check, Exit::ActionsFailed, detail, fix),
     }

@@ -77,7 +77,12 @@ fn forgets() -> Finding {
 }
 
 async fn try_out<S: StoreWrite>(store: &S) -> Result<Finding, StoreError> {
-    let Examined { round_trip, at_work } = probe(store).await?;
+    let Examined { round_trip, at_work, unreadable } = probe(store).await?;
+    if let Some(error) = unreadable {
+        let Failure { message, hint, .. } = error.into();
+        let detail = format!("passes work, but status or rollout does not: {message}");
+        return Ok(Finding::warning(STORE, detail, hint.unwrap_or_default()).took(round_trip));
+    }
     let at_work = at_work.map_or_else(String::new, |job| format!("; a pass is running: {job}"));
     Ok(Finding::ok(STORE, format!("{} is readable and writable{at_work}", store.label())).took(round_trip))
 }

@@ -267,7 +267,8 @@ pub(in crate::commands) async fn end<E: Edges>(
     };
     let mut changes = Vec::new();
     if let Some(downtime) = &mut open.downtime {
-        downtime.close(&open.attempts, &recorded.writes, &pass.markets.bridges(), pass.now());
+        let (bridges, board) = (pass.markets.bridges(), pass.markets.board());
+        downtime.close(&open.attempts, &recorded.writes, (&bridges, board.markets()), pass.now());
         changes.extend(downtime.changes().into_iter().map(Change::Downtime));
     }
     changes.extend([Change::Record(recorded), Change::CloseOpen]);

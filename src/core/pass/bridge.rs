@@ -61,7 +61,7 @@ impl Bridge {
         let midnight = Timestamp::from_millis(now.as_millis() - now.as_millis().rem_euclid(day));
         let until = self.closed_at.unwrap_or(now).min(now);
         let before = self.before.filter(|_| self.opened_at >= midnight).unwrap_or_default();
-        [cost(self.price, until.since(self.opened_at.max(midnight))), before].into_iter().sum()
+        [self.price.during(until.since(self.opened_at.max(midnight))), before].into_iter().sum()
     }
 }
 
@@ -70,12 +70,7 @@ impl Bridge {
 pub fn since(last_look: Option<Timestamp>, bridges: &Bridges, now: Timestamp) -> Usd {
     let open = bridges.values().filter(|it| it.closed_at.is_none());
     let from = |it: &Bridge| last_look.map_or(it.opened_at, |at| at.max(it.opened_at));
-    open.map(|it| cost(it.price, now.since(from(it)))).sum()
-}
-
-fn cost(price: Usd, time: Duration) -> Usd {
-    let micros = i128::from(price.micros()) * i128::try_from(time.as_millis()).unwrap_or(i128::MAX) / 3_600_000;
-    Usd::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    open.map(|it| it.price.during(now.since(from(it)))).sum()
 }
 
 /// What bridges have cost today, and how many stand.
@@ -120,7 +115,7 @@ impl KnownBridges {
         let forgotten = self.unrecorded.iter().map(|at| Bridge::open(price, None, *at));
         let all: Vec<Bridge> = self.recorded.values().copied().chain(forgotten).collect();
         let standing = all.iter().filter(|bridge| bridge.closed_at.is_none()).map(|bridge| bridge.price);
-        let stays = standing.chain([price]).map(|price| cost(price, policy.stay));
+        let stays = standing.chain([price]).map(|price| price.during(policy.stay));
         let committed: Usd = stays.chain(all.iter().map(|bridge| bridge.cost_today(now))).sum();
         committed <= policy.per_day
     }

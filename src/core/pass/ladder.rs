@@ -112,9 +112,10 @@ impl Board {
         if prepared.blueprint.billing == Billing::OnDemand {
             return;
         }
-        for Placement { place, price, stock, .. } in &prepared.placements {
-            let price = price.map(|price| Usd::from_micros(price.micros() / i64::from(prepared.gpus.max(1))));
-            self.change(place, now, |market| market.state(price, *stock, now));
+        let per_gpu = |price: Usd| Usd::from_micros(price.micros() / i64::from(prepared.gpus.max(1)));
+        for Placement { place, price, on_demand_price, stock, .. } in &prepared.placements {
+            let prices = [*price, *on_demand_price].map(|price| price.map(per_gpu));
+            self.change(place, now, |market| market.state(prices, *stock, now));
         }
     }
 
@@ -319,6 +320,7 @@ mod tests {
                 _ => Nearness::Elsewhere,
             },
             price: Some(Usd::from_micros(cents.parse::<i64>().expect("cents") * 10_000)),
+            on_demand_price: None,
             stock: if text.ends_with('!') { Stock::None } else { Stock::Normal },
             words: String::new(),
         }
@@ -474,15 +476,15 @@ mod tests {
             assert_eq!(market.rests(1, at(secs)), Some(at(secs + rest)), "after {secs} s");
             assert_eq!(market.rests(1, at(secs + rest)), None);
         }
-        market.state(None, Stock::None, at(4000));
+        market.state([None; 2], Stock::None, at(4000));
         market.refuse(1, at(4000));
-        market.state(None, Stock::Low, at(4001));
+        market.state([None; 2], Stock::Low, at(4001));
         assert_eq!((market.rests(1, at(4001)), market.drought_since), (None, None), "stock is back");
         let young = market.hazard(at(5000));
-        market.state(None, Stock::Low, at(5000));
+        market.state([None; 2], Stock::Low, at(5000));
         assert_eq!((market.hazard(at(5000)), market.bad_at), (young, Some(at(4000))), "stock that stays is no sign");
-        market.state(None, Stock::None, at(5001));
-        market.state(None, Stock::Low, at(9000));
+        market.state([None; 2], Stock::None, at(5001));
+        market.state([None; 2], Stock::Low, at(9000));
         assert!(market.hazard(at(9000)) > young, "it may have come back just now");
         market.refuse(1, at(4002));
         market.accept(at(4003));

@@ -82,6 +82,9 @@ pub struct Market {
     /// The last price of one GPU for an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Usd>,
+    /// The same on demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_price: Option<Usd>,
     /// Accepted migrations and creations.
     #[serde(default, skip_serializing_if = "is_none_counted")]
     pub accepted: u64,
@@ -154,9 +157,10 @@ impl Market {
         (self.drought_since, self.rests_until, self.refused_gpus) = (None, None, 0);
     }
 
-    /// The provider states its price and its stock.
-    pub fn state(&mut self, price: Option<Usd>, stock: Stock, now: Timestamp) {
+    /// The provider states its prices, as spot and on demand, and its stock.
+    pub fn state(&mut self, [price, on_demand_price]: [Option<Usd>; 2], stock: Stock, now: Timestamp) {
         self.price = price.or(self.price);
+        self.on_demand_price = on_demand_price.or(self.on_demand_price);
         let has_stock = match stock {
             Stock::Unstated => return,
             Stock::None => false,

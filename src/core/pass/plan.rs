@@ -144,6 +144,15 @@ impl Plan {
         cut(decisions, limit, skip, is_proved_creation, order, listed.iter().chain(&*absent));
     }
 
+    /// Leaves every recreation to a pass that sees which instances there are.
+    pub fn hold_recreations(&mut self) {
+        for decision in &mut self.decisions {
+            if matches!(decision, Decision::Recreate(_) | Decision::Resume(_)) {
+                *decision = Decision::Skip(Skip::IncompleteList);
+            }
+        }
+    }
+
     /// Puts the places of every creation into their order, once it is known what is to be created.
     pub fn place(&mut self, board: &Board, policy: &Policy, now: Timestamp) {
         self.decisions.iter_mut().for_each(|decision| place(decision, board, policy, now));

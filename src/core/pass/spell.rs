@@ -15,7 +15,8 @@ use crate::core::world::time::{Timestamp, any_time_if_any, millis};
 /// Parts of a spell are merged beyond this number, so that a long one stays small.
 const PARTS_KEPT: usize = 16;
 
-const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+/// A day in milliseconds.
+pub const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Where the time of a spell goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -267,6 +268,9 @@ pub struct DaySums {
     /// The last look at the fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looked_at: Option<Timestamp>,
+    /// The first look of the day, or of all time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
     /// How long managed instances were running, in total, in seconds.
     pub running_seconds: u64,
     /// The time of spells that ended.
@@ -285,6 +289,36 @@ pub struct DaySums {
     pub withdrawn: u64,
     /// What on-demand instances that stood in have cost up to the last look.
     pub bridged: Usd,
+    /// The most instances that one look found which are to run.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub instances: u32,
+    /// Instance-time of which neither the looks nor the provider say whether it was up, in seconds.
+    #[serde(skip_serializing_if = "is_none_counted")]
+    pub unseen_seconds: u64,
+    /// By the [`Place::key`](crate::core::world::instance::Place::key); empty in those of all time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, PlaceSums>,
+}
+
+/// What is counted of one place in one day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PlaceSums {
+    pub running_seconds: u64,
+    /// Instances that went down there, or were replaced before they did.
+    pub reclaims: u64,
+    /// Calls that were refused for lack of room.
+    pub refusals: u64,
+    /// Of the running time, what was billed at a known price, in seconds.
+    pub priced_seconds: u64,
+    /// What that cost, and what it would have cost on demand, by the last known prices.
+    pub cost: Usd,
+    pub on_demand_cost: Usd,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none_counted(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The sums by their day (`2026-01-15`), and those of all time under [`ALL_TIME`].

@@ -232,6 +232,8 @@ pub enum Skip {
     NextWave {
         limit: usize,
     },
+    /// Rows of the list of instances have no ID: one of them may be its replacement.
+    IncompleteList,
     /// It stands in for a spot instance.
     Bridge {
         /// When its stay is over, if that is to come.
@@ -540,6 +542,9 @@ impl Skip {
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
             Self::NotFailed => "no migration of it failed".into(),
             Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
+            Self::IncompleteList => {
+                "rows of the list of instances have no ID that can be read; one of them may be its replacement".into()
+            }
             Self::Bridge { until: Some(until) } => {
                 format!("it stands in for a spot instance, and returns to spot after {until}")
             }

@@ -17,14 +17,15 @@ mod told;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-pub use self::figures::{DownInstance, LostHours, RecoveryFigures, Storm, recovery, storm};
+pub use self::figures::{DownInstance, LostHours, RecoveryFigures, Storm, hours, percentile, recovery, share, storm};
 pub use self::told::add_spells;
 use crate::core::pass::bridge::{self, Bridges};
 use crate::core::pass::ledger::Ledger;
+use crate::core::pass::market::Markets;
 use crate::core::pass::plan::Plan;
 use crate::core::pass::settle::Settlement;
 use crate::core::pass::spell::{
-    ALL_TIME, BUCKETS, DaySums, Days, DownFrom, HeldBy, Part, Spell, SpellEnd, by_day, day_of,
+    ALL_TIME, BUCKETS, DaySums, Days, DownFrom, HeldBy, Part, PlaceSums, Spell, SpellEnd, by_day, day_of,
 };
 use crate::core::pass::verdict::{Decision, Skip};
 use crate::core::record::execution::{Action, Attempt, Outcome};
@@ -32,7 +33,7 @@ use crate::core::record::trail::{ProviderWrite, WriteOutcome};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step};
 use crate::core::recreation::marker::is_bridge;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId, Status};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
 use crate::core::world::snapshot::{Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::EVIDENCE_LIFE;
@@ -71,6 +72,8 @@ pub struct Downtime {
     noted: usize,
     /// What ended in this pass, and whether that is stored.
     ended: Vec<(Spell, bool)>,
+    /// The refusals of each market, as far as they are counted.
+    refusals: HashMap<Place, u64>,
     changed: BTreeSet<InstanceId>,
     changed_days: BTreeSet<String>,
 }
@@ -104,7 +107,8 @@ impl Downtime {
     /// As earlier passes left it.
     #[must_use]
     pub fn of(ledger: &Ledger) -> Self {
-        Self { open: ledger.spells.clone(), days: ledger.days.clone(), ..Self::default() }
+        let refusals = ledger.markets.iter().map(|(place, market)| (place.clone(), market.refused)).collect();
+        Self { open: ledger.spells.clone(), days: ledger.days.clone(), refusals, ..Self::default() }
     }
 
     /// Takes what a look shows.
@@ -113,17 +117,27 @@ impl Downtime {
         let last_look = self.days.get(ALL_TIME).and_then(|all| all.looked_at).map(|at| at.min(now));
         let view = LookView::new(snapshot, ledger, plan);
         self.count_notices(&view, plan);
-        let mut running = Duration::ZERO;
+        let gap = last_look.map_or(Duration::ZERO, |last| now.since(last));
+        let (mut running, mut unseen, mut instances) = (Duration::ZERO, Duration::ZERO, 0);
         for (instance, decision) in plan.rows(&snapshot.instances.items).filter(|(_, decision)| is_to_run(decision)) {
             let old = view.replaces.get(&instance.id);
+            instances += u32::from(old.is_none());
             if instance.status == Status::Running {
                 // Of two that run side by side, one counts.
                 if !old.is_some_and(|old| view.runs(old)) {
-                    running += watched(instance, last_look, now);
+                    let (up, unknown) = watched(instance, gap, now);
+                    (running, unseen) = (running + up, unseen + unknown);
+                    self.count_running(instance, up, ledger, now);
                 }
             } else if old.is_none() && view.is_lost(instance, decision) && !self.open.contains_key(&instance.id) {
                 let (at, from) = went_down(instance, last_look, now);
-                running += last_look.map_or(Duration::ZERO, |last| at.since(last));
+                let before = last_look.map_or(Duration::ZERO, |last| at.since(last));
+                if from == DownFrom::FirstLook {
+                    unseen += before;
+                } else {
+                    running += before;
+                    self.count_running(instance, before, ledger, now);
+                }
                 self.begin(instance, at, from, now, ledger);
             }
         }
@@ -131,13 +145,38 @@ impl Downtime {
         ids.sort();
         for id in ids {
             let Some(spell) = self.open.remove(&id) else { continue };
-            running += self.follow(id, spell, &view);
+            let up = self.follow(id.clone(), spell, &view);
+            if let Some(instance) = find(&snapshot.instances.items, &id) {
+                self.count_running(instance, up, ledger, now);
+            }
+            running += up;
         }
         let bridged = bridge::since(last_look, &ledger.bridges, now);
         self.count(now, |sums| {
             sums.bridged = [sums.bridged, bridged].into_iter().sum();
-            sums.looked_at = Some(now);
+            (sums.looked_at, sums.began_at) = (Some(now), sums.began_at.or(Some(now)));
             sums.running_seconds += running.as_secs();
+            sums.unseen_seconds += unseen.as_secs();
+            sums.instances = sums.instances.max(instances);
+        });
+    }
+
+    /// Counts for its place how long an instance ran, and what that cost.
+    fn count_running(&mut self, instance: &Instance, up: Duration, ledger: &Ledger, now: Timestamp) {
+        let Some(place) = instance.place.as_ref().filter(|_| !up.is_zero()) else { return };
+        let market = ledger.markets.get(place).copied().unwrap_or_default();
+        let gpus = instance.gpus.into();
+        let prices = market.price.zip(market.on_demand_price).map(|(spot, on_demand)| {
+            let price = if instance.billing == Billing::OnDemand { on_demand } else { spot };
+            (price.times(gpus).during(up), on_demand.times(gpus).during(up))
+        });
+        self.count_at(place, now, |sums| {
+            sums.running_seconds += up.as_secs();
+            if let Some((cost, on_demand_cost)) = prices {
+                sums.priced_seconds += up.as_secs();
+                sums.cost = [sums.cost, cost].into_iter().sum();
+                sums.on_demand_cost = [sums.on_demand_cost, on_demand_cost].into_iter().sum();
+            }
         });
     }
 
@@ -145,6 +184,7 @@ impl Downtime {
         if ledger.observations.contains_key(&instance.id) {
             self.count(now, |sums| sums.taken += 1);
         }
+        self.count_reclaim(instance, at);
         self.open.insert(instance.id.clone(), Spell::begun(instance, at, from, now));
     }
 
@@ -181,6 +221,7 @@ impl Downtime {
                 {
                     self.end(spell.ended(started, SpellEnd::InPlace));
                     up = stopped.since(started);
+                    self.count_reclaim(instance, stopped);
                     spell = Spell::begun(instance, stopped, DownFrom::Stop, now);
                 }
                 spell.pass_to(now);
@@ -218,9 +259,27 @@ impl Downtime {
         }
     }
 
+    fn count_reclaim(&mut self, instance: &Instance, at: Timestamp) {
+        if let Some(place) = &instance.place {
+            self.count_at(place, at, |sums| sums.reclaims += 1);
+        }
+    }
+
     /// Takes the whole pass at its end: replacements that it saw running, and calls that were refused for lack of room.
-    pub fn close(&mut self, attempts: &[Attempt], writes: &[ProviderWrite], bridges: &Bridges, now: Timestamp) {
+    pub fn close(
+        &mut self,
+        attempts: &[Attempt],
+        writes: &[ProviderWrite],
+        (bridges, markets): (&Bridges, &Markets),
+        now: Timestamp,
+    ) {
         self.note(attempts);
+        for (place, market) in markets {
+            let counted = self.refusals.insert(place.clone(), market.refused).unwrap_or(0);
+            if market.refused > counted {
+                self.count_at(place, now, |sums| sums.refusals += market.refused - counted);
+            }
+        }
         let is_recreation = |it: &&Attempt| it.action != Action::Migrate && it.outcome == Outcome::Done;
         for Attempt { instance_id: id, instance_name, new_instance_id, .. } in attempts.iter().filter(is_recreation) {
             let Some(new) = new_instance_id else { continue };
@@ -311,6 +370,10 @@ impl Downtime {
     fn count(&mut self, at: Timestamp, change: impl Fn(&mut DaySums)) {
         change(self.sums(&day_of(at).0));
         change(self.sums(ALL_TIME));
+    }
+
+    fn count_at(&mut self, place: &Place, at: Timestamp, change: impl Fn(&mut PlaceSums)) {
+        change(self.sums(&day_of(at).0).places.entry(place.key()).or_default());
     }
 
     fn sums(&mut self, day: &str) -> &mut DaySums {
@@ -456,10 +519,12 @@ fn is_to_run(decision: &Decision) -> bool {
     decision.is_on_managed() && !matches!(decision, Decision::Skip(Skip::Moving { .. }))
 }
 
-/// How much of a running instance's time lies between the last look and this one.
-fn watched(instance: &Instance, last_look: Option<Timestamp>, now: Timestamp) -> Duration {
-    let up = instance.started_at.map_or(LONGEST_SPAN, |at| now.since(at.into()));
-    last_look.map_or(Duration::ZERO, |last| now.since(last)).min(up)
+/// How long a running instance ran in the `gap` since the last look, and for how long nothing tells.
+fn watched(instance: &Instance, gap: Duration, now: Timestamp) -> (Duration, Duration) {
+    match instance.started_at {
+        Some(at) => (gap.min(now.since(at.into())), Duration::ZERO),
+        None => (gap.min(LONGEST_SPAN), gap.saturating_sub(LONGEST_SPAN)),
+    }
 }
 
 /// Since when an instance is down that is seen down for the first time.

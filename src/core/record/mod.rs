@@ -9,3 +9,4 @@ pub mod life;
 pub mod news;
 pub mod outbox;
 pub mod trail;
+pub mod uptime;

@@ -85,6 +85,8 @@ pub struct Placement {
     pub nearness: Nearness,
     /// For all its GPUs and an hour, if it is known.
     pub price: Option<Usd>,
+    /// The same on demand.
+    pub on_demand_price: Option<Usd>,
     /// A hint.
     pub stock: Stock,
     /// The place seen from the old instance's, with its price, for example `on its own product A in B, 0.67 USD/h`.

@@ -265,6 +265,21 @@ pub struct Place {
     pub cluster: CompactString,
 }
 
+impl Place {
+    /// How it is stored: `product@cluster`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}@{}", self.product, self.cluster)
+    }
+
+    /// The place of a [`key`](Self::key).
+    #[must_use]
+    pub fn of_key(key: &str) -> Self {
+        let (product, cluster) = key.split_once('@').unwrap_or((key, ""));
+        Self { product: product.into(), cluster: cluster.into() }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cluster.as_str() {

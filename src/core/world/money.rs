@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::iter::Sum;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -42,6 +43,13 @@ impl Usd {
     #[must_use]
     pub fn times(self, count: u32) -> Self {
         Self(self.0.saturating_mul(count.into()))
+    }
+
+    /// What an hourly price adds up to in this time.
+    #[must_use]
+    pub fn during(self, time: Duration) -> Self {
+        let micros = i128::from(self.0) * i128::try_from(time.as_millis()).unwrap_or(i128::MAX) / 3_600_000;
+        Self(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
     /// This amount less another.

@@ -34,6 +34,8 @@ impl<T> Listing<T> {
 pub enum Shortfall {
     /// The provider announced more rows than it delivered distinct ones.
     Rows { announced: u64, received: u64 },
+    /// Rows of which the ID cannot be read. Each may be any instance.
+    Nameless { rows: u64 },
     /// Instances that exist, or of which that could not be read.
     Unlisted { ids: Vec<InstanceId> },
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Shortfall {
             Self::Rows { announced, received } => {
                 write!(f, "the provider announced {announced} rows and delivered {received}")
             }
+            Self::Nameless { rows } => write!(f, "{rows} of its rows have no ID that can be read"),
             Self::Unlisted { ids } => {
                 let shown: Vec<&str> = ids.iter().take(3).map(InstanceId::as_str).collect();
                 let more = if ids.len() > shown.len() {

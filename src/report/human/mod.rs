@@ -10,6 +10,7 @@ mod plan;
 mod rollout;
 mod status;
 mod table;
+mod uptime;
 
 use std::iter;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use plan::attempts;
 pub use plan::{pass, plan, plan_counts};
 pub use rollout::{prospect, rollout};
 pub use status::status;
+pub use uptime::uptime;
 
 /// The longest name in a table, in columns.
 const LONGEST_NAME: usize = 40;
@@ -123,12 +125,12 @@ fn short(millis: Option<i64>) -> String {
 /// `1 error`, `2 errors`, `2 passes`.
 fn counted(count: impl std::fmt::Display, thing: &str) -> String {
     let count = count.to_string();
-    let plural = match thing {
-        _ if count == "1" => "",
-        thing if thing.ends_with('s') => "es",
-        _ => "s",
-    };
-    format!("{count} {thing}{plural}")
+    match thing.strip_suffix('y') {
+        _ if count == "1" => format!("1 {thing}"),
+        Some(stem) if !thing.ends_with("ay") => format!("{count} {stem}ies"),
+        _ if thing.ends_with('s') => format!("{count} {thing}es"),
+        _ => format!("{count} {thing}s"),
+    }
 }
 
 /// How long ago, in the largest unit that fits; `now` also for times ahead of the clock.

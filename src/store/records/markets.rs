@@ -13,10 +13,7 @@ use crate::core::world::time::Timestamp;
 pub(super) fn places(decoder: &Decoder, answer: Option<Answer>) -> Result<(Markets, Option<StoreError>), StoreError> {
     let Sorted { intact, damaged, newer } = decoder.sorted(keys::EXPOSURES, answer)?;
     let damaged = damaged.into_iter().map(|field| (field, Market::default()));
-    let markets = intact.into_iter().chain(damaged).map(|(field, market)| {
-        let (product, cluster) = field.split_once('@').unwrap_or((&field, ""));
-        (Place { product: product.into(), cluster: cluster.into() }, market)
-    });
+    let markets = intact.into_iter().chain(damaged).map(|(field, market)| (Place::of_key(&field), market));
     Ok((markets.collect(), newer))
 }
 

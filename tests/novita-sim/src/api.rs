@@ -209,6 +209,7 @@ pub(crate) enum Trick {
     DuplicateRows,
     NoRows,
     BadRow,
+    NamelessRow,
     LyingTotal(i64),
 }
 
@@ -236,6 +237,7 @@ impl World {
             Some(What::DuplicateRows) => Delivery::Answer(effect(Trick::DuplicateRows)),
             Some(What::NoRows) => Delivery::Answer(effect(Trick::NoRows)),
             Some(What::BadRow) => Delivery::Answer(effect(Trick::BadRow)),
+            Some(What::NamelessRow) => Delivery::Answer(effect(Trick::NamelessRow)),
             Some(What::LyingTotal(by)) => Delivery::Answer(effect(Trick::LyingTotal(by))),
             Some(What::CutAfter) => {
                 effect(Trick::None);

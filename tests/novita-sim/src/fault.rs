@@ -83,6 +83,8 @@ pub enum What {
     NoRows,
     /// Listings: the first row of a page cannot be read: half a character in its name, or its id under a second name.
     BadRow,
+    /// Listings: the first row of a page has no id.
+    NamelessRow,
     /// Listings: `total` is wrong by this much.
     LyingTotal(i64),
 }
@@ -332,6 +334,7 @@ impl FromStr for What {
             "duplicate-rows" => Self::DuplicateRows,
             "no-rows" => Self::NoRows,
             "bad-row" => Self::BadRow,
+            "nameless-row" => Self::NamelessRow,
             _ => return Err(bad(format_args!("{name:?} is no fault"))),
         };
         if value.is_some()
@@ -405,6 +408,7 @@ impl fmt::Display for What {
             Self::DuplicateRows => f.write_str("duplicate-rows"),
             Self::NoRows => f.write_str("no-rows"),
             Self::BadRow => f.write_str("bad-row"),
+            Self::NamelessRow => f.write_str("nameless-row"),
         }
     }
 }

@@ -60,8 +60,8 @@ fn listing<'a>(
             for _ in 0..times {
                 if body.len() > start {
                     body.push(',');
-                } else if trick == Trick::BadRow {
-                    body.push_str(&spoiled(&row));
+                } else if matches!(trick, Trick::BadRow | Trick::NamelessRow) {
+                    body.push_str(&spoiled(&row, trick));
                     continue;
                 }
                 body.push_str(&row);
@@ -79,8 +79,10 @@ fn listing<'a>(
     Answer::json(body)
 }
 
-fn spoiled(row: &str) -> String {
-    if row.contains("\"name\":\"") {
+fn spoiled(row: &str, trick: Trick) -> String {
+    if trick == Trick::NamelessRow {
+        row.replacen("\"id\":", "\"ident\":", 1).replacen("\"Id\":", "\"ident\":", 1)
+    } else if row.contains("\"name\":\"") {
         row.replacen("\"name\":\"", "\"name\":\"\\ud83d", 1)
     } else {
         row.replacen('{', "{\"id\":\"\",\"Id\":\"\",\"jobId\":\"\",", 1)

@@ -221,6 +221,7 @@ fn the_body_has_what_is_known_and_leaves_out_what_is_empty() {
             cluster_name: String::new(),
             nearness: Nearness::Own,
             price: None,
+            on_demand_price: None,
             stock: Stock::Unstated,
             words: String::new(),
         };

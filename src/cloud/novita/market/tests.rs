@@ -207,6 +207,7 @@ fn a_place_and_its_price_in_words() {
             product_id: (*product).into(),
             cluster_id: (*cluster).into(),
             price: price.map(Usd::from_hundred_thousandths),
+            on_demand_price: None,
             stock: Stock::Unstated,
         };
         let words = words(&spec, &site, own_price.map(Usd::from_hundred_thousandths));

@@ -11,7 +11,7 @@ pub(super) type Row = Map<String, Value>;
 /// Reads the rows below `list` one by one, and the total; `None` if the body has no such list. `ids` are the names of the id:
 /// the first that says something counts. What has text that cannot be read is of the status `unreadable`.
 pub(super) fn rows(body: &[u8], list: &str, ids: &[&str]) -> Option<(Vec<Option<Row>>, Option<Text<'static>>)> {
-    let text = whole_surrogates(&String::from_utf8_lossy(body));
+    let text = without_huge_numbers(&whole_surrogates(&String::from_utf8_lossy(body)));
     let Value::Object(mut page) = serde_json::from_str(&text).ok()? else { return None };
     let Some(Value::Array(values)) = page.remove(list) else { return None };
     let total = page.get("total").and_then(|total| Text::of(total).0.map(|text| text.into_owned().into()));
@@ -67,6 +67,26 @@ fn whole_surrogates(json: &str) -> String {
     whole
 }
 
+/// The same JSON with `null` in place of each number that no float holds, such as `1e400`.
+fn without_huge_numbers(json: &str) -> String {
+    let (mut whole, mut rest, mut is_text) = (String::with_capacity(json.len()), json, false);
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\\' if is_text => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            '-' | '0'..='9' if !is_text => {
+                rest.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(rest.len())
+            }
+            _ => first.len_utf8(),
+        };
+        is_text ^= first == '"';
+        let (part, others) = rest.split_at(length);
+        let is_huge = !is_text && part.parse::<f64>().is_ok_and(f64::is_infinite);
+        whole.push_str(if is_huge { "null" } else { part });
+        rest = others;
+    }
+    whole
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Instance, Job, Listed};
@@ -88,6 +108,18 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_no_float_holds_is_none() {
+        for (json, whole) in [
+            (r#"{"a":1e400,"b":[-1E+999, 1e308]}"#, r#"{"a":null,"b":[null, 1e308]}"#),
+            (r#"{"a":"1e400","b":"\" 1e400 \\","c":1e309}"#, r#"{"a":"1e400","b":"\" 1e400 \\","c":null}"#),
+            ("1e999", "null"),
+            ("é-", "é-"),
+        ] {
+            assert_eq!(without_huge_numbers(json), whole);
+        }
+    }
+
+    #[test]
     fn a_row_that_cannot_be_read_is_one_row() {
         let good = r#"{"id":"b","name":"b","status":"exited","billingMode":"spot"}"#;
         // The row, its id and its status.
@@ -98,6 +130,7 @@ mod tests {
             (br#"{"id":"","Id":"a","name":"a","status":"exited"}"#, Some(("a", "exited"))),
             (br#"{"id":"a","Id":"x","name":"a","status":"exited"}"#, Some(("a", "exited"))),
             (br#"{"id":"a","id":"a","status":"exited"}"#, Some(("a", "exited"))),
+            (br#"{"id":"a","name":"a","status":"exited","gpuNum":1e400}"#, Some(("a", "exited"))),
             (b"7", None),
             (br#""\ud83d""#, None),
             (b"[]", None),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::SPELLS_KEPT;
-use crate::core::pass::spell::{ALL_TIME, Days, Lost, Part, Spell, SpellEnd, day_of};
+use crate::core::pass::spell::{ALL_TIME, DAY_MILLIS, DaySums, Days, Lost, Part, Spell, SpellEnd};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::{Timestamp, millis};
 
@@ -18,6 +18,19 @@ pub struct LostHours {
     pub no_room: f64,
     pub failed: f64,
     pub coming_up: f64,
+}
+
+impl From<Lost> for LostHours {
+    fn from(lost: Lost) -> Self {
+        let Lost { noticing, held_back, no_room, failed, coming_up } = lost;
+        Self {
+            noticing: hours(noticing),
+            held_back: hours(held_back),
+            no_room: hours(no_room),
+            failed: hours(failed),
+            coming_up: hours(coming_up),
+        }
+    }
 }
 
 /// How well what went down was brought back in a window that ends now.
@@ -154,18 +167,14 @@ pub fn recovery(
     lengths.sort_unstable();
 
     let touched = || {
-        days.range(day_of(from).0..).filter(|(day, _)| *day != ALL_TIME).map(|(day, sums)| {
-            // Of the first day, the share that lies in the window.
-            let begin = day_of(from);
-            let left = 1000 - (from.as_millis() - begin.1.as_millis()) / 86_400;
-            (if *day == begin.0 { left } else { 1000 }, sums)
-        })
+        let days = days.iter().filter(|(day, _)| *day != ALL_TIME);
+        days.map(|(day, sums)| (share(day, sums, from, now), sums)).filter(|(permille, _)| *permille > 0)
     };
     let is_cut = ended.len() >= SPELLS_KEPT && ended.iter().all(|it| it.ended_at.is_some_and(|at| at > from));
     let mut lost = Lost::default();
     if is_cut {
-        for ((share, sums), part) in touched().flat_map(|day| Part::ALL.map(|part| (day, part))) {
-            lost.add(part, sums.lost.of(part) / 1000 * share);
+        for ((permille, sums), part) in touched().flat_map(|day| Part::ALL.map(|part| (day, part))) {
+            lost.add(part, sums.lost.of(part) / 1000 * i64::try_from(permille).unwrap_or(1000));
         }
     }
     for spell in all.iter().filter(|it| !is_cut || it.ended_at.is_none()) {
@@ -173,7 +182,7 @@ pub fn recovery(
             lost.add(part, millis(end.since(begin.max(from))));
         }
     }
-    let ran = touched().map(|(share, sums)| i64::try_from(sums.running_seconds).unwrap_or(i64::MAX / 1000) * share);
+    let ran = touched().map(|(permille, sums)| i64::try_from(sums.running_seconds * permille).unwrap_or(i64::MAX));
     let to_run_ms = ran.fold(lost.total(), i64::saturating_add);
     RecoveryFigures {
         window_ms: millis(window),
@@ -184,13 +193,7 @@ pub fn recovery(
         worst_ms: lengths.last().copied(),
         up_share: (to_run_ms > 0).then(|| 1.0 - ratio(lost.total(), to_run_ms)),
         lost_instance_hours: hours(lost.total()),
-        lost_by: LostHours {
-            noticing: hours(lost.noticing),
-            held_back: hours(lost.held_back),
-            no_room: hours(lost.no_room),
-            failed: hours(lost.failed),
-            coming_up: hours(lost.coming_up),
-        },
+        lost_by: LostHours::from(lost),
         in_place: ended_as(SpellEnd::InPlace),
         elsewhere: ended_as(SpellEnd::Elsewhere),
         ahead,
@@ -203,8 +206,20 @@ pub fn recovery(
     }
 }
 
+/// How much of what was counted of a day lies between two moments, in thousandths: the day is known up to its last look.
+#[must_use]
+pub fn share(day: &str, sums: &DaySums, from: Timestamp, to: Timestamp) -> u64 {
+    let Ok(begin) = format!("{day}T00:00:00Z").parse::<Timestamp>() else { return 0 };
+    let midnight = Timestamp::from_millis(begin.as_millis().saturating_add(DAY_MILLIS));
+    let end = sums.looked_at.map_or(midnight.min(to.max(begin)), |at| at.clamp(begin, midnight));
+    let whole = end.since(begin).as_millis().max(1);
+    let part = end.min(to).since(begin.max(from)).as_millis();
+    u64::try_from((part * 1000 + whole / 2) / whole).unwrap_or(1000)
+}
+
 /// The smallest length that at least `percent` of the spells do not exceed.
-fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
+#[must_use]
+pub fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
 }
 
@@ -214,6 +229,7 @@ fn ratio(part: i64, whole: i64) -> f64 {
 }
 
 /// Hours with the precision of a second.
-fn hours(millis: i64) -> f64 {
+#[must_use]
+pub fn hours(millis: i64) -> f64 {
     ratio(millis / 1000, 3600)
 }

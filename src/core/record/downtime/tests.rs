@@ -125,7 +125,7 @@ impl Story {
     fn pass(&mut self, minute: i64, mut rows: Vec<Instance>, jobs: Vec<Job>, attempts: &[Attempt]) {
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         let mut downtime = self.look(minute, Listing::complete(rows), jobs);
-        downtime.close(attempts, &[], &Bridges::new(), at(minute));
+        downtime.close(attempts, &[], (&Bridges::new(), &Markets::new()), at(minute));
         self.store(downtime);
     }
 
@@ -336,7 +336,7 @@ fn a_pass_that_recreates_and_sees_it_running_ends_the_spell() {
     let done = Attempt { new_instance_id: Some(InstanceId::new("b")), ..done };
     // The same news twice, and one of an instance that was never down.
     let ahead = Attempt { instance_id: InstanceId::new("c"), ..done.clone() };
-    downtime.close(&[done.clone(), done, ahead], &[], &Bridges::new(), at(17));
+    downtime.close(&[done.clone(), done, ahead], &[], (&Bridges::new(), &Markets::new()), at(17));
     story.store(downtime);
     let ends: Vec<_> = story.ended.iter().map(|it| (it.ids[0].as_str(), it.end, it.length(at(17)) / 60_000)).collect();
     assert_eq!(ends, [("a", Some(SpellEnd::Elsewhere), 27), ("c", Some(SpellEnd::Ahead), 0)]);
@@ -366,7 +366,7 @@ fn a_pass_of_several_rounds_notes_each_attempt_once() {
     let step = Step::Closed { replacement: Some(InstanceId::new("b")) };
     story.ledger.recreations.insert(InstanceId::new("a"), Recreation { step, pass: "p".into(), ..recreation });
     look(&story, &mut downtime, 3, vec![Instance { started_at: secs(2), ..row("b", Status::Running) }]);
-    downtime.close(&attempts, &[], &Bridges::new(), at(4));
+    downtime.close(&attempts, &[], (&Bridges::new(), &Markets::new()), at(4));
     story.store(downtime);
     assert_eq!(story.told(), (Some(SpellEnd::Elsewhere), vec![(Noticing, 10), (NoRoom, 1), (ComingUp, 1)]));
 
@@ -377,7 +377,7 @@ fn a_pass_of_several_rounds_notes_each_attempt_once() {
     downtime.note(&attempts);
     story.ledger.in_flight.insert(InstanceId::new("a"), call(0));
     look(&story, &mut downtime, 1, vec![stopped("a", -10)]);
-    downtime.close(&attempts, &[], &Bridges::new(), at(1));
+    downtime.close(&attempts, &[], (&Bridges::new(), &Markets::new()), at(1));
     story.store(downtime);
     assert_eq!(minutes(story.open("a")), [(Noticing, 10), (ComingUp, 1)]);
 }
@@ -460,7 +460,12 @@ fn refused_calls_are_counted_for_their_spell() {
     let done = Attempt { new_instance_id: Some(InstanceId::new("c")), ..done };
     let other = write("a", WriteOutcome::Refused, Some(ErrorKind::State));
     let unknown = write("a", WriteOutcome::Unknown, None);
-    downtime.close(&[done], &[full("a"), full("b"), full("a"), other, unknown, full("x")], &Bridges::new(), at(1));
+    downtime.close(
+        &[done],
+        &[full("a"), full("b"), full("a"), other, unknown, full("x")],
+        (&Bridges::new(), &Markets::new()),
+        at(1),
+    );
     story.store(downtime);
     let ended: Vec<_> = story.ended.iter().map(|it| (it.ids[0].as_str(), it.refused_calls)).collect();
     assert_eq!((story.open("a").refused_calls, ended), (2, vec![("b", 1)]));

@@ -1,0 +1,216 @@
+//! What a span of time brought: how much of it the fleet was up, what was lost and why, where, and what it cost.
+//!
+//! Running time and money are sums by day, so that the first and the last day count with their share of the span. Downtime
+//! and reclaims are those of the spells themselves, while all of the span are kept; else they are sums by day, too.
+
+use std::collections::BTreeMap;
+
+use crate::core::pass::spell::{ALL_TIME, DaySums, Days, Lost, Part, PlaceSums, Spell, SpellEnd, by_day, day_of};
+use crate::core::record::downtime::{SPELLS_KEPT, percentile, share};
+use crate::core::world::instance::{InstanceId, Place};
+use crate::core::world::money::Usd;
+use crate::core::world::time::{Timestamp, millis};
+
+/// What the store remembers of downtime.
+#[derive(Clone, Copy, Debug)]
+pub struct Remembered<'a> {
+    pub open: &'a [(InstanceId, Spell)],
+    /// Oldest first.
+    pub ended: &'a [Spell],
+    pub days: &'a Days,
+}
+
+/// What a span of time brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uptime {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// The most that were to run at one time.
+    pub instances: u32,
+    pub running_seconds: u64,
+    /// Instance-time of which nothing tells whether it was up, in seconds.
+    pub unseen_seconds: u64,
+    pub lost: Lost,
+    /// How long those took that ended in the span with something running, ascending, in milliseconds.
+    pub recoveries: Vec<i64>,
+    pub reclaims: u64,
+    pub bill: Bill,
+    /// Most running time first.
+    pub places: Vec<PlaceUptime>,
+    /// Oldest first.
+    pub days: Vec<DayUptime>,
+}
+
+/// What running instances cost by the last known prices, as far as those are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    pub cost: Usd,
+    pub on_demand_cost: Usd,
+    /// How much running time that is.
+    pub priced_seconds: u64,
+}
+
+/// One place in a span of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceUptime {
+    pub place: Place,
+    pub running_seconds: u64,
+    pub lost_millis: i64,
+    pub reclaims: u64,
+    /// Calls that were refused for lack of room.
+    pub refusals: u64,
+}
+
+/// One day (UTC), as far as it lies in the span.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayUptime {
+    pub day: String,
+    pub running_seconds: u64,
+    pub lost_millis: i64,
+    pub reclaims: u64,
+    pub bill: Bill,
+}
+
+impl Bill {
+    fn add(&mut self, sums: &PlaceSums, permille: u64) {
+        let part = |amount: Usd| Usd::from_micros(amount.micros() / 1000 * i64::try_from(permille).unwrap_or(1000));
+        self.cost = [self.cost, part(sums.cost)].into_iter().sum();
+        self.on_demand_cost = [self.on_demand_cost, part(sums.on_demand_cost)].into_iter().sum();
+        self.priced_seconds += sums.priced_seconds * permille / 1000;
+    }
+
+    /// What spot has saved; `None` while no price is known.
+    #[must_use]
+    pub fn saved(&self) -> Option<Usd> {
+        (self.priced_seconds > 0).then(|| self.on_demand_cost.minus(self.cost))
+    }
+}
+
+/// Which part of instance-time that was to run was up; `None` without any.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a share for people; exact up to 2^53 milliseconds")]
+pub fn availability(running_seconds: u64, lost_millis: i64) -> Option<f64> {
+    let up = i64::try_from(running_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    let to_run = up.saturating_add(lost_millis);
+    (to_run > 0).then(|| up as f64 / to_run as f64)
+}
+
+impl Uptime {
+    /// What the store tells about the span.
+    #[must_use]
+    pub fn of(remembered: Remembered<'_>, from: Timestamp, to: Timestamp) -> Self {
+        let Remembered { open, ended, days } = remembered;
+        let mut uptime = Self { from, to, ..Self::default() };
+        let is_cut = ended.len() >= SPELLS_KEPT && ended.iter().all(|it| it.ended_at.is_some_and(|at| at > from));
+        let mut by_day: BTreeMap<&str, DayUptime> = BTreeMap::new();
+        let mut by_place: BTreeMap<String, PlaceUptime> = BTreeMap::new();
+        for (day, sums) in days.iter().filter(|(day, _)| *day != ALL_TIME) {
+            let permille = share(day, sums, from, to);
+            if permille > 0 {
+                uptime.add_day(day, sums, permille, (&mut by_day, &mut by_place), is_cut);
+            }
+        }
+        let all = ended.iter().chain(open.iter().map(|(_, spell)| spell));
+        for spell in all.filter(|it| it.end != Some(SpellEnd::Ahead)) {
+            uptime.add_spell(spell, (&mut by_day, &mut by_place), is_cut);
+        }
+        uptime.recoveries.sort_unstable();
+        uptime.days = by_day.into_values().collect();
+        uptime.places = by_place.into_values().collect();
+        uptime.places.sort_by(|a, b| b.running_seconds.cmp(&a.running_seconds).then_with(|| a.place.cmp(&b.place)));
+        uptime
+    }
+
+    fn add_day<'a>(
+        &mut self,
+        day: &'a str,
+        sums: &DaySums,
+        permille: u64,
+        (days, places): (&mut BTreeMap<&'a str, DayUptime>, &mut BTreeMap<String, PlaceUptime>),
+        is_cut: bool,
+    ) {
+        let part = |count: u64| (count * permille + 500) / 1000;
+        self.instances = self.instances.max(sums.instances);
+        self.running_seconds += part(sums.running_seconds);
+        self.unseen_seconds += part(sums.unseen_seconds);
+        let of_day = days.entry(day).or_default();
+        of_day.day = day.to_owned();
+        of_day.running_seconds = part(sums.running_seconds);
+        for (key, sums) in &sums.places {
+            let place = Place::of_key(key);
+            let of_place = places.entry(place.to_string()).or_default();
+            of_place.place = place;
+            of_place.running_seconds += part(sums.running_seconds);
+            of_place.refusals += part(sums.refusals);
+            self.bill.add(sums, permille);
+            of_day.bill.add(sums, permille);
+            if is_cut {
+                of_place.reclaims += part(sums.reclaims);
+                of_day.reclaims += part(sums.reclaims);
+                self.reclaims += part(sums.reclaims);
+            }
+        }
+        if is_cut {
+            for part in Part::ALL {
+                let lost = sums.lost.of(part) / 1000 * i64::try_from(permille).unwrap_or(1000);
+                self.lost.add(part, lost);
+                of_day.lost_millis += lost;
+            }
+        }
+    }
+
+    fn add_spell(
+        &mut self,
+        spell: &Spell,
+        (days, places): (&mut BTreeMap<&str, DayUptime>, &mut BTreeMap<String, PlaceUptime>),
+        is_cut: bool,
+    ) {
+        let Self { from, to, .. } = *self;
+        let is_within = |at: Timestamp| from < at && at <= to;
+        if spell.end.is_some_and(SpellEnd::is_recovery) && spell.ended_at.is_some_and(is_within) {
+            self.recoveries.push(spell.length(to));
+        }
+        let is_summed = is_cut && spell.ended_at.is_some();
+        let mut of_place = places.get_mut(&spell.market);
+        for (part, begin, end) in spell.stretches(to) {
+            let (begin, end) = (begin.max(from), end.min(to));
+            if let Some(it) = &mut of_place {
+                it.lost_millis += millis(end.since(begin));
+            }
+            if !is_summed {
+                self.lost.add(part, millis(end.since(begin)));
+                for (day, length) in by_day(begin, end) {
+                    if let Some(it) = days.get_mut(day.as_str()) {
+                        it.lost_millis += length;
+                    }
+                }
+            }
+        }
+        if is_within(spell.down_at) && !is_summed {
+            self.reclaims += 1;
+            let day = day_of(spell.down_at).0;
+            days.get_mut(day.as_str()).into_iter().for_each(|it| it.reclaims += 1);
+            of_place.into_iter().for_each(|it| it.reclaims += 1);
+        }
+    }
+
+    /// The same of one instance, by its spells alone: how long it was to run is not stored by instance, so that it counts
+    /// as long as the store has looked in the span.
+    #[must_use]
+    pub fn of_one(remembered: Remembered<'_>, from: Timestamp, to: Timestamp) -> Self {
+        let mut uptime = Self::of(remembered, from, to);
+        let looked = remembered.days.get(ALL_TIME).and_then(|all| all.looked_at).unwrap_or(from);
+        let first = remembered.days.iter().find(|(day, _)| *day != ALL_TIME);
+        let first = first.and_then(|(day, sums)| sums.began_at.or_else(|| format!("{day}T00:00:00Z").parse().ok()));
+        let first = first.unwrap_or(from);
+        let seen = to.min(looked).since(from.max(first));
+        uptime.running_seconds = u64::try_from((millis(seen) - uptime.lost.total()).max(0) / 1000).unwrap_or(0);
+        Self { instances: 1, unseen_seconds: 0, bill: Bill::default(), places: Vec::new(), days: Vec::new(), ..uptime }
+    }
+
+    /// The smallest length that at least `percent` of the recoveries do not exceed, in milliseconds.
+    #[must_use]
+    pub fn recovery(&self, percent: usize) -> Option<i64> {
+        percentile(&self.recoveries, percent)
+    }
+}

@@ -1,6 +1,6 @@
 //! Reads the provider and the store, and decides: the first half of every command that plans.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -23,6 +23,7 @@ use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Shortfall, Snapshot, find};
+use crate::core::world::time::Timestamp;
 use crate::core::world::times::{JOBS_WINDOW, SETTLE_TIME};
 use crate::report::Event;
 use crate::settings::{Settings, rows};
@@ -68,11 +69,15 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let mut snapshot = Snapshot { taken_at, instances, jobs, abilities: cloud.abilities() };
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
-    let (ledger, redated) = records::ledger(store, &exited, limits.mode, clock.now()).await?;
+    let (mut ledger, mut redated) = records::ledger(store, &exited, limits.mode, clock.now()).await?;
     if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
         snapshot.jobs = cloud.jobs(since).await?;
     }
-    confirm_absent(cloud, &mut snapshot, ledger.known(), limits.workers).await;
+    let known = ledger.known().into_iter().cloned().collect();
+    let missing = confirm_absent(cloud, (&mut snapshot, &mut ledger), known, limits.workers).await;
+    if limits.mode == Mode::Real {
+        redated.extend(missing);
+    }
     reporter.event(Event::Observed { snapshot: &snapshot });
     let now = clock.now();
     let listed = &snapshot.instances.items;
@@ -99,31 +104,51 @@ pub(super) fn point_out_idle_patterns<C: CloudRead, S: StoreRead>(world: &World<
 }
 
 /// Asks for each of these instances by its id if the listing lacks it: one listing proves no absence. If any of them still
-/// exists, or that cannot be read, the listing is incomplete, and nothing is concluded from it.
-pub(super) async fn confirm_absent<'a, C: CloudRead>(
+/// exists, or that cannot be read, the listing is incomplete, and nothing is concluded from it. Even if its id is unknown, too, it
+/// counts as gone only once a later look agrees, unless its deletion was requested. Returns what is to be remembered of that.
+pub(super) async fn confirm_absent<C: CloudRead>(
     cloud: &C,
-    snapshot: &mut Snapshot,
-    known: impl IntoIterator<Item = &'a InstanceId>,
+    (snapshot, ledger): (&mut Snapshot, &mut Ledger),
+    known: BTreeSet<InstanceId>,
     at_once: usize,
-) {
-    let listed = &snapshot.instances;
-    let missing = known.into_iter().filter(|id| listed.is_complete() && find(&listed.items, id).is_none());
+) -> Vec<Change> {
     let taken_at = snapshot.taken_at;
-    let asked = missing.map(async |id| match cloud.close_up(id).await {
-        Ok(None) => None,
+    let listed = &snapshot.instances;
+    let is_listed = |id: &InstanceId| find(&listed.items, id).is_some();
+    let is_over = |(id, since): &(&InstanceId, &Timestamp)| is_listed(id) || taken_at.since(**since) > MISSING_LIFE;
+    let over: Vec<InstanceId> = ledger.missing.iter().filter(is_over).map(|(id, _)| id.clone()).collect();
+    let missing: Vec<InstanceId> = known.into_iter().filter(|id| listed.is_complete() && !is_listed(id)).collect();
+    let asked = missing.into_iter().map(async |id| match cloud.close_up(&id).await {
+        Ok(None) => Some((id, true)),
         // A new instance may be listed some time after it was created.
         Ok(Some(CloseUp { instance, .. })) => {
             let is_new = instance.created_at.is_some_and(|at| taken_at.since(at.into()) < SETTLE_TIME);
-            (!is_new && !instance.status.is_going()).then(|| id.clone())
+            (!is_new && !instance.status.is_going()).then_some((id, false))
         }
-        Err(_) => Some(id.clone()),
+        Err(_) => Some((id, false)),
     });
-    let unlisted: Vec<Option<InstanceId>> = stream::iter(asked).buffered(at_once.max(1)).collect().await;
-    let ids: Vec<InstanceId> = unlisted.into_iter().flatten().collect();
-    if !ids.is_empty() {
+    let answered: Vec<Option<(InstanceId, bool)>> = stream::iter(asked).buffered(at_once.max(1)).collect().await;
+    let (absent, unlisted): (Vec<_>, Vec<_>) = answered.into_iter().flatten().partition(|(_, is_absent)| *is_absent);
+    let mut changes = Vec::new();
+    for id in over {
+        ledger.missing.remove(&id);
+        changes.push(Change::Missing(id, None));
+    }
+    for (id, _) in absent {
+        if !ledger.missing.contains_key(&id) && !ledger.is_to_go(&id) {
+            ledger.missing.insert(id.clone(), taken_at);
+            changes.push(Change::Missing(id, Some(taken_at)));
+        }
+    }
+    if !unlisted.is_empty() {
+        let ids = unlisted.into_iter().map(|(id, _)| id).collect();
         snapshot.instances.shortfall = Some(Shortfall::Unlisted { ids });
     }
+    changes
 }
+
+/// How long it is remembered that an instance is missing: longer than the longest gap between two passes of a schedule.
+const MISSING_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// The reclaim notices that stand.
 fn notices<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> impl Iterator<Item = Notice<'a>> {

@@ -39,8 +39,10 @@ pub(super) mod keys {
     pub(super) const OBSERVATIONS: &str = "observations";
     /// Map old instance -> [`super::Recreation`]: the journal. Closed ones are forgotten after a day.
     pub(super) const RECREATIONS: &str = "recreations";
-    /// Map instance -> [`super::Stall`]: instances that are `migrating` without a job.
+    /// Map instance -> [`super::Since`]: instances that are `migrating` without a job.
     pub(super) const STALLS: &str = "stalls";
+    /// Map instance -> [`super::Since`]: instances that no list has. Forgotten after a day.
+    pub(super) const MISSING: &str = "missing";
     /// Map `product@cluster` -> [`super::Market`]: how often spot instances are taken there. At most
     /// 500, none longer than 90 days after it was last seen.
     pub(super) const EXPOSURES: &str = "exposures";
@@ -85,9 +87,9 @@ pub(super) mod keys {
 /// How long a migration time is kept (`docs/reference.md`, Store keys).
 pub const MIGRATION_TIME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Since when an instance is `migrating` without a job, as far as is known.
+/// Since when something is so, as far as is known.
 #[derive(Serialize, Deserialize)]
-struct Stall {
+struct Since {
     since: Timestamp,
 }
 
@@ -163,6 +165,8 @@ pub enum Change {
     Journal(InstanceId, Option<Recreation>),
     /// An instance is `migrating` without a job since then; or not any more.
     Stall(InstanceId, Option<Timestamp>),
+    /// An instance is in no list since then; or is again, or is forgotten.
+    Missing(InstanceId, Option<Timestamp>),
     /// This failed migration of the instance was reported; or the instance is gone.
     Told(InstanceId, Option<String>),
     /// What is known of a market; or it is forgotten.
@@ -231,7 +235,10 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::Observe(id, seen) => vec![entry(keys::OBSERVATIONS, &id, seen.as_ref())],
         Change::Journal(id, recreation) => vec![entry(keys::RECREATIONS, &id, recreation.as_ref())],
         Change::Stall(id, since) => {
-            vec![entry(keys::STALLS, &id, since.map(|since| Stall { since }).as_ref())]
+            vec![entry(keys::STALLS, &id, since.map(|since| Since { since }).as_ref())]
+        }
+        Change::Missing(id, since) => {
+            vec![entry(keys::MISSING, &id, since.map(|since| Since { since }).as_ref())]
         }
         Change::Bridge(id, bridge) => vec![entry(keys::BRIDGES, &id, bridge.as_ref())],
         Change::Told(id, failure) => {
@@ -300,6 +307,7 @@ pub async fn ledger<S: StoreRead>(
         keys::OBSERVATIONS,
         keys::RECREATIONS,
         keys::STALLS,
+        keys::MISSING,
         keys::TOLD_FAILURES,
         keys::EXPOSURES,
         keys::BRIDGES,
@@ -315,8 +323,10 @@ pub async fn ledger<S: StoreRead>(
     let in_flight = decoder.records(keys::IN_FLIGHT, answers.next())?;
     let observations = decoder.records(keys::OBSERVATIONS, answers.next())?;
     let recreations = decoder.records(keys::RECREATIONS, answers.next())?;
-    let stalls: Vec<(InstanceId, Stall)> = decoder.records(keys::STALLS, answers.next())?;
-    let stalls = stalls.into_iter().map(|(id, Stall { since })| (id, since)).collect();
+    let stalls: Vec<(InstanceId, Since)> = decoder.records(keys::STALLS, answers.next())?;
+    let stalls = stalls.into_iter().map(|(id, Since { since })| (id, since)).collect();
+    let missing: Vec<(InstanceId, Since)> = decoder.records(keys::MISSING, answers.next())?;
+    let missing = missing.into_iter().map(|(id, Since { since })| (id, since)).collect();
     let told: Sorted<ToldFailure> = decoder.sorted(keys::TOLD_FAILURES, answers.next())?;
     told.newer.map_or(Ok(()), Err)?;
     // A damaged record says only that some failure was reported: the current one is reported again.
@@ -333,6 +343,7 @@ pub async fn ledger<S: StoreRead>(
         observations,
         recreations,
         stalls,
+        missing,
         told_failures,
         markets,
         bridges,

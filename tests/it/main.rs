@@ -1,6 +1,7 @@
 //! The integration tests, one binary: what needs more than one module, a server, a file or the program itself.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod absences;
 mod analyze;
 mod audit;
 mod cli;

@@ -77,15 +77,16 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             _ = pass.world.stop.triggered() => return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() }),
             observed = observe(pass.world) => observed?,
         };
-        let Observed { mut snapshot, ledger, mut redated, plan, .. } = observed;
+        let Observed { mut snapshot, mut ledger, mut redated, plan, .. } = observed;
         let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else { return Ok(none()) };
         redated.extend(its);
         stored.0 = fleet.clone();
         use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
         let is_open = |state| matches!(state, Waiting | Moving | Ready | Returning | Undoing);
         let open_members = fleet.members.iter().filter(|member| is_open(member.state));
-        let known = open_members.flat_map(|member| [Some(&member.id), member.successor.as_ref()]).flatten();
-        confirm_absent(pass.world.cloud, &mut snapshot, known, pass.world.limits.workers).await;
+        let known = open_members.flat_map(|member| [Some(&member.id), member.successor.as_ref()]).flatten().cloned();
+        let missing = (&mut snapshot, &mut ledger);
+        redated.extend(confirm_absent(pass.world.cloud, missing, known.collect(), pass.world.limits.workers).await);
         open.summary.total_instances = u64::try_from(snapshot.instances.items.len()).unwrap_or(u64::MAX);
         let jobs = JobIndex::new(&snapshot.jobs.items);
         safety::complete(&snapshot)?;

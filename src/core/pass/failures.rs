@@ -261,12 +261,15 @@ impl<'a> Failures<'a> {
         self.snapshot.abilities.migrates
     }
 
-    /// What is observed of a recreation. `None` while listings have gaps: nothing is concluded from them.
+    /// What is observed of a recreation. `None` while listings have gaps, or one of the two is missing for the first time:
+    /// nothing is concluded from that.
     pub(in crate::core) fn situation(&self, old: &InstanceId, recreation: &Recreation) -> Option<Situation> {
-        if !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete() {
+        let named = recreation.step.replacement();
+        let is_doubted = |id: &InstanceId| self.ledger.is_doubted(id, self.now);
+        let has_gaps = !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete();
+        if has_gaps || is_doubted(old) || named.is_some_and(is_doubted) {
             return None;
         }
-        let named = recreation.step.replacement();
         let listed = &self.snapshot.instances.items;
         let overlap = (recreation.cause == Cause::Announced)
             .then(|| self.overlap(find(listed, old)?, find(listed, named?)?))
@@ -417,9 +420,11 @@ impl<'a> Failures<'a> {
         let call = self.ledger.in_flight.get(&instance.id).filter(|call| call.call == Call::Accepted);
         let called =
             call.filter(|call| newest.is_none_or(|job| !is_new(job, call.job_before.as_ref(), call.called_at)));
-        let since = [seen, called.map(|call| call.called_at)].into_iter().flatten().min();
-        // A time ahead of the clock was written before the clock was set back.
-        Some(since.map_or(self.now, |since| since.min(self.now)))
+        // One list without its job proves nothing: that counts once a second look agrees.
+        let Some(seen) = seen.filter(|seen| self.now.since(*seen) >= SETTLE_TIME) else {
+            return Some(seen.unwrap_or(self.now));
+        };
+        Some(called.map_or(seen, |call| call.called_at.min(seen)))
     }
 
     /// Since when instances are `migrating` without a job, to remember and to forget.
@@ -434,7 +439,9 @@ impl<'a> Failures<'a> {
         }
         let still = |id: &InstanceId| {
             find(&self.snapshot.instances.items, id)
-                .map_or(!self.snapshot.instances.is_complete(), |instance| instance.status == Status::Migrating)
+                .map_or(!self.ledger.is_gone(id, &self.snapshot.instances, self.now), |it| {
+                    it.status == Status::Migrating
+                })
         };
         changes.extend(self.ledger.stalls.keys().filter(|id| !still(id)).map(|id| (id.clone(), None)));
         changes.sort_by(|a, b| a.0.cmp(&b.0));

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::bridge::Bridges;
 use super::market::Markets;
 use super::spell::{Days, Spell};
-use crate::core::recreation::journal::Recreation;
-use crate::core::world::instance::{InstanceId, JobId, ReclaimNotice};
+use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::world::instance::{Instance, InstanceId, JobId, ReclaimNotice};
+use crate::core::world::snapshot::{Listing, find};
 use crate::core::world::time::{Timestamp, any_time_if_any};
+use crate::core::world::times::SETTLE_TIME;
 
 /// What earlier passes left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Ledger {
     pub recreations: HashMap<InstanceId, Recreation>,
     /// Since when instances are known to be `migrating` without a job.
     pub stalls: HashMap<InstanceId, Timestamp>,
+    /// Since when instances that something would be concluded about are in no list and unknown by their id.
+    pub missing: HashMap<InstanceId, Timestamp>,
     /// The failed migration of each instance that was last reported, so that it is reported once.
     pub told_failures: HashMap<InstanceId, String>,
     /// What is known of markets.
@@ -43,6 +47,28 @@ impl Ledger {
         let open = open.flat_map(|(old, recreation)| [Some(old), recreation.step.replacement()]).flatten();
         let others = self.in_flight.keys().chain(self.observations.keys()).chain(self.spells.keys());
         open.chain(others).chain(self.stalls.keys()).chain(self.told_failures.keys()).collect()
+    }
+
+    /// Whether its deletion was requested, so that its absence is no surprise.
+    #[must_use]
+    pub fn is_to_go(&self, id: &InstanceId) -> bool {
+        self.recreations.iter().any(|(old, Recreation { step, .. })| {
+            let is_given_up = matches!(step, Step::Abandoned { replacement, .. } if replacement == id);
+            // A specification is kept for as long as its instance is to be deleted, or is.
+            is_given_up || old == id && (step.kept().is_some() || matches!(step, Step::Deleted { .. }))
+        })
+    }
+
+    /// Whether an instance is missing, and no second look has confirmed that yet.
+    #[must_use]
+    pub fn is_doubted(&self, id: &InstanceId, now: Timestamp) -> bool {
+        self.missing.get(id).is_some_and(|since| now.since(*since) < SETTLE_TIME)
+    }
+
+    /// Whether it is proved that an instance does not exist: no row of the list is missing but its own, and a second look agrees.
+    #[must_use]
+    pub fn is_gone(&self, id: &InstanceId, instances: &Listing<Instance>, now: Timestamp) -> bool {
+        instances.is_complete() && find(&instances.items, id).is_none() && !self.is_doubted(id, now)
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn settle(snapshot: &Snapshot, ledger: &Ledger, jobs: &JobIndex<'_>, 
         .in_flight
         .iter()
         .filter_map(|(id, call)| {
-            let end = end_of(id, call, snapshot, jobs, now)?;
+            let end = end_of(id, call, (snapshot, ledger), jobs, now)?;
             Some(Settlement { instance: id.clone(), call: call.clone(), end })
         })
         .collect();
@@ -72,12 +72,12 @@ pub(super) fn settle(snapshot: &Snapshot, ledger: &Ledger, jobs: &JobIndex<'_>, 
 fn end_of(
     id: &InstanceId,
     call: &InFlight,
-    snapshot: &Snapshot,
+    (snapshot, ledger): (&Snapshot, &Ledger),
     jobs: &JobIndex<'_>,
     now: Timestamp,
 ) -> Option<CallEnd> {
     let Some(instance) = find(&snapshot.instances.items, id) else {
-        return snapshot.instances.is_complete().then_some(CallEnd::Vanished);
+        return ledger.is_gone(id, &snapshot.instances, now).then_some(CallEnd::Vanished);
     };
     let settled = now.since(call.called_at) >= SETTLE_TIME;
     let accepted = call.call == Call::Accepted;
@@ -155,8 +155,7 @@ pub(super) fn observe(snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) -> V
         }
     }
     let gone = |id: &InstanceId, seen: &Observation| {
-        now.since(seen.last_seen_at) > EVIDENCE_LIFE
-            || (snapshot.instances.is_complete() && find(&snapshot.instances.items, id).is_none())
+        now.since(seen.last_seen_at) > EVIDENCE_LIFE || ledger.is_gone(id, &snapshot.instances, now)
     };
     changes.extend(ledger.observations.iter().filter(|(id, seen)| gone(id, seen)).map(|(id, _)| (id.clone(), None)));
     changes.sort_by(|a, b| a.0.cmp(&b.0));

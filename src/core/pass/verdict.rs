@@ -513,9 +513,11 @@ impl Skip {
                     }
                     Rest::OldBusy => format!("its recreation waits: its status is {}", instance.status),
                     Rest::Unseen if recreation.pass.is_empty() => {
-                        "not recreated yet: the provider's listing is incomplete".into()
+                        "not recreated yet: the list is incomplete, or lacks an instance for the first time".into()
                     }
-                    Rest::Unseen => "its recreation waits: the provider's listing is incomplete".into(),
+                    Rest::Unseen => {
+                        "its recreation waits: the list is incomplete, or lacks an instance for the first time".into()
+                    }
                     Rest::Overlapping { until } => {
                         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
                         format!("{replacement} runs beside it until {until}, so that traffic can move")

@@ -467,7 +467,7 @@ impl<'a> LookView<'a> {
             Some((instance, decision)) if is_open || !instance.status.is_going() => {
                 Fate::Down(self.standstill(instance, decision))
             }
-            None if !self.snapshot.instances.is_complete() => Fate::Unseen,
+            None if !self.ledger.is_gone(id, &self.snapshot.instances, now) => Fate::Unseen,
             None | Some(_) => Fate::Gone,
         }
     }

@@ -84,7 +84,7 @@ pub fn lost<'a>(snapshot: &Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> BTre
     let ended = ended.filter(|(_, it)| it.step == Step::Ended && !it.is_move());
     let ended = ended.map(|(id, it)| (id, it.instance_name.as_str()));
     let mut lost: BTreeMap<&InstanceId, &str> = announced.chain(migrating).chain(down).chain(ended).collect();
-    lost.retain(|id, _| find(&snapshot.instances.items, id).is_none());
+    lost.retain(|id, _| ledger.is_gone(id, &snapshot.instances, snapshot.taken_at));
     if lost.is_empty() {
         return lost;
     }

@@ -175,7 +175,7 @@ async fn what_respot_did_not_write_is_unreadable() {
         (map_values("text", &["f"]), "text"),
     ] {
         let answer = store.read(&[values(&["text"]), query]).await;
-        assert!(answer.as_ref().is_err_and(|error| error.to_string().contains(&format!("{key:?}"))), "{answer:?}");
+        assert!(answer.as_ref().is_err_and(|error| error.to_string().contains(&format!("\"r:{key}\""))), "{answer:?}");
         assert_eq!(kind(answer), "unreadable");
     }
     for wrong in

@@ -109,7 +109,14 @@ impl World {
                 && name.is_none_or(|name| machine.name.contains(name) || machine.id == name)
                 && product.is_none_or(|part| machine.product_name.as_deref().unwrap_or_default().contains(part))
         };
-        let shown = self.shown();
+        let is_shown = |slot: &&usize| self.machine_at(**slot).is_some_and(|machine| !self.is_hidden(&machine.id));
+        let visible: Vec<usize>;
+        let shown = if self.hidden.is_empty() {
+            self.shown()
+        } else {
+            visible = self.shown().iter().filter(is_shown).copied().collect();
+            &visible
+        };
         let (total, slots): (usize, Vec<usize>) = if filters.iter().all(Option::is_none) {
             let end = shown.len().min(page.offset.saturating_add(page.size));
             let range = page.offset.min(end)..end;
@@ -179,7 +186,8 @@ impl World {
 
     pub(crate) fn get_instance(&self, call: &Call) -> Result<Answer, Refusal> {
         let id = call.query("instanceId").ok_or_else(|| Refusal::invalid("instanceId is required"))?;
-        let slot = self.slot(id).and_then(|slot| self.slots.get(slot)?.as_ref()).ok_or_else(Refusal::not_found)?;
+        let slot = self.slot(id).filter(|_| !self.is_hidden(id));
+        let slot = slot.and_then(|slot| self.slots.get(slot)?.as_ref()).ok_or_else(Refusal::not_found)?;
         let keeps_failed = self.rules.wire.get_keeps_failed_jobs;
         let stale = |job: &&JobRow| keeps_failed && job.state == "fail" && job.kind == "instanceMigrate";
         let jobs = self.jobs_of(id).filter(|job| job.is_unfinished() || stale(job));

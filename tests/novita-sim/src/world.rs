@@ -54,6 +54,7 @@ pub struct World {
     pub(crate) share: Option<(u32, u32)>,
     /// The slots that changed since the server looked, if there is one.
     pub(crate) stirred: Option<Vec<usize>>,
+    pub(crate) hidden: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +139,17 @@ impl World {
             apps: Apps::new(),
             share: None,
             stirred: None,
+            hidden: Vec::new(),
         }
+    }
+
+    /// Instances that no answer knows from now on, although they exist; none of them for an empty list.
+    pub fn hide(&mut self, ids: &[&str]) {
+        self.hidden = ids.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    pub(crate) fn is_hidden(&self, id: &str) -> bool {
+        self.hidden.iter().any(|hidden| hidden == id)
     }
 
     /// The same world at another time: everything in it moves along.

@@ -155,7 +155,9 @@ fn what_needs_a_replacement_and_why() {
         ("exited", None, vec![], None, Some(90), "nothing"),
         ("running", None, vec![], None, Some(90), "nothing"),
         // Since a call that was accepted and of which no job came.
-        ("migrating", None, vec![], Some(call(61, Call::Accepted, None)), None, "stalled 61"),
+        // One list without a job proves nothing.
+        ("migrating", None, vec![], Some(call(61, Call::Accepted, None)), None, "nothing"),
+        ("migrating", None, vec![], Some(call(61, Call::Accepted, None)), Some(2), "nothing"),
         ("migrating", None, vec![], Some(call(61, Call::Accepted, None)), Some(5), "stalled 61"),
         ("migrating", None, vec![], Some(call(61, Call::Unknown, None)), None, "nothing"),
         (
@@ -163,7 +165,7 @@ fn what_needs_a_replacement_and_why() {
             None,
             vec![job("j", MIGRATE, "success", 90)],
             Some(call(61, Call::Accepted, Some(("j", 90)))),
-            None,
+            Some(5),
             "stalled 61",
         ),
         (

@@ -127,7 +127,7 @@ fn the_verdict_on_an_instance_whose_migration_failed() {
             |c| c.jobs_missing = Some(Shortfall::Rows { announced: 2, received: 1 }),
             "skip",
             "recreation_waits",
-            "the provider's listing is incomplete",
+            "the list is incomplete",
         ),
         ("over the limit", |c| c.policy.max_recreations = Some(0), "skip", "over_limit", "limit of 0"),
         (

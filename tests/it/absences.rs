@@ -1,0 +1,107 @@
+//! Instances that one call does not see, neither in the list nor by their id, although they exist: nothing is concluded from
+//! that. The provider's world decides.
+
+use novita_sim::{Machine, Op, Spec, World};
+use serde_json::Value;
+
+use crate::harness::{BOTH, Kind, MINUTE, Stage, side_by_side};
+use crate::receiver::Receiver;
+use crate::rollout_program::{call, good, is_over, living, next, stage, until};
+
+/// One call while these instances are out of sight.
+fn unseen(stage: &Stage, ids: &[String], call: impl FnOnce()) {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    stage.provider.with(|world| world.hide(&ids));
+    call();
+    stage.provider.with(|world| world.hide(&[]));
+}
+
+fn alive(stage: &Stage, mode: &str) -> Vec<String> {
+    let is_one = |it: &&Machine| it.is_alive() && it.billing_mode == mode;
+    stage.provider.with(|world| world.machines().filter(is_one).map(|it| it.id.clone()).collect())
+}
+
+/// Each row: the state in which a rollout is, what one call of it does not see, its words, and how the rollout ends: its state,
+/// how many live on demand and as spot.
+#[test]
+fn a_rollout_concludes_nothing_from_one_look() {
+    let rows: &[(&str, &str, &str, &str, (usize, usize))] = &[
+        ("soaking", "onDemand", "abort", "aborted", (2, 0)),
+        ("soaking", "spot", "--yes", "completed", (0, 2)),
+        ("soaking", "onDemand", "--yes", "completed", (0, 2)),
+        ("retiring", "spot", "--yes", "completed", (0, 2)),
+        ("retiring", "onDemand", "--yes", "completed", (0, 2)),
+    ];
+    let rows: Vec<_> = BOTH.into_iter().flat_map(|kind| rows.iter().map(move |row| (kind, row))).collect();
+    side_by_side(&rows, 4, |(kind, (state, hidden, words, end, left))| {
+        let stage = stage(*kind, 2, &good());
+        until(&stage, |it| it["state"] == *state);
+        unseen(&stage, &alive(&stage, hidden), || {
+            let code = call(&stage, words).output().code();
+            assert!(matches!(code, 0 | 1), "{code}");
+        });
+        stage.provider.advance(6 * MINUTE);
+        let document = until(&stage, is_over);
+        assert_eq!((&document["rollout"]["state"], living(&stage)), (&(*end).into(), *left), "{document:#}");
+        for _ in 0..3 {
+            next(&stage);
+        }
+        assert_eq!(living(&stage), *left);
+    });
+}
+
+/// An announced instance, a migration and a recreation that one pass does not see: nothing is reported as lost or done, nothing is
+/// forgotten, nothing is made twice.
+#[test]
+fn a_pass_concludes_nothing_from_one_look() {
+    for kind in BOTH {
+        let mut world = World::new(5);
+        world.add(Spec::running("train-soon").id("soon"));
+        world.add(Spec::reclaimed("train-back", 60_000).id("back"));
+        world.add(Spec::stuck("train-stuck", 3 * 3_600_000).id("stuck"));
+        world.add(Spec::running("train-calm").id("calm"));
+        let (stage, receiver) = (Stage::new(kind, world), Receiver::willing());
+        let pass = || {
+            let call =
+                stage.call("run -q").env("WEBHOOK_URL", receiver.url("/")).env("MIGRATION_ELIGIBILITY", "reclaimed");
+            call.env("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").env("MIGRATION_RECREATE_WAIT_MS", "0")
+        };
+        stage.provider.with(|world| assert!(world.reclaim("soon")));
+        pass().output().ends_with(0);
+        stage.provider.advance(2 * MINUTE);
+        unseen(&stage, &["soon", "back", "stuck"].map(str::to_owned), || drop(pass().output().ends_with(0)));
+        for _ in 0..20 {
+            stage.provider.advance(5 * MINUTE);
+            pass().output().ends_with(0);
+        }
+        let told: Vec<Value> = receiver.taken().iter().map(crate::receiver::Told::json).collect();
+        let count = |event: &str| told.iter().filter(|it| it["event"] == event).count();
+        assert_eq!(count("instance.lost"), 0, "{told:#?}");
+        // Twice migrated: the one that was down, and the one that was taken within the hour.
+        assert_eq!((count("instance.migrated"), count("instance.recreated")), (2, 1), "{told:#?}");
+        assert_eq!(count("instance.reclaim_notified"), 2, "{told:#?}");
+        stage.provider.with(|world| {
+            assert_eq!((world.applied(Op::Create), world.applied(Op::Delete), world.applied(Op::Migrate)), (1, 1, 2));
+            assert_eq!(world.machines().filter(|it| it.status == "running").count(), 4);
+        });
+    }
+}
+
+/// What is gone for good is told by the second look.
+#[test]
+fn what_is_gone_is_told_by_the_second_look() {
+    let mut world = World::new(5);
+    world.add(Spec::running("train-soon").id("soon"));
+    world.add(Spec::running("train-calm").id("calm"));
+    let (stage, receiver) = (Stage::new(Kind::Sqlite, world), Receiver::willing());
+    let pass = || {
+        let call = stage.call("run -q").env("WEBHOOK_URL", receiver.url("/"));
+        call.env("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").output().ends_with(0);
+        stage.provider.advance(5 * MINUTE);
+        receiver.taken().iter().filter(|it| it.json()["event"] == "instance.lost").count()
+    };
+    stage.provider.with(|world| assert!(world.reclaim("soon")));
+    pass();
+    stage.provider.with(|world| assert!(world.vanish("soon")));
+    assert_eq!((pass(), pass(), pass()), (0, 1, 1));
+}

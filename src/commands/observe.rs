@@ -19,12 +19,12 @@ use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::rules::idle_patterns;
 use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
-use crate::core::world::instance::{InstanceId, Status};
+use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Shortfall, Snapshot, find};
 use crate::core::world::time::Timestamp;
-use crate::core::world::times::{JOBS_WINDOW, SETTLE_TIME};
+use crate::core::world::times::{JOBS_WINDOW, LONGEST_NOTICE, SETTLE_TIME};
 use crate::report::Event;
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
@@ -70,6 +70,7 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
     let (mut ledger, mut redated) = records::ledger(store, &exited, limits.mode, clock.now()).await?;
+    date_notices(&mut snapshot, &ledger);
     if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
         snapshot.jobs = cloud.jobs(since).await?;
     }
@@ -149,6 +150,17 @@ pub(super) async fn confirm_absent<C: CloudRead>(
 
 /// How long it is remembered that an instance is missing: longer than the longest gap between two passes of a schedule.
 const MISSING_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A reclaim that is announced without its time comes an hour after the announcement was first seen.
+fn date_notices(snapshot: &mut Snapshot, ledger: &Ledger) {
+    let taken_at = snapshot.taken_at;
+    for Instance { id, reclaim, .. } in &mut snapshot.instances.items {
+        if let Some(notice) = reclaim.as_mut().filter(|notice| notice.reclaim_at == Timestamp::LATEST) {
+            let known = ledger.observations.get(id).map(|seen| seen.notice.reclaim_at);
+            notice.reclaim_at = known.unwrap_or(taken_at + LONGEST_NOTICE);
+        }
+    }
+}
 
 /// The reclaim notices that stand.
 fn notices<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger, plan: &'a Plan) -> impl Iterator<Item = Notice<'a>> {
@@ -235,5 +247,45 @@ impl<'a> Limits<'a> {
             recreate_wait: settings.recreate_wait,
             keep_trying: settings.keep_trying,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pass::ledger::Observation;
+    use crate::core::world::instance::{Billing, ReclaimNotice};
+    use crate::core::world::snapshot::Listing;
+
+    #[test]
+    fn a_reclaim_without_a_time_comes_an_hour_after_it_was_first_seen() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let notice = |reclaim_at| ReclaimNotice { spot_status: "notified".into(), reclaim_at };
+        let instance = Instance {
+            id: InstanceId::new("a"),
+            name: "a".into(),
+            status: Status::Running,
+            billing: Billing::Spot,
+            reclaim: Some(Box::new(notice(Timestamp::LATEST))),
+            marker: None,
+            place: None,
+            gpus: 1,
+            created_at: None,
+            started_at: None,
+            stopped_at: None,
+        };
+        let (instances, jobs) = (Listing::complete(vec![instance]), Listing::complete(vec![]));
+        let snapshot = Snapshot { taken_at: now, instances, jobs, abilities: Default::default() };
+        let mut ledger = Ledger::default();
+        let dated = |ledger: &Ledger| {
+            let mut snapshot = snapshot.clone();
+            date_notices(&mut snapshot, ledger);
+            snapshot.instances.items[0].reclaim.as_ref().map(|it| it.reclaim_at)
+        };
+        assert_eq!(dated(&ledger), Some(now + LONGEST_NOTICE));
+        let known = now + Duration::from_secs(600);
+        let seen = Observation { notice: notice(known), first_seen_at: now, last_seen_at: now, down_seen_at: None };
+        ledger.observations.insert(InstanceId::new("a"), seen);
+        assert_eq!(dated(&ledger), Some(known));
     }
 }

@@ -186,11 +186,13 @@ impl InstanceRow<'_> {
             cluster_id,
             gpu_num,
         } = self;
-        let reclaim = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
+        let is_announced = matches!(spot_status.as_str(), "notified" | "reclaiming");
+        let at = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
+        let reclaim = at.or(is_announced.then_some(Timestamp::LATEST));
         (!id.as_str().is_empty()).then(|| Instance {
             id: InstanceId::new(id.as_str()),
             name: name.as_str().into(),
-            status: Status::from_word(status.as_str()),
+            status: Status::from_any_case(status.as_str()),
             billing: Billing::from_any_case(billing_mode.as_str()),
             reclaim: reclaim.map(|reclaim_at| {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
@@ -407,6 +409,13 @@ mod tests {
                 Some(1),
                 1,
                 ("a", "", "", "", None, Some(5)),
+            ),
+            // Announced without a time; statuses in any case.
+            (
+                br#"{"instances":[{"id":"a","status":"Running","spotStatus":"notified","spotReclaimTime":"0"}],"total":"1"}"#,
+                Some(1),
+                1,
+                ("a", "", "running", "", Some(Timestamp::LATEST.as_secs()), None),
             ),
             // A row without an id is dropped and counted.
             (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),

@@ -130,7 +130,10 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             Todo::Rest(due) => due,
             Todo::Work | Todo::Measure => None,
         };
-        let message = applied.unwrap_or_else(|| summary(&state_before, &fleet, pass.now()));
+        let mut message = applied.unwrap_or_else(|| summary(&state_before, &fleet, pass.now()));
+        if let held @ 1.. = fleet.held_by_notices(&view) {
+            message.push_str(&format!("; kept: {held}, since the reclaim of their spot instances is announced"));
+        }
         Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
     }
 

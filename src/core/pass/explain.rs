@@ -8,6 +8,7 @@ use strum::VariantArray as _;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::rules::{Rule, View};
+use super::settle::without_effects;
 use super::verdict::{Decision, Skip, Verdict};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::instance::{Instance, InstanceId};
@@ -65,7 +66,8 @@ pub fn explain(
     now: Timestamp,
 ) -> Vec<Checked> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    let view = View::new(snapshot, ledger, policy, &jobs, &plan.settlements, now);
+    let ledger = &*without_effects(ledger, &plan.settlements);
+    let view = View::new(snapshot, ledger, policy, &jobs, now);
     let is_over_limit = matches!(decision, Decision::Skip(Skip::OverLimit { .. }));
     let is_listed = find(&snapshot.instances.items, &instance.id).is_some();
     let one_of = |decision: &Decision, skips, acts| if decision.verdict() == Verdict::Skip { skips } else { acts };

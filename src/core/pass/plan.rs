@@ -9,7 +9,7 @@ use super::ladder::{Ask, Board};
 use super::ledger::{KnownJob, Ledger, Observation};
 use super::market::score_in_words;
 use super::rules::View;
-use super::settle::{Settlement, observe, settle};
+use super::settle::{CallEnd, Settlement, observe, settle, without_effects};
 use super::verdict::{Decision, Eligible, Instead, Recreating, Skip, Verdict};
 use crate::core::recreation::blueprint::{Nearness, Placement};
 use crate::core::recreation::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, Recreation, Step};
@@ -173,7 +173,7 @@ pub fn place(decision: &mut Decision, board: &Board, policy: &Policy, now: Times
     let stays = match instead {
         Some(Instead::CoolingDown { .. }) => prepared.tied_by.is_some(),
         Some(Instead::Ranked | Instead::Ladder) => prepared.tied_by.is_some() || is_home,
-        Some(Instead::NoRoom { .. } | Instead::NoMigration) | None => false,
+        Some(Instead::NoRoom { .. } | Instead::NoMigration | Instead::NoEffect { .. }) | None => false,
     };
     if let Some((eligible, job_before)) = work.at_home.take().filter(|_| stays) {
         *decision = Decision::Migrate { eligible, job_before, is_proved, otherwise: Box::default() };
@@ -203,7 +203,7 @@ pub fn escalate(
     now: Timestamp,
 ) -> Vec<Decision> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    let view = View::new(snapshot, ledger, policy, &jobs, &[], now);
+    let view = View::new(snapshot, ledger, policy, &jobs, now);
     let refused = snapshot.instances.items.iter().filter(|it| refused.contains(&it.id) && view.may_escalate(it));
     let mut refused: Vec<&Instance> = refused.collect();
     refused.sort_by_key(|instance| oldest_first(instance));
@@ -221,7 +221,7 @@ pub fn otherwise(
     now: Timestamp,
 ) -> Option<Recreating> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    match View::new(snapshot, ledger, policy, &jobs, &[], now).otherwise(instance)? {
+    match View::new(snapshot, ledger, policy, &jobs, now).otherwise(instance)? {
         Decision::Recreate(work) if work.creates() => Some(*work),
         _ => None,
     }
@@ -258,7 +258,7 @@ pub fn bridges(
     now: Timestamp,
 ) -> Vec<Decision> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    let view = View::new(snapshot, ledger, policy, &jobs, &[], now);
+    let view = View::new(snapshot, ledger, policy, &jobs, now);
     let mut down: Vec<&Instance> = snapshot.instances.items.iter().filter(|it| without_room.contains(&it.id)).collect();
     down.sort_by_key(|instance| oldest_first(instance));
     down.into_iter().filter_map(|instance| view.bridged(instance)).collect()
@@ -287,14 +287,18 @@ fn listed_places(placements: &[Placement]) -> String {
 pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestamp) -> Plan {
     let jobs = JobIndex::new(&snapshot.jobs.items);
     let settlements = settle(snapshot, ledger, &jobs, now);
-    let view = View::new(snapshot, ledger, policy, &jobs, &settlements, now);
+    let ledger = &*without_effects(ledger, &settlements);
+    let view = View::new(snapshot, ledger, policy, &jobs, now);
     let listed = &snapshot.instances.items;
     let absent = absent(listed, ledger);
     let mut decisions: Vec<Decision> = listed.iter().chain(&absent).map(|instance| view.decide(instance)).collect();
     let managed = decisions[..listed.len()].iter().filter(|decision| decision.is_on_managed()).count();
     let rows = || listed.iter().chain(&absent);
-    let rejected: HashMap<InstanceId, u32> =
+    let mut rejected: HashMap<InstanceId, u32> =
         ledger.spells.iter().map(|(id, spell)| (id.clone(), spell.rejected_calls)).filter(|(_, n)| *n > 0).collect();
+    for settlement in settlements.iter().filter(|it| it.end == CallEnd::NoEffect) {
+        *rejected.entry(settlement.instance.clone()).or_default() += 1;
+    }
     if let Some(limit) = policy.max_migrations {
         let is_cut = |decision: &Decision| matches!(decision, Decision::Migrate { .. });
         cut(

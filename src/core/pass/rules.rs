@@ -3,14 +3,12 @@
 //! Each rule answers independently of the others, so that the verdict and an explanation, which asks all of them, cannot
 //! disagree. A new rule is a variant of [`Rule`] with its answer in `View::answer` and its facts in `View::facts`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use strum::VariantArray as _;
 
 use crate::core::pass::failures::Failures;
 use crate::core::pass::ledger::{Call, InFlight, KnownJob, Ledger, Stamp};
-use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::verdict::{Decision, Eligible, FailedJob, Instead, Recreating, Skip};
 use crate::core::recreation::journal::{Cause, Next, Recreation, Rest, Step, next};
 use crate::core::recreation::marker::{Mark, base_of, is_bridge, marked_name, replacement_name};
@@ -57,6 +55,9 @@ pub enum Rule {
     CooledDown,
 }
 
+/// So many migrate calls without an effect are enough: a proved reclaim is brought back elsewhere.
+const MOST_FRUITLESS_CALLS: u32 = 2;
+
 /// Whether a pattern means an instance: by its ID, its name, or the name that it had before it was recreated.
 pub(in crate::core) fn selects(selector: &Selector, id: &InstanceId, name: &str) -> bool {
     selector.matches(id, name) || selector.matches_text(base_of(name))
@@ -74,8 +75,6 @@ pub(in crate::core) struct View<'a> {
     pub(in crate::core) policy: &'a Policy,
     pub(in crate::core) jobs: &'a JobIndex<'a>,
     pub(in crate::core) failures: Failures<'a>,
-    /// Calls that were proved to have had no effect, each with the attempt before it.
-    no_effect: HashMap<&'a InstanceId, Option<Timestamp>>,
     pub(in crate::core) now: Timestamp,
 }
 
@@ -85,13 +84,10 @@ impl<'a> View<'a> {
         ledger: &'a Ledger,
         policy: &'a Policy,
         jobs: &'a JobIndex<'a>,
-        settlements: &'a [Settlement],
         now: Timestamp,
     ) -> Self {
-        let without_effect = settlements.iter().filter(|settlement| settlement.end == CallEnd::NoEffect);
-        let no_effect = without_effect.map(|it| (&it.instance, it.call.previous_attempt)).collect();
         let overlap = policy.notice.map_or(Duration::ZERO, |notice| notice.overlap);
-        Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, overlap, now), no_effect, now }
+        Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, overlap, now), now }
     }
 
     /// The verdict: what the first rule that has an answer says.
@@ -123,8 +119,12 @@ impl<'a> View<'a> {
                 (!is_selected).then_some(Decision::Skip(Skip::NotSelected))
             }
             Rule::NotExcluded => {
-                let selector = exclude.iter().position(|selector| selects(selector, id, name))?;
-                Some(Decision::Skip(Skip::Excluded { selector }))
+                let excluded = exclude.iter().position(|selector| selects(selector, id, name));
+                let excluded = excluded.map(|selector| Skip::Excluded { selector });
+                // A pattern may mean the name that its row lacks.
+                excluded
+                    .or_else(|| (name.is_empty() && !exclude.is_empty()).then_some(Skip::Nameless))
+                    .map(Decision::Skip)
             }
             Rule::InScope => {
                 // What stands in for a spot instance is looked after like one.
@@ -203,6 +203,9 @@ impl<'a> View<'a> {
                 match (self.may_escalate(instance), rests) {
                     (true, _) if !self.failures.can_migrate() => Some(self.escalate(instance, Instead::NoMigration)),
                     (true, Some(until)) => Some(self.escalate(instance, Instead::NoRoom { until })),
+                    (true, None) if self.fruitless_calls(id) >= MOST_FRUITLESS_CALLS => {
+                        Some(self.escalate(instance, Instead::NoEffect { calls: self.fruitless_calls(id) }))
+                    }
                     (true, None) if matches!(self.policy.ladder, Ladder::Recreate | Ladder::RecreateMigrate) => {
                         Some(self.escalate(instance, Instead::Ladder))
                     }
@@ -307,6 +310,10 @@ impl<'a> View<'a> {
         decision
     }
 
+    fn fruitless_calls(&self, id: &InstanceId) -> u32 {
+        self.ledger.spells.get(id).map_or(0, |spell| spell.fruitless_calls)
+    }
+
     fn escalate(&self, instance: &Instance, instead: Instead) -> Decision {
         let is_proved = self.failures.reclaimed_at(instance).is_some();
         let mut decision = self.recreate(instance, Cause::Reclaimed);
@@ -314,7 +321,7 @@ impl<'a> View<'a> {
             Instead::CoolingDown { last, .. } => Some(Eligible::ReclaimedAgain { last, elapsed: self.now.since(last) }),
             Instead::Ladder if self.policy.ladder == Ladder::Recreate => None,
             Instead::Ranked | Instead::Ladder => self.cooldown(instance).ok(),
-            Instead::NoRoom { .. } | Instead::NoMigration => None,
+            Instead::NoRoom { .. } | Instead::NoMigration | Instead::NoEffect { .. } => None,
         };
         if let Some(work) = decision.recreating_mut() {
             work.instead = Some(instead);
@@ -394,15 +401,11 @@ impl<'a> View<'a> {
 
     /// Whether the last attempt is long enough ago, and how long that is; or why not.
     pub(in crate::core) fn cooldown(&self, instance: &Instance) -> Result<Eligible, Skip> {
-        let last = match (self.no_effect.get(&instance.id), self.ledger.last_attempt.get(&instance.id)) {
-            (Some(previous), _) => *previous,
-            (None, Some(Stamp::Unreadable(value))) => {
-                return Err(Skip::UnreadableRecord { value: value.as_str().into() });
-            }
-            (None, Some(Stamp::At(last))) => Some(*last),
-            (None, None) => None,
+        let last = match self.ledger.last_attempt.get(&instance.id) {
+            Some(Stamp::Unreadable(value)) => return Err(Skip::UnreadableRecord { value: value.as_str().into() }),
+            Some(Stamp::At(last)) => *last,
+            None => return Ok(Eligible::NoPreviousMigration),
         };
-        let Some(last) = last else { return Ok(Eligible::NoPreviousMigration) };
         let until = last + self.policy.cooldown;
         if self.now < until {
             return Err(Skip::CoolingDown { last, until });
@@ -412,8 +415,7 @@ impl<'a> View<'a> {
 
     /// A call that may still have an effect, and was neither proved nor disproved.
     fn unsettled(&self, id: &InstanceId) -> Option<&InFlight> {
-        let call = self.ledger.in_flight.get(id)?;
-        (call.call != Call::Accepted && !self.no_effect.contains_key(id)).then_some(call)
+        self.ledger.in_flight.get(id).filter(|call| call.call != Call::Accepted)
     }
 
     /// The facts of a rule that leaves the verdict to those behind it; `Err` if the question does not arise.

@@ -3,7 +3,9 @@
 //! A call that a crash, a timeout or a cut connection left open is settled here by what is observed now. Nothing is
 //! guessed: only complete listings after [`SETTLE_TIME`] prove that a call had no effect.
 
-use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation};
+use std::borrow::Cow;
+
+use super::ledger::{Call, InFlight, KnownJob, Ledger, Observation, Stamp};
 use crate::core::world::instance::{Instance, InstanceId, Job, JobId, Status};
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -67,6 +69,21 @@ pub(super) fn settle(snapshot: &Snapshot, ledger: &Ledger, jobs: &JobIndex<'_>, 
         .collect();
     settlements.sort_by(|a, b| a.instance.cmp(&b.instance));
     settlements
+}
+
+/// What is left of earlier passes without the calls that are proved to have had no effect.
+#[must_use]
+pub(super) fn without_effects<'a>(ledger: &'a Ledger, settlements: &[Settlement]) -> Cow<'a, Ledger> {
+    let mut ledger = Cow::Borrowed(ledger);
+    for Settlement { instance, call, .. } in settlements.iter().filter(|it| it.end == CallEnd::NoEffect) {
+        let Ledger { last_attempt, in_flight, .. } = ledger.to_mut();
+        in_flight.remove(instance);
+        match call.previous_attempt {
+            Some(at) => drop(last_attempt.insert(instance.clone(), Stamp::At(at))),
+            None => drop(last_attempt.remove(instance)),
+        }
+    }
+    ledger
 }
 
 fn end_of(

@@ -111,9 +111,12 @@ pub struct Spell {
     /// Calls refused for lack of room.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_calls: u32,
-    /// Calls refused for any reason. What was refused more often is asked for later.
+    /// Attempts that came to nothing, for whatever reason. What came to nothing more often is tried later.
     #[serde(skip_serializing_if = "is_zero")]
     pub rejected_calls: u32,
+    /// Migrate calls without an effect.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fruitless_calls: u32,
     /// Where its time goes at present.
     pub part: Part,
     #[serde(skip_serializing_if = "Option::is_none")]

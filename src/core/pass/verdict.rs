@@ -69,6 +69,8 @@ pub enum Instead {
     NoRoom { until: Timestamp },
     /// The provider does not migrate.
     NoMigration,
+    /// Migrating it had no effect, this often.
+    NoEffect { calls: u32 },
     /// The best market is to be chosen, and its own is one of them.
     Ranked,
     /// The operator wants it created elsewhere first.
@@ -81,6 +83,7 @@ impl Instead {
             Self::CoolingDown { last, until } => format!("migrated at {last}, and cooling down there until {until}"),
             Self::NoRoom { until } => format!("no room in its own market, which is asked again after {until}"),
             Self::NoMigration => "its provider does not migrate".into(),
+            Self::NoEffect { calls } => format!("{calls} migrate calls had no effect"),
             Self::Ranked => "the best market is chosen".into(),
             Self::Ladder => "MIGRATION_LADDER has it recreated first".into(),
         }
@@ -232,6 +235,8 @@ pub enum Skip {
     NextWave {
         limit: usize,
     },
+    /// Its row has no name, which `--exclude` may mean.
+    Nameless,
     /// Rows of the list of instances have no ID: one of them may be its replacement.
     IncompleteList,
     /// It stands in for a spot instance.
@@ -544,6 +549,7 @@ impl Skip {
             Self::ReplacementFailed { of } => format!("it replaces {of}, whose recreation decides what becomes of it"),
             Self::NotFailed => "no migration of it failed".into(),
             Self::OverLimit { limit } => format!("eligible, but over the limit of {limit} for this pass"),
+            Self::Nameless => "its row has no name, so that --exclude cannot be checked".into(),
             Self::IncompleteList => {
                 "rows of the list of instances have no ID that can be read; one of them may be its replacement".into()
             }

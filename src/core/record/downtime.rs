@@ -20,10 +20,10 @@ use std::time::Duration;
 pub use self::figures::{DownInstance, LostHours, RecoveryFigures, Storm, hours, percentile, recovery, share, storm};
 pub use self::told::add_spells;
 use crate::core::pass::bridge::{self, Bridges};
-use crate::core::pass::ledger::Ledger;
+use crate::core::pass::ledger::{Call, Ledger};
 use crate::core::pass::market::Markets;
 use crate::core::pass::plan::Plan;
-use crate::core::pass::settle::Settlement;
+use crate::core::pass::settle::{CallEnd, Settlement};
 use crate::core::pass::spell::{
     ALL_TIME, BUCKETS, DaySums, Days, DownFrom, HeldBy, Part, PlaceSums, Spell, SpellEnd, by_day, day_of,
 };
@@ -151,6 +151,13 @@ impl Downtime {
             }
             running += up;
         }
+        for settlement in plan.settlements.iter().filter(|it| it.end == CallEnd::NoEffect) {
+            if let Some(spell) = self.open.get_mut(&settlement.instance) {
+                let accepted = settlement.call.call == Call::Accepted;
+                spell.rejected_calls = spell.rejected_calls.saturating_add(accepted.into());
+                spell.fruitless_calls = spell.fruitless_calls.saturating_add(1);
+            }
+        }
         let bridged = bridge::since(last_look, &ledger.bridges, now);
         self.count(now, |sums| {
             sums.bridged = [sums.bridged, bridged].into_iter().sum();
@@ -250,6 +257,8 @@ impl Downtime {
                 Outcome::Failed => Part::Failed,
                 Outcome::Skipped => continue,
             };
+            let came_to_nothing = matches!(outcome, Outcome::Unknown | Outcome::NoRoom | Outcome::Failed);
+            spell.rejected_calls = spell.rejected_calls.saturating_add(came_to_nothing.into());
             spell.pass_to(*at);
             spell.first_tried_at.get_or_insert(*at);
             spell.turn_to(part, None);
@@ -305,7 +314,6 @@ impl Downtime {
             } else {
                 continue;
             };
-            spell.rejected_calls = spell.rejected_calls.saturating_add(1);
             if *error_kind == Some(ErrorKind::Capacity) {
                 spell.refused_calls = spell.refused_calls.saturating_add(1);
             }

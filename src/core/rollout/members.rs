@@ -106,6 +106,14 @@ impl Fleet {
         }
     }
 
+    /// How many on-demand instances stay for now, since the reclaim of what took their place is announced.
+    #[must_use]
+    pub fn held_by_notices(&self, view: &FleetView<'_>) -> usize {
+        let is_held = |it: &&Member| it.state == MemberState::Ready && it.is_announced(view);
+        let retires = matches!(self.rollout.state, State::Retiring { .. });
+        self.members.iter().filter(is_held).count() * usize::from(retires)
+    }
+
     /// The recreations to advance, in the order in which members are moved, or in reverse if they are put back.
     #[must_use]
     pub fn works(&self, view: &FleetView<'_>) -> Vec<Recreating> {
@@ -119,6 +127,11 @@ impl Fleet {
 }
 
 impl Member {
+    /// Whether its successor is to be reclaimed.
+    fn is_announced(&self, view: &FleetView<'_>) -> bool {
+        self.successor.as_ref().is_some_and(|id| view.is_announced(id))
+    }
+
     /// The key of its recreation in the journal, and the billing mode to move to.
     fn journal(&self) -> (InstanceId, Billing) {
         match (self.state, &self.successor) {
@@ -307,8 +320,7 @@ impl Member {
             None => intent,
         };
         // A successor that is to be reclaimed proves nothing: the on-demand instance stays until that came true or was withdrawn.
-        let is_to_go = || self.successor.as_ref().is_some_and(|id| view.is_announced(id));
-        if intent == MoveIntent::Retire && to == Billing::Spot && is_to_go() {
+        if intent == MoveIntent::Retire && to == Billing::Spot && self.is_announced(view) {
             return None;
         }
         match next_move(&seen.recreation, &seen.situation, &intent) {

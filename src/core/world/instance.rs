@@ -70,6 +70,13 @@ macro_rules! words {
                 }
             }
 
+            /// The same in any case.
+            #[must_use]
+            pub fn from_any_case(word: &str) -> Self {
+                let word = word.trim();
+                Self::from_word(Self::WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)).unwrap_or(&word))
+            }
+
             /// The provider's word.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -177,15 +184,6 @@ words! {
         Monthly = "monthly",
         /// The provider left the field out or empty.
         Unstated = "",
-    }
-}
-
-impl Billing {
-    /// Parses the provider's word, in any case.
-    #[must_use]
-    pub fn from_any_case(word: &str) -> Self {
-        let word = word.trim();
-        Self::from_word(Self::WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)).unwrap_or(&word))
     }
 }
 

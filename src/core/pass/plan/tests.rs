@@ -221,6 +221,15 @@ fn the_first_rule_that_fits_decides() {
             "excluded by --exclude train[7]",
         ),
         (
+            "without a name, which may be an excluded one",
+            |c| {
+                c.instance.name = "".into();
+                c.policy.exclude.push(Selector::parse("web").unwrap());
+            },
+            "nameless",
+            "its row has no name, so that --exclude cannot be checked",
+        ),
+        (
             "excluded though selected",
             |c| {
                 c.policy.only.push(Selector::parse("*").unwrap());

@@ -74,7 +74,7 @@ impl RecoveryFigures {
     #[must_use]
     pub fn monthly(&self, hours: f64) -> f64 {
         const MONTH_HOURS: f64 = 730.0;
-        if self.to_run_ms == 0 { 0.0 } else { hours * MONTH_HOURS / self::hours(self.to_run_ms) }
+        if self.to_run_ms == 0 { 0.0 } else { hours * MONTH_HOURS / ratio(self.to_run_ms, 3_600_000) }
     }
 }
 

@@ -61,6 +61,8 @@ fn the_figures_of_a_window_are_those_of_its_time() {
     let cut = recovery(&open, &kept, &story.ledger.days, WINDOWS[1], at(0));
     near(cut.lost_instance_hours, 124.0 / 60.0);
 
+    let moment = RecoveryFigures { to_run_ms: 300, ..RecoveryFigures::default() };
+    assert!(moment.monthly(0.0).is_finite(), "a fleet that was watched for less than a second");
     let nothing = recovery(&[], &[], &Days::default(), WINDOWS[2], at(0));
     let expected = RecoveryFigures { window_ms: 30 * 86_400_000, ..RecoveryFigures::default() };
     assert_eq!(nothing, expected);

@@ -96,6 +96,15 @@ fn as_total(count: usize) -> i64 {
 }
 
 impl World {
+    /// Instances that no answer knows from now on, although they exist; none of them for an empty list.
+    pub fn hide(&mut self, ids: &[&str]) {
+        self.hidden = ids.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    fn is_hidden(&self, id: &str) -> bool {
+        self.hidden.iter().any(|hidden| hidden == id)
+    }
+
     pub(crate) fn list(&mut self, call: &Call, trick: Trick) -> Result<Answer, Refusal> {
         let page = Page::of(call, &self.rules.wire, trick)?;
         if trick == Trick::EndlessPages {

@@ -143,15 +143,6 @@ impl World {
         }
     }
 
-    /// Instances that no answer knows from now on, although they exist; none of them for an empty list.
-    pub fn hide(&mut self, ids: &[&str]) {
-        self.hidden = ids.iter().map(|id| (*id).to_owned()).collect();
-    }
-
-    pub(crate) fn is_hidden(&self, id: &str) -> bool {
-        self.hidden.iter().any(|hidden| hidden == id)
-    }
-
     /// The same world at another time: everything in it moves along.
     #[must_use]
     pub fn starting_at(mut self, now_ms: i64) -> Self {

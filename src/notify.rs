@@ -26,7 +26,7 @@ use crate::report::{Event, Reporter};
 use crate::settings::WebhookSetting;
 use crate::store::records::Change;
 
-pub use files::replaceable;
+pub use files::{replace, replaceable};
 pub use outlets::{Closing, Outlets};
 
 /// How long a pass delivers events.

@@ -11,7 +11,10 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// Replaces a file atomically: a reader sees the old text or the new one. Links stay links; what is not a regular file, such
 /// as `/dev/null` or a pipe, is written in place.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// As [`replaceable`], and when the file cannot be written.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let target = replaceable(path)?;
     let name = target.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
     let stem = format!(".{}.", name.to_string_lossy());

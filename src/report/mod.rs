@@ -14,6 +14,7 @@ pub mod json;
 pub mod log;
 pub mod markets;
 pub mod output;
+pub mod page;
 pub mod prometheus;
 pub mod text;
 pub mod uptime;

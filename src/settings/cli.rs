@@ -283,6 +283,9 @@ pub struct ReportArgs {
     /// Where it ends, for example 2026-01-15T00:00:00Z [default: now]
     #[arg(long, value_name = "RFC3339")]
     pub until: Option<Timestamp>,
+    /// Write the report as a web page to this file, and print its path
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Report on the instance with this name or ID alone
     #[arg(long, value_name = "INSTANCE")]
     pub instance: Option<String>,

@@ -308,9 +308,38 @@ fn a_report_adds_up_to_what_the_provider_saw() {
         let until = respot::core::world::time::Timestamp::from_millis(until);
         let early = call(&format!("report -o json --since 20m --until {until}")).json();
         assert_eq!((&early["availability"], &early["reclaims"]), (&json!(1.0), &json!(0)), "{early:#}");
+        let file = stage.path("report.html").display().to_string();
+        let printed = call(&format!("report --html {file}")).stdout;
+        assert_eq!(printed, format!("{file}\n"));
+        page_says_the_same(&std::fs::read_to_string(&file).expect("a page"), &report);
+        let lost = stage.call("report --html none/report.html").now(Some(now)).output().ends_with(7);
+        assert!(lost.stderr.contains("cannot write none/report.html"), "{}", lost.stderr);
         let screen = call("report").stdout;
         for words in ["3 instances, up ", "2 reclaims; 2 recoveries, p50 ", "no room", "saved about "] {
             assert!(screen.contains(words), "{words}: {screen}");
         }
     }
+}
+
+/// The page loads nothing, runs nothing, and has the figures of the document.
+fn page_says_the_same(page: &str, report: &Value) {
+    for banned in ["<script", "http:", "https:", "url(", "@import", "<link", "<img"] {
+        assert!(!page.contains(banned), "{banned}");
+    }
+    assert!(page.len() < 600_000 && page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    let up = report["availability"].as_f64().expect("a share") * 100.0;
+    let saved = hours(&report["savings"]["saved"]);
+    let lost = hours(&report["lostHours"]["noRoom"]);
+    for words in [
+        format!("<strong>{up:.2}\u{a0}%</strong>"),
+        format!("<strong>{}</strong>", report["reclaims"]),
+        format!("<strong>{saved:.2} USD</strong>"),
+        format!("<td class=\"number\">{lost:.1}</td>"),
+        "train-a down 1 times".into(),
+        "Is that proved?".into(),
+    ] {
+        assert!(page.contains(&words), "{words}: {page}");
+    }
+    let pictures = page.matches("<svg role=\"img\"").count();
+    assert!(pictures >= 4 && page.matches("<desc>").count() == pictures, "each picture is described");
 }

@@ -3,10 +3,11 @@
 //! Running time and money are sums by day, so that the first and the last day count with their share of the span. Downtime
 //! and reclaims are those of the spells themselves, while all of the span are kept; else they are sums by day, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::core::pass::spell::{ALL_TIME, DaySums, Days, Lost, Part, PlaceSums, Spell, SpellEnd, by_day, day_of};
 use crate::core::record::downtime::{SPELLS_KEPT, percentile, share};
+use crate::core::recreation::marker::base_of;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, millis};
@@ -213,4 +214,57 @@ impl Uptime {
     pub fn recovery(&self, percent: usize) -> Option<i64> {
         percentile(&self.recoveries, percent)
     }
+}
+
+/// One life: an instance and what took its place, with what it was down for in a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane<'a> {
+    /// The name before it was recreated, and its last id.
+    pub name: &'a str,
+    pub id: &'a InstanceId,
+    /// Oldest first.
+    pub spells: Vec<&'a Spell>,
+    pub lost_millis: i64,
+}
+
+/// The lives that were down in a span, the worst first.
+#[must_use]
+pub fn lanes<'a>(remembered: Remembered<'a>, from: Timestamp, to: Timestamp) -> Vec<Lane<'a>> {
+    let all = remembered.ended.iter().chain(remembered.open.iter().map(|(_, spell)| spell));
+    let mut spells: Vec<&Spell> = all.filter(|it| it.end != Some(SpellEnd::Ahead) && it.down_at < to).collect();
+    spells.sort_by_key(|spell| spell.down_at);
+    let mut lanes: Vec<Lane<'a>> = Vec::new();
+    let mut lane_of: HashMap<&InstanceId, usize> = HashMap::new();
+    for spell in spells {
+        let Some(last) = spell.ids.last() else { continue };
+        let known = spell.ids.iter().find_map(|id| lane_of.get(id)).copied();
+        let at = known.unwrap_or_else(|| {
+            lanes.push(Lane { name: base_of(&spell.name), id: last, spells: Vec::new(), lost_millis: 0 });
+            lanes.len() - 1
+        });
+        lane_of.extend(spell.ids.iter().map(|id| (id, at)));
+        let lost = spell.ended_at.unwrap_or(to).min(to).since(spell.down_at.max(from));
+        if !lost.is_zero() {
+            lanes[at].lost_millis += millis(lost);
+            lanes[at].id = last;
+            lanes[at].spells.push(spell);
+        }
+    }
+    lanes.retain(|lane| !lane.spells.is_empty());
+    lanes.sort_by(|a, b| b.lost_millis.cmp(&a.lost_millis).then_with(|| a.name.cmp(b.name)));
+    lanes
+}
+
+/// How many instances went down in each place in each hour of the day (UTC), the place with the most first.
+#[must_use]
+pub fn reclaims_by_hour(lanes: &[Lane<'_>], from: Timestamp) -> Vec<(String, [u32; 24])> {
+    let mut hours: BTreeMap<&str, [u32; 24]> = BTreeMap::new();
+    for spell in lanes.iter().flat_map(|lane| &lane.spells).filter(|spell| spell.down_at >= from) {
+        let hour = spell.down_at.as_millis().div_euclid(3_600_000).rem_euclid(24);
+        let hour = usize::try_from(hour).unwrap_or(0);
+        hours.entry(&spell.market).or_default()[hour] += 1;
+    }
+    let mut hours: Vec<_> = hours.into_iter().map(|(place, counts)| (place.to_owned(), counts)).collect();
+    hours.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().sum::<u32>()));
+    hours
 }

@@ -45,7 +45,15 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
         stage.call("run -q").output().ends_with(0);
     }
     stage.provider.advance(5 * MINUTE);
-    for words in ["status", "history --limit 3", "history --instance train-8", "explain dev-box", "markets", "doctor"] {
+    let looks = [
+        "status",
+        "history --limit 3",
+        "history --instance train-8",
+        "explain dev-box",
+        "markets",
+        "report --since 1d",
+    ];
+    for words in looks.into_iter().chain(["doctor"]) {
         show(words);
     }
     // Last, so that the screens before are of a small fleet.

@@ -1,7 +1,12 @@
 //! What can be known of a path.
 
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Whether something has this name, be it a link that leads nowhere.
 ///
@@ -16,6 +21,49 @@ pub(crate) fn is_there(path: &Path) -> io::Result<bool> {
             None => Ok(false),
         },
         Err(error) => Err(error),
+    }
+}
+
+/// The most that a configuration file or a secret may have, in bytes.
+const LONGEST_TEXT: u64 = 1 << 20;
+
+/// How long a pipe may be silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The text of a configuration file or a secret, which may come from a pipe.
+///
+/// # Errors
+/// When it cannot be read, is longer than any such file, or when nothing comes from a pipe for five seconds.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    // A pipe without a writer would be waited for.
+    let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    let mut bounded = Patient(&file).take(LONGEST_TEXT + 1);
+    let mut text = String::new();
+    bounded.read_to_string(&mut text)?;
+    if bounded.limit() == 0 {
+        return Err(io::Error::other(format!("it is longer than {LONGEST_TEXT} bytes")));
+    }
+    Ok(text)
+}
+
+/// Reads what does not block, and waits for more for a limited time.
+struct Patient<'a>(&'a File);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut waits = [PollFd::new(self.0, PollFlags::IN)];
+                    let limit = PATIENCE.try_into().map_err(io::Error::other)?;
+                    if poll(&mut waits, Some(&limit))? == 0 {
+                        return Err(io::Error::other("nothing comes from it"));
+                    }
+                }
+                read => return read,
+            }
+        }
     }
 }
 

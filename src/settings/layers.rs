@@ -7,7 +7,7 @@ use std::{fmt, io};
 use super::parsers::{self, Invalid};
 use super::rows::{self, Described, SETTINGS, Setting};
 use super::{Result, SettingsError, Warning};
-use crate::paths::is_there;
+use crate::paths::{is_there, read_text};
 
 /// The environment as this program sees it.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +218,7 @@ impl<'a> Layers<'a> {
 
 fn read_secret(given: Given) -> Result<Given> {
     let Given { name, value: path, source } = given;
-    let text = std::fs::read_to_string(&path)
+    let text = read_text(Path::new(&path))
         .map_err(|error| SettingsError::new(format!("cannot read {name} {} ({source}): {error}", quoted(&path))))?;
     Given { name, value: text, source }.unwrapped()
 }
@@ -308,7 +308,7 @@ fn read_file(flag: Option<&Path>, environment: &Environment) -> Result<(Option<P
         }
     }
     let Some(path) = path else { return Ok((None, Vec::new())) };
-    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    let text = read_text(&path).map_err(|error| unreadable(&path, &error))?;
     let entries = parse_file(&path, &text)?;
     Ok((Some(path), entries))
 }

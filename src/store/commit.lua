@@ -54,7 +54,20 @@ local function trim(map, keep)
   end
 end
 
--- First, as it needs memory: a server that has none refuses it, and so the whole commit.
+-- First a write that needs memory: a server that has none refuses it, and so the whole commit. Then every command that is to
+-- follow, on the marker: one that the user may not run fails before anything is written.
+redis.call('SET', marker, last or '-1', 'PX', marker_life)
+redis.call('DEL', marker)
+for i = 3, #KEYS do
+  local name = select(2, change(i))
+  if name == 'map-set' then
+    redis.call('HSET', marker, 'f', '')
+  elseif name == 'map-delete' or name == 'map-trim' then
+    redis.call('HDEL', marker, 'f')
+  end
+end
+redis.call('DEL', marker)
+
 redis.call('SET', marker, number, 'PX', marker_life)
 for i = 3, #KEYS do
   local key, name, a, b = change(i)

@@ -83,6 +83,7 @@ const WRONG: &[Wrong] = &[
     env(&[("NOVITA_API_KEY", "")], &["NOVITA_API_KEY"]),
     env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "none.key")], &["NOVITA_API_KEY_FILE", "none.key"]),
     env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "/dev/null")], &["NOVITA_API_KEY_FILE", "the key is empty"]),
+    env(&[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "/dev/zero")], &["NOVITA_API_KEY_FILE", "it is longer than"]),
     env(&[("REDIS_URL", "sqlite:'/var/lib/x.db'")], &["REDIS_URL", "without quotes"]),
     env(&[("REDIS_URL", "sqlite: /var/lib/x.db")], &["REDIS_URL", "blanks"]),
     env(&[("REDIS_URL", "sqlite:$HOME/x.db")], &["REDIS_URL", "variables"]),

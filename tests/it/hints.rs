@@ -214,3 +214,38 @@ fn doctor_finds_the_receivers_that_a_pass_could_not_use() {
         assert!(doctor.stdout.contains(says), "{setting}={value}: {}", doctor.stdout);
     }
 }
+
+/// What a pass could not work with is found by doctor: a place without room for a store, lists that lack rows.
+#[test]
+fn doctor_ends_as_a_pass_would() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    for (words, fault, code, says) in [
+        ("--store sqlite:/sys/x.db", "", 4, "/sys"),
+        ("", "jobs:lying-total=+3", 5, "the list of jobs is incomplete: the provider announced 3 rows and delivered 0"),
+        ("", "list:lying-total=+5", 5, "the list of instances is incomplete: the provider announced 5 rows"),
+    ] {
+        if !fault.is_empty() {
+            stage.fault(fault);
+        }
+        // Without instances a pass has no use for jobs.
+        for command in ["doctor", "run"].into_iter().take(if fault.starts_with("jobs") { 1 } else { 2 }) {
+            let output = stage.call(&format!("{command} {words}")).now(None).output().ends_with(code);
+            let all = format!("{}{}", output.stdout, output.stderr);
+            assert!(all.contains(says), "{command} {words} {fault}: {all}");
+        }
+        stage.provider.with(World::clear_faults);
+    }
+}
+
+/// A pipe that gives nothing is not waited for, and one that gives the key is read.
+#[test]
+fn a_key_may_come_from_a_pipe() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    let given = format!("echo {}", crate::harness::KEY);
+    for (script, code, says) in [("sleep 7", 2, "nothing comes from it"), (&given, 0, "Migration job completed")] {
+        let words = format!("{script} | NOVITA_API_KEY_FILE=/dev/stdin {} run", env!("CARGO_BIN_EXE_respot"));
+        let call = stage.other("sh").arg("-c").arg(words).env("HOME", stage.path(""));
+        let output = call.env("NOVITA_API_BASE_URL", stage.provider.url()).output().ends_with(code);
+        assert!(output.stderr.contains(says), "{script}: {}", output.stderr);
+    }
+}

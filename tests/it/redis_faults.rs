@@ -157,6 +157,10 @@ fn doctor_makes_every_call_that_a_pass_makes() {
         stage.redis = Some(redis);
         let call = |words: &str| stage.call(words).env("REDIS_URL", &url).env("REDIS_KEY_PREFIX", "g[p]u:");
         let run = call("run -q").output();
+        if run.code() == 4 {
+            let status = call("status --check").output();
+            assert!(status.code() != 0, "{denied}: {status:?}");
+        }
         let doctor = call("doctor -o json").now(None).output();
         // A pass over an empty fleet makes some of these calls only.
         assert!(doctor.code() == 4 && [0, 4].contains(&run.code()), "{denied}: {run:?} {doctor:?}");

@@ -1,6 +1,7 @@
 //! Files and directories: who can read them, and whether respot can write them.
 
-use std::fs::Metadata;
+use std::fs::{Metadata, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,9 @@ use rustix::io::Errno;
 
 use super::Finding;
 use crate::paths::is_there;
+
+/// The size of a new store, in bytes.
+const SMALL: usize = 64 * 1024;
 
 /// Others can read. A group may: that is how a service gets its key.
 const OTHERS_READ: u32 = 0o004;
@@ -48,8 +52,21 @@ pub(super) fn unwritable(folder: &Path) -> Option<(String, String)> {
         Ok(metadata) if !metadata.is_dir() => {
             Some((format!("{} is not a directory", folder.display()), "use a path in an existing directory".into()))
         }
-        Ok(_) => not_permitted(folder, Access::WRITE_OK | Access::EXEC_OK),
+        Ok(_) => not_permitted(folder, Access::WRITE_OK | Access::EXEC_OK).or_else(|| unfillable(folder)),
     }
+}
+
+/// What a small file is refused with, for want of space or by a file system that takes none. It is removed at once.
+fn unfillable(folder: &Path) -> Option<(String, String)> {
+    let probe = folder.join(format!(".respot-doctor-{:016x}", fastrand::u64(..)));
+    let written = OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|mut file| {
+        file.write_all(&[0; SMALL])?;
+        file.sync_all()
+    });
+    drop(std::fs::remove_file(&probe));
+    let error = written.err()?;
+    let detail = format!("cannot write to {}: {error}", folder.display());
+    Some((detail, format!("free space on the file system of {}, or use another one", quoted(folder))))
 }
 
 /// The same for an existing file that is overwritten in place.

@@ -70,7 +70,7 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     findings.extend(store);
     findings.extend(receivers);
 
-    let exit = [Exit::Usage, Exit::Store, Exit::Provider, Exit::ActionsFailed]
+    let exit = [Exit::Usage, Exit::Store, Exit::Provider, Exit::Unsafe, Exit::ActionsFailed]
         .into_iter()
         .find(|exit| findings.iter().any(|finding| finding.exit == *exit))
         .unwrap_or(Exit::Done);

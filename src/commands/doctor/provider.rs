@@ -1,5 +1,6 @@
 //! The provider: one request shows whether the API answers, whether it accepts the key, and what time it is there.
 
+use futures_util::future::join;
 use tokio::time::{Instant, timeout};
 
 use super::{Finding, LIMIT};
@@ -8,6 +9,7 @@ use crate::cloud::{CloudError, CloudRead, Ping};
 use crate::commands::session::client;
 use crate::commands::{Exit, Failure};
 use crate::core::world::error::ErrorKind;
+use crate::core::world::snapshot::Shortfall;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::core::world::times::TOLERATED_SKEW;
 use crate::proxies::Proxy;
@@ -43,16 +45,31 @@ async fn ask(cloud: &impl CloudRead, settings: &Settings) -> Vec<Finding> {
     let api = api(settings, &ping);
     let mut findings = vec![if *responded { api.took(took) } else { api }, key(settings, Some(answer)), clock];
     if answer.is_ok() {
-        findings.extend(jobs(cloud, sent_at).await);
+        findings.extend(lists(cloud, sent_at).await);
     }
     findings
 }
 
-/// Every pass reads the jobs as well, and a key may be denied them.
-async fn jobs(cloud: &impl CloudRead, now: Timestamp) -> Option<Finding> {
-    let error = timeout(LIMIT, cloud.jobs(now)).await.ok()?.err()?;
-    let Failure { exit, message, hint, .. } = Failure::from(error);
-    Some(Finding::failed(API, exit, format!("the list of jobs: {message}"), hint.unwrap_or_default()))
+/// Every pass reads both lists whole. A key may be denied the jobs, and rows may be missing.
+async fn lists(cloud: &impl CloudRead, now: Timestamp) -> Vec<Finding> {
+    let (instances, jobs) = join(timeout(LIMIT, cloud.instances(&|_, _| ())), timeout(LIMIT, cloud.jobs(now))).await;
+    let instances = instances.ok().and_then(|list| incomplete("instances", list.map(|list| list.shortfall)));
+    let jobs = jobs.ok().and_then(|list| incomplete("jobs", list.map(|list| list.shortfall)));
+    instances.into_iter().chain(jobs).collect()
+}
+
+fn incomplete(what: &str, list: Result<Option<Shortfall>, CloudError>) -> Option<Finding> {
+    match list {
+        Ok(shortfall) => {
+            let detail = format!("the list of {what} is incomplete: {}", shortfall?);
+            let fix = "ask the provider: passes do not act on such a list";
+            Some(Finding::failed(API, Exit::Unsafe, detail, fix))
+        }
+        Err(error) => {
+            let Failure { exit, message, hint, .. } = Failure::from(error);
+            Some(Finding::failed(API, exit, format!("the list of {what}: {message}"), hint.unwrap_or_default()))
+        }
+    }
 }
 
 fn api(settings: &Settings, ping: &Ping) -> Finding {

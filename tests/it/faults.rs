@@ -265,9 +265,11 @@ fn an_instance_that_goes_away_meanwhile_is_no_error() {
         assert_eq!(stage.stored("migration-times:b"), None);
         // The same while it is followed.
         stage.provider.with(|world| world.vanish("c"));
-        stage.provider.advance(10 * MINUTE);
-        stage.pass(0);
-        assert_eq!(stage.status()["inFlight"]["migrations"], 0);
+        for open in [1, 0] {
+            stage.provider.advance(10 * MINUTE);
+            stage.pass(0);
+            assert_eq!(stage.status()["inFlight"]["migrations"], open, "one look proves no absence");
+        }
     });
 }
 

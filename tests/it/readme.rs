@@ -158,6 +158,14 @@ fn its_screens_are_what_the_program_prints() {
                 let blank = if shown.ends_with("\n\n") { "\n" } else { "" };
                 written = written.replace(&format!("{heading}{shown}"), &format!("{heading}{}{blank}", plain(real)));
             } else {
+                // The shares and sums of a report depend on how fast the machine is; its test recomputes them.
+                let is_fraction = |word: &String| word.contains('.') && word.parse::<f64>().is_ok();
+                let words = |screen: &str| {
+                    let mut words = words(screen);
+                    let fractions = words.iter_mut().filter(|it| command.starts_with("report") && is_fraction(it));
+                    fractions.for_each(|word| *word = "MEASURED".into());
+                    words
+                };
                 assert_eq!(words(&shown), words(real), "{name}: `respot {command}` prints\n{real}");
             }
             shown_somewhere.push(command);

@@ -144,6 +144,13 @@ impl Settings {
                 fix: "use https:// in NOVITA_API_BASE_URL".into(),
             });
         }
+        let elsewhere = [layers.value(&rows::MIGRATION_LADDER)? != Policy::DEFAULT.ladder, notice(&layers)?.is_some()];
+        if !retry_failed && elsewhere.contains(&true) {
+            warnings.push(Warning {
+                message: "MIGRATION_RETRY_FAILED is false: passes only migrate".into(),
+                fix: "MIGRATION_LADDER and RESPOT_NOTICE have no effect; unset it to recreate".into(),
+            });
+        }
         let log_level = match (*quiet, *verbose) {
             (true, _) => Some(LevelFilter::ERROR),
             (false, 0) => layers.optional(&rows::MIGRATION_LOG_LEVEL)?,

@@ -12,6 +12,7 @@ use crate::notify;
 use crate::report::page::Page;
 use crate::report::uptime::{UptimeDocument, csv};
 use crate::report::{human, json};
+use crate::settings::SettingsError;
 use crate::store::records::{self, Overview, Selection};
 
 /// The command.
@@ -29,7 +30,12 @@ pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed
         Some(wanted) => {
             let is_of = |spell: &Spell| spell.name == *wanted || spell.ids.iter().any(|id| id.as_str() == wanted);
             let open: Vec<(InstanceId, Spell)> = down.into_iter().filter(|(_, spell)| is_of(spell)).collect();
-            (open, ended_spells.into_iter().filter(is_of).collect())
+            let ended: Vec<Spell> = ended_spells.into_iter().filter(is_of).collect();
+            if open.is_empty() && ended.is_empty() {
+                let hint = Some("name an instance that was down, by its name or ID: respot history".into());
+                return Err(SettingsError { message: format!("no downtime of {wanted:?} is known"), hint }.into());
+            }
+            (open, ended)
         }
         None => (down, ended_spells),
     };

@@ -2,14 +2,18 @@
 
 use super::{Exit, Failure, Presentation, Printed};
 use crate::cli::OutputFormat;
+use crate::core::pass::bridge;
 use crate::core::pass::ledger::Observation;
 use crate::core::pass::spell::ALL_TIME;
 use crate::core::record::advice::{self, Facts, advice};
 use crate::core::record::downtime::{DownInstance, WINDOWS, recovery, storm};
 use crate::core::record::execution::Execution;
-use crate::core::record::health::{self, FleetTroubles, Health, RECENT};
+use crate::core::record::health::{self, FleetTroubles, Health, LeftOver, RECENT};
 use crate::core::record::indicators::{Indicators, LOOK_BACK, hours};
+use crate::core::recreation::journal::ENDED_LIFE;
+use crate::core::rollout::course::RolloutEnd;
 use crate::core::world::instance::InstanceId;
+use crate::core::world::policy::Policy;
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
 use crate::report::markets::rows;
@@ -49,6 +53,15 @@ pub fn selection(now: Timestamp) -> Selection {
     Selection { limit: RECENT, at_least_since: Some(now - LOOK_BACK), ..Selection::default() }
 }
 
+/// What no pass brings in order.
+fn left_over(overview: &Overview, policy: &Policy, now: Timestamp) -> Option<LeftOver> {
+    let state = overview.rollout.as_ref().map(|fleet| &fleet.rollout.state);
+    let failed = state.filter(|it| it.end() == Some(RolloutEnd::Failed) && now.since(it.since()) < ENDED_LIFE);
+    let (spent, standing) = bridge::today(&overview.bridges, now);
+    let is_over = standing > 0 && spent > policy.bridge.per_day && policy.bridge.is_on();
+    failed.map(|_| LeftOver::FailedRollout).or(is_over.then_some(LeftOver::OverBudget))
+}
+
 /// The state of the service, from an overview of the passes of [`selection`].
 #[must_use]
 pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) -> Figures<'a> {
@@ -59,12 +72,24 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
     let recent: Vec<Execution> = passes.iter().take(RECENT).map(|it| it.execution.clone()).collect();
     let quarantined = recreations.iter().filter(|(_, it)| it.quarantined_until(now).is_some()).count();
     let overdue: Vec<&InstanceId> = advice::overdue(recreations, now).collect();
-    let troubles = FleetTroubles { down, quarantined, overdue: &overdue, lost: advice::lost(passes).count() };
+    let left_over = left_over(overview, policy, now);
+    let lost = advice::lost(passes).count();
+    let troubles = FleetTroubles { down, quarantined, overdue: &overdue, lost, left_over };
     let diagnosis = health::diagnose(enabled, interval, &recent, troubles, now);
     let recovery = WINDOWS.map(|window| recovery(down, ended_spells, days, window, now));
     let (diagnosed, month) = (&diagnosis, &recovery[2]);
-    let facts =
-        Facts { diagnosis: diagnosed, interval, passes, recreations, outbox, down, recovery: month, days, policy };
+    let facts = Facts {
+        diagnosis: diagnosed,
+        interval,
+        passes,
+        recreations,
+        outbox,
+        down,
+        recovery: month,
+        days,
+        policy,
+        left_over,
+    };
     let advice = advice(&facts, now);
     // As of the last look: what went down since is not known yet.
     let standing = notices.iter().filter(|seen| seen.down_seen_at.is_none() && seen.believed_end() > now);

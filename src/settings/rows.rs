@@ -152,7 +152,7 @@ settings! {
     MIGRATION_DRY_RUN: bool = false, parsers::boolean,
         "Set to `true` to rehearse: passes are recorded, but nothing is written to the provider";
     MIGRATION_RETRY_FAILED: bool = true, parsers::boolean,
-        "Whether `run` also recovers failed migrations, as `check-failed` does";
+        "Whether `run` also recreates instances: failed migrations, as `check-failed` does, reclaimed ones elsewhere, announced ones, stand-ins; `false` only migrates";
     MIGRATION_LOG_LEVEL: LevelFilter = "info", parsers::log_level,
         "Least severe messages to log: `error`, `warn`, `info`, `debug` or `trace`. `RUST_LOG` takes precedence";
 
@@ -192,7 +192,7 @@ settings! {
     RESPOT_NOTICE_OVERLAP_MINUTES: Duration = 0, parsers::minutes[0..=55],
         "Minutes that an announced instance stays beside its replacement, so that traffic can move";
     RESPOT_BRIDGE_USD_PER_DAY: Usd = "0", parsers::dollars[0..=100_000],
-        "What on-demand instances that stand in while no market has room may cost in a day (UTC), in USD; 0 for none";
+        "What on-demand instances that stand in while no market has room may cost in a day (UTC), in USD; 0 for none. One that is started fits for its stay; one that is all there is goes on beyond, which `status` says";
     RESPOT_BRIDGE_AFTER_MINUTES: Duration = BridgePolicy::DEFAULT.after.as_secs() / 60, parsers::minutes[0..=1440],
         "Minutes that a reclaimed instance is down before an on-demand instance stands in";
     RESPOT_BRIDGE_STAY_MINUTES: Duration = BridgePolicy::DEFAULT.stay.as_secs() / 60, parsers::minutes[5..=10_080],

@@ -303,6 +303,8 @@ fn a_report_adds_up_to_what_the_provider_saw() {
         let one = call("report -o json --instance train-b").json();
         near(hours(&one["upHours"]) + hours(&one["downHours"]), watched / 3.0, 0.05);
         assert!(hours(&one["downHours"]) > hours(&report["downHours"]) / 2.0, "{one:#}");
+        let unknown = stage.call("report --instance nope").now(Some(now)).output().ends_with(2);
+        assert!(unknown.stderr.contains("no downtime of \"nope\" is known"), "{}", unknown.stderr);
         // Twenty minutes, before anything went down.
         let until = stage.provider.with(|world| world.now_ms()) - 165 * 60_000;
         let until = respot::core::world::time::Timestamp::from_millis(until);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::downtime::{LostHours, RecoveryFigures};
-use super::health::{Diagnosis, FleetTroubles, Health, LONGEST_RECREATION, RECENT};
+use super::health::{Diagnosis, FleetTroubles, Health, LONGEST_RECREATION, LeftOver, RECENT};
 use super::outbox::Outgoing;
 use super::trail::{Seen, Sighting};
 use crate::core::pass::spell::{ALL_TIME, Days, Spell};
@@ -40,6 +40,7 @@ pub struct Facts<'a> {
     pub recovery: &'a RecoveryFigures,
     pub days: &'a Days,
     pub policy: &'a Policy,
+    pub left_over: Option<LeftOver>,
 }
 
 /// The interval that is recommended: a shorter one brings back little sooner.
@@ -85,6 +86,9 @@ pub fn advice(facts: &Facts<'_>, now: Timestamp) -> Vec<Advice> {
     if let [first, others @ ..] = overdue.as_slice() {
         let what = format!("see what holds up the recreation of {first}{}", and_more(others.len()));
         steps.push(Advice { what, commands: vec![format!("respot explain {first}")] });
+    }
+    if let Some((what, command)) = facts.left_over.map(LeftOver::in_words) {
+        steps.push(to(what, [command]));
     }
     let lost: Vec<&Sighting> = lost(passes).collect();
     if let [first, others @ ..] = lost.as_slice() {
@@ -285,6 +289,7 @@ mod tests {
             let diagnosis =
                 diagnose(*enabled, QUARTER, &executions, FleetTroubles { down, ..FleetTroubles::default() }, *now);
             let facts = Facts {
+                left_over: None,
                 diagnosis: &diagnosis,
                 interval: QUARTER,
                 passes,
@@ -440,6 +445,7 @@ mod tests {
             let per_day = Usd::from_micros(i64::from(*has_bridge));
             let bridge = BridgePolicy { per_day, ..BridgePolicy::DEFAULT };
             let facts = Facts {
+                left_over: None,
                 diagnosis: &diagnosis,
                 interval: Duration::from_secs(minutes * 60),
                 passes: &passes,

@@ -50,6 +50,30 @@ pub struct FleetTroubles<'a> {
     pub overdue: &'a [&'a InstanceId],
     /// Instances that the last passes saw gone without a successor.
     pub lost: usize,
+    /// What else a person has to look at.
+    pub left_over: Option<LeftOver>,
+}
+
+/// What no pass can bring in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOver {
+    /// The last rollout could not put everything back.
+    FailedRollout,
+    /// On-demand instances that stand in are all there is, and have cost more today than they may.
+    OverBudget,
+}
+
+impl LeftOver {
+    /// What it is, and the command that shows more.
+    #[must_use]
+    pub fn in_words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::FailedRollout => ("the last rollout failed and needs an operator", "respot rollout status"),
+            Self::OverBudget => {
+                ("on-demand stand-ins have cost more today than RESPOT_BRIDGE_USD_PER_DAY", "respot markets")
+            }
+        }
+    }
 }
 
 /// A recreation that is under way for longer than this is stuck: a deletion without effect, a call without an end.
@@ -113,6 +137,9 @@ pub fn diagnose(
                 None if !troubles.overdue.is_empty() => {
                     let hours = LONGEST_RECREATION.as_secs() / 3600;
                     (Health::Degraded, format!("recreations under way for over {hours} h: {}", troubles.overdue.len()))
+                }
+                None if troubles.left_over.is_some() => {
+                    (Health::Degraded, troubles.left_over.map_or("", |it| it.in_words().0).into())
                 }
                 None if last.status == ExecutionStatus::Partial => (
                     Health::Degraded,
@@ -235,6 +262,10 @@ mod tests {
         let well = execution(Completed, -1, 0);
         let stuck = InstanceId::new("a");
         for (troubles, part) in [
+            (
+                FleetTroubles { left_over: Some(LeftOver::FailedRollout), ..FleetTroubles::default() },
+                "the last rollout failed and needs an operator",
+            ),
             (FleetTroubles { lost: 2, ..FleetTroubles::default() }, "gone without a successor in the last 5 passes: 2"),
             (FleetTroubles { overdue: &[&stuck], ..FleetTroubles::default() }, "under way for over 2 h: 1"),
         ] {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::human;
 use super::text::visible;
 use crate::core::pass::spell::{Part, Spell};
-use crate::core::record::downtime::hours;
+use crate::core::record::downtime::{hours, hours_of};
 use crate::core::record::uptime::{Bill, DayUptime, Lane, PlaceUptime, Uptime, availability};
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::time::{Timestamp, in_words, millis};
@@ -99,10 +100,10 @@ impl Page<'_> {
         };
         html! {
             dl.answers {
-                (answer("How much of the time was it up?", percent(up), format!("{} of {} instance-hours lost", one(hours(lost.total())), one(hours(lost.total() + millis_of(*running_seconds))))))
+                (answer("How much of the time was it up?", percent(up), format!("{} of {} instance-hours lost", one(hours(lost.total())), one(hours(lost.total()) + hours_of(*running_seconds)))))
                 (answer("How often was it down?", reclaims.to_string(), format!("times; {} recoveries: {quantiles}", recoveries.len())))
                 @if let Some(part) = worst {
-                    (answer("Why mostly?", name(part).into(), format!("{} h, {}", one(hours(lost.of(part))), meaning(part))))
+                    (answer("Why mostly?", part.in_words(), format!("{} h, {}", one(hours(lost.of(part))), meaning(part))))
                 }
                 @if let Some(PlaceUptime { place, reclaims, lost_millis, .. }) = leave {
                     (answer("Which cluster cost most?", visible(&place.cluster), format!("{}: {reclaims} reclaims, {} h lost", visible(&place.product), one(hours(*lost_millis)))))
@@ -111,7 +112,7 @@ impl Page<'_> {
                 (answer("Is that proved?", "Not by a bill".into(), "the savings are estimated from the last known prices".into()))
             }
             @if *unseen_seconds > 0 {
-                p { "Of " (one(hours(millis_of(*unseen_seconds)))) " more instance-hours nothing is known: no pass saw them." }
+                p { "Of " (one(hours_of(*unseen_seconds))) " more instance-hours nothing is known: no pass saw them." }
             }
         }
     }
@@ -150,7 +151,7 @@ impl Page<'_> {
                         tbody { @for part in parts {
                             @let share = lost.of(part) as f64 / total as f64;
                             tr {
-                                th scope="row" { (name(part)) }
+                                th scope="row" { (part.in_words()) }
                                 td.number { (one(hours(lost.of(part)))) }
                                 td { span.bar.{ "part-" (class(part)) } style={ "width:" (format!("{:.1}", share * 6.0)) "em" } {} " " (percent(share)) }
                                 td { (meaning(part)) }
@@ -175,7 +176,7 @@ impl Page<'_> {
                 section {
                     h2 { "Instances, the worst first" }
                     p { "Each line is one instance under all the IDs it had: up where it is plain, down where it is marked. "
-                        @for part in Part::ALL { span.key { span.bar.{ "part-" (class(part)) } {} " " (name(part)) } " " }
+                        @for part in Part::ALL { span.key { span.bar.{ "part-" (class(part)) } {} " " (part.in_words()) } " " }
                     }
                     ol.lanes { @for lane in &drawn { (lane) } }
                     @if !more.is_empty() {
@@ -193,8 +194,12 @@ impl Page<'_> {
             let whole = millis(to.since(from)).max(1) as f64;
             millis(moment.min(to).since(from)) as f64 / whole * WIDTH
         };
-        let lost =
-            format!("{} down {} times, {} h", visible(lane.name), lane.spells.len(), one(hours(lane.lost_millis)));
+        let lost = format!(
+            "{} down {}, {} h",
+            visible(lane.name),
+            human::counted(lane.spells.len(), "time"),
+            one(hours(lane.lost_millis))
+        );
         html! {
             li {
                 span.name title=(visible(lane.id.as_str())) { (visible(lane.name)) }
@@ -205,7 +210,7 @@ impl Page<'_> {
                     @for spell in lane.spells.iter().take(most) {
                         @let (begin, end) = (at(spell.down_at), at(spell.ended_at.unwrap_or(to)));
                         rect class={ "part-" (class(mostly(spell, to))) } x=(format!("{begin:.1}")) width=(format!("{:.1}", (end - begin).max(1.5))) height="20" {
-                            title { (minute(spell.down_at)) ", " (length(spell.length(to))) ": " (name(mostly(spell, to))) }
+                            title { (minute(spell.down_at)) ", " (length(spell.length(to))) ": " (mostly(spell, to).in_words()) }
                         }
                     }
                 }
@@ -238,7 +243,7 @@ impl Page<'_> {
     fn places(&self) -> Markup {
         let row = |it: &PlaceUptime| {
             let up = availability(it.running_seconds, it.lost_millis).map_or_else(|| "-".into(), percent);
-            let hours = one(hours(millis_of(it.running_seconds)));
+            let hours = one(hours_of(it.running_seconds));
             vec![
                 visible(&it.place.cluster),
                 visible(&it.place.product),
@@ -267,7 +272,7 @@ impl Page<'_> {
             @if most > 0.0 {
                 section {
                     h2 { "Savings by day" }
-                    p { (saved_more(&self.uptime.bill)) ". An estimate: no bill was read." }
+                    p { (self::saved(&self.uptime.bill)) " " (saved_more(&self.uptime.bill)) ". An estimate: no bill was read." }
                     (bar_chart("USD saved by spot, by day, as estimated", &bars.collect::<Vec<_>>(), most, &format!("{most:.2} USD")))
                 }
             }
@@ -318,16 +323,6 @@ fn mostly(spell: &Spell, to: Timestamp) -> Part {
     Part::ALL.into_iter().max_by_key(|part| lost(*part)).unwrap_or_default()
 }
 
-fn name(part: Part) -> &'static str {
-    match part {
-        Part::Noticing => "noticing",
-        Part::HeldBack => "held back",
-        Part::NoRoom => "no room",
-        Part::Failed => "failed",
-        Part::ComingUp => "coming up",
-    }
-}
-
 fn meaning(part: Part) -> &'static str {
     match part {
         Part::Noticing => "until the next pass saw it: passes more often would shorten that",
@@ -353,8 +348,11 @@ fn saved_more(bill: &Bill) -> String {
         return "no price is known yet: passes read prices when they look for a place".into();
     };
     let percent = saved.share_of(bill.on_demand_cost).map_or_else(String::new, |it| format!(", {} %", decimal(it, 2)));
-    let hours = one(hours(millis_of(bill.priced_seconds)));
-    format!("of {} USD that {hours} instance-hours cost on demand{percent}", bill.on_demand_cost.to_the_cent())
+    let hours = one(hours_of(bill.priced_seconds));
+    format!(
+        "of {} USD that {hours} instance-hours would have cost on demand{percent}",
+        bill.on_demand_cost.to_the_cent()
+    )
 }
 
 fn percent(share: f64) -> String {
@@ -369,14 +367,10 @@ fn length(millis: i64) -> String {
     in_words(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
-fn millis_of(seconds: u64) -> i64 {
-    i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
-}
-
 fn day(moment: Timestamp) -> String {
     moment.to_string().chars().take("2026-01-15".len()).collect()
 }
 
 fn minute(moment: Timestamp) -> String {
-    moment.to_string().chars().take("2026-01-15T10:45".len()).collect::<String>().replace('T', " ")
+    human::minute(&moment.to_string())
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::csv;
-use crate::core::record::downtime::{LostHours, hours};
+use crate::core::record::downtime::{LostHours, hours, hours_of};
 use crate::core::record::uptime::{Bill, DayUptime, PlaceUptime, Uptime, availability};
 use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
@@ -150,10 +150,6 @@ pub fn csv(uptime: &Uptime) -> String {
 /// An availability to a millionth.
 fn share(running_seconds: u64, lost_millis: i64) -> Option<f64> {
     availability(running_seconds, lost_millis).map(|share| (share * 1e6).round() / 1e6)
-}
-
-fn hours_of(seconds: u64) -> f64 {
-    hours(i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000))
 }
 
 fn cents(amount: Usd) -> f64 {

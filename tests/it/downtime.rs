@@ -337,7 +337,7 @@ fn page_says_the_same(page: &str, report: &Value) {
         format!("<strong>{}</strong>", report["reclaims"]),
         format!("<strong>{saved:.2} USD</strong>"),
         format!("<td class=\"number\">{lost:.1}</td>"),
-        "train-a down 1 times".into(),
+        "train-a down 1 time, ".into(),
         "Is that proved?".into(),
     ] {
         assert!(page.contains(&words), "{words}: {page}");

@@ -132,7 +132,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         };
         let mut message = applied.unwrap_or_else(|| summary(&state_before, &fleet, pass.now()));
         if let held @ 1.. = fleet.held_by_notices(&view) {
-            message.push_str(&format!("; kept: {held}, since the reclaim of their spot instances is announced"));
+            message.push_str(&format!("; on-demand instances kept until an announced reclaim is over: {held}"));
         }
         Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
     }

@@ -38,6 +38,12 @@ pub enum Part {
 
 impl Part {
     pub const ALL: [Self; 5] = [Self::Noticing, Self::HeldBack, Self::NoRoom, Self::Failed, Self::ComingUp];
+
+    /// `no room` and so on.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        self.into_str().replace('_', " ")
+    }
 }
 
 /// Where the begin of a spell is from.
@@ -308,7 +314,7 @@ pub struct DaySums {
 #[serde(default, rename_all = "camelCase")]
 pub struct PlaceSums {
     pub running_seconds: u64,
-    /// Instances that went down there, or were replaced before they did.
+    /// Instances that went down there; those that were replaced before are not among them.
     pub reclaims: u64,
     /// Calls that were refused for lack of room.
     pub refusals: u64,

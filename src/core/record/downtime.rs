@@ -17,7 +17,9 @@ mod told;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-pub use self::figures::{DownInstance, LostHours, RecoveryFigures, Storm, hours, percentile, recovery, share, storm};
+pub use self::figures::{
+    DownInstance, LostHours, RecoveryFigures, Storm, hours, hours_of, percentile, recovery, share, storm,
+};
 pub use self::told::add_spells;
 use crate::core::pass::bridge::{self, Bridges};
 use crate::core::pass::ledger::{Call, Ledger};

@@ -31,6 +31,7 @@ use plan::attempts;
 pub use plan::{pass, plan, plan_counts};
 pub use rollout::{prospect, rollout};
 pub use status::status;
+pub(super) use uptime::minute;
 pub use uptime::uptime;
 
 /// The longest name in a table, in columns.
@@ -123,7 +124,7 @@ fn short(millis: Option<i64>) -> String {
 }
 
 /// `1 error`, `2 errors`, `2 passes`.
-fn counted(count: impl std::fmt::Display, thing: &str) -> String {
+pub(super) fn counted(count: impl std::fmt::Display, thing: &str) -> String {
     let count = count.to_string();
     match thing.strip_suffix('y') {
         _ if count == "1" => format!("1 {thing}"),

@@ -7,7 +7,7 @@ use super::table::Column::{Left, Right};
 use super::table::table;
 use super::{Screen, counted};
 use crate::core::pass::spell::Part;
-use crate::core::record::downtime::hours;
+use crate::core::record::downtime::{hours, hours_of};
 use crate::core::record::uptime::{Bill, DayUptime, PlaceUptime, Uptime, availability};
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::time::in_words;
@@ -27,10 +27,10 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
             + "\n";
     };
     let name = of.map_or_else(|| counted(instances, "instance"), visible);
-    let total = hours(lost_millis.saturating_add(millis(*running_seconds)));
+    let total = hours(lost_millis) + hours_of(*running_seconds);
     let mut head = format!("{span}: {name}, up {:.2} % of {total:.1} instance-hours", up * 100.0);
     if *unseen_seconds > 0 {
-        let _ = write!(head, "; of {:.1} more nothing is known", hours(millis(*unseen_seconds)));
+        let _ = write!(head, "; of {:.1} more nothing is known", hours_of(*unseen_seconds));
     }
     let mut out = screen.sentences(&head) + "\n";
     let quantile = |name: &str, length: Option<i64>| {
@@ -54,10 +54,7 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
     parts.retain(|(_, lost)| *lost >= SHOWN_MILLIS);
     parts.sort_by_key(|(_, lost)| -lost);
     let share = |part: i64| format!("{} %", decimal(u64::try_from(part * 1000 / lost_millis.max(1)).unwrap_or(0), 1));
-    let cause = |(part, lost): &(Part, i64)| {
-        let name: &str = (*part).into();
-        vec![name.replace('_', " "), format!("{:.1}", hours(*lost)), share(*lost)]
-    };
+    let cause = |(part, lost): &(Part, i64)| vec![part.in_words(), format!("{:.1}", hours(*lost)), share(*lost)];
     let causes: Vec<Vec<String>> = parts.iter().map(cause).collect();
     let mut add = |columns: &[_], rows: &[Vec<String>], spare: &[&str]| {
         if !rows.is_empty() {
@@ -70,7 +67,7 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
         availability(running, lost).map_or_else(|| "-".into(), |up| format!("{:.2} %", up * 100.0))
     };
     let place = |it: &PlaceUptime| {
-        let (hours, up) = (hours(millis(it.running_seconds)), percent(it.running_seconds, it.lost_millis));
+        let (hours, up) = (hours_of(it.running_seconds), percent(it.running_seconds, it.lost_millis));
         let counts = [it.reclaims.to_string(), it.refusals.to_string()];
         [vec![visible(&it.place.cluster), visible(&it.place.product), format!("{hours:.1}"), up], counts.into()]
             .concat()
@@ -90,16 +87,12 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
 fn savings(bill: &Bill) -> Option<String> {
     let saved = bill.saved()?;
     let percent = saved.share_of(bill.on_demand_cost).map_or_else(String::new, |it| format!(" ({} %)", decimal(it, 2)));
-    let hours = hours(millis(bill.priced_seconds));
+    let hours = hours_of(bill.priced_seconds);
     let (saved, whole) = (saved.to_the_cent(), bill.on_demand_cost.to_the_cent());
     Some(format!("saved about {saved} of {whole} USD{percent}, by the last known prices of {hours:.1} instance-hours"))
 }
 
-fn millis(seconds: u64) -> i64 {
-    i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
-}
-
 /// `2026-01-15 10:45`.
-fn minute(time: &str) -> String {
+pub(in crate::report) fn minute(time: &str) -> String {
     time.chars().take("2026-01-15T10:45".len()).collect::<String>().replace('T', " ")
 }

@@ -228,7 +228,13 @@ fn ratio(part: i64, whole: i64) -> f64 {
     part as f64 / whole as f64
 }
 
-/// Hours with the precision of a second.
+/// Whole seconds in hours.
+#[must_use]
+pub fn hours_of(seconds: u64) -> f64 {
+    hours(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000))
+}
+
+/// Milliseconds in hours, with the precision of a second.
 #[must_use]
 pub fn hours(millis: i64) -> f64 {
     ratio(millis / 1000, 3600)

@@ -23,7 +23,7 @@ use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::record::trail::WriteCall;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::probe::Connections;
 use crate::core::world::time::Timestamp;
 use crate::report::Event;
@@ -123,8 +123,8 @@ impl<E: Edges> Pass<'_, E> {
     }
 
     /// Puts a write to the provider on record. The next commit stores it, and only then is it sent.
-    fn about_to(&self, call: WriteCall, id: &InstanceId, name: &str) -> Ticket {
-        self.audit.begin(call, id, name, self.now())
+    fn about_to(&self, call: WriteCall, (id, name): (&InstanceId, &str), market: Option<&Place>) -> Ticket {
+        self.audit.begin(call, (id, name), market, self.now())
     }
 
     /// Puts its end on record.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::cloud::{CloudError, Effect};
 use crate::core::record::trail::{ProviderWrite, WriteCall, WriteOutcome};
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::time::Timestamp;
 use crate::store::records::Change;
 
@@ -27,7 +27,13 @@ pub(super) struct Ticket(usize);
 
 impl Audit {
     /// Puts a write on record. The caller commits before it sends.
-    pub(super) fn begin(&self, call: WriteCall, id: &InstanceId, name: &str, at: Timestamp) -> Ticket {
+    pub(super) fn begin(
+        &self,
+        call: WriteCall,
+        (id, name): (&InstanceId, &str),
+        market: Option<&Place>,
+        at: Timestamp,
+    ) -> Ticket {
         let write = ProviderWrite {
             at,
             call,
@@ -37,6 +43,7 @@ impl Audit {
             error_kind: None,
             error: None,
             new_instance_id: None,
+            market: market.cloned(),
             response_time: None,
         };
         let mut entries = self.0.borrow_mut();

@@ -98,7 +98,7 @@ async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>],
         let called_at = pass.now();
         let Instance { id, name, .. } = migration.instance;
         // A rehearsal sends nothing, so there is nothing to put on record.
-        let ticket = (pass.mode() == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, id, name));
+        let ticket = (pass.mode() == Mode::Real).then(|| pass.about_to(WriteCall::Migrate, (id, name), place));
         let mut changes = std::mem::take(&mut unsaved);
         changes.extend(intent(pass, migration, called_at));
         if let Err(error) = pass.commit(changes).await {

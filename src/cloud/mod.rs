@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod novita;
+pub mod replay;
 pub mod request;
 pub mod transport;
 

@@ -8,6 +8,7 @@ pub mod history;
 pub mod man;
 pub mod markets;
 pub mod observe;
+pub mod replay;
 pub mod report;
 pub mod rollout;
 pub mod run;
@@ -263,6 +264,7 @@ pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failu
             status::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
         }
         Command::Report(args) => report::command(session, args).await,
+        Command::Replay(args) => replay::command(cli, session, args).await,
         Command::Markets => markets::command(session).await,
         Command::Analyze(_) => analyze::command(session).await,
         Command::Rollout(arguments) => rollout::command(arguments, session).await,

@@ -23,7 +23,7 @@ use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, 
 use crate::core::record::trail::ProviderWrite;
 use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
-use crate::core::world::instance::{Instance, InstanceId, Status};
+use crate::core::world::instance::{Instance, InstanceId, Place, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Shortfall;
 use crate::core::world::time::{Timestamp, in_words};
@@ -227,6 +227,7 @@ fn wrote(job_id: &str, write: &ProviderWrite) {
         error_kind,
         error,
         new_instance_id,
+        market,
         response_time,
     } = write;
     let (call, outcome) = (call.into_str(), outcome.into_str());
@@ -239,6 +240,7 @@ fn wrote(job_id: &str, write: &ProviderWrite) {
         call,
         outcome,
         newInstanceId = new_instance_id.as_ref().map(InstanceId::as_str),
+        market = market.as_ref().map(Place::key),
         responseTime = response_time,
         errorKind = error_kind.map(|kind| kind.into_str()),
         error,

@@ -16,6 +16,7 @@ pub mod markets;
 pub mod output;
 pub mod page;
 pub mod prometheus;
+pub mod replayed;
 pub mod text;
 pub mod uptime;
 

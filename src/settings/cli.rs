@@ -82,6 +82,8 @@ pub enum Command {
     History(HistoryArgs),
     /// Report availability, lost hours by cause, recoveries and savings of a span of time
     Report(ReportArgs),
+    /// Replay a market under other settings, offline: availability, recoveries, calls and cost
+    Replay(ReplayArgs),
     /// Explain why an instance is or is not acted on, rule by rule
     Explain {
         /// ID or name of the instance, or of one that has been replaced
@@ -289,6 +291,24 @@ pub struct ReportArgs {
     /// Report on the instance with this name or ID alone
     #[arg(long, value_name = "INSTANCE")]
     pub instance: Option<String>,
+}
+
+/// Which market to replay, and what to change.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("market").required(true))]
+pub struct ReplayArgs {
+    /// Replay what the passes of this store saw: reclaims, refusals and accepted calls
+    #[arg(long, group = "market")]
+    pub from_history: bool,
+    /// Replay a trace: {"gap_seconds": 300, "zones": {"CLUSTER_PRODUCT": [[ROOM, TICKS], ...]}}
+    #[arg(long, value_name = "FILE", group = "market")]
+    pub trace: Option<PathBuf>,
+    /// Try this setting, for example MIGRATION_INTERVAL_MINUTES=5 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub changes: Vec<String>,
+    /// How long before a reclaim the provider announces it, for example 1h
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub notice: humantime::Duration,
 }
 
 /// Options of every command.

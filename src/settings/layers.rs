@@ -32,6 +32,26 @@ impl Environment {
         Ok(Self(variables))
     }
 
+    /// The same with some variables set, each as `KEY=VALUE`. They win over what was set.
+    ///
+    /// # Errors
+    /// When one is not a setting.
+    pub fn with(mut self, changes: &[String]) -> Result<Self> {
+        for change in changes {
+            let (name, value) = change.split_once('=').unwrap_or((change, ""));
+            if !SETTINGS.iter().any(|row| row.name == name) || !change.contains('=') {
+                let error = SettingsError::new(format!("invalid value {change:?} for --set: expected SETTING=VALUE"));
+                return Err(match similar(name).filter(|meant| *meant != name) {
+                    Some(meant) => error.hint(format!("did you mean {meant}?")),
+                    None => error.hint("see the settings in respot man"),
+                });
+            }
+            self.0.retain(|(known, _)| known != name);
+            self.0.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(self)
+    }
+
     /// What a variable is set to, which may be nothing.
     fn get(&self, name: &'static str) -> Result<Option<Given>> {
         let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());

@@ -36,6 +36,7 @@ mod reclaims;
 mod redis_faults;
 mod redis_server;
 mod relay;
+mod replays;
 mod rollout_cases;
 mod rollout_kills;
 mod rollout_program;

@@ -1,6 +1,8 @@
 //! The screens in the README and in `docs/` are what the program prints: one story, played by the real binary on a
 //! terminal of 100 columns. `README=write cargo test --test it readme` updates them.
 
+use std::path::Path;
+
 use novita_sim::{App, Fate, Load, Spec, World};
 
 use crate::harness::{HOUR, Kind, MINUTE, Stage};
@@ -67,6 +69,11 @@ fn screens(stage: &Stage) -> Vec<(&'static str, String)> {
         }
     });
     show("analyze --may-lose train-9");
+    let words =
+        "replay --trace benches/traces/preemption-1-node-aws-04-22-2023.json --set MIGRATION_INTERVAL_MINUTES=5";
+    let trace = words.split(' ').find(|word| word.starts_with("benches")).unwrap();
+    stage.file(trace, std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(trace)).unwrap());
+    screens.push((words, stage.call(words).unset("MIGRATION_KEEP_TRYING_MS").screen(COLUMNS)));
     stage.provider.with(|world| {
         for number in 0..4 {
             let app = App::http(8080).base_us(100_000).jitter_us(1_000);

@@ -66,7 +66,7 @@ impl<E: Edges> Turn<'_, E> {
                 let reason = format!("no room, and the budget of {} USD a day is used up", policy.per_day);
                 return self.no_room(task, reason).await;
             }
-            let ticket = self.about_to(WriteCall::Create, task);
+            let ticket = self.about_to(WriteCall::Create, task, is_spot.then_some(&placement.place));
             task.recreation.notes.clone_from(&blueprint.notes);
             if !self.advance(task, Transition::Create).await {
                 return self.answered_by(placement, is_spot, None);

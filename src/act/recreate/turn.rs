@@ -15,7 +15,7 @@ use crate::core::record::trail::WriteCall;
 use crate::core::recreation::blueprint::Prepared;
 use crate::core::recreation::journal::{Cause, Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
 use crate::core::world::time::{Timestamp, millis};
 use crate::core::world::times::SETTLE_TIME;
 use crate::report::Event;
@@ -98,8 +98,8 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// A write about the old instance.
-    pub(super) fn about_to(&self, call: WriteCall, task: &Task<'_>) -> Ticket {
-        self.pass.about_to(call, &task.work.instance, &task.recreation.instance_name)
+    pub(super) fn about_to(&self, call: WriteCall, task: &Task<'_>, market: Option<&Place>) -> Ticket {
+        self.pass.about_to(call, (&task.work.instance, &task.recreation.instance_name), market)
     }
 
     pub(super) fn await_running(&self, task: &mut Task<'_>) {
@@ -111,7 +111,7 @@ impl<E: Edges> Turn<'_, E> {
 
     /// The order delete-first: the specification is safe in the journal before the old instance goes.
     async fn delete_first(&self, task: &mut Task<'_>, prepared: &Prepared) {
-        let ticket = self.about_to(WriteCall::Delete, task);
+        let ticket = self.about_to(WriteCall::Delete, task, None);
         if !self.advance(task, Transition::DeleteOldFirst(Box::new(prepared.blueprint.clone()))).await {
             return;
         }
@@ -177,7 +177,7 @@ impl<E: Edges> Turn<'_, E> {
             Some(_) => {}
             None => return task.end(Outcome::Accepted, "the old instance was not seen; a later pass goes on"),
         }
-        let ticket = self.about_to(WriteCall::Delete, task);
+        let ticket = self.about_to(WriteCall::Delete, task, None);
         if !self.advance(task, Transition::DeleteOld).await {
             return;
         }
@@ -270,7 +270,7 @@ impl<E: Edges> Turn<'_, E> {
         if is_fit_now || is_all_there_is {
             return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
         }
-        let ticket = self.pass.about_to(WriteCall::Delete, &replacement, &task.recreation.marker);
+        let ticket = self.pass.about_to(WriteCall::Delete, (&replacement, &task.recreation.marker), None);
         if !self.advance(task, Transition::Abandon(why.clone())).await {
             return;
         }
@@ -282,7 +282,7 @@ impl<E: Edges> Turn<'_, E> {
 
     /// Deletes a duplicate.
     pub(super) async fn retire(&self, duplicate: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
-        let ticket = self.pass.about_to(WriteCall::Delete, &duplicate.id, &duplicate.name);
+        let ticket = self.pass.about_to(WriteCall::Delete, (&duplicate.id, &duplicate.name), None);
         // The next look must not take it for one that was lost.
         let forgotten = Change::Observe(duplicate.id.clone(), None);
         if let Err(error) = self.pass.commit(vec![forgotten]).await {

@@ -8,5 +8,6 @@ pub mod indicators;
 pub mod life;
 pub mod news;
 pub mod outbox;
+pub mod trace;
 pub mod trail;
 pub mod uptime;

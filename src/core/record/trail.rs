@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::time::Timestamp;
 
 /// One call that changes the provider's world. Stored as `unknown` before it is sent, so that one that a crash cut off is
@@ -22,6 +22,9 @@ pub struct ProviderWrite {
     /// What the provider said no with, or what broke.
     pub error: Option<String>,
     pub new_instance_id: Option<InstanceId>,
+    /// The spot market that was asked for room; none with deletions, on demand, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub market: Option<Place>,
     /// Time to the answer in milliseconds, as far as there was one.
     pub response_time: Option<i64>,
 }
@@ -87,4 +90,16 @@ pub struct ProviderCalls {
     /// Those that the provider or the network failed: no connection, no answer in time, too many requests, a refused
     /// key, a 5xx, nonsense. A plain no to one instance ("no stock") is an answer and no failure.
     pub failed: u64,
+}
+
+/// The writes of a span of time by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WriteCounts {
+    /// Accepted.
+    pub migrations: u64,
+    /// Accepted.
+    pub creations: u64,
+    /// Migrations and creations refused for lack of room.
+    pub refusals: u64,
+    pub deletions: u64,
 }

@@ -255,7 +255,7 @@ impl fmt::Display for ReclaimNotice {
 }
 
 /// A product in a cluster, which together determine how often reclaims happen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Product id.
     pub product: CompactString,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::SPELLS_KEPT;
+use super::{LONGEST_SPAN, SPELLS_KEPT};
 use crate::core::pass::spell::{ALL_TIME, DAY_MILLIS, DaySums, Days, Lost, Part, Spell, SpellEnd};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::{Timestamp, millis};
@@ -206,11 +206,14 @@ pub fn recovery(
     }
 }
 
-/// How much of what was counted of a day lies between two moments, in thousandths: the day is known up to its last look.
+/// How much of what was counted of a day lies between two moments, in thousandths. The day is known up to its last look; the
+/// first one of a store from its first look, and every other from midnight, since its first look counts what was before.
 #[must_use]
 pub fn share(day: &str, sums: &DaySums, from: Timestamp, to: Timestamp) -> u64 {
     let Ok(begin) = format!("{day}T00:00:00Z").parse::<Timestamp>() else { return 0 };
     let midnight = Timestamp::from_millis(begin.as_millis().saturating_add(DAY_MILLIS));
+    let began = sums.began_at.filter(|at| at.since(begin) > LONGEST_SPAN);
+    let begin = began.map_or(begin, |at| at.clamp(begin, midnight));
     let end = sums.looked_at.map_or(midnight.min(to.max(begin)), |at| at.clamp(begin, midnight));
     let whole = end.since(begin).as_millis().max(1);
     let part = end.min(to).since(begin.max(from)).as_millis();

@@ -451,6 +451,7 @@ fn refused_calls_are_counted_for_their_spell() {
         error_kind: kind,
         error: None,
         new_instance_id: None,
+        market: None,
         response_time: None,
     };
     let full = |id: &str| write(id, WriteOutcome::Refused, Some(ErrorKind::Capacity));

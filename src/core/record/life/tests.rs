@@ -38,6 +38,7 @@ fn write(call: WriteCall, old: &str, new: Option<&str>, minutes: i64) -> Provide
         error_kind: None,
         error: None,
         new_instance_id: new.map(id),
+        market: None,
         response_time: Some(90),
     }
 }

@@ -33,7 +33,8 @@ pub use rows::{SETTINGS, reference};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::Course;
 use crate::core::rollout::findings::Terms;
-use crate::core::world::policy::{BridgePolicy, Halves, NoticePolicy, Placing, Policy, Selector};
+use crate::core::world::money::Usd;
+use crate::core::world::policy::{BridgePolicy, Halves, NoticePolicy, Placing, Policy, RecreateOrder, Selector};
 use crate::core::world::time::Timestamp;
 use crate::proxies::{Proxies, Proxy, is_loopback};
 
@@ -149,6 +150,17 @@ impl Settings {
             warnings.push(Warning {
                 message: "MIGRATION_RETRY_FAILED is false: passes only migrate".into(),
                 fix: "MIGRATION_LADDER and RESPOT_NOTICE have no effect; unset it to recreate".into(),
+            });
+        }
+        let ahead = [
+            ("RESPOT_NOTICE", notice(&layers)?.is_some()),
+            ("RESPOT_BRIDGE_USD_PER_DAY", layers.value(&rows::RESPOT_BRIDGE_USD_PER_DAY)? > Usd::default()),
+        ];
+        let deletes_first = layers.value(&rows::MIGRATION_RECREATE_ORDER)? == RecreateOrder::DeleteFirst;
+        for (name, _) in ahead.into_iter().filter(|(_, is_on)| *is_on && deletes_first) {
+            warnings.push(Warning {
+                message: format!("{name} has no effect while MIGRATION_RECREATE_ORDER is delete-first"),
+                fix: format!("set it to create-first, or unset {name}: two instances would run side by side"),
             });
         }
         let log_level = match (*quiet, *verbose) {

@@ -56,6 +56,8 @@ pub struct Stepped {
     pub worked: bool,
     /// Whether the rollout was over already.
     pub was_over: bool,
+    /// What went wrong in this call, or has not ended for long, in words.
+    pub troubles: Vec<String>,
 }
 
 impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
@@ -103,17 +105,18 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     /// # Errors
     /// As [`step`](Self::step). Errors that may be temporary are retried.
     pub async fn wait(&self, mut progress: impl FnMut(&Stepped)) -> Result<Stepped, Failure> {
-        let mut attempts = Vec::new();
+        let (mut attempts, mut troubles) = (Vec::new(), Vec::new());
         let mut failures = 0;
         loop {
             match self.step().await {
                 Ok(mut stepped) => {
                     failures = 0;
                     attempts.append(&mut stepped.attempts);
+                    troubles.append(&mut stepped.troubles);
                     progress(&stepped);
                     let is_open = |it: &Fleet| it.rollout.state.end().is_none() && it.rollout.paused_at.is_none();
                     if !stepped.fleet.as_ref().is_some_and(is_open) {
-                        return Ok(Stepped { attempts, ..stepped });
+                        return Ok(Stepped { attempts, troubles, ..stepped });
                     }
                     let now = self.world.clock.now();
                     let left = stepped.due.map_or(BETWEEN_STEPS, |due| due.since(now).max(Duration::from_millis(200)));

@@ -299,7 +299,7 @@ async fn round<E: Edges>(
         point_out_idle_patterns(&world, &snapshot);
         let replacements = snapshot.instances.items.iter().filter(|it| it.marker.is_some()).count();
         // Names outlive the memory of the passes that gave them.
-        if open.totals.executions == 0 && replacements > 0 && pass.mode() == Mode::Real {
+        if open.is_first && replacements > 0 {
             reporter.event(Event::MemoryLost { replacements: Some(replacements) });
         }
     }

@@ -59,7 +59,13 @@ fn left_over(overview: &Overview, policy: &Policy, now: Timestamp) -> Option<Lef
     let failed = state.filter(|it| it.end() == Some(RolloutEnd::Failed) && now.since(it.since()) < ENDED_LIFE);
     let (spent, standing) = bridge::today(&overview.bridges, now);
     let is_over = standing > 0 && spent > policy.bridge.per_day && policy.bridge.is_on();
-    failed.map(|_| LeftOver::FailedRollout).or(is_over.then_some(LeftOver::OverBudget))
+    let overdue = overview.rollout.as_ref().and_then(|fleet| fleet.overdue(now));
+    let known = [
+        overdue.map(|_| LeftOver::OverdueRollout),
+        failed.map(|_| LeftOver::FailedRollout),
+        (overview.lost_moves > 0).then_some(LeftOver::LostRollout),
+    ];
+    known.into_iter().flatten().next().or(is_over.then_some(LeftOver::OverBudget))
 }
 
 /// The state of the service, from an overview of the passes of [`selection`].

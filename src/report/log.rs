@@ -151,6 +151,7 @@ pub(super) fn event(event: Event<'_>) {
             debug!(jobId = job_id, duration = execution.duration, error = execution.error, "rollout step {status}");
         }
         Event::RolloutAdvanced { fleet } => advanced(fleet),
+        Event::RolloutTroubled { trouble } => warn!("{trouble}"),
         Event::RolloutStepped { message } => info!("{message}"),
         Event::Journaled { instance, recreation } => {
             let step = recreation.step.into_str();

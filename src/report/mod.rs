@@ -139,6 +139,10 @@ pub enum Event<'a> {
     RolloutAdvanced {
         fleet: &'a Fleet,
     },
+    /// Something of a rollout failed, or does not end.
+    RolloutTroubled {
+        trouble: &'a str,
+    },
     /// A step of a rollout with `--wait`.
     RolloutStepped {
         /// What it did, in one sentence.

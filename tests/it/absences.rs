@@ -4,7 +4,7 @@
 use novita_sim::{Machine, Op, Spec, World};
 use serde_json::Value;
 
-use crate::harness::{BOTH, Kind, MINUTE, Stage, side_by_side};
+use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, side_by_side};
 use crate::receiver::Receiver;
 use crate::rollout_program::{call, good, is_over, living, next, stage, until};
 
@@ -104,4 +104,52 @@ fn what_is_gone_is_told_by_the_second_look() {
     pass();
     stage.provider.with(|world| assert!(world.vanish("soon")));
     assert_eq!((pass(), pass(), pass()), (0, 1, 1));
+}
+
+/// Each row: the state in which a rollout is, and what the provider says of its spot instances in some looks. Nothing is deleted
+/// meanwhile, and the rollout goes on as if nothing had been.
+#[test]
+fn a_status_that_says_nothing_fails_no_move() {
+    let rows: &[(&str, &str)] = &[
+        ("soaking", "restarting"),
+        ("soaking", "frobnicating"),
+        ("retiring", "restarting"),
+        ("retiring", "migrating"),
+        ("retiring", "frobnicating"),
+    ];
+    let rows: Vec<_> = BOTH.into_iter().cycle().zip(rows).collect();
+    side_by_side(&rows, 5, |(kind, (state, status))| {
+        let stage = stage(*kind, 2, &good());
+        until(&stage, |it| it["state"] == *state);
+        let spot = alive(&stage, "spot");
+        let become_all = |status: &str| {
+            stage.provider.with(|world| spot.iter().for_each(|id| assert!(world.set_status(id, status))));
+        };
+        become_all(status);
+        for _ in 0..3 {
+            assert_eq!(call(&stage, "--yes").output().code(), 0);
+            stage.provider.advance(2 * MINUTE);
+        }
+        assert_eq!(living(&stage), (2, spot.len()), "one that may run was given up, or what it replaces");
+        become_all("running");
+        let document = until(&stage, is_over);
+        assert_eq!((&document["rollout"]["state"], living(&stage)), (&"completed".into(), (0, 2)), "{document:#}");
+    });
+}
+
+#[test]
+fn a_move_whose_instance_does_not_run_for_long_has_failed() {
+    for (state, status) in [("soaking", "frobnicating"), ("retiring", "restarting")] {
+        let stage = stage(Kind::Sqlite, 2, &good());
+        until(&stage, |it| it["state"] == state);
+        let spot = alive(&stage, "spot");
+        stage.provider.with(|world| spot.iter().for_each(|id| assert!(world.set_status(id, status))));
+        call(&stage, "--yes").output().ends_with(0);
+        stage.provider.advance(2 * HOUR);
+        let failed = call(&stage, "--yes").output().ends_with(1);
+        assert!(failed.stderr.contains("has not run for 60 min"), "{}", failed.stderr);
+        stage.provider.advance(MINUTE);
+        let document = until(&stage, is_over);
+        assert_eq!((&document["rollout"]["state"], living(&stage)), (&"rolled_back".into(), (2, 0)), "{document:#}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a person is told to do about an error: that which mends it.
 
-use novita_sim::World;
+use novita_sim::{Spec, World};
 
 use crate::harness::{Call, Kind, Stage, side_by_side};
 use crate::receiver::{Answer, Receiver};
@@ -234,6 +234,31 @@ fn doctor_ends_as_a_pass_would() {
             assert!(all.contains(says), "{command} {words} {fault}: {all}");
         }
         stage.provider.with(World::clear_faults);
+    }
+    // Rows without an ID: a pass migrates and recreates nothing.
+    stage.provider.with(|world| ["a", "b"].into_iter().for_each(|id| drop(world.add(Spec::running("train").id(id)))));
+    stage.fault("list:nameless-row");
+    stage.call("run -q").output().ends_with(0);
+    let doctor = stage.call("doctor").output().ends_with(0);
+    assert!(doctor.stdout.contains("until then passes migrate, and recreate nothing"), "{}", doctor.stdout);
+}
+
+/// Each row: settings of which one keeps the other from having an effect, and what is said.
+#[test]
+fn settings_without_an_effect_are_said() {
+    let stage = Stage::new(Kind::Sqlite, World::new(1));
+    let order = ("MIGRATION_RECREATE_ORDER", "delete-first");
+    for (one, other, says) in [
+        (("RESPOT_NOTICE", "on"), order, "RESPOT_NOTICE has no effect while MIGRATION_RECREATE_ORDER is delete-first"),
+        (("RESPOT_BRIDGE_USD_PER_DAY", "5"), order, "RESPOT_BRIDGE_USD_PER_DAY has no effect while"),
+        (("RESPOT_NOTICE", "on"), ("MIGRATION_RETRY_FAILED", "false"), "passes only migrate"),
+    ] {
+        let warned = |name: &str, value: &str| {
+            let call = stage.call("status").env(one.0, one.1).env(name, value);
+            call.output().ends_with(0).stderr.contains(says)
+        };
+        assert!(warned(other.0, other.1), "{one:?} {other:?}");
+        assert!(!warned("MIGRATION_SCOPE", "spot"), "{one:?}");
     }
 }
 

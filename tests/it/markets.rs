@@ -3,7 +3,7 @@
 use novita_sim::{Spec, World};
 use serde_json::Value;
 
-use crate::harness::{BOTH, Kind, MINUTE, Stage, keys};
+use crate::harness::{BOTH, HOUR, Kind, MINUTE, Stage, keys};
 
 const PRODUCT: &str = "4090.16c62g";
 
@@ -109,6 +109,23 @@ fn what_stands_in_and_what_is_announced_is_on_the_screen() {
     assert!(screen.contains(", replaced from "), "{screen}");
     let metrics = budget("status -o prometheus").now(now).output().ends_with(0).stdout;
     assert!(metrics.contains("\nrespot_bridges 1\n") && metrics.contains("\nrespot_bridge_usd_total 0.1"), "{metrics}");
+    // A person stops it: it costs no more, stays as it is, and says why.
+    let id = stage.provider.with(|world| {
+        let stopped = world.machines().find(|it| it.billing_mode == "onDemand").expect("a stand-in").id.clone();
+        assert!(world.user_stop(&stopped));
+        stopped
+    });
+    budget("run -q").output().ends_with(0);
+    stage.provider.advance(3 * HOUR);
+    budget("run -q").output().ends_with(0);
+    let now = Some(stage.provider.with(|world| world.now_ms()));
+    let bridges = budget("status -o json").now(now).output().ends_with(0).json()["bridges"].clone();
+    let stands = bridges["instances"].as_array().expect("a list").iter().any(|it| it["standsInFor"] == "a");
+    let later = bridges["costToday"].as_f64().expect("USD");
+    assert!(!stands && later < cost + price / 2.0, "{bridges}");
+    let why = budget(&format!("explain {id}")).now(now).output().ends_with(0).stdout;
+    assert!(why.contains("a person stopped it") && !why.contains("returns to spot"), "{why}");
+    assert_eq!(stage.provider.with(|world| world.get(&id).expect("it").status.clone()), "exited");
 }
 
 #[test]

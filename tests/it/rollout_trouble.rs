@@ -6,7 +6,7 @@ use novita_sim::{App, Op, World};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{BOTH, KEY, Kind, MINUTE, Stage, side_by_side};
+use crate::harness::{BOTH, HOUR, KEY, Kind, MINUTE, Stage, side_by_side};
 use crate::receiver::Receiver;
 use crate::rollout_program::{call, good, is_over, living, next, slow, stage, told, until};
 use crate::successors::{deleted_last, each_has_one, nothing_twice};
@@ -265,4 +265,71 @@ fn what_went_back_can_be_moved_again() {
         assert_eq!((&document["rollout"]["state"], living(&stage)), (&"completed".into(), (0, 2)), "{document}");
         stage.provider.with(|world| deleted_last(world));
     }
+}
+
+/// Deletions that are accepted and never happen.
+#[test]
+fn a_rollout_that_does_not_end_is_said() {
+    for (state, words) in [("retiring", "--yes"), ("soaking", "abort")] {
+        let stage = stage(Kind::Sqlite, 2, &good());
+        until(&stage, |it| it["state"] == state);
+        stage.fault("delete:status=200");
+        call(&stage, words).output().ends_with(0);
+        assert!(!stage.status()["migrationService"]["message"].to_string().contains("rollout"));
+        stage.provider.advance(3 * HOUR);
+        let output = call(&stage, "--yes").output().ends_with(1);
+        for text in [&output.stdout, &output.stderr] {
+            assert!(
+                text.contains("not finished after 3 h") && text.contains("it waits for web-0 (web-0)"),
+                "{state}: {output:?}"
+            );
+        }
+        stage.call("run -q").output().ends_with(0);
+        let check = stage.call("status --check").output().ends_with(1);
+        assert!(check.stdout.contains("the rollout has not finished for hours"), "{}", check.stdout);
+        stage.provider.with(World::clear_faults);
+        until(&stage, is_over);
+        stage.call("run -q").output().ends_with(0);
+        stage.call("status --check").output().ends_with(0);
+    }
+}
+
+/// The record of a rollout is gone, and its moves are not.
+#[test]
+fn moves_of_a_lost_rollout_are_taken_over() {
+    for kind in BOTH {
+        let stage = stage(kind, 2, &good());
+        until(&stage, |it| it["state"] == "soaking");
+        let lost = match &stage.redis {
+            Some(redis) => {
+                let _ = redis.raw(&["DEL", "respot:rollout", "respot:rollout-members"]);
+                2
+            }
+            None => {
+                let store = stage.open_sqlite();
+                store.execute("DELETE FROM maps WHERE map = 'rollout-members'", []).unwrap()
+                    + store.execute(r#"DELETE FROM "values" WHERE key = 'rollout'"#, []).unwrap()
+            }
+        };
+        assert!(lost > 0);
+        let abort = call(&stage, "abort").output().ends_with(1);
+        assert!(abort.all().contains("moves of one whose record was lost are open: 1"), "{abort:?}");
+        // The first pass of the store, which is not empty.
+        let pass = stage.call("run").output().ends_with(0);
+        assert!(!pass.stderr.contains("the store is empty"), "{}", pass.stderr);
+        let check = stage.call("status --check").output().ends_with(1);
+        assert!(check.stdout.contains("the record of a rollout was lost"), "{}", check.stdout);
+        let document = until(&stage, is_over);
+        assert_eq!((&document["rollout"]["state"], living(&stage)), (&"completed".into(), (0, 2)), "{document:#}");
+        stage.call("run -q").output().ends_with(0);
+        stage.call("status --check").output().ends_with(0);
+    }
+}
+
+#[test]
+fn options_that_come_too_late_are_said() {
+    let stage = stage(Kind::Sqlite, 2, &good());
+    next(&stage);
+    let output = call(&stage, "--yes --only nothing --stages 50").output().ends_with(0);
+    assert!(output.stderr.contains("--only, --stages applies to the start of a rollout"), "{}", output.stderr);
 }

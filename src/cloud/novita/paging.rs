@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::refusal::Novita;
+use super::refusal::{Novita, error_in};
 use super::wire::{ListPage, Listed};
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Transport};
@@ -105,6 +105,11 @@ async fn page<T: Transport, R: Listed>(
             Err(_) if may_be_empty && is_empty_object(body) => {
                 Ok(ListPage { rows: Vec::new(), received: 0, total: None })
             }
+            // An error with an empty list beside it says nothing about what there is.
+            Ok(page) if page.received == 0 => match error_in(body) {
+                Some((_, message)) => Err(format!("an error: {message}")),
+                None => Ok(page),
+            },
             page => page,
         })
         .await

@@ -114,6 +114,17 @@ async fn a_name_is_found_whatever_the_filter_does() {
         let world = replay(|_, _| Ok((200, body.into())));
         assert_eq!(Client::new(&world).marked("train-7").await, Ok(vec![]), "{body}");
     }
+    // An error with an empty list is an error.
+    for body in
+        [r#"{"code":500,"message":"db down","instances":[]}"#, r#"{"error":"db down","instances":[],"total":0}"#]
+    {
+        let world = replay(|_, _| Ok((200, body.into())));
+        let client = Client::new(&world);
+        let (listed, marked) = (client.instances(&|_, _| ()).await, client.marked("train-7").await);
+        for error in [listed.expect_err(body).message, marked.expect_err(body).message] {
+            assert!(error.contains("db down"), "{error}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,6 +60,10 @@ async fn lists(cloud: &impl CloudRead, now: Timestamp) -> Vec<Finding> {
 
 fn incomplete(what: &str, list: Result<Option<Shortfall>, CloudError>) -> Option<Finding> {
     match list {
+        Ok(Some(rows @ Shortfall::Nameless { .. })) => {
+            let fix = "ask the provider: until then passes migrate, and recreate nothing";
+            Some(Finding::warning(API, format!("the list of {what}: {rows}"), fix))
+        }
         Ok(shortfall) => {
             let detail = format!("the list of {what} is incomplete: {}", shortfall?);
             let fix = "ask the provider: passes do not act on such a list";

@@ -81,7 +81,13 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
         });
     }
     let mut first = match prospect(&drive, *new).await? {
-        None => drive.step().await?,
+        None => {
+            let idle = idle_options(arguments);
+            if !idle.is_empty() {
+                tracing::warn!("{} applies to the start of a rollout, and one has started", idle.join(", "));
+            }
+            drive.step().await?
+        }
         Some(analysis) => {
             let count = analysis.found().filter(|it| it.approved).count();
             if count > 0 && !yes && !consents(&analysis, settings, show) {
@@ -117,6 +123,21 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     Ok(shown(&first, exit(&first, false)))
 }
 
+/// The options that decide how a rollout starts.
+fn idle_options(arguments: &RolloutArgs) -> Vec<&'static str> {
+    let RolloutArgs { gates, stages, soak, max_moves, rollback, .. } = arguments;
+    let given = [
+        ("--only", !gates.only.is_empty()),
+        ("--exclude", !gates.exclude.is_empty()),
+        ("--may-lose", !gates.may_lose.is_empty()),
+        ("--stages", stages.is_some()),
+        ("--soak", soak.is_some()),
+        ("--max-moves", max_moves.is_some()),
+        ("--rollback", rollback.is_some()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+}
+
 /// Whether an operator at a terminal confirms the start. Without a terminal there is no prompt.
 fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> bool {
     if show.json() || !report::is_watched() {
@@ -128,7 +149,9 @@ fn consents(analysis: &Analysis, settings: &Settings, show: Presentation) -> boo
 
 /// The exit code of a call. Failures of earlier calls do not count.
 fn exit(stepped: &Stepped, waited: bool) -> Exit {
-    let Some(fleet) = &stepped.fleet else { return Exit::Done };
+    let Some(fleet) = &stepped.fleet else {
+        return if stepped.troubles.is_empty() { Exit::Done } else { Exit::ActionsFailed };
+    };
     let is_news = stepped.worked && !stepped.was_over;
     let went_wrong = match (fleet.rollout.state.end(), &fleet.rollout.state) {
         (Some(RolloutEnd::Completed | RolloutEnd::Aborted), _) => false,
@@ -137,13 +160,14 @@ fn exit(stepped: &Stepped, waited: bool) -> Exit {
         (None, _) => false,
     };
     let failed = stepped.attempts.iter().any(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown));
-    if went_wrong || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
+    let is_troubled = !stepped.troubles.is_empty() && (is_news || waited);
+    if went_wrong || is_troubled || failed && !waited { Exit::ActionsFailed } else { Exit::Done }
 }
 
 /// What one call prints. The next step, called from cron, prints one sentence next to the log lines; the screen is for a
 /// terminal, or if requested.
 fn printed(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is_step: bool) -> Printed {
-    let Stepped { fleet, attempts, message, due: _, worked: _, was_over: _ } = stepped;
+    let Stepped { fleet, attempts, message, due: _, worked: _, was_over: _, troubles } = stepped;
     let document = if show.json() {
         json::document(&json::RolloutDocument {
             rollout: fleet.as_ref().map(|fleet| fleet.report(now)),
@@ -156,7 +180,8 @@ fn printed(stepped: &Stepped, exit: Exit, now: Timestamp, show: Presentation, is
         String::new()
     } else if is_step && !show.wants_table() {
         let why = fleet.as_ref().and_then(|fleet| fleet.rollout.state.why());
-        why.into_iter().fold(format!("{}\n", visible(message)), |lines, why| lines + &visible(why) + "\n")
+        let lines = why.into_iter().chain(troubles.iter().map(String::as_str));
+        lines.fold(format!("{}\n", visible(message)), |lines, line| lines + &visible(line) + "\n")
     } else {
         human::rollout(show.screen, fleet.as_ref(), attempts, message, now)
     };

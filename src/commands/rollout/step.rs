@@ -57,11 +57,13 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         open: &mut Open,
         deadline: Instant,
     ) -> Result<Stepped, Failure> {
-        let none = || Stepped { message: "there is no rollout".into(), ..Stepped::default() };
         let store = pass.world.store;
         // Nothing is dated again before the clock was compared with the provider's.
-        let Some(mut fleet) = records::rollout(store, Timestamp::LATEST).await?.0 else { return Ok(none()) };
+        let Some(mut fleet) = records::rollout(store, Timestamp::LATEST).await?.0 else {
+            return Ok(no_rollout(&records::journal(store, pass.now()).await?));
+        };
         let was_over = fleet.rollout.state.end().is_some();
+        let states: Vec<MemberState> = fleet.members.iter().map(|member| member.state).collect();
         let mut stored = Stored(fleet.clone());
         let mut applied = None;
         if let Some(verb) = verb {
@@ -78,7 +80,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             observed = observe(pass.world) => observed?,
         };
         let Observed { mut snapshot, mut ledger, mut redated, plan, .. } = observed;
-        let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else { return Ok(none()) };
+        let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else {
+            return Ok(no_rollout(&ledger.recreations));
+        };
         redated.extend(its);
         stored.0 = fleet.clone();
         use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
@@ -134,7 +138,12 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let held @ 1.. = fleet.held_by_notices(&view) {
             message.push_str(&format!("; on-demand instances kept until an announced reclaim is over: {held}"));
         }
-        Ok(Stepped { fleet: Some(fleet), message, due, was_over, ..Stepped::default() })
+        let mut troubles = failures(&fleet, &states);
+        troubles.extend(fleet.overdue(pass.now()));
+        for trouble in &troubles {
+            pass.world.reporter.event(Event::RolloutTroubled { trouble });
+        }
+        Ok(Stepped { fleet: Some(fleet), message, due, was_over, troubles, ..Stepped::default() })
     }
 
     /// Advances the journals, waits for a limited time until new instances run and respond, and updates the members. Returns
@@ -257,6 +266,23 @@ pub(super) async fn loads<'a, C: CloudRead>(
     });
     let _ = tokio::time::timeout(PATIENCE_WITH_METRICS, asking).await;
     known.into_inner()
+}
+
+/// There is none, although its moves may be left.
+fn no_rollout(journal: &HashMap<InstanceId, Recreation>) -> Stepped {
+    let open = journal.values().filter(|it| it.is_move() && !it.step.is_over()).count();
+    if open == 0 {
+        return Stepped { message: "there is no rollout".into(), ..Stepped::default() };
+    }
+    let trouble = format!("moves of one whose record was lost are open: {open}; respot rollout --yes takes them over");
+    Stepped { message: format!("there is no rollout, but {trouble}"), troubles: vec![trouble], ..Stepped::default() }
+}
+
+/// The members that failed since they had these states, each with its reason.
+fn failures(fleet: &Fleet, states: &[MemberState]) -> Vec<String> {
+    let is_failed = |state: MemberState| matches!(state, MemberState::Failed | MemberState::Stranded);
+    let failed = fleet.members.iter().zip(states).filter(|(it, before)| is_failed(it.state) && !is_failed(**before));
+    failed.map(|(it, _)| format!("{} ({}) failed: {}", it.name, it.id, it.note.as_deref().unwrap_or("-"))).collect()
 }
 
 /// The rollout as the store has it.

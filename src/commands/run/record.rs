@@ -28,6 +28,8 @@ pub(in crate::commands) struct Open {
     /// When it began, and its record from then. The first look may correct the clock.
     pub(in crate::commands) began: Instant,
     pub(in crate::commands) begun: Execution,
+    /// Whether the store was empty before it.
+    pub(in crate::commands) is_first: bool,
     pub(in crate::commands) totals: Totals,
     pub(in crate::commands) summary: Summary,
     pub(in crate::commands) ended: EndedMigrations,
@@ -64,7 +66,7 @@ pub(in crate::commands) async fn begin<E: Edges>(
 ) -> Result<Open, StoreError> {
     let opening = records::opening(pass.world.store, pass.mode()).await?;
     let Opening { mut totals, generation, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
-    let mut changes = Vec::new();
+    let (mut changes, mut is_first) = (Vec::new(), false);
     for record in &damaged {
         pass.world.reporter.event(Event::PassedOver { record });
     }
@@ -84,6 +86,8 @@ pub(in crate::commands) async fn begin<E: Edges>(
         if !is_known {
             if generation.is_some() || totals.generation != 0 {
                 pass.world.reporter.event(Event::MemoryLost { replacements: None });
+            } else {
+                is_first = totals.executions == 0;
             }
             totals.generation = fastrand::u64(1..);
             changes.extend([Change::SetGeneration(totals.generation), Change::SetTotals(totals)]);
@@ -94,6 +98,7 @@ pub(in crate::commands) async fn begin<E: Edges>(
     Ok(Open {
         began,
         begun,
+        is_first,
         totals,
         summary: Summary::default(),
         ended: EndedMigrations::default(),

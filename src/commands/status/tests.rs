@@ -87,6 +87,7 @@ fn busy() -> Overview {
     executions[5].ended_migrations = EndedMigrations { succeeded: 34, failed: 1 };
     let to_be = |failures| recreation("a-rather-long-name-of-an-instance", failures, Step::Pending { kept: None });
     Overview {
+        lost_moves: 0,
         rollout: None,
         total: 400,
         totals: Totals {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::recreation::marker::{Origin, is_bridge};
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{InstanceId, Status};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::BridgePolicy;
 use crate::core::world::snapshot::Snapshot;
@@ -29,7 +29,7 @@ pub struct Bridge {
     pub opened_at: Timestamp,
     /// For an hour and all its GPUs.
     pub price: Usd,
-    /// When it was seen to be gone.
+    /// When it was seen to be gone, or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
     /// What earlier ones for the same instance cost on the day that this one was opened.
@@ -102,6 +102,7 @@ impl KnownBridges {
         // The request for one that was taken to be gone may have arrived late.
         let open = bridges.iter().filter(|(_, bridge)| bridge.closed_at.is_none());
         let recorded: HashSet<Origin> = open.map(|(old, _)| Origin::of(old)).collect();
+        // One that was stopped may be started again.
         let living = snapshot.instances.items.iter().filter(|it| is_bridge(&it.name) && !it.status.is_going());
         let unrecorded = living.filter(|it| Origin::in_name(&it.name).is_some_and(|it| !recorded.contains(&it)));
         let created = unrecorded.map(|it| it.created_at.map_or(snapshot.taken_at, Timestamp::from));
@@ -121,10 +122,12 @@ impl KnownBridges {
     }
 }
 
-/// What to change: those whose instance is gone are closed, those of long ago are forgotten.
+/// What to change: those whose instance is gone or stopped are closed, those of long ago are forgotten.
 #[must_use]
 pub fn observe(snapshot: &Snapshot, bridges: &Bridges, now: Timestamp) -> Vec<(InstanceId, Option<Bridge>)> {
+    // One that was stopped costs nothing.
     let living = snapshot.instances.items.iter().filter(|it| is_bridge(&it.name) && !it.status.is_going());
+    let living = living.filter(|it| it.status != Status::Exited);
     let standing: Vec<Origin> = living.filter_map(|it| Origin::in_name(&it.name)).collect();
     let is_gone = |old: &InstanceId, bridge: &Bridge| {
         let is_settled = now.since(bridge.opened_at) >= SETTLE_TIME;

@@ -373,7 +373,8 @@ impl<'a> Failures<'a> {
                 {
                     Successor::Failed("the on-demand instance does not run".into())
                 }
-                None => Successor::Down,
+                None if instance.status == Status::Exited => Successor::Down,
+                None => Successor::Unclear,
             },
         }
     }

@@ -273,7 +273,9 @@ impl<'a> View<'a> {
             if is_all_there_is && self.failures.never_ran(instance) && self.recreates() {
                 return Some(self.recreate(instance, Cause::Returned));
             }
-            return (instance.status == Status::Exited).then_some(Decision::Skip(Skip::Bridge { until: None }));
+            let skip =
+                if self.failures.never_ran(instance) { Skip::Bridge { until: None } } else { Skip::BridgeStopped };
+            return (instance.status == Status::Exited).then_some(Decision::Skip(skip));
         }
         let until = Timestamp::from(instance.started_at.or(instance.created_at)?) + self.policy.bridge.stay;
         if self.now < until || !self.recreates() {

@@ -244,6 +244,8 @@ pub enum Skip {
         /// When its stay is over, if that is to come.
         until: Option<Timestamp>,
     },
+    /// It stood in for a spot instance, and was stopped by a person.
+    BridgeStopped,
     /// No market that it may go to has room.
     NoRoom {
         /// When the first of them is asked again.
@@ -287,7 +289,7 @@ impl Decision {
     /// Whether the rules of selection cover the instance.
     #[must_use]
     pub fn is_on_managed(&self) -> bool {
-        !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope))
+        !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope | Skip::BridgeStopped))
     }
 
     /// The recreation it is about, with its old instance.
@@ -559,6 +561,7 @@ impl Skip {
             Self::Bridge { until: None } => {
                 "it stands in for a spot instance, and returns to spot once a market is steady".into()
             }
+            Self::BridgeStopped => "it stood in for a spot instance, and a person stopped it".into(),
             Self::NextWave { limit } => {
                 format!("reclaimed; at most {limit} are recreated at a time, and this one comes with the next")
             }

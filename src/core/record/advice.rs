@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::downtime::{LostHours, RecoveryFigures};
-use super::health::{Diagnosis, FleetTroubles, Health, LONGEST_RECREATION, LeftOver, RECENT};
+use super::health::{Diagnosis, FleetTroubles, Health, LeftOver, RECENT};
 use super::outbox::Outgoing;
 use super::trail::{Seen, Sighting};
 use crate::core::pass::spell::{ALL_TIME, Days, Spell};
@@ -13,6 +13,7 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::policy::Policy;
 use crate::core::world::time::Timestamp;
+use crate::core::world::times::LONGEST_RECREATION;
 
 /// A step for a person to take.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use crate::core::pass::spell::Spell;
 use crate::core::record::execution::{Execution, ExecutionStatus};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::{Timestamp, in_words};
+use crate::core::world::times::LONGEST_RECREATION;
 
 /// How many of the last executions count for `recentErrors`.
 pub const RECENT: usize = 5;
@@ -59,6 +60,10 @@ pub struct FleetTroubles<'a> {
 pub enum LeftOver {
     /// The last rollout could not put everything back.
     FailedRollout,
+    /// It has been deleting or restoring instances for longer than [`LONGEST_RECREATION`].
+    OverdueRollout,
+    /// Moves are open that belong to no rollout: its record was lost.
+    LostRollout,
     /// On-demand instances that stand in are all there is, and have cost more today than they may.
     OverBudget,
 }
@@ -69,15 +74,16 @@ impl LeftOver {
     pub fn in_words(self) -> (&'static str, &'static str) {
         match self {
             Self::FailedRollout => ("the last rollout failed and needs an operator", "respot rollout status"),
+            Self::OverdueRollout => ("the rollout has not finished for hours", "respot rollout status"),
+            Self::LostRollout => {
+                ("the record of a rollout was lost, and its instances run twice", "respot rollout --yes")
+            }
             Self::OverBudget => {
                 ("on-demand stand-ins have cost more today than RESPOT_BRIDGE_USD_PER_DAY", "respot markets")
             }
         }
     }
 }
-
-/// A recreation that is under way for longer than this is stuck: a deletion without effect, a call without an end.
-pub const LONGEST_RECREATION: Duration = Duration::from_secs(2 * 3600);
 
 impl<'a> FleetTroubles<'a> {
     /// What is down for longer than passes need to notice it and to bring it back: two intervals.

@@ -303,6 +303,8 @@ pub enum Successor {
     ComingUp,
     /// It is listed and does not run: the rules for any other instance apply to it.
     Down,
+    /// Its status says neither that it runs or will, nor that it has stopped.
+    Unclear,
     /// It was reclaimed before it was seen running.
     Reclaimed,
     Failed(String),
@@ -360,13 +362,19 @@ impl Recreation {
             Step::Created { replacement, kept } => match (successor, marked) {
                 (Successor::Gone, Some((marked, _)))
                 | (
-                    Successor::ComingUp | Successor::Down | Successor::Reclaimed | Successor::Failed(_),
+                    Successor::ComingUp
+                    | Successor::Down
+                    | Successor::Unclear
+                    | Successor::Reclaimed
+                    | Successor::Failed(_),
                     Some((marked, true)),
                 ) => to(self, Step::Created { replacement: marked.clone(), kept }),
                 (Successor::Gone, None) if is_settled => self.failed(kept, vanished().into(), now).observe(situation),
                 (Successor::Running, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // Nothing can be created from the old one any more; the new one is now an instance like any other.
-                (Successor::Down | Successor::Reclaimed | Successor::Failed(_), _) if is_gone && kept.is_none() => {
+                (Successor::Down | Successor::Unclear | Successor::Reclaimed | Successor::Failed(_), _)
+                    if is_gone && kept.is_none() =>
+                {
                     to(self, Step::Closed { replacement: Some(replacement) })
                 }
                 _ => self,
@@ -381,15 +389,19 @@ impl Recreation {
                 (Successor::Gone | Successor::None, None) => self,
                 (_, _) if is_gone => to(self, Step::Closed { replacement: Some(replacement) }),
                 // No deletion can be under way any more, and the replacement does not run.
-                (Successor::ComingUp | Successor::Down | Successor::Reclaimed | Successor::Failed(_), _)
-                    if is_settled =>
-                {
-                    to(self, Step::Created { replacement, kept: None }).observe(situation)
-                }
+                (
+                    Successor::ComingUp
+                    | Successor::Down
+                    | Successor::Unclear
+                    | Successor::Reclaimed
+                    | Successor::Failed(_),
+                    _,
+                ) if is_settled => to(self, Step::Created { replacement, kept: None }).observe(situation),
                 (
                     Successor::Running
                     | Successor::ComingUp
                     | Successor::Down
+                    | Successor::Unclear
                     | Successor::Reclaimed
                     | Successor::Failed(_),
                     _,
@@ -504,9 +516,10 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
         Step::Intent { .. } => unsettled(),
         Step::Created { kept, .. } => match (successor, old) {
             // A person who stopped it may want its disk, and nothing in its place.
-            (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Reclaimed, Old::Stopped)
-                if kept.is_none() =>
-            {
+            (
+                Successor::Running | Successor::ComingUp | Successor::Down | Successor::Unclear | Successor::Reclaimed,
+                Old::Stopped,
+            ) if kept.is_none() => {
                 if is_settled {
                     Next::Abandon(Unfit::OldStopped)
                 } else {
@@ -514,9 +527,10 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
                 }
             }
             // Both run: the old one was never to be deleted, so it is the one to keep.
-            (Successor::Running | Successor::ComingUp | Successor::Down | Successor::Reclaimed, Old::Runs)
-                if kept.is_none() =>
-            {
+            (
+                Successor::Running | Successor::ComingUp | Successor::Down | Successor::Unclear | Successor::Reclaimed,
+                Old::Runs,
+            ) if kept.is_none() => {
                 if is_settled {
                     Next::Abandon(Unfit::NotNeeded)
                 } else {
@@ -541,13 +555,14 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             (Successor::ComingUp | Successor::Gone | Successor::None, _) => Next::Watch,
             (Successor::Failed(why), _) => Next::Abandon(Unfit::Failed(why.clone())),
             (Successor::Reclaimed, Old::Failed | Old::Down | Old::Leaving) => Next::Abandon(Unfit::Reclaimed),
-            (Successor::Down | Successor::Reclaimed, _) => Next::Rest(Rest::ReplacementDown),
+            (Successor::Down | Successor::Unclear | Successor::Reclaimed, _) => Next::Rest(Rest::ReplacementDown),
         },
         Step::Running { .. } => match successor {
             Successor::Running => Next::DeleteOld,
             Successor::None
             | Successor::ComingUp
             | Successor::Down
+            | Successor::Unclear
             | Successor::Reclaimed
             | Successor::Failed(_)
             | Successor::Gone => unsettled(),
@@ -558,6 +573,7 @@ pub fn next(recreation: &Recreation, situation: &Situation, order: RecreateOrder
             | Successor::None
             | Successor::ComingUp
             | Successor::Down
+            | Successor::Unclear
             | Successor::Reclaimed
             | Successor::Failed(_)
             | Successor::Gone => unsettled(),

@@ -269,6 +269,9 @@ pub struct Member {
     pub retired_at: Option<Timestamp>,
     /// When a successor that had been ready was gone.
     pub undone_at: Option<Timestamp>,
+    /// Since when a successor that had been ready is not seen running, although nothing says that it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled_since: Option<Timestamp>,
     /// Whether its recreation is open in the journal.
     pub is_open: bool,
     /// Why it is not moved, or not put back.
@@ -383,6 +386,7 @@ impl Fleet {
                     ready_at: None,
                     retired_at: None,
                     undone_at: None,
+                    unsettled_since: None,
                     is_open: false,
                     note: None,
                 })

@@ -67,15 +67,17 @@ impl<'a> FleetView<'a> {
         find(&self.snapshot.instances.items, id).is_some_and(|it| it.status == Status::Running && it.reclaim.is_some())
     }
 
-    /// Whether an instance has an open recreation that does not belong to this rollout.
-    fn is_taken(&self, id: &InstanceId, rollout: &str) -> bool {
-        let stored = self.ledger.recreations.get(id).filter(|it| !it.step.is_over());
-        stored.is_some_and(|it| !matches!(&it.cause, Cause::Moved { rollout: its, .. } if its == rollout))
+    /// Whether an instance has an open recreation that is no move.
+    fn is_taken(&self, id: &InstanceId) -> bool {
+        self.ledger.recreations.get(id).is_some_and(|it| !it.step.is_over() && !it.is_move())
     }
 }
 
+/// Whether it is a move of this rollout. There is one rollout at a time, and one that ends leaves no move open: an open one of
+/// another is of a rollout whose record was lost.
 fn is_of(recreation: &Recreation, rollout: &str, to: &Billing) -> bool {
-    matches!(&recreation.cause, Cause::Moved { rollout: its, to: its_to } if its == rollout && its_to == to)
+    let Cause::Moved { rollout: its, to: its_to } = &recreation.cause else { return false };
+    its_to == to && (its == rollout || !recreation.step.is_over())
 }
 
 /// Why a new instance does not count, if it has the wrong billing mode. One that does not run yet may not state its mode.
@@ -92,7 +94,7 @@ impl Fleet {
     #[must_use]
     pub fn observe(&mut self, view: &FleetView<'_>) -> Vec<(InstanceId, Recreation)> {
         let Self { rollout, members } = self;
-        members.iter_mut().filter_map(|member| member.observe(&rollout.id, view)).collect()
+        members.iter_mut().filter_map(|member| member.observe(rollout, view)).collect()
     }
 
     /// Updates each member from the journal after this step's own actions, without a new observation.
@@ -169,13 +171,13 @@ impl Member {
         self.note = Some(why);
     }
 
-    fn observe(&mut self, rollout: &str, view: &FleetView<'_>) -> Option<(InstanceId, Recreation)> {
+    fn observe(&mut self, rollout: &Rollout, view: &FleetView<'_>) -> Option<(InstanceId, Recreation)> {
         if !self.has_journal() {
             return None;
         }
-        let seen = view.seen(rollout, self)?;
+        let seen = view.seen(&rollout.id, self)?;
         let (key, to) = self.journal();
-        let is_taken = view.is_taken(&key, rollout);
+        let is_taken = view.is_taken(&key);
         if let (MemberState::Returning, Step::Created { replacement, .. }) = (self.state, &seen.recreation.step)
             && !is_taken
             && matches!(seen.situation.old, Old::Gone | Old::Going)
@@ -202,15 +204,20 @@ impl Member {
                         (step, _) if step.replacement() != known.as_ref() => {
                             self.fail("its spot instance is gone".into());
                         }
-                        (Step::Created { .. }, Successor::Running) => {}
+                        (Step::Created { .. }, Successor::Running) => self.unsettled_since = None,
                         (Step::Created { replacement, .. }, Successor::Failed(why)) => {
                             self.fail(format!("its spot instance {replacement} failed: {why}"));
                         }
-                        (
-                            Step::Created { replacement, .. },
-                            Successor::ComingUp | Successor::Down | Successor::Reclaimed,
-                        ) => {
+                        (Step::Created { replacement, .. }, Successor::Down | Successor::Reclaimed) => {
                             self.fail(format!("its spot instance {replacement} no longer runs"));
+                        }
+                        // It may be restarting, or the provider may have a new word.
+                        (Step::Created { replacement, .. }, Successor::ComingUp | Successor::Unclear) => {
+                            let since = *self.unsettled_since.get_or_insert(view.now);
+                            if view.now.since(since) >= rollout.hold {
+                                let minutes = rollout.hold.as_secs() / 60;
+                                self.fail(format!("its spot instance {replacement} has not run for {minutes} min"));
+                            }
                         }
                         (Step::Created { .. } | Step::Pending { .. } | Step::Abandoned { .. }, _) => {
                             self.fail("its spot instance is gone".into());
@@ -295,7 +302,9 @@ impl Member {
         let (instance, to) = self.journal();
         let intent = match self.state {
             MemberState::Moving => MoveIntent::Advance,
-            MemberState::Ready if matches!(rollout.state, State::Retiring { .. }) => MoveIntent::Retire,
+            MemberState::Ready if matches!(rollout.state, State::Retiring { .. }) && self.unsettled_since.is_none() => {
+                MoveIntent::Retire
+            }
             MemberState::Failed if self.is_open => MoveIntent::Undo(self.note.clone().unwrap_or_default()),
             MemberState::Undoing => MoveIntent::Undo("the rollout is being rolled back".into()),
             MemberState::Returning => MoveIntent::Retire,
@@ -312,7 +321,7 @@ impl Member {
             | MemberState::Stranded => return None,
         };
         let seen = view.seen(&rollout.id, self)?;
-        if !seen.is_started && view.is_taken(&instance, &rollout.id) {
+        if !seen.is_started && view.is_taken(&instance) {
             return None;
         }
         let intent = match misbilled(&seen, &to, view) {

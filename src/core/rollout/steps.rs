@@ -8,7 +8,8 @@ use crate::core::rollout::course::{Fleet, Member, MemberState, RollbackScope, Ro
 use crate::core::rollout::quality::{self, Judgment, LEAST_SAMPLES, Moves, Pair, QualityVerdict};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::probe::Measurement;
-use crate::core::world::time::Timestamp;
+use crate::core::world::time::{Timestamp, in_words};
+use crate::core::world::times::LONGEST_RECREATION;
 
 /// The least time between two checks of a stage: each measurement loads the application with its samples.
 pub const BETWEEN_CHECKS: Duration = Duration::from_secs(60);
@@ -230,6 +231,19 @@ impl Fleet {
         Todo::Work
     }
 
+    /// What has been deleting or restoring instances for longer than [`LONGEST_RECREATION`], in words.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp) -> Option<String> {
+        let (State::Retiring { since, .. } | State::RollingBack { since, .. }) = &self.rollout.state else {
+            return None;
+        };
+        let lasts = now.since(*since);
+        let waits = self.members.iter().filter(|it| it.state == MemberState::Ready || it.is_unfinished());
+        let names: Vec<String> = waits.map(|it| format!("{} ({})", it.name, it.id)).collect();
+        (lasts > LONGEST_RECREATION && !names.is_empty())
+            .then(|| format!("not finished after {}; it waits for {}", in_words(lasts), names.join(", ")))
+    }
+
     /// Aborts it, which puts everything back; `false` if it is over already.
     pub fn abort(&mut self, now: Timestamp) -> bool {
         if self.rollout.state.end().is_some() {
@@ -259,6 +273,12 @@ impl Fleet {
                 (RolloutEnd::Failed, Some(format!("{} ({}): {note}", member.name, member.id)))
             }
             None => (end, why),
+        };
+        let is_in_vain = end == RolloutEnd::Completed && self.count(MemberState::Moved) == 0;
+        let (end, why) = if is_in_vain {
+            (RolloutEnd::RolledBack, Some("every instance failed and stays on demand".into()))
+        } else {
+            (end, why)
         };
         self.rollout.state = State::Over { since: now, end, why };
         Todo::Rest(None)

@@ -31,3 +31,6 @@ pub const TOLERATED_SKEW: Duration = Duration::from_secs(60);
 
 /// How far back jobs are read. Longer than any gap between the passes of a schedule.
 pub const JOBS_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// A recreation that is under way for longer than this is stuck: a deletion without effect, a call without an end.
+pub const LONGEST_RECREATION: Duration = Duration::from_secs(2 * 3600);

@@ -81,8 +81,8 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
     let head = format!("{word}{stage} {since}{paused}: {on_spot} of {} on spot", report.candidates);
     let text = screen.sentences(&head);
     let _ = writeln!(out, "{}{}", screen.paint(&word, color), &text[word.len()..]);
-    if let Some(reason) = report.reason {
-        let _ = writeln!(out, "{}", screen.sentences(&visible(reason)));
+    for reason in report.reason.map(str::to_owned).into_iter().chain(fleet.overdue(now)) {
+        let _ = writeln!(out, "{}", screen.sentences(&visible(&reason)));
     }
     out.push('\n');
     out.push_str(&stages(screen, &report));

@@ -30,6 +30,8 @@ pub struct Overview {
     pub rollout: Option<Fleet>,
     /// Recreations that are open, or ended without a successor, by the old instance; not those of rollouts.
     pub recreations: Vec<(InstanceId, Recreation)>,
+    /// Moves that are open and belong to no rollout.
+    pub lost_moves: usize,
     /// Events that no receiver took yet, oldest first.
     pub outbox: Vec<Outgoing>,
     /// What is down, the longest first.
@@ -79,6 +81,7 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection, now: Times
     let mut ids = decoder.fields(answers.next())?;
     let in_flight = decoder.fields(answers.next())?.len();
     let mut recreations: Vec<(InstanceId, Recreation)> = decoder.records(keys::RECREATIONS, answers.next())?;
+    let moves = recreations.iter().filter(|(_, it)| it.is_move() && !it.step.is_over()).count();
     recreations.retain(|(_, recreation)| !matches!(recreation.step, Step::Closed { .. }) && !recreation.is_move());
     recreations.sort_by(|a, b| (a.1.opened_at, &a.0).cmp(&(b.1.opened_at, &b.0)));
     let outbox = waiting(&decoder, answers.next())?.waiting;
@@ -89,10 +92,12 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection, now: Times
         None => Totals::default(),
     };
     let rollout = fleet(&decoder, found.next().flatten(), members)?;
+    let is_open = rollout.as_ref().is_some_and(|fleet| fleet.rollout.state.end().is_none());
+    let lost_moves = if is_open { 0 } else { moves };
     let holders: Vec<String> = found.flatten().collect();
     let (down, ended_spells, days) = downtime::shown(&decoder, &mut answers)?;
     let (markets, bridges, notices) = markets::shown(&decoder, &mut answers)?;
-    let shown = Overview { down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
+    let shown = Overview { lost_moves, down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
 
     // Ids sort by time, so the newest page can be chosen before anything is read. When a pass ran whose clock was wrong is
     // not known: it comes last.

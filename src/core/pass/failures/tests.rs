@@ -332,11 +332,11 @@ fn the_replacement_as_it_is_seen() {
         (Some("pulling"), None, Successor::ComingUp),
         (Some("starting"), None, Successor::ComingUp),
         (Some("exited"), None, Successor::Down),
-        (Some("migrating"), None, Successor::Down),
-        (Some("hibernated"), None, Successor::Down),
+        (Some("migrating"), None, Successor::Unclear),
+        (Some("hibernated"), None, Successor::Unclear),
         (Some("exited"), Some(own(job("j", MIGRATE, "fail", 5))), failed.clone()),
         (Some("migrating"), Some(own(job("j", MIGRATE, "fail", 5))), failed),
-        (Some("migrating"), Some(own(job("j", MIGRATE, "running", 5))), Successor::Down),
+        (Some("migrating"), Some(own(job("j", MIGRATE, "running", 5))), Successor::Unclear),
     ];
     for (row, (status, job, expected)) in rows.into_iter().enumerate() {
         let replacement = status.map(|status| instance("r", status));

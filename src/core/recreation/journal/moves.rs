@@ -66,8 +66,14 @@ pub fn next_move(recreation: &Recreation, situation: &Situation, intent: &MoveIn
             (Successor::Gone, _) => Next::Watch,
             (_, MoveIntent::Undo(why)) => unfit(Unfit::Undone(why.clone())),
             (Successor::None, _) => Next::Watch,
+            // One that ran may be restarting: the rollout decides for how long.
+            (Successor::ComingUp | Successor::Unclear, MoveIntent::Retire)
+                if recreation.moves_to() == Some(&Billing::Spot) =>
+            {
+                Next::Watch
+            }
             (Successor::ComingUp, _) if now.since(recreation.since) >= PATIENCE => unfit(Unfit::NotComingUp),
-            (Successor::ComingUp, _) => Next::Watch,
+            (Successor::ComingUp | Successor::Unclear, _) => Next::Watch,
             (Successor::Failed(why), _) => unfit(Unfit::Failed(why.clone())),
             (Successor::Down | Successor::Reclaimed, _) => unfit(Unfit::Down),
             (Successor::Running, MoveIntent::Advance) => Next::Rest(Rest::Soaking),

@@ -3,6 +3,7 @@
 //!
 //! A pass holds a reader and a writer. In a rehearsal the writer is [`Rehearsal`]; a dry run has none.
 
+pub mod any;
 pub mod http;
 pub mod novita;
 pub mod replay;

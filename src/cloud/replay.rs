@@ -37,7 +37,8 @@ pub struct PaperCloud<'a> {
     /// How many steps of each place have happened.
     happened: RefCell<Vec<usize>>,
     created: Cell<u32>,
-    tally: Cell<WriteCounts>,
+    /// Counts the writes that it answered.
+    counts: &'a Cell<WriteCounts>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Machine {
 impl<'a> PaperCloud<'a> {
     /// The fleet as it is at the begin of the trace, which is when `clock` starts.
     #[must_use]
-    pub fn new(trace: &'a Trace, notice: Duration, clock: &'a Clock) -> Self {
+    pub fn new(trace: &'a Trace, notice: Duration, clock: &'a Clock, counts: &'a Cell<WriteCounts>) -> Self {
         let machine = |(number, place): (usize, &usize)| Machine {
             id: InstanceId::new(&format!("i{number:04}")),
             name: format!("instance{number}"),
@@ -83,20 +84,14 @@ impl<'a> PaperCloud<'a> {
             machines: RefCell::new(trace.fleet.iter().enumerate().map(machine).collect()),
             happened: RefCell::new(vec![0; trace.places.len()]),
             created: Cell::new(0),
-            tally: Cell::default(),
+            counts,
         }
     }
 
-    /// What it was asked for so far.
-    #[must_use]
-    pub fn tally(&self) -> WriteCounts {
-        self.tally.get()
-    }
-
     fn count(&self, change: impl FnOnce(&mut WriteCounts)) {
-        let mut tally = self.tally.get();
-        change(&mut tally);
-        self.tally.set(tally);
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
     }
 
     /// What happened up to now: where less fits than lives there, the youngest are taken.
@@ -178,7 +173,7 @@ impl<'a> PaperCloud<'a> {
         if *billing != Billing::Spot || self.has_room(place) {
             return Ok(());
         }
-        self.count(|tally| tally.refusals += 1);
+        self.count(|counts| counts.refusals += 1);
         let message = "no room".into();
         Err(CloudError { message, ..refused(call, ErrorKind::Capacity) })
     }
@@ -286,7 +281,7 @@ impl CloudWrite for PaperCloud<'_> {
         let at = find(&self.machines.borrow()).ok_or_else(|| refused("migrate", ErrorKind::Api))?;
         let (place, billing) = (self.machines.borrow()[at].place, self.machines.borrow()[at].billing.clone());
         self.enter(place, &billing, "migrate")?;
-        self.count(|tally| tally.migrations += 1);
+        self.count(|counts| counts.migrations += 1);
         let mut machines = self.machines.borrow_mut();
         // The youngest are at the end.
         let machine = machines.remove(at);
@@ -304,7 +299,7 @@ impl CloudWrite for PaperCloud<'_> {
         let place = self.places.iter().position(|it| **it == placement.place);
         let place = place.ok_or_else(|| refused("create", ErrorKind::Api))?;
         self.enter(place, &blueprint.billing, "create")?;
-        self.count(|tally| tally.creations += 1);
+        self.count(|counts| counts.creations += 1);
         self.created.set(self.created.get() + 1);
         let (id, now) = (InstanceId::new(&format!("r{:06}", self.created.get())), self.clock.now());
         self.machines.borrow_mut().push(Machine {
@@ -323,7 +318,7 @@ impl CloudWrite for PaperCloud<'_> {
 
     async fn delete(&self, id: &InstanceId, _: Guard<'_>) -> Result<(), CloudError> {
         self.catch_up();
-        self.count(|tally| tally.deletions += 1);
+        self.count(|counts| counts.deletions += 1);
         self.machines.borrow_mut().retain(|machine| machine.id != *id);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `replay`: what availability, recoveries, calls and cost would have been under other settings. Each setting is tried by
 //! real passes over a provider on paper, in virtual time. Offline; writes nothing.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,20 @@ use super::{Exit, Failure, Printed, Session, run};
 use crate::act::{Limits, World};
 use crate::cli::{Cli, ReplayArgs};
 use crate::clock::Clock;
+use crate::cloud::any::{Cloud, Writer};
 use crate::cloud::replay::PaperCloud;
 use crate::core::record::execution::EXECUTIONS_KEPT;
 use crate::core::record::trace::Trace;
+use crate::core::record::trail::WriteCounts;
 use crate::core::record::uptime::{Remembered, Uptime};
 use crate::core::world::time::Timestamp;
-use crate::notify::NoReceiver;
+use crate::notify::Outlets;
 use crate::paths::read_text;
 use crate::report::replayed::{Played, Replay, ReplayDocument};
 use crate::report::{Silent, human, json};
-use crate::settings::{Environment, Settings, SettingsError};
+use crate::settings::{Environment, NotifySettings, Settings, SettingsError};
 use crate::stop::Stop;
+use crate::store::any::Store;
 use crate::store::records::{self, Mode, Overview, Selection};
 use crate::store::sqlite::SqliteStore;
 
@@ -113,8 +117,11 @@ fn replayed(trace: &Trace, notice: Duration, settings: &Settings, stop: &Stop) -
 
 async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Stop) -> Result<Played, Failure> {
     let clock = Clock::starting_at(trace.from);
-    let cloud = PaperCloud::new(trace, notice, &clock);
-    let store = SqliteStore::in_memory(clock.clone())?;
+    let counts = Cell::new(WriteCounts::default());
+    let cloud = Cloud::Paper(PaperCloud::new(trace, notice, &clock, &counts));
+    let store = Store::Sqlite(SqliteStore::in_memory(clock.clone())?);
+    let none = NotifySettings::default();
+    let outlets = Outlets::new(&none, &settings.proxies, &Silent).map_err(Failure::internal)?;
     let limits = Limits::new(settings, Mode::Real);
     let begun = Instant::now();
     let at = |time: Timestamp| begun + time.since(trace.from);
@@ -133,7 +140,7 @@ async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Sto
             reporter: &Silent,
         };
         // One that is refused as unsafe, for example, is part of what would have been.
-        if let Err(failure) = run::run(&pass, &cloud, &NoReceiver).await
+        if let Err(failure) = run::run(&pass, &Writer::Cloud(&cloud), &outlets).await
             && failure.exit != Exit::Unsafe
         {
             return Err(failure);
@@ -152,5 +159,5 @@ async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Sto
     // Those that were never down run in every replay.
     uptime.instances += trace.steady;
     uptime.running_seconds += u64::from(trace.steady) * trace.to.since(trace.from).as_secs();
-    Ok(Played { uptime, tally: cloud.tally() })
+    Ok(Played { uptime, tally: counts.get() })
 }

@@ -14,7 +14,8 @@ use super::observe::{Observed, point_out_idle_patterns, prepared_again};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
-use crate::cloud::{CloudRead, CloudWrite, Rehearsal};
+use crate::cloud::any::Writer;
+use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::pass::bridge::KnownBridges;
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
@@ -147,10 +148,11 @@ async fn pass(session: &Session<'_>, store: &Store, outlets: &Outlets<'_>) -> Re
     let mode = if session.settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
     let limits = Limits::new(session.settings, mode);
     let world = session.world(&cloud, store, &limits);
-    match mode {
-        Mode::Real => run(&world, &cloud, outlets).await,
-        Mode::Rehearsal => run(&world, &Rehearsal, outlets).await,
-    }
+    let writer = match mode {
+        Mode::Real => Writer::Cloud(&cloud),
+        Mode::Rehearsal => Writer::Rehearsal,
+    };
+    run(&world, &writer, outlets).await
 }
 
 /// Whether metrics are to be made: not from a store that has just failed, and not beside another pass, which makes them

@@ -36,8 +36,11 @@ const TIMES: [u64; 5] = [1, 2, 3, 5, 10];
 /// The median of the latency before, in microseconds.
 const MEDIAN: f64 = 50_000.0;
 
-/// A pass compared every 15 minutes, and an hour is held: the first look and four more.
-const LOOKS: usize = 5;
+/// A call every 5 minutes, a soak of 10 and an hour's hold: a look in the middle of the soak, one at its end and twelve more.
+const LOOKS: usize = 14;
+
+/// A degradation that rolls back in the middle of the soak, in basis points.
+const OBVIOUS: i64 = 2500;
 
 /// A measurement before the noise is known.
 #[derive(Clone, Copy, Debug)]
@@ -142,13 +145,26 @@ struct Outcomes {
 }
 
 /// Looks until the verdict is one; what it is at the first look, and in the end.
-fn follow(outcomes: &mut Outcomes, before: &[Measurement], mut look: impl FnMut(usize) -> Vec<Measurement>) {
+fn follow(outcomes: &mut Outcomes, before: &[Measurement], mut look: impl FnMut(usize) -> [Vec<Measurement>; 2]) {
+    let mut before = before.to_vec();
     for number in 0..LOOKS {
-        let now = look(number);
+        let [now, beside] = look(number);
+        for (before, beside) in before.iter_mut().zip(&beside) {
+            before.pool(beside);
+        }
         let pairs: Vec<Pair<'_>> =
             before.iter().zip(&now).map(|(before, now)| Pair { before, now: Some(now) }).collect();
-        let verdict = judge(&pairs, Moves { attempted: 20, succeeded: 20 }, LEAST_SAMPLES).verdict;
+        let judged = judge(&pairs, Moves { attempted: 20, succeeded: 20 }, LEAST_SAMPLES);
+        let verdict = judged.verdict;
+        let is_obvious = judged.figures.degradation.is_none_or(|points| points >= OBVIOUS);
         if number == 0 {
+            if verdict == QualityVerdict::Fail && is_obvious {
+                outcomes.failed += 1;
+                break;
+            }
+            continue;
+        }
+        if number == 1 {
             *match verdict {
                 QualityVerdict::Pass => &mut outcomes.passed,
                 QualityVerdict::Inconclusive => &mut outcomes.held,
@@ -176,7 +192,7 @@ struct Row {
 fn simulate(instances: usize, samples: u32) -> Row {
     let mut random = fastrand::Rng::with_seed(u64::from(samples) * 1000 + instances as u64);
     let (mut row, mut good) = (Row::default(), Vec::with_capacity(samples as usize));
-    let mut draws: Vec<Vec<Draw>> = Vec::with_capacity(1 + LOOKS);
+    let mut draws: Vec<Vec<Draw>> = Vec::with_capacity(1 + 2 * LOOKS);
     for _ in 0..TRIALS {
         draws.clear();
         // The first are before; the others are drawn when they are first needed.
@@ -190,12 +206,16 @@ fn simulate(instances: usize, samples: u32) -> Row {
             let before = measured(0, noise, 0, 1.0);
             for (degradation, outcomes) in DEGRADATIONS.iter().zip(row) {
                 let slower = 1.0 + f64::from(*degradation) / 70.0;
-                follow(outcomes, &before, |look| measured(1 + look, noise, 0, slower));
+                follow(outcomes, &before, |look| {
+                    [measured(1 + 2 * look, noise, 0, slower), measured(2 + 2 * look, noise, 0, 1.0)]
+                });
             }
         }
         let before = measured(0, 0, 0, 1.0);
         for (times, outcomes) in row.failing.iter_mut().enumerate() {
-            follow(outcomes, &before, |look| measured(1 + look, 0, times, 1.0));
+            follow(outcomes, &before, |look| {
+                [measured(1 + 2 * look, 0, times, 1.0), measured(2 + 2 * look, 0, 0, 1.0)]
+            });
         }
     }
     row

@@ -101,7 +101,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         redated.extend(journaled(pass, &ledger, news).await);
         stored.save(pass, &fleet, redated).await?;
         if todo == Todo::Measure {
-            let measured = self.measure(pass, &fleet).await;
+            let [measured, beside] = self.measure(pass, &fleet).await;
             if pass.world.stop.cause().is_some() {
                 return Ok(Stepped { fleet: Some(fleet), ..Stepped::default() });
             }
@@ -110,7 +110,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             for member in &mut fleet.members {
                 member.load_now = member.successor.as_ref().and_then(|id| loads.get(id)).copied().or(member.load_now);
             }
-            todo = fleet.judge(measured, pass.now());
+            todo = fleet.judge(measured, &beside, pass.now());
             stored.save(pass, &fleet, Vec::new()).await?;
         }
         // A stage that the gate has just let through starts with the next step.
@@ -223,16 +223,18 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         (sample.outcome == ProbeOutcome::Good).then_some(seen)
     }
 
-    /// Measures the successors, in the same way as before the first move.
-    async fn measure(&self, pass: &Pass<'_, (C, W, S)>, fleet: &Fleet) -> HashMap<InstanceId, Measurement> {
-        let Some(probe) = &self.terms.probe else { return HashMap::new() };
-        let successors = fleet.to_measure();
-        let ids: Vec<&InstanceId> = successors.iter().map(|(_, id)| *id).collect();
-        let mut seen = close_ups(pass.world.cloud, &ids).await;
-        let found: Vec<(&InstanceId, &str, CloseUp)> = successors
-            .into_iter()
-            .filter_map(|(member, id)| Some((&member.id, member.name.as_str(), seen.remove(id)?)))
-            .filter(|(_, _, seen)| seen.instance.status == Status::Running)
+    /// Measures the successors, in the same way as before the first move, and beside them the instances that they replace; both
+    /// by the id of their member.
+    async fn measure(&self, pass: &Pass<'_, (C, W, S)>, fleet: &Fleet) -> [HashMap<InstanceId, Measurement>; 2] {
+        let Some(probe) = &self.terms.probe else { return Default::default() };
+        let pairs = fleet.to_measure();
+        let wanted: Vec<&InstanceId> = pairs.iter().flat_map(|(member, id)| [*id, &member.id]).collect();
+        let mut seen = close_ups(pass.world.cloud, &wanted).await;
+        seen.retain(|_, seen| seen.instance.status == Status::Running);
+        let found: Vec<(&InstanceId, &str, CloseUp)> = pairs
+            .iter()
+            .flat_map(|(member, id)| [(*id, member), (&member.id, member)])
+            .filter_map(|(id, member)| Some((&member.id, member.name.as_str(), seen.remove(id)?)))
             .collect();
         let targets: Vec<ProbeTarget<'_>> = found
             .iter()
@@ -240,7 +242,11 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             .collect();
         let measured =
             measure_all(self.prober, probe, &targets, fleet.rollout.samples, pass.world.clock, pass.world.stop).await;
-        found.iter().map(|(id, _, _)| (*id).clone()).zip(measured).collect()
+        let mut all: [HashMap<InstanceId, Measurement>; 2] = Default::default();
+        for ((member, _, seen), measurement) in found.iter().zip(measured) {
+            all[usize::from(seen.instance.id == **member)].insert((*member).clone(), measurement);
+        }
+        all
     }
 }
 

@@ -249,7 +249,7 @@ pub struct Member {
     pub estimate: Costs,
     /// The costs that the provider reported for the instances themselves.
     pub read_back: Costs,
-    /// The measurement before the first move.
+    /// The measurements before the first move, and of the on-demand instance at each check since.
     pub baseline: Measurement,
     /// The last measurement of its successor.
     pub latest: Option<Measurement>,

@@ -145,9 +145,20 @@ impl Fleet {
         members.filter_map(|member| Some((member, member.successor.as_ref()?))).collect()
     }
 
-    /// Judges the stage from measurements, by member id, and advances accordingly. The stage alone and everything moved so far
-    /// are both judged, and the worse verdict counts.
-    pub fn judge(&mut self, mut measured: HashMap<InstanceId, Measurement>, now: Timestamp) -> Todo {
+    /// Judges the stage from measurements of the successors and, beside them, of the on-demand instances, both by member id, and
+    /// advances accordingly. The stage alone and everything moved so far are both judged, and the worse verdict counts. What is
+    /// measured on demand becomes a part of the baseline: one that happened to be good would fail every later check.
+    pub fn judge(
+        &mut self,
+        mut measured: HashMap<InstanceId, Measurement>,
+        beside: &HashMap<InstanceId, Measurement>,
+        now: Timestamp,
+    ) -> Todo {
+        for member in &mut self.members {
+            if let Some(later) = beside.get(&member.id) {
+                member.baseline.pool(later);
+            }
+        }
         let (State::Soaking { stage, .. } | State::Held { stage, .. }) = self.rollout.state else {
             return Todo::Rest(None);
         };
@@ -183,7 +194,9 @@ impl Fleet {
         match verdict {
             QualityVerdict::Fail if has_soaked || is_obvious || has_failed => self.roll_back(stage, &reason, now),
             QualityVerdict::Pass if has_soaked => self.pass(stage, now),
-            QualityVerdict::Inconclusive if has_soaked && matches!(self.rollout.state, State::Soaking { .. }) => {
+            QualityVerdict::Inconclusive | QualityVerdict::Fail
+                if has_soaked && matches!(self.rollout.state, State::Soaking { .. }) =>
+            {
                 self.rollout.state = State::Held { stage, since: now };
                 Todo::Rest(Some(now + BETWEEN_CHECKS))
             }
@@ -356,7 +369,8 @@ mod tests {
             (fleet.members[0].state, fleet.members[0].successor) = (MemberState::Ready, Some(InstanceId::new("c")));
             // There was no call for three hours.
             assert_eq!(fleet.settle(at(180)), Todo::Measure);
-            fleet.judge(now.map(|now| (InstanceId::new("a"), now)).into_iter().collect(), at(180));
+            let now = now.map(|now| (InstanceId::new("a"), now)).into_iter().collect();
+            fleet.judge(now, &HashMap::new(), at(180));
             let state = &fleet.rollout.state;
             assert_eq!(matches!(state, State::Moving { stage: 1, .. }), goes_on, "{state:?}");
             assert_eq!(matches!(state, State::RollingBack { .. }), !goes_on, "{state:?}");

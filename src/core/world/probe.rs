@@ -113,6 +113,24 @@ pub struct Measurement {
     pub given_up: bool,
 }
 
+impl Measurement {
+    /// Takes a later measurement of the same instance into account: counts add up, and the median is the mean of both by
+    /// their numbers of samples. One that was cut short, or in which most samples failed, says nothing about what is usual.
+    pub fn pool(&mut self, later: &Self) {
+        let (Some(known), Some(new)) = (self.latency, later.latency) else { return };
+        if later.given_up || later.untaken > 0 || later.errors > later.samples / 2 {
+            return;
+        }
+        let (before, now) = (u64::from(self.samples), u64::from(later.samples));
+        let weighted = u128::from(known.median) * u128::from(before) + u128::from(new.median) * u128::from(now);
+        let median = u64::try_from(weighted / u128::from((before + now).max(1))).unwrap_or(known.median);
+        let (least, most) = (known.least.min(new.least), known.most.max(new.most));
+        self.latency = Some(Latency { least, median, most });
+        self.samples = self.samples.saturating_add(later.samples);
+        self.errors = self.errors.saturating_add(later.errors);
+    }
+}
+
 /// The durations of passing samples, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

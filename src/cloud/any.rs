@@ -1,0 +1,123 @@
+//! The provider that the settings chose, or one on paper; and who writes to it.
+
+use std::time::Duration;
+
+use super::http::HttpTransport;
+use super::novita::client::Client;
+use super::replay::PaperCloud;
+use super::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress, Rehearsal};
+use crate::clock::Reading;
+use crate::core::record::trail::ProviderCalls;
+use crate::core::recreation::blueprint::{Obstacle, Prepared, Wanted};
+use crate::core::rollout::findings::ListedInstance;
+use crate::core::rollout::metrics::Metrics;
+use crate::core::world::instance::{Instance, InstanceId, Job};
+use crate::core::world::market::{Offer, OfferQuery};
+use crate::core::world::probe::CloseUp;
+use crate::core::world::snapshot::{Abilities, Listing};
+use crate::core::world::time::Timestamp;
+
+/// A provider.
+pub enum Cloud<'a> {
+    Novita(Client<HttpTransport>),
+    Paper(PaperCloud<'a>),
+}
+
+/// Who writes to it.
+#[derive(Clone, Copy)]
+pub enum Writer<'a> {
+    Cloud(&'a Cloud<'a>),
+    Rehearsal,
+}
+
+macro_rules! each {
+    ($cloud:expr, $it:ident => $call:expr) => {
+        match $cloud {
+            Cloud::Novita($it) => $call,
+            Cloud::Paper($it) => $call,
+        }
+    };
+}
+
+impl CloudRead for Cloud<'_> {
+    fn abilities(&self) -> Abilities {
+        each!(self, it => it.abilities())
+    }
+
+    async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
+        each!(self, it => it.instances(progress).await)
+    }
+
+    async fn jobs(&self, since: Timestamp) -> Result<Listing<Job>, CloudError> {
+        each!(self, it => it.jobs(since).await)
+    }
+
+    async fn close_up(&self, id: &InstanceId) -> Result<Option<CloseUp>, CloudError> {
+        each!(self, it => it.close_up(id).await)
+    }
+
+    async fn row(&self, id: &InstanceId, name: &str) -> Result<Option<Instance>, CloudError> {
+        each!(self, it => it.row(id, name).await)
+    }
+
+    async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
+        each!(self, it => it.marked(marker).await)
+    }
+
+    async fn prepare(&self, wanted: &[Wanted<'_>], jobs: &[Job], at_once: usize) -> Vec<Result<Prepared, Obstacle>> {
+        each!(self, it => it.prepare(wanted, jobs, at_once).await)
+    }
+
+    async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
+        each!(self, it => it.offers(query).await)
+    }
+
+    async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
+        each!(self, it => it.fleet(progress).await)
+    }
+
+    async fn metrics(
+        &self,
+        id: &InstanceId,
+        from: Timestamp,
+        to: Timestamp,
+        interval: Duration,
+    ) -> Result<Option<Metrics>, CloudError> {
+        each!(self, it => it.metrics(id, from, to, interval).await)
+    }
+
+    async fn ping(&self, timeout: Duration) -> Ping {
+        each!(self, it => it.ping(timeout).await)
+    }
+
+    fn reading(&self) -> Option<Reading> {
+        each!(self, it => it.reading())
+    }
+
+    fn calls(&self) -> ProviderCalls {
+        each!(self, it => it.calls())
+    }
+}
+
+impl CloudWrite for Writer<'_> {
+    async fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.migrate(id, guard).await),
+            Self::Rehearsal => Rehearsal.migrate(id, guard).await,
+        }
+    }
+
+    async fn create(&self, order: Order<'_>, guard: Guard<'_>) -> Result<InstanceId, CloudError> {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.create(order, guard).await),
+            Self::Rehearsal => Rehearsal.create(order, guard).await,
+        }
+    }
+
+    async fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.delete(id, guard).await),
+            Self::Rehearsal => Rehearsal.delete(id, guard).await,
+        }
+    }
+}

@@ -18,28 +18,28 @@ use crate::core::world::snapshot::{Abilities, Listing};
 use crate::core::world::time::Timestamp;
 
 /// A provider.
-pub enum Cloud<'a> {
+pub enum Provider<'a> {
     Novita(Client<HttpTransport>),
     Paper(PaperCloud<'a>),
 }
 
 /// Who writes to it.
 #[derive(Clone, Copy)]
-pub enum Writer<'a> {
-    Cloud(&'a Cloud<'a>),
+pub enum ProviderWriter<'a> {
+    Cloud(&'a Provider<'a>),
     Rehearsal,
 }
 
 macro_rules! each {
     ($cloud:expr, $it:ident => $call:expr) => {
         match $cloud {
-            Cloud::Novita($it) => $call,
-            Cloud::Paper($it) => $call,
+            Provider::Novita($it) => $call,
+            Provider::Paper($it) => $call,
         }
     };
 }
 
-impl CloudRead for Cloud<'_> {
+impl CloudRead for Provider<'_> {
     fn abilities(&self) -> Abilities {
         each!(self, it => it.abilities())
     }
@@ -99,7 +99,7 @@ impl CloudRead for Cloud<'_> {
     }
 }
 
-impl CloudWrite for Writer<'_> {
+impl CloudWrite for ProviderWriter<'_> {
     async fn migrate(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
         match self {
             Self::Cloud(cloud) => each!(cloud, it => it.migrate(id, guard).await),

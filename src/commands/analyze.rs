@@ -20,7 +20,7 @@ use crate::core::rollout::analysis::{Analysis, Opportunity, judge, saving};
 use crate::core::rollout::findings::{Findings, ListedInstance, Offered, Probed, Terms, Usage};
 use crate::core::rollout::metrics::{INTERVAL, Metrics, WINDOW};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{Billing, InstanceId, Status};
 use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::time::Timestamp;
 use crate::measure::{NetProber, ProbeOutcome, ProbeSample, ProbeTarget, Prober};
@@ -53,7 +53,8 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
     if let Some(ahead) = clock.compare(cloud.reading()) {
         reporter.event(Event::ClockCorrected { ahead });
     }
-    let markets = records::markets(store, clock.now()).await?;
+    let (markets, unread) = records::markets(store, clock.now()).await?;
+    reporter.event(Event::Unread { records: &unread });
     let usage = Usage::of(&fleet.items, fleet.is_complete());
     // What stands in for a spot instance returns to spot by itself.
     let may_move =
@@ -78,8 +79,19 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
         }
     });
     let opportunities: Vec<Opportunity> = stream::iter(judged).buffer_unordered(READS_AT_ONCE).collect().await;
-    let notes = market.notes().into_iter().chain(meter.note()).collect();
+    let notes = market.notes().into_iter().chain(meter.note()).chain(unread_rows(&fleet.items, terms)).collect();
     Ok(Analysis::new(opportunities, fleet.shortfall, notes))
+}
+
+/// How many instances have a status that is not known, so that it is not known whether they run. One that has may be on demand.
+fn unread_rows(fleet: &[ListedInstance], terms: &Terms) -> Option<String> {
+    let is_unknown = |it: &&ListedInstance| {
+        matches!(it.instance.status, Status::Other(_))
+            && it.instance.billing != Billing::Spot
+            && terms.cover(&it.instance)
+    };
+    let unknown: Vec<&str> = fleet.iter().filter(is_unknown).map(|it| it.instance.id.as_str()).collect();
+    (!unknown.is_empty()).then(|| format!("not analyzed, since their rows cannot be read: {}", unknown.join(", ")))
 }
 
 /// The offers by query.

@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Printed, Session};
 use crate::report::markets::{MarketsDocument, rows};
-use crate::report::{human, json};
+use crate::report::{Event, human, json};
 use crate::store::records;
 
 /// The command.
@@ -12,7 +12,8 @@ use crate::store::records;
 pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
     let Session { settings, clock, show, .. } = *session;
     let now = clock.now();
-    let markets = records::markets(&session.open_to_read().await?, now).await?;
+    let (markets, unread) = records::markets(&session.open_to_read().await?, now).await?;
+    session.reporter.event(Event::Unread { records: &unread });
     let reclaim_cost = settings.policy.placing.reclaim_cost;
     let document = if show.json() {
         json::document(&MarketsDocument { markets: rows(&markets, reclaim_cost, now) })

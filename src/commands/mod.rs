@@ -260,8 +260,9 @@ pub async fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<Printed, Failu
             history::history(&session.open_to_read().await?, args, session.clock.now(), session.show).await
         }
         Command::Status { check } => {
-            let Session { settings, clock, show, .. } = session;
-            status::status(&session.open_to_read().await?, settings, *check, clock.now(), *show).await
+            let Session { settings, clock, show, reporter, .. } = *session;
+            let screen = (clock.now(), show, reporter);
+            status::status(&session.open_to_read().await?, settings, *check, screen).await
         }
         Command::Report(args) => report::command(session, args).await,
         Command::Replay(args) => replay::command(cli, session, args).await,

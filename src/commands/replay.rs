@@ -12,7 +12,7 @@ use super::{Exit, Failure, Printed, Session, run};
 use crate::act::{Limits, World};
 use crate::cli::{Cli, ReplayArgs};
 use crate::clock::Clock;
-use crate::cloud::any::{Cloud, Writer};
+use crate::cloud::any::{Provider, ProviderWriter};
 use crate::cloud::replay::PaperCloud;
 use crate::core::record::execution::EXECUTIONS_KEPT;
 use crate::core::record::trace::Trace;
@@ -22,7 +22,7 @@ use crate::core::world::time::Timestamp;
 use crate::notify::Outlets;
 use crate::paths::read_text;
 use crate::report::replayed::{Played, Replay, ReplayDocument};
-use crate::report::{Silent, human, json};
+use crate::report::{Event, Silent, human, json};
 use crate::settings::{Environment, NotifySettings, Settings, SettingsError};
 use crate::stop::Stop;
 use crate::store::any::Store;
@@ -40,7 +40,8 @@ pub async fn command(cli: &Cli, session: &Session<'_>, args: &ReplayArgs) -> Res
     for change in &args.changes {
         let alone = Settings::load(cli, &environment.clone().with(std::slice::from_ref(change))?)?;
         if matters(&alone) == matters(session.settings) {
-            idle.push(change.as_str());
+            // By its name alone: it may be a secret.
+            idle.push(change.split('=').next().unwrap_or_default());
         }
     }
     let (name, trace, recorded) = match &args.trace {
@@ -60,7 +61,9 @@ pub async fn command(cli: &Cli, session: &Session<'_>, args: &ReplayArgs) -> Res
     let is = is.await.map_err(Failure::internal)??;
     let would_be = would_be.await.map_err(Failure::internal)??;
     let most_up = recorded.is_none().then(|| trace.most_up());
-    let replay = Replay { name: &name, trace: &trace, changes: &args.changes, idle, recorded, is, would_be, most_up };
+    let is_idle = |change: &&String| idle.iter().any(|name| change.split('=').next() == Some(name));
+    let changes: Vec<&str> = args.changes.iter().filter(|it| !is_idle(it)).map(String::as_str).collect();
+    let replay = Replay { name: &name, trace: &trace, changes: &changes, idle, recorded, is, would_be, most_up };
     let document = if session.show.json() {
         json::document(&ReplayDocument::new(&replay))
     } else {
@@ -95,8 +98,9 @@ fn read(path: &Path) -> Result<Trace, Failure> {
 async fn of_store(session: &Session<'_>) -> Result<(Trace, Uptime), Failure> {
     let now = session.clock.now();
     let all = Selection { limit: EXECUTIONS_KEPT, ..Selection::default() };
-    let Overview { executions, down, ended_spells, days, markets, .. } =
+    let Overview { executions, down, ended_spells, days, markets, unread, .. } =
         records::overview(&session.open_to_read().await?, &all, now).await?;
+    session.reporter.event(Event::Unread { records: &unread });
     let from = executions.iter().map(|it| it.execution.started_at).min().unwrap_or(now);
     let remembered = Remembered { open: &down, ended: &ended_spells, days: &days };
     let trace = Trace::of_history(&executions, (remembered, &markets), from, now).ok_or_else(|| SettingsError {
@@ -118,7 +122,7 @@ fn replayed(trace: &Trace, notice: Duration, settings: &Settings, stop: &Stop) -
 async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Stop) -> Result<Played, Failure> {
     let clock = Clock::starting_at(trace.from);
     let counts = Cell::new(WriteCounts::default());
-    let cloud = Cloud::Paper(PaperCloud::new(trace, notice, &clock, &counts));
+    let cloud = Provider::Paper(PaperCloud::new(trace, notice, &clock, &counts));
     let store = Store::Sqlite(SqliteStore::in_memory(clock.clone())?);
     let none = NotifySettings::default();
     let outlets = Outlets::new(&none, &settings.proxies, &Silent).map_err(Failure::internal)?;
@@ -140,7 +144,7 @@ async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Sto
             reporter: &Silent,
         };
         // One that is refused as unsafe, for example, is part of what would have been.
-        if let Err(failure) = run::run(&pass, &Writer::Cloud(&cloud), &outlets).await
+        if let Err(failure) = run::run(&pass, &ProviderWriter::Cloud(&cloud), &outlets).await
             && failure.exit != Exit::Unsafe
         {
             return Err(failure);

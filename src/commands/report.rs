@@ -11,7 +11,7 @@ use crate::core::world::instance::InstanceId;
 use crate::notify;
 use crate::report::page::Page;
 use crate::report::uptime::{UptimeDocument, csv};
-use crate::report::{human, json};
+use crate::report::{Event, human, json};
 use crate::settings::SettingsError;
 use crate::store::records::{self, Overview, Selection};
 
@@ -24,8 +24,9 @@ pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed
     let now = clock.now();
     let to = args.until.map_or(now, |until| until.min(now));
     let from = to - Duration::from(args.since);
-    let Overview { down, ended_spells, days, .. } =
+    let Overview { down, ended_spells, days, unread, .. } =
         records::overview(&session.open_to_read().await?, &Selection::default(), now).await?;
+    session.reporter.event(Event::Unread { records: &unread });
     let (open, ended) = match &args.instance {
         Some(wanted) => {
             let is_of = |spell: &Spell| spell.name == *wanted || spell.ids.iter().any(|id| id.as_str() == wanted);

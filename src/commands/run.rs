@@ -14,7 +14,7 @@ use super::observe::{Observed, point_out_idle_patterns, prepared_again};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
-use crate::cloud::any::Writer;
+use crate::cloud::any::ProviderWriter;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::pass::bridge::KnownBridges;
 use crate::core::pass::ledger::Ledger;
@@ -149,8 +149,8 @@ async fn pass(session: &Session<'_>, store: &Store, outlets: &Outlets<'_>) -> Re
     let limits = Limits::new(session.settings, mode);
     let world = session.world(&cloud, store, &limits);
     let writer = match mode {
-        Mode::Real => Writer::Cloud(&cloud),
-        Mode::Rehearsal => Writer::Rehearsal,
+        Mode::Real => ProviderWriter::Cloud(&cloud),
+        Mode::Rehearsal => ProviderWriter::Rehearsal,
     };
     run(&world, &writer, outlets).await
 }

@@ -6,7 +6,7 @@ use super::Failure;
 use crate::act::{Limits, World};
 use crate::cli::OutputFormat;
 use crate::clock::Clock;
-use crate::cloud::any::Cloud;
+use crate::cloud::any::Provider;
 use crate::cloud::novita;
 use crate::notify::Outlets;
 use crate::report::human::Screen;
@@ -31,7 +31,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn client(&self) -> Result<Cloud<'static>, Failure> {
+    pub(super) fn client(&self) -> Result<Provider<'static>, Failure> {
         client(self.settings)
     }
 
@@ -73,9 +73,9 @@ impl<'a> Session<'a> {
 }
 
 /// The client of the provider that the settings name.
-pub(super) fn client(settings: &Settings) -> Result<Cloud<'static>, Failure> {
+pub(super) fn client(settings: &Settings) -> Result<Provider<'static>, Failure> {
     let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
-    novita::connect(&settings.api_base_url, key, &settings.proxies).map(Cloud::Novita).map_err(unusable)
+    novita::connect(&settings.api_base_url, key, &settings.proxies).map(Provider::Novita).map_err(unusable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -17,7 +17,7 @@ use crate::core::world::policy::Policy;
 use crate::core::world::time::{Timestamp, millis};
 use crate::report::figures::Figures;
 use crate::report::markets::rows;
-use crate::report::{human, json, prometheus};
+use crate::report::{Event, Reporter, human, json, prometheus};
 use crate::settings::Settings;
 use crate::store::StoreRead;
 use crate::store::records::{self, Overview, Selection};
@@ -30,10 +30,10 @@ pub async fn status<S: StoreRead>(
     store: &S,
     settings: &Settings,
     check: bool,
-    now: Timestamp,
-    show: Presentation,
+    (now, show, reporter): (Timestamp, Presentation, &dyn Reporter),
 ) -> Result<Printed, Failure> {
     let overview = records::overview(store, &selection(now), now).await?;
+    reporter.event(Event::Unread { records: &overview.unread });
     let figures = figures(&overview, settings, now);
     let document = match show.format {
         Some(OutputFormat::Json) => json::document(&figures.document),

@@ -64,6 +64,7 @@ impl Bars {
             }
             Event::RolloutStepped { .. }
             | Event::RolloutTroubled { .. }
+            | Event::Unread { .. }
             | Event::RoundEnded { .. }
             | Event::RoundFailed { .. }
             | Event::FoundUnclosed { .. }

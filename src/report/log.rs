@@ -151,6 +151,10 @@ pub(super) fn event(event: Event<'_>) {
             debug!(jobId = job_id, duration = execution.duration, error = execution.error, "rollout step {status}");
         }
         Event::RolloutAdvanced { fleet } => advanced(fleet),
+        Event::Unread { records: [] } => {}
+        Event::Unread { records } => {
+            warn!("records of the store are damaged or of a newer version, and left out here: {}", records.join(", "));
+        }
         Event::RolloutTroubled { trouble } => warn!("{trouble}"),
         Event::RolloutStepped { message } => info!("{message}"),
         Event::Journaled { instance, recreation } => {

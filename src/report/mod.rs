@@ -139,6 +139,10 @@ pub enum Event<'a> {
     RolloutAdvanced {
         fleet: &'a Fleet,
     },
+    /// Records that no decision rests on and that cannot be read, by their maps.
+    Unread {
+        records: &'a [String],
+    },
     /// Something of a rollout failed, or does not end.
     RolloutTroubled {
         trouble: &'a str,

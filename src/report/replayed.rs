@@ -14,8 +14,8 @@ pub struct Replay<'a> {
     pub name: &'a str,
     pub trace: &'a Trace,
     /// What was asked for, as `KEY=VALUE`.
-    pub changes: &'a [String],
-    /// Of those, the ones on which no replay depends.
+    pub changes: &'a [&'a str],
+    /// The settings besides on which no replay depends.
     pub idle: Vec<&'a str>,
     /// What really was, if that is what is replayed.
     pub recorded: Option<Uptime>,
@@ -40,7 +40,7 @@ pub struct Played {
 pub struct ReplayDocument<'a> {
     source: &'a str,
     places: usize,
-    set: &'a [String],
+    set: &'a [&'a str],
     without_effect: &'a [&'a str],
     /// The share of the time of all places of which the room is known.
     known: f64,

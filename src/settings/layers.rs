@@ -11,7 +11,11 @@ use crate::paths::{is_there, read_text};
 
 /// The environment as this program sees it.
 #[derive(Clone, Debug, Default)]
-pub struct Environment(Vec<(String, String)>);
+pub struct Environment {
+    variables: Vec<(String, String)>,
+    /// The names of those that a replay sets.
+    changed: Vec<String>,
+}
 
 impl Environment {
     /// Reads the environment of this process. Other programs' variables that are not UTF-8 are ignored.
@@ -29,7 +33,7 @@ impl Environment {
                 Err(_) => {}
             }
         }
-        Ok(Self(variables))
+        Ok(Self { variables, changed: Vec::new() })
     }
 
     /// The same with some variables set, each as `KEY=VALUE`. They win over what was set.
@@ -46,16 +50,19 @@ impl Environment {
                     None => error.hint("see the settings in respot man"),
                 });
             }
-            self.0.retain(|(known, _)| known != name);
-            self.0.push((name.to_owned(), value.to_owned()));
+            self.variables.retain(|(known, _)| known != name);
+            self.variables.push((name.to_owned(), value.to_owned()));
+            self.changed.push(name.to_owned());
         }
         Ok(self)
     }
 
     /// What a variable is set to, which may be nothing.
     fn get(&self, name: &'static str) -> Result<Option<Given>> {
-        let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        value.map(|value| Given { name, value, source: Source::Environment }.unwrapped()).transpose()
+        let value = self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let is_change = self.changed.iter().any(|changed| changed == name);
+        let source = if is_change { Source::Change } else { Source::Environment };
+        value.map(|value| Given { name, value, source }.unwrapped()).transpose()
     }
 
     /// A variable that is set and not empty.
@@ -87,7 +94,7 @@ impl Environment {
 
     /// Whether a variable is set and not empty.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, value)| known == name && !value.is_empty())
+        self.variables.iter().any(|(known, value)| known == name && !value.is_empty())
     }
 }
 
@@ -103,7 +110,7 @@ pub(super) fn absolute(name: &str, path: &str) -> Result<PathBuf> {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), changed: Vec::new() }
     }
 }
 
@@ -121,6 +128,8 @@ fn is_ours(name: &str) -> bool {
 pub(super) enum Source {
     Flag(&'static str),
     Environment,
+    /// A setting that a replay tries.
+    Change,
     File(PathBuf),
     Default,
 }
@@ -130,6 +139,7 @@ impl fmt::Display for Source {
         match self {
             Self::Flag(flag) => write!(f, "from {flag}"),
             Self::Environment => f.write_str("from the environment"),
+            Self::Change => f.write_str("from --set"),
             Self::File(path) => write!(f, "from {}", path.display()),
             Self::Default => f.write_str("the default"),
         }
@@ -254,7 +264,7 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
         ("RESPOT_STORE", rows::REDIS_URL.row.name),
     ];
     let mut warnings = Vec::new();
-    for (name, value) in &environment.0 {
+    for (name, value) in &environment.variables {
         if is_ours(name) || value.is_empty() {
             continue;
         }
@@ -409,7 +419,8 @@ mod tests {
             for row in SETTINGS {
                 let name = row.name;
                 let value_of = |layers: Result<Layers<'_>>| Some(layers.map(|it| it.get(row).cloned().unwrap().value));
-                let variables = [(name.to_owned(), wrapped.clone())].into_iter().chain(empty.0.clone()).collect();
+                let variables =
+                    [(name.to_owned(), wrapped.clone())].into_iter().chain(empty.variables.clone()).collect();
                 let of_environment = value_of(Layers::new(&[], &variables, None));
                 let file = folder.path().join("respot.toml");
                 let text: String = wrapped.chars().map(|c| format!("\\U{:08X}", u32::from(c))).collect();

@@ -35,7 +35,7 @@ impl Origins {
             let Some(given) = layers.get(row) else { continue };
             match &given.source {
                 Source::File(_) => origins.from_file.push(given.name),
-                Source::Environment => origins.from_environment.push(given.name),
+                Source::Environment | Source::Change => origins.from_environment.push(given.name),
                 Source::Flag(_) | Source::Default => {}
             }
             if SECRET_FILES.contains(&given.name) {

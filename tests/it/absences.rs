@@ -137,6 +137,38 @@ fn a_status_that_says_nothing_fails_no_move() {
     });
 }
 
+/// A spot instance that states no billing mode in one look may be what it was; one that costs more than on demand is not kept.
+#[test]
+fn a_move_is_judged_by_what_is_known_of_its_bill() {
+    let stage = stage(Kind::Sqlite, 2, &good());
+    until(&stage, |it| it["state"] == "soaking");
+    // The other one is moved by a later stage, when spot costs more than on demand.
+    stage.provider.with(|world| {
+        let ids: Vec<String> = world.products().iter().map(|product| product.id.clone()).collect();
+        for id in ids {
+            let product = world.product_mut(&id).expect("a product");
+            product.spot_price = Some(product.price * 2);
+        }
+    });
+    let become_all = |mode: &str| {
+        let spot = |machine: &&Machine| machine.name.contains("-recreated-");
+        stage.provider.with(|world| {
+            let ids: Vec<String> = world.machines().filter(spot).map(|it| it.id.clone()).collect();
+            ids.iter().for_each(|id| assert!(world.edit(id, |it| it.billing_mode = mode.into())));
+        });
+    };
+    for mode in ["", "weird"] {
+        become_all(mode);
+        let waits = call(&stage, "--yes").output();
+        assert!(matches!(waits.code(), 0 | 1) && !waits.all().contains("is billed as"), "{mode:?}: {waits:?}");
+        assert_eq!(living(&stage).0, 2);
+    }
+    become_all("spot");
+    let document = until(&stage, is_over);
+    assert_eq!((&document["rollout"]["state"], living(&stage)), (&"rolled_back".into(), (2, 0)), "{document:#}");
+    assert!(document.to_string().contains("USD an hour, and 0.67 on demand"), "{document:#}");
+}
+
 #[test]
 fn a_move_whose_instance_does_not_run_for_long_has_failed() {
     for (state, status) in [("soaking", "frobnicating"), ("retiring", "restarting")] {
@@ -144,10 +176,11 @@ fn a_move_whose_instance_does_not_run_for_long_has_failed() {
         until(&stage, |it| it["state"] == state);
         let spot = alive(&stage, "spot");
         stage.provider.with(|world| spot.iter().for_each(|id| assert!(world.set_status(id, status))));
-        call(&stage, "--yes").output().ends_with(0);
+        let waits = call(&stage, "--yes").output().ends_with(0);
+        assert!(waits.stdout.contains(&format!(", whose spot instance is {status}")), "{}", waits.stdout);
         stage.provider.advance(2 * HOUR);
         let failed = call(&stage, "--yes").output().ends_with(1);
-        assert!(failed.stderr.contains("has not run for 60 min"), "{}", failed.stderr);
+        assert!(failed.stderr.contains("has not been seen running as spot for 60 min"), "{}", failed.stderr);
         stage.provider.advance(MINUTE);
         let document = until(&stage, is_over);
         assert_eq!((&document["rollout"]["state"], living(&stage)), (&"rolled_back".into(), (2, 0)), "{document:#}");

@@ -239,6 +239,11 @@ fn it_ends_with_the_documented_codes() {
     let table = call("").output().ends_with(0).stdout;
     assert!(table.contains("the list of instances is incomplete: the provider announced 12 rows"), "{table}");
     stage.provider.with(World::clear_faults);
+    // A row that cannot be read may be one that could move.
+    stage.fault("list:bad-row");
+    let document = analyze(&stage, "");
+    assert!(document["notes"].to_string().contains("their rows cannot be read"), "{document:#}");
+    stage.provider.with(World::clear_faults);
     stage.fault("metrics:hang");
     let asked = stage.provider.with(|world| world.calls(Op::Metrics));
     let running = call("").spawn();

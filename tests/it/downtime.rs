@@ -155,6 +155,12 @@ fn a_damaged_record_of_downtime_costs_only_itself() {
     stage.put_field("downtime", "2026-01-15T12:00:00.000Z x", "garbage");
     stage.put_field("downtime-days", "total", "{}");
     assert_eq!(recovery(&stage)["open"], 0);
+    for words in ["status", "report", "replay --from-history"] {
+        let said = stage.call(words).output();
+        assert!(said.stderr.contains("left out here: spells: 1, downtime: 1"), "{words}: {}", said.stderr);
+    }
+    stage.put_field("exposures", "p@c", "garbage");
+    stage.call("markets").output().ends_with(0).says(["exposures: 1"]);
     stage.provider.advance(QUARTER);
     stage.pass(0);
     assert!(recovery(&stage)["windowMs"].is_number());

@@ -133,13 +133,19 @@ fn what_cannot_be_replayed_is_said() {
         ("--trace broken.json", "broken.json is not a trace: EOF"),
         (&format!("{trace} --set MIGRATION_INTERVAL_MINUTE=5"), "did you mean MIGRATION_INTERVAL_MINUTES?"),
         (&format!("{trace} --set MIGRATION_INTERVAL_MINUTES"), "expected SETTING=VALUE"),
-        (&format!("{trace} --set MIGRATION_INTERVAL_MINUTES=x"), "invalid value \"x\" for MIGRATION_INTERVAL_MINUTES"),
+        (
+            &format!("{trace} --set MIGRATION_INTERVAL_MINUTES=x"),
+            "invalid value \"x\" for MIGRATION_INTERVAL_MINUTES (from --set)",
+        ),
     ] {
         let refused = replay(&stage, words).ends_with(2);
         assert!(refused.stderr.contains(why), "{words}: {}", refused.stderr);
     }
-    let idle = replay(&stage, &format!("{trace} --set MIGRATION_LOG_LEVEL=debug")).ends_with(0).json();
-    assert_eq!(idle["withoutEffect"], json!(["MIGRATION_LOG_LEVEL=debug"]));
+    // What may be a secret is not repeated.
+    let idle = replay(&stage, &format!("{trace} --set NOVITA_API_KEY=sk_x9 --set MIGRATION_LOG_LEVEL=debug"));
+    assert!(!idle.all().contains("sk_x9"), "{idle:?}");
+    let idle = idle.ends_with(0).json();
+    assert_eq!(idle["withoutEffect"], json!(["NOVITA_API_KEY", "MIGRATION_LOG_LEVEL"]));
     // Announced an hour ahead, it has nowhere to go; the outage of half an hour is all there is.
     let told = replay(&stage, &format!("{trace} --notice 1h --set RESPOT_NOTICE=true")).ends_with(0).json();
     assert_eq!((&told["is"]["reclaims"], &told["wouldBe"]["reclaims"]), (&json!(1), &json!(1)), "{told:#}");

@@ -309,7 +309,7 @@ impl Stage {
         let (settings, _) = self.settings(&["status"]);
         let screen = Screen { width: None, color: false };
         let show = Presentation { format: Some(OutputFormat::Table), quiet: false, screen };
-        let status = status::status(&self.store, &settings, false, self.clock.now(), show).await.unwrap();
+        let status = status::status(&self.store, &settings, false, (self.clock.now(), show, &Silent)).await.unwrap();
         let is = |line: &&str, word: &str| line.trim_start().starts_with(word);
         let text = status.document.into_text();
         let lines = text.lines().skip_while(|line| !is(line, "in flight"));

@@ -167,6 +167,7 @@ fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
         // The provider has one name for a rate and for a quota; only its text tells.
         (429, _) | (_, "RATE_LIMIT_EXCEEDED") if message.contains("quota") => ErrorKind::Billing,
         (429, _) | (_, "RATE_LIMIT_EXCEEDED") => ErrorKind::RateLimit,
+        (402, _) => ErrorKind::Billing,
         (407, _) => ErrorKind::Configuration,
         (403, _) if refusal.is_page => ErrorKind::Configuration,
         (401 | 403, _)
@@ -291,6 +292,7 @@ mod tests {
             (400, fixture!("error-quota.json"), Some("CREATE_GPU_NUM_LIMIT"), Billing, false),
             (400, fixture!("error-monthly-delete.json"), Some("PREPAID_INSTANCE_NOT_SUPPORT_RELEASE"), Billing, false),
             (400, br#"{"reason":"BALANCE_NOT_ENOUGH"}"#, Some("BALANCE_NOT_ENOUGH"), Billing, false),
+            (402, br#"{"reason":"PAYMENT_REQUIRED"}"#, Some("PAYMENT_REQUIRED"), Billing, false),
             (400, br#"{"code":"CREATE_INSTANCE_LIMIT"}"#, Some("CREATE_INSTANCE_LIMIT"), Billing, false),
             (
                 400,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Drive, Stepped, prospect};
 use crate::act::Limits;
 use crate::cli::{RolloutArgs, RolloutVerb};
-use crate::cloud::any::Writer;
+use crate::cloud::any::ProviderWriter;
 use crate::commands::{Exit, Failure, Presentation, Printed, Session};
 use crate::core::record::execution::Outcome;
 use crate::core::rollout::analysis::Analysis;
@@ -61,7 +61,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     let limits = Limits::new(settings, Mode::Real);
     let drive = Drive {
         world: &session.world(&cloud, &store, &limits),
-        writer: &Writer::Cloud(&cloud),
+        writer: &ProviderWriter::Cloud(&cloud),
         notify,
         prober: &prober,
         terms: &settings.terms,

@@ -138,6 +138,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let held @ 1.. = fleet.held_by_notices(&view) {
             message.push_str(&format!("; on-demand instances kept until an announced reclaim is over: {held}"));
         }
+        if let waits @ [_, ..] = &*fleet.waits(&view) {
+            message.push_str(&format!("; waiting for {}", waits.join(", ")));
+        }
         let mut troubles = failures(&fleet, &states);
         troubles.extend(fleet.overdue(pass.now()));
         for trouble in &troubles {
@@ -197,7 +200,15 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 stream::iter(checks).buffer_unordered(AT_ONCE).collect().await;
             let all = checked.iter().all(|(_, ready)| ready.is_some());
             for (at, cost) in checked.into_iter().filter_map(|(at, ready)| Some((at, ready?))) {
-                fleet.members[at].set_ready(cost, pass.now());
+                let member = &mut fleet.members[at];
+                match cost.zip(member.read_back.on_demand).filter(|(spot, on_demand)| spot >= on_demand) {
+                    Some((spot, on_demand)) => member.fail(format!(
+                        "its spot instance costs {} USD an hour, and {} on demand",
+                        spot.to_the_cent(),
+                        on_demand.to_the_cent()
+                    )),
+                    None => member.set_ready(cost, pass.now()),
+                }
             }
             let left = until.saturating_duration_since(Instant::now());
             if all || left.is_zero() || pass.world.stop.sleep(POLL.min(left)).await.is_err() {

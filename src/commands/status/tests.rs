@@ -88,6 +88,7 @@ fn busy() -> Overview {
     let to_be = |failures| recreation("a-rather-long-name-of-an-instance", failures, Step::Pending { kept: None });
     Overview {
         lost_moves: 0,
+        unread: Vec::new(),
         rollout: None,
         total: 400,
         totals: Totals {

@@ -80,12 +80,12 @@ fn is_of(recreation: &Recreation, rollout: &str, to: &Billing) -> bool {
     its_to == to && (its == rollout || !recreation.step.is_over())
 }
 
-/// Why a new instance does not count, if it has the wrong billing mode. One that does not run yet may not state its mode.
+/// Why a new instance does not count, if it has the wrong billing mode. A mode that is missing or unknown may be the right one.
 fn misbilled(seen: &ObservedMove, to: &Billing, view: &FleetView<'_>) -> Option<String> {
     let Step::Created { replacement, .. } = &seen.recreation.step else { return None };
     let billing = view.billing(replacement).filter(|billing| *billing != to)?;
-    let has_to_say = seen.situation.successor == Successor::Running || *billing != Billing::Unstated;
-    has_to_say.then(|| format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()))
+    let is_known = matches!(billing, Billing::Spot | Billing::OnDemand | Billing::Monthly);
+    is_known.then(|| format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()))
 }
 
 impl Fleet {
@@ -114,6 +114,22 @@ impl Fleet {
         let is_held = |it: &&Member| it.state == MemberState::Ready && it.is_announced(view);
         let retires = matches!(self.rollout.state, State::Retiring { .. });
         self.members.iter().filter(is_held).count() * usize::from(retires)
+    }
+
+    /// What the others wait for: instances that are not seen running as they should, each with its status.
+    #[must_use]
+    pub fn waits(&self, view: &FleetView<'_>) -> Vec<String> {
+        let of = |member: &Member| {
+            let successor = member.successor.as_ref().filter(|_| member.unsettled_since.is_some());
+            let (which, id) = match successor {
+                Some(successor) => ("spot", successor),
+                None => ("on-demand", &member.id),
+            };
+            let found = find(&view.snapshot.instances.items, id)?;
+            let is_fine = successor.is_none() && matches!(found.status, Status::Running | Status::Exited);
+            (!is_fine).then(|| format!("{}, whose {which} instance is {}", member.name, found.status))
+        };
+        self.members.iter().filter(|it| it.state == MemberState::Ready).filter_map(of).collect()
     }
 
     /// The recreations to advance, in the order in which members are moved, or in reverse if they are put back.
@@ -161,7 +177,8 @@ impl Member {
         }
     }
 
-    pub(super) fn fail(&mut self, why: String) {
+    /// It is not moved, for this reason; the first one counts.
+    pub fn fail(&mut self, why: String) {
         self.state = MemberState::Failed;
         self.note.get_or_insert(why);
     }
@@ -204,7 +221,11 @@ impl Member {
                         (step, _) if step.replacement() != known.as_ref() => {
                             self.fail("its spot instance is gone".into());
                         }
-                        (Step::Created { .. }, Successor::Running) => self.unsettled_since = None,
+                        (Step::Created { replacement, .. }, Successor::Running)
+                            if view.billing(replacement) == Some(&to) =>
+                        {
+                            self.unsettled_since = None;
+                        }
                         (Step::Created { replacement, .. }, Successor::Failed(why)) => {
                             self.fail(format!("its spot instance {replacement} failed: {why}"));
                         }
@@ -212,11 +233,15 @@ impl Member {
                             self.fail(format!("its spot instance {replacement} no longer runs"));
                         }
                         // It may be restarting, or the provider may have a new word.
-                        (Step::Created { replacement, .. }, Successor::ComingUp | Successor::Unclear) => {
+                        (
+                            Step::Created { replacement, .. },
+                            Successor::Running | Successor::ComingUp | Successor::Unclear,
+                        ) => {
                             let since = *self.unsettled_since.get_or_insert(view.now);
                             if view.now.since(since) >= rollout.hold {
                                 let minutes = rollout.hold.as_secs() / 60;
-                                self.fail(format!("its spot instance {replacement} has not run for {minutes} min"));
+                                let what = "has not been seen running as spot";
+                                self.fail(format!("its spot instance {replacement} {what} for {minutes} min"));
                             }
                         }
                         (Step::Created { .. } | Step::Pending { .. } | Step::Abandoned { .. }, _) => {

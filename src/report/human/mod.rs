@@ -173,10 +173,10 @@ fn to_the_second(moment: Timestamp) -> String {
     text.split_once('.').map_or(text.clone(), |(whole, _)| whole.replace('T', " ") + " UTC")
 }
 
-/// `14:05` within the next day, else with its date; in UTC.
+/// `14:05` within the next twelve hours, else with its date; in UTC.
 fn time_of_day(moment: Timestamp, now: Timestamp) -> String {
     let text = to_the_minute(moment);
-    if moment.since(now) < Duration::from_secs(24 * 3600) {
+    if moment.since(now) < Duration::from_secs(12 * 3600) {
         text.chars().skip("2026-01-15 ".len()).collect()
     } else {
         text

@@ -42,16 +42,23 @@ pub(super) struct Decoder {
     store: String,
     now: Timestamp,
     redated: RefCell<Vec<Write>>,
+    /// What was passed over.
+    unread: RefCell<Vec<String>>,
 }
 
 impl Decoder {
     pub(super) fn new<S: StoreRead>(store: &S, now: Timestamp) -> Self {
-        Self { store: store.label(), now, redated: RefCell::default() }
+        Self { store: store.label(), now, redated: RefCell::default(), unread: RefCell::default() }
     }
 
     /// What writes back the records of maps that had times ahead of `now`, so that they age from now on.
     pub(super) fn redated(self) -> Vec<Write> {
         self.redated.into_inner()
+    }
+
+    /// The maps of which records were passed over, with their number.
+    pub(super) fn unread(&self) -> Vec<String> {
+        self.unread.borrow().clone()
     }
 
     /// A value, or an entry of a map.
@@ -137,12 +144,20 @@ impl Decoder {
         answer: Option<Answer>,
     ) -> Result<Sorted<T>, StoreError> {
         let mut sorted = Sorted { intact: Vec::new(), damaged: Vec::new(), newer: None };
+        let mut unread = 0_usize;
         for (field, text) in self.all(answer)? {
             match self.entry(map, &field, &text) {
-                Ok(record) => sorted.intact.push((field, record)),
+                Ok(record) => {
+                    sorted.intact.push((field, record));
+                    continue;
+                }
                 Err(error @ StoreError::Newer { .. }) => sorted.newer = Some(error),
                 Err(_) => sorted.damaged.push(field),
             }
+            unread += 1;
+        }
+        if unread > 0 {
+            self.unread.borrow_mut().push(format!("{map}: {unread}"));
         }
         Ok(sorted)
     }

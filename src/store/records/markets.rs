@@ -29,11 +29,13 @@ pub(super) fn shown(
     Ok((markets, bridges, notices.intact.into_iter().map(|(_, seen)| seen).collect()))
 }
 
-/// Reads what was seen of every place, as far as it is understood.
+/// Reads what was seen of every place, as far as it is understood, and the maps of which records are not, with their number.
 ///
 /// # Errors
 /// Any of the store's.
-pub async fn markets<S: StoreRead>(store: &S, now: Timestamp) -> Result<Markets, StoreError> {
+pub async fn markets<S: StoreRead>(store: &S, now: Timestamp) -> Result<(Markets, Vec<String>), StoreError> {
     let answer = store.read(&[Query::Map(keys::EXPOSURES.into())]).await?.into_iter().next();
-    Ok(places(&Decoder::new(store, now), answer)?.0)
+    let decoder = Decoder::new(store, now);
+    let (markets, _) = places(&decoder, answer)?;
+    Ok((markets, decoder.unread()))
 }

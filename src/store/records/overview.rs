@@ -42,6 +42,8 @@ pub struct Overview {
     pub markets: Markets,
     pub bridges: Bridges,
     pub notices: Vec<Observation>,
+    /// The maps of which records are damaged or of a newer format, with their number: the figures lack them.
+    pub unread: Vec<String>,
 }
 
 /// Which executions to read.
@@ -97,7 +99,9 @@ pub async fn overview<S: StoreRead>(store: &S, selection: &Selection, now: Times
     let holders: Vec<String> = found.flatten().collect();
     let (down, ended_spells, days) = downtime::shown(&decoder, &mut answers)?;
     let (markets, bridges, notices) = markets::shown(&decoder, &mut answers)?;
-    let shown = Overview { lost_moves, down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
+    let unread = decoder.unread();
+    let shown =
+        Overview { unread, lost_moves, down, ended_spells, days, markets, bridges, notices, ..Overview::default() };
 
     // Ids sort by time, so the newest page can be chosen before anything is read. When a pass ran whose clock was wrong is
     // not known: it comes last.

@@ -127,6 +127,7 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
         indicators: Indicators::of(passes, enabled.then_some(interval), now),
         hours: hours(passes, now),
         advice,
+        rollout: rollout.as_ref(),
         markets,
         announced,
         notice: policy.notice,

@@ -9,6 +9,7 @@ use crate::core::record::health::Diagnosis;
 use crate::core::record::indicators::{HOURS, Hour, Indicators};
 use crate::core::record::outbox::Outgoing;
 use crate::core::recreation::journal::{Recreation, Step};
+use crate::core::rollout::course::Fleet;
 use crate::core::world::instance::InstanceId;
 use crate::core::world::policy::{BridgePolicy, NoticePolicy};
 use crate::core::world::time::Timestamp;
@@ -34,6 +35,8 @@ pub struct Figures<'a> {
     /// What happened in each hour of it, the oldest first.
     pub hours: [Hour; HOURS],
     pub advice: Vec<Advice>,
+    /// The last one.
+    pub rollout: Option<&'a Fleet>,
     pub markets: &'a Markets,
     /// When announced reclaims are to come true, the first of them first.
     pub announced: Vec<Timestamp>,

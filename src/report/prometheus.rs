@@ -11,6 +11,7 @@ use crate::core::pass::spell::{BUCKETS, DaySums, Lost, Part};
 use crate::core::record::execution::{Execution, ExecutionStatus, Summary};
 use crate::core::record::health::Health;
 use crate::core::record::indicators::Share;
+use crate::core::rollout::course::MemberState;
 use crate::core::world::time::Timestamp;
 
 /// A metric.
@@ -140,6 +141,26 @@ pub const METRICS: &[Metric] = &[
     gauge("respot_bridges", "On-demand instances that stand in while no market has room.", |it| {
         vec![plain(Figure::Count(whole(it.document.bridges.standing)))]
     }),
+    gauge(
+        "respot_rollout_state",
+        "1 for the state of the last rollout, 0 for the others. Absent before the first.",
+        rollout,
+    ),
+    gauge(
+        "respot_rollout_since_timestamp_seconds",
+        "When the last rollout entered its state. Absent before the first.",
+        |it| time(it.rollout.map(|fleet| fleet.rollout.state.since())),
+    ),
+    gauge(
+        "respot_rollout_instances",
+        "Instances of the last rollout: on spot, waiting, failed, put back. Absent before the first.",
+        members,
+    ),
+    gauge(
+        "respot_rollout_overdue",
+        "1 if the rollout has been deleting or putting back instances for more than two hours. Absent before the first.",
+        |it| it.rollout.map_or_else(Vec::new, |fleet| count(fleet.overdue(it.now).is_some())),
+    ),
     gauge("respot_market_rests", "Markets that refused lately and are not asked again yet.", |it| {
         let rests = it.markets.values().filter(|market| market.rests(u32::MAX, it.now).is_some()).count();
         vec![plain(Figure::Count(whole(rests)))]
@@ -240,6 +261,27 @@ pub fn text(figures: &Figures<'_>) -> String {
 fn escape(text: &str, quotes: bool) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");
     if quotes { text.replace('"', "\\\"") } else { text }
+}
+
+fn rollout(figures: &Figures<'_>) -> Vec<Sample> {
+    let Some(fleet) = figures.rollout else { return Vec::new() };
+    let states =
+        ["moving", "soaking", "held", "retiring", "rolling_back", "completed", "rolled_back", "aborted", "failed"];
+    labelled("state", states.map(|state| (state, u64::from(state == fleet.rollout.state.as_str()))))
+}
+
+fn members(figures: &Figures<'_>) -> Vec<Sample> {
+    let Some(fleet) = figures.rollout else { return Vec::new() };
+    let count = |states: &[MemberState]| whole(states.iter().map(|state| fleet.count(*state)).sum());
+    labelled(
+        "state",
+        [
+            ("on_spot", count(&[MemberState::Ready, MemberState::Moved])),
+            ("waiting", count(&[MemberState::Waiting, MemberState::Moving])),
+            ("failed", count(&[MemberState::Failed, MemberState::Stranded])),
+            ("put_back", count(&[MemberState::Undoing, MemberState::Returning, MemberState::Restored])),
+        ],
+    )
 }
 
 fn newest<'a>(figures: &Figures<'a>) -> Option<&'a Execution> {

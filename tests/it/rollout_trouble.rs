@@ -287,6 +287,12 @@ fn a_rollout_that_does_not_end_is_said() {
         stage.call("run -q").output().ends_with(0);
         let check = stage.call("status --check").output().ends_with(1);
         assert!(check.stdout.contains("the rollout has not finished for hours"), "{}", check.stdout);
+        let metrics = stage.call("status -o prometheus").output().ends_with(0).stdout;
+        let now = if words == "abort" { "rolling_back" } else { "retiring" };
+        for line in ["respot_rollout_overdue 1\n", &format!("respot_rollout_state{{state=\"{now}\"}} 1\n")] {
+            assert!(metrics.contains(line), "{line}: {metrics}");
+        }
+        assert!(metrics.contains("respot_rollout_instances{state=\"failed\"} 0"), "{metrics}");
         stage.provider.with(World::clear_faults);
         until(&stage, is_over);
         stage.call("run -q").output().ends_with(0);

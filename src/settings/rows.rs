@@ -184,7 +184,7 @@ settings! {
     RESPOT_SPREAD_PERCENT: u64 = Placing::DEFAULT.spread_percent, parsers::integer[0..=100],
         "Among markets that are this much dearer than the best at most, the one with the fewest instances is chosen";
     RESPOT_PLACES: Vec<Selector> = NONE, parsers::selectors,
-        "Clusters where replacements may go: patterns of IDs or names, separated by commas; empty for all";
+        "Clusters where replacements may go besides their own: patterns of IDs or names, separated by commas; empty for all";
     RESPOT_NOTICE: bool = "off", parsers::boolean,
         "Whether an announced reclaim is acted on: `on` (the replacement is created before the instance goes) or `off`";
     RESPOT_NOTICE_LEAD_MINUTES: Duration = 0, parsers::lead_minutes[0..=60],

@@ -37,7 +37,13 @@ pub fn explain(screen: Screen, explained: &Explained, failed: bool, now: Timesta
     };
     let billing = explained.billing.as_ref().map_or(String::new(), |billing| format!(", billing {billing}"));
     fact("instance", &format!("{instance_id}{name}, {status}{billing}"));
-    let when = |at: Timestamp| format!("{} ago {}", ago(at, now), together(&format!("({})", to_the_second(at))));
+    let when = |at: Timestamp| {
+        let since = match ago(at, now) {
+            since if since == "now" => "just now".to_owned(),
+            since => format!("{since} ago"),
+        };
+        format!("{since} {}", together(&format!("({})", to_the_second(at))))
+    };
     explained.next_pass.iter().for_each(|next| fact("next pass", next));
     explained.refused.iter().for_each(|why| fact("but", &format!("the whole pass is refused: {why}")));
     if let Some(Observation { notice, first_seen_at, last_seen_at, .. }) = &explained.observations {

@@ -133,7 +133,7 @@ fn draw_course(chance: &mut fastrand::Rng) -> Course {
     }
 }
 
-/// What the provider says, but for the billing of successors: that is spot.
+/// What the provider says, but for the billing of successors: that is spot, and its price is not stated, which would tell.
 pub(super) fn claim_spot(text: &str) -> String {
     fn claim(value: &mut Value) {
         match value {
@@ -143,6 +143,7 @@ pub(super) fn claim_spot(text: &str) -> String {
                     fields.get("name").and_then(Value::as_str).is_some_and(|name| name.contains("-recreated-"));
                 if is_successor && fields.contains_key("billingMode") {
                     fields.insert("billingMode".into(), "spot".into());
+                    fields.remove("instancePrice");
                 }
                 fields.values_mut().for_each(claim);
             }

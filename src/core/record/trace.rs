@@ -1,11 +1,9 @@
 //! Where there was room over time: a public trace of a market, or what the passes of a store saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::execution::Recorded;
 use super::trail::{ProviderWrite, WriteCall, WriteOutcome};
@@ -69,34 +67,7 @@ impl RoomOverTime {
 #[derive(Deserialize)]
 struct Written {
     gap_seconds: u32,
-    #[serde(deserialize_with = "zones")]
-    zones: Zones,
-}
-
-/// How many instances fit, and for how many ticks.
-type Zones = BTreeMap<String, Vec<(u32, u32)>>;
-
-/// Of two zones with one name, the first would be dropped without a word.
-fn zones<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zones, D::Error> {
-    struct Once;
-    impl<'de> Visitor<'de> for Once {
-        type Value = Zones;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("zones by their names")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Zones, A::Error> {
-            let mut zones = Zones::new();
-            while let Some((name, runs)) = map.next_entry::<String, _>()? {
-                if zones.insert(name.clone(), runs).is_some() {
-                    return Err(A::Error::custom(format!("the zone {name:?} occurs twice")));
-                }
-            }
-            Ok(zones)
-        }
-    }
-    deserializer.deserialize_map(Once)
+    zones: BTreeMap<String, Vec<(u32, u32)>>,
 }
 
 impl Trace {
@@ -331,7 +302,6 @@ mod tests {
             (r#"{"gap_seconds": -1, "zones": {"a": [[1, 1]]}}"#, "-1"),
             (r#"{"gap_seconds": 4294967295, "zones": {"a": [[1, 4294967295]]}}"#, "400 days"),
             (r#"{"gap_seconds": 60, "zones": {"a": [[1]]}}"#, "2"),
-            (r#"{"gap_seconds": 60, "zones": {"a": [[1, 1]], "a": [[0, 1]]}}"#, "occurs twice"),
         ] {
             let refused = trace(text).expect_err(text);
             assert!(refused.contains(why), "{text}: {refused}");

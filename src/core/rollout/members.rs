@@ -80,12 +80,14 @@ fn is_of(recreation: &Recreation, rollout: &str, to: &Billing) -> bool {
     its_to == to && (its == rollout || !recreation.step.is_over())
 }
 
-/// Why a new instance does not count, if it has the wrong billing mode. A mode that is missing or unknown may be the right one.
-fn misbilled(seen: &ObservedMove, to: &Billing, view: &FleetView<'_>) -> Option<String> {
+/// Why a new instance does not count, if it has the wrong billing mode, and whether that is certain: a mode that is missing or
+/// unknown may be the right one. One that does not run yet may not state its mode.
+fn misbilled(seen: &ObservedMove, to: &Billing, view: &FleetView<'_>) -> Option<(String, bool)> {
     let Step::Created { replacement, .. } = &seen.recreation.step else { return None };
     let billing = view.billing(replacement).filter(|billing| *billing != to)?;
-    let is_known = matches!(billing, Billing::Spot | Billing::OnDemand | Billing::Monthly);
-    is_known.then(|| format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()))
+    let is_certain = matches!(billing, Billing::Spot | Billing::OnDemand | Billing::Monthly);
+    (is_certain || seen.situation.successor == Successor::Running)
+        .then(|| (format!("{replacement} is billed as {:?}, not as {to}", billing.as_str()), is_certain))
 }
 
 impl Fleet {
@@ -213,19 +215,19 @@ impl Member {
         let step = &seen.recreation.step;
         match self.state {
             MemberState::Moving | MemberState::Ready => {
-                if let Some(why) = misbilled(&seen, &to, view) {
+                let billed = misbilled(&seen, &to, view);
+                if let Some((why, true)) = billed {
                     self.fail(why);
-                } else if self.state == MemberState::Ready {
+                } else if self.state == MemberState::Moving {
+                    // The reason, should it be given up.
+                    self.note = billed.map(|(why, _)| why);
+                } else {
                     match (step, &seen.situation.successor) {
                         // A replacement of the successor has not soaked.
                         (step, _) if step.replacement() != known.as_ref() => {
                             self.fail("its spot instance is gone".into());
                         }
-                        (Step::Created { replacement, .. }, Successor::Running)
-                            if view.billing(replacement) == Some(&to) =>
-                        {
-                            self.unsettled_since = None;
-                        }
+                        (Step::Created { .. }, Successor::Running) if billed.is_none() => self.unsettled_since = None,
                         (Step::Created { replacement, .. }, Successor::Failed(why)) => {
                             self.fail(format!("its spot instance {replacement} failed: {why}"));
                         }
@@ -240,8 +242,9 @@ impl Member {
                             let since = *self.unsettled_since.get_or_insert(view.now);
                             if view.now.since(since) >= rollout.hold {
                                 let minutes = rollout.hold.as_secs() / 60;
-                                let what = "has not been seen running as spot";
-                                self.fail(format!("its spot instance {replacement} {what} for {minutes} min"));
+                                let unseen =
+                                    || format!("its spot instance {replacement} has not run for {minutes} min");
+                                self.fail(billed.map_or_else(unseen, |(why, _)| why));
                             }
                         }
                         (Step::Created { .. } | Step::Pending { .. } | Step::Abandoned { .. }, _) => {
@@ -350,8 +353,10 @@ impl Member {
             return None;
         }
         let intent = match misbilled(&seen, &to, view) {
-            Some(why) => MoveIntent::Undo(why),
-            None => intent,
+            Some((why, true)) => MoveIntent::Undo(why),
+            // Nothing is deleted for what may be billed otherwise.
+            Some((_, false)) if intent == MoveIntent::Retire => return None,
+            Some((_, false)) | None => intent,
         };
         // A successor that is to be reclaimed proves nothing: the on-demand instance stays until that came true or was withdrawn.
         if intent == MoveIntent::Retire && to == Billing::Spot && self.is_announced(view) {

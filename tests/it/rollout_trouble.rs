@@ -337,5 +337,5 @@ fn options_that_come_too_late_are_said() {
     let stage = stage(Kind::Sqlite, 2, &good());
     next(&stage);
     let output = call(&stage, "--yes --only nothing --stages 50").output().ends_with(0);
-    assert!(output.stderr.contains("--only, --stages applies to the start of a rollout"), "{}", output.stderr);
+    assert!(output.stderr.contains("since a rollout has started: --only, --stages"), "{}", output.stderr);
 }

@@ -85,7 +85,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
         None => {
             let idle = idle_options(arguments);
             if !idle.is_empty() {
-                tracing::warn!("{} applies to the start of a rollout, and one has started", idle.join(", "));
+                tracing::warn!("options without effect, since a rollout has started: {}", idle.join(", "));
             }
             drive.step().await?
         }

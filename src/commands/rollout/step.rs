@@ -200,15 +200,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 stream::iter(checks).buffer_unordered(AT_ONCE).collect().await;
             let all = checked.iter().all(|(_, ready)| ready.is_some());
             for (at, cost) in checked.into_iter().filter_map(|(at, ready)| Some((at, ready?))) {
-                let member = &mut fleet.members[at];
-                match cost.zip(member.read_back.on_demand).filter(|(spot, on_demand)| spot >= on_demand) {
-                    Some((spot, on_demand)) => member.fail(format!(
-                        "its spot instance costs {} USD an hour, and {} on demand",
-                        spot.to_the_cent(),
-                        on_demand.to_the_cent()
-                    )),
-                    None => member.set_ready(cost, pass.now()),
-                }
+                fleet.members[at].came_up(cost, pass.now());
             }
             let left = until.saturating_duration_since(Instant::now());
             if all || left.is_zero() || pass.world.stop.sleep(POLL.min(left)).await.is_err() {

@@ -180,7 +180,7 @@ impl Member {
     }
 
     /// It is not moved, for this reason; the first one counts.
-    pub fn fail(&mut self, why: String) {
+    pub(super) fn fail(&mut self, why: String) {
         self.state = MemberState::Failed;
         self.note.get_or_insert(why);
     }
@@ -374,10 +374,15 @@ impl Member {
         self.successor.as_ref().filter(|_| self.state == MemberState::Moving)
     }
 
-    /// Records that its successor runs with the right billing mode and responds. `cost` is its hourly cost, if reported.
-    pub fn set_ready(&mut self, cost: Option<Usd>, now: Timestamp) {
-        self.state = MemberState::Ready;
-        self.ready_at = Some(now);
+    /// Its successor runs as spot and responds, and costs this much. One that costs as much as on demand, or more, is not kept.
+    pub fn came_up(&mut self, cost: Option<Usd>, now: Timestamp) {
+        if let Some((spot, on_demand)) =
+            cost.zip(self.read_back.on_demand).filter(|(spot, on_demand)| spot >= on_demand)
+        {
+            let (spot, on_demand) = (spot.to_the_cent(), on_demand.to_the_cent());
+            return self.fail(format!("its spot instance costs {spot} USD an hour, and {on_demand} on demand"));
+        }
+        (self.state, self.ready_at, self.note) = (MemberState::Ready, Some(now), None);
         self.read_back.spot = cost;
     }
 }

@@ -249,6 +249,8 @@ struct Known<'a> {
     names: BTreeMap<&'a InstanceId, Vec<&'a str>>,
     /// From the old to the new.
     links: BTreeSet<(&'a InstanceId, &'a InstanceId)>,
+    /// What replaced each of them last.
+    last: BTreeMap<&'a InstanceId, &'a InstanceId>,
 }
 
 impl<'a> Known<'a> {
@@ -276,6 +278,10 @@ impl<'a> Known<'a> {
         for (old, recreation) in &ledger.recreations {
             this.meet(old, &recreation.instance_name);
             this.link(old, recreation.step.replacement());
+            // A replacement that is withdrawn replaces nothing.
+            if matches!(recreation.step, Step::Abandoned { .. }) || recreation.step.replacement().is_none() {
+                this.last.remove(old);
+            }
             if let Some(replacement) = recreation.step.replacement() {
                 this.meet(replacement, &recreation.marker);
             }
@@ -285,7 +291,12 @@ impl<'a> Known<'a> {
         let named = this.names.iter().flat_map(|(id, names)| names.iter().map(move |name| (*id, *name)));
         let proved: Vec<_> =
             named.filter_map(|(id, name)| Some((*origins.get(&Origin::in_name(name)?)?, id))).collect();
-        this.links.extend(proved.into_iter().filter(|(old, new)| old != new));
+        for (old, new) in proved.into_iter().filter(|(old, new)| old != new) {
+            this.links.insert((old, new));
+            if !ledger.recreations.contains_key(old) {
+                this.last.entry(old).or_insert(new);
+            }
+        }
         this
     }
 
@@ -300,6 +311,7 @@ impl<'a> Known<'a> {
         if let Some(new) = new.filter(|new| *new != old) {
             self.meet(new, "");
             self.links.insert((old, new));
+            self.last.insert(old, new);
         }
     }
 
@@ -339,8 +351,8 @@ impl<'a> Known<'a> {
     }
 
     fn successors(&self, members: &BTreeSet<&InstanceId>) -> BTreeMap<InstanceId, InstanceId> {
-        let links = self.links.iter().filter(|(old, _)| members.contains(old));
-        links.map(|(old, new)| ((*old).clone(), (*new).clone())).collect()
+        let last = self.last.iter().filter(|(old, _)| members.contains(*old));
+        last.map(|(old, new)| ((*old).clone(), (*new).clone())).collect()
     }
 }
 

@@ -215,6 +215,25 @@ fn what_changes_nothing_is_told_once_with_how_often() {
 }
 
 #[test]
+fn what_was_withdrawn_replaces_nothing() {
+    let created = |new: &str, minutes| pass(minutes, vec![], vec![write(WriteCall::Create, "a", Some(new), minutes)], vec![]);
+    let executions = newest_first(vec![created("z", 1), created("b", 5)]);
+    let by = |step: Option<Step>| {
+        let recreations = step.map(|step| (id("a"), recreation(step, 7))).into_iter().collect();
+        life(&executions, &Ledger { recreations, ..Ledger::default() }, "a").replaced_by.remove(&id("a"))
+    };
+    assert_eq!(by(None), Some(id("b")), "the last one");
+    for (step, expected) in [
+        (Step::Closed { replacement: Some(id("b")) }, Some("b")),
+        (Step::Closed { replacement: None }, None),
+        (Step::Pending { kept: None }, None),
+        (Step::Abandoned { replacement: id("b"), kept: None }, None),
+    ] {
+        assert_eq!(by(Some(step)), expected.map(id));
+    }
+}
+
+#[test]
 fn damaged_records_that_form_a_circle_are_told_all_the_same() {
     let circle = vec![pass(
         0,

@@ -110,6 +110,7 @@ mod paths;
 pub mod proxies;
 pub mod report;
 pub mod settings;
+pub mod shell;
 pub mod stop;
 pub mod store;
 pub mod tls;

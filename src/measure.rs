@@ -25,7 +25,6 @@ use crate::core::world::probe::{Endpoint, Latency, Measurement, Probe};
 use crate::core::world::time::Timestamp;
 use crate::stop::Stop;
 
-mod command;
 mod net;
 
 pub use net::NetProber;

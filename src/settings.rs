@@ -28,6 +28,7 @@ pub use layers::Environment;
 use layers::{Layers, absolute, check_names};
 pub use notify::{NotifySettings, WebhookSetting};
 pub use origins::Origins;
+pub use rollout::HookSetting;
 pub use rows::{SETTINGS, reference};
 
 use crate::core::pass::safety::BlastRadius;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub terms: Terms,
     pub course: Course,
     pub probe_timeout: Duration,
+    /// The hook of rollouts.
+    pub hook: Option<HookSetting>,
     pub warnings: Vec<Warning>,
     pub origins: Origins,
 }
@@ -228,6 +231,7 @@ impl Settings {
             terms: rollout::terms(&gates, &layers, notify.webhook.is_some())?,
             course: rollout::course(&cli.command, &layers)?,
             probe_timeout: layers.value(&rows::RESPOT_PROBE_TIMEOUT_MS)?,
+            hook: rollout::hook(&layers)?,
             notify,
             proxies: if cli.command.uses_network() { proxies(environment)? } else { Proxies::default() },
             warnings,

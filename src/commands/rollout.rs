@@ -1,6 +1,7 @@
 //! `rollout`: one step of a rollout under the lease, the operator's verbs, and the loop of `--wait`.
 
 mod command;
+mod hook;
 mod start;
 mod step;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::command::command;
+pub use self::hook::Hook;
 pub use self::start::prospect;
 use super::run::lease::under_lease;
 use super::run::record::Open;
@@ -18,8 +20,9 @@ use crate::act::{Pass, World};
 use crate::cli::RolloutVerb;
 use crate::cloud::{CloudRead, CloudWrite};
 use crate::core::record::execution::{Attempt, ROLLOUT_STEP};
-use crate::core::rollout::course::{Course, Fleet, label};
+use crate::core::rollout::course::{Course, Fleet, Rollout, label};
 use crate::core::rollout::findings::Terms;
+use crate::core::world::probe::Probe;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::measure::Prober;
 use crate::notify::Notify;
@@ -41,6 +44,7 @@ pub struct Drive<'a, C, W, S, N, P> {
     pub prober: &'a P,
     pub terms: &'a Terms,
     pub course: &'a Course,
+    pub hook: Option<&'a Hook>,
 }
 
 /// What one call did.
@@ -72,7 +76,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let Some(message) = resting(&fleet, self.world.clock.now()) {
             return Ok(Stepped { fleet: Some(fleet), message, ..Stepped::default() });
         }
-        self.check_probe(&fleet)?;
+        check_probe(self.terms.probe.as_ref(), &fleet.rollout)?;
         self.take_step(None).await
     }
 
@@ -138,21 +142,6 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         }
     }
 
-    /// Both measurements of a comparison must be taken with the same probe.
-    fn check_probe(&self, fleet: &Fleet) -> Result<(), Failure> {
-        let used = &fleet.rollout.probe;
-        let given = self.terms.probe.as_ref().map(label);
-        if given.as_ref() == Some(used) {
-            return Ok(());
-        }
-        let given = given.unwrap_or_else(|| "none".into());
-        Err(SettingsError {
-            message: format!("the rollout started with the probe {used}, but the current probe is {given}"),
-            hint: Some("set RESPOT_PROBE back, or end the rollout with respot rollout abort".into()),
-        }
-        .into())
-    }
-
     async fn take_step(&self, verb: Option<RolloutVerb>) -> Result<Stepped, Failure> {
         let mut stepped = Stepped::default();
         let ran = self
@@ -189,6 +178,22 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     ) -> Result<Ran, Failure> {
         under_lease::<(C, W, S), N>(self.world, self.writer, self.notify, ROLLOUT_STEP, work).await
     }
+}
+
+/// Both measurements of a comparison must be taken with the same probe.
+///
+/// # Errors
+/// The probe is not the one that the rollout started with.
+pub(super) fn check_probe(probe: Option<&Probe>, Rollout { probe: used, .. }: &Rollout) -> Result<(), SettingsError> {
+    let given = probe.map(label);
+    if given.as_ref() == Some(used) {
+        return Ok(());
+    }
+    let given = given.unwrap_or_else(|| "none".into());
+    Err(SettingsError {
+        message: format!("the rollout started with the probe {used}, but the current probe is {given}"),
+        hint: Some("set RESPOT_PROBE back, or end the rollout with respot rollout abort".into()),
+    })
 }
 
 /// Why there is nothing to do, if so. This needs no lease.

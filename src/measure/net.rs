@@ -7,10 +7,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use super::command::Shell;
 use super::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use crate::core::world::probe::{Endpoint, Probe};
 use crate::proxies::Proxies;
+use crate::shell::{Shell, ShellError};
 use crate::tls;
 
 /// The most that is read of a response. A longer or endless response counts as complete.
@@ -44,6 +44,18 @@ impl NetProber {
             .get_or_init(|| client_of(encrypted, &self.proxies).map_err(|error| format!("{error:#}")))
             .as_ref()
             .map_err(Clone::clone)
+    }
+
+    async fn command(&self, command: &str, target: ProbeTarget<'_>) -> ProbeOutcome {
+        let ProbeTarget { id, name, endpoints } = target;
+        let instance = [("RESPOT_INSTANCE_ID", id), ("RESPOT_INSTANCE_NAME", name)];
+        let instance = instance.map(|(name, value)| (name.to_owned(), value));
+        let addresses = endpoints.iter().map(|it| (format!("RESPOT_ENDPOINT_{}", it.port), it.address.as_str()));
+        match self.shell.run(command, instance.into_iter().chain(addresses)).await {
+            Ok(()) => ProbeOutcome::Good,
+            Err(ShellError::NotRun(why)) => ProbeOutcome::Untaken(why),
+            Err(ShellError::Failed(why)) => ProbeOutcome::Bad(why),
+        }
     }
 
     async fn http(&self, endpoint: &Endpoint, path: &str) -> ProbeSample {
@@ -88,7 +100,7 @@ impl NetProber {
 impl Prober for NetProber {
     async fn sample(&self, probe: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
         match probe {
-            Probe::Command(command) => self.timed(self.shell.run(command, target)).await,
+            Probe::Command(command) => self.timed(self.command(command, target)).await,
             Probe::Http { port, path } => match endpoint(target, *port, "http") {
                 Some(endpoint) => self.http(endpoint, path).await,
                 None => untaken(&format!("the provider reports no endpoint for port {port}")),

@@ -63,6 +63,7 @@ impl Bars {
                 let _ = writeln!(self.make_writer(), "{}", super::text::visible(message));
             }
             Event::RolloutStepped { .. }
+            | Event::TrafficSwitched { .. }
             | Event::RolloutTroubled { .. }
             | Event::Unread { .. }
             | Event::RoundEnded { .. }

@@ -23,6 +23,7 @@ use crate::core::record::execution::{Action, ExecutionStatus, Outcome, Summary, 
 use crate::core::record::trail::ProviderWrite;
 use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
+use crate::core::rollout::traffic::Switch;
 use crate::core::world::instance::{Instance, InstanceId, Place, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Shortfall;
@@ -154,6 +155,9 @@ pub(super) fn event(event: Event<'_>) {
         Event::Unread { records: [] } => {}
         Event::Unread { records } => {
             warn!("records of the store are damaged or of a newer version, and left out here: {}", records.join(", "));
+        }
+        Event::TrafficSwitched { switch: Switch { name, from, to, .. } } => {
+            info!(instanceName = name, from = from.as_str(), to = to.as_str(), "traffic switched by RESPOT_ROLLOUT_HOOK");
         }
         Event::RolloutTroubled { trouble } => warn!("{trouble}"),
         Event::RolloutStepped { message } => info!("{message}"),

@@ -31,6 +31,7 @@ use crate::core::record::outbox::Outgoing;
 use crate::core::record::trail::ProviderWrite;
 use crate::core::recreation::journal::Recreation;
 use crate::core::rollout::course::Fleet;
+use crate::core::rollout::traffic::Switch;
 use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Snapshot;
@@ -144,6 +145,10 @@ pub enum Event<'a> {
         records: &'a [String],
     },
     /// Something of a rollout failed, or does not end.
+    /// The hook of a rollout has moved traffic.
+    TrafficSwitched {
+        switch: &'a Switch,
+    },
     RolloutTroubled {
         trouble: &'a str,
     },

@@ -153,6 +153,11 @@ pub(super) fn log_level(text: &str) -> Parsed<LevelFilter> {
     }
 }
 
+/// A command, which may hold a secret.
+pub(super) fn command(text: &str) -> Parsed<SecretString> {
+    Ok(text.into())
+}
+
 pub(super) fn probe(text: &str) -> Parsed<Probe> {
     Probe::parse(text).map_err(Invalid::expected)
 }

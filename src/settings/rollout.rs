@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::cli::{Command, GateArgs, RolloutArgs};
 use super::layers::Layers;
 use super::{Result, SettingsError, rows, selectors};
@@ -22,6 +24,18 @@ pub(super) fn terms(gates: &GateArgs, layers: &Layers<'_>, tells: bool) -> Resul
         instance_quota: layers.optional(&rows::RESPOT_INSTANCE_QUOTA)?,
         notifies: tells,
     })
+}
+
+/// The operator's command that moves traffic.
+#[derive(Clone, Debug)]
+pub struct HookSetting {
+    pub command: SecretString,
+    pub limit: Duration,
+}
+
+pub(super) fn hook(layers: &Layers<'_>) -> Result<Option<HookSetting>> {
+    let limit = layers.value(&rows::RESPOT_ROLLOUT_HOOK_TIMEOUT_MS)?;
+    Ok(layers.optional(&rows::RESPOT_ROLLOUT_HOOK)?.map(|command| HookSetting { command, limit }))
 }
 
 pub(super) fn course(command: &Command, layers: &Layers<'_>) -> Result<Course> {

@@ -231,6 +231,10 @@ settings! {
         "Minutes to wait for an inconclusive gate, or for a new instance to run, before rolling back";
     RESPOT_ROLLOUT_ROLLBACK["--rollback"]: RollbackScope = Course::ROLLBACK.into_str(), parsers::word,
         "What to roll back when a gate fails: `all` stages, or only the failed `stage`";
+    RESPOT_ROLLOUT_HOOK: SecretString = NONE, parsers::command,
+        "Command that moves traffic: called before an instance that serves is deleted, and after one was put back; its failure holds the step";
+    RESPOT_ROLLOUT_HOOK_TIMEOUT_MS: Duration = 60_000, parsers::millis[1000..=300_000],
+        "Milliseconds after which the hook is killed and has failed";
     RESPOT_GPU_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],
         "GPUs that the account may have at once; the provider does not report it";
     RESPOT_INSTANCE_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],

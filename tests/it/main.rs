@@ -16,6 +16,7 @@ mod gate_rates;
 mod generated;
 mod harness;
 mod hints;
+mod hooks;
 mod house;
 mod journals;
 mod kills;

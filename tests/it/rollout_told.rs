@@ -355,3 +355,33 @@ fn a_dead_receiver_fails_nothing() {
         assert_eq!(u64::try_from(hooks).unwrap(), waiting);
     });
 }
+
+/// `doctor` says whether an open rollout goes on by itself.
+#[test]
+fn doctor_knows_an_open_rollout() {
+    for kind in BOTH {
+        let stage = stage(kind, 2, &good());
+        let found = |probe: &str| {
+            let document = stage.call("doctor -o json").env("RESPOT_PROBE", probe).output().json();
+            let checks = document["checks"].as_array().unwrap().iter();
+            let found: Vec<_> = checks.filter(|it| it["check"] == "rollout").cloned().collect();
+            assert!(found.len() <= 1, "{found:?}");
+            found.first().map(|it| (it["status"].as_str().unwrap().to_owned(), it.to_string()))
+        };
+        let has = |probe: &str, status: &str, words: &str| {
+            let (its, text) = found(probe).expect("a finding");
+            assert!(its == status && text.contains(words), "{its} {text}");
+        };
+        assert_eq!(found("http:8080/"), None, "there is none yet");
+        until(&stage, |it| it["state"] == "soaking");
+        has("http:8080/", "ok", "soaking; next: ");
+        has("tcp:22", "warning", "set RESPOT_PROBE back");
+        stage.provider.advance(40 * MINUTE);
+        has("http:8080/", "warning", "schedule respot rollout --yes");
+        told(&stage, "pause", 0);
+        has("http:8080/", "warning", "respot rollout resume");
+        told(&stage, "abort", 0);
+        until(&stage, is_over);
+        assert_eq!(found("http:8080/"), None, "it is over");
+    }
+}

@@ -94,6 +94,7 @@ impl Scene {
             prober: &self.provider,
             terms: &self.terms,
             course: &self.course,
+            hook: None,
         };
         work(drive).await
     }

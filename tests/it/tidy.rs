@@ -44,10 +44,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stop", &[]),
     ("paths", &[]),
     ("proxies", &[]),
+    ("shell", &[]),
     ("settings", &["core", "paths", "proxies"]),
     ("tls", &["proxies"]),
     ("cloud", &["core", "clock", "stop", "tls", "proxies"]),
-    ("measure", &["core", "clock", "stop", "tls", "proxies"]),
+    ("measure", &["core", "clock", "stop", "tls", "proxies", "shell"]),
     ("notify", &["core", "clock", "settings", "report", "store", "tls", "proxies"]),
     ("store", &["core", "clock", "paths"]),
     ("report", &["core", "clock"]),
@@ -56,7 +57,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "commands",
         &[
             "core", "clock", "stop", "cli", "settings", "cloud", "store", "report", "act", "measure", "notify",
-            "paths", "proxies", "tls",
+            "paths", "proxies", "shell", "tls",
         ],
     ),
 ];
@@ -148,13 +149,24 @@ pub(crate) fn known_variables() -> BTreeSet<&'static str> {
     SETTINGS.iter().map(|it| it.name).chain(["RESPOT_CONFIG"]).collect()
 }
 
-/// Variables that the command of a probe is given.
-const GIVEN_TO_PROBES: [&str; 3] = ["RESPOT_INSTANCE_ID", "RESPOT_INSTANCE_NAME", "RESPOT_ENDPOINT_8080"];
+/// Variables that probes and hooks are given.
+const GIVEN_TO_COMMANDS: [&str; 10] = [
+    "RESPOT_INSTANCE_ID",
+    "RESPOT_INSTANCE_NAME",
+    "RESPOT_ENDPOINT_8080",
+    "RESPOT_HOOK_KEY",
+    "RESPOT_ROLLOUT_ID",
+    "RESPOT_OLD_ID",
+    "RESPOT_NEW_ID",
+    "RESPOT_NEW_BILLING",
+    "RESPOT_OLD_ENDPOINT_8080",
+    "RESPOT_NEW_ENDPOINT_8080",
+];
 
 #[test]
 fn what_operators_copy_names_only_what_exists() {
     let mut known_variables = known_variables();
-    known_variables.extend(GIVEN_TO_PROBES);
+    known_variables.extend(GIVEN_TO_COMMANDS);
     let cli = Cli::command();
     let commands = std::iter::once(&cli).chain(cli.get_subcommands());
     let mut known_flags: BTreeSet<&str> =

@@ -64,7 +64,7 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     let mut findings = configuration(settings);
     findings.extend(files::secrets(&settings.origins.secret_files));
     // Not concurrently: the embedded store blocks the thread, and the other checks measure time.
-    let store = state::check(&settings.store).await;
+    let store = state::check(settings).await;
     let (provider, receivers) = join(provider::check(settings), receivers::check(settings, send_test_event)).await;
     findings.extend(provider);
     findings.extend(store);

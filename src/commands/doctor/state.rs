@@ -10,16 +10,23 @@ use tokio::time::timeout;
 use super::files::{file_unwritable, folder_of, is_ephemeral, mode, nearest, quoted, unwritable};
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
+use crate::commands::rollout::check_probe;
 use crate::commands::{Exit, Failure};
+use crate::core::rollout::course::{Fleet, Rollout};
+use crate::core::world::time::{Timestamp, in_words};
 use crate::paths::is_there;
-use crate::settings::StoreSetting;
+use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::store::probe::{Examined, probe};
 use crate::store::redis::{RedisStore, Risks};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{StoreError, StoreWrite};
+use crate::store::{StoreError, StoreWrite, records};
 
 const STORE: &str = "store";
 const FILE: &str = "state-file";
+const ROLLOUT: &str = "rollout";
+
+/// A rollout without a step for so long is not called by any schedule.
+const SILENT: Duration = Duration::from_secs(1800);
 
 /// An attempt without an answer ends with its own error before [`LIMIT`] cuts it off.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,35 +34,36 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// All permissions of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
-pub(super) async fn check(setting: &StoreSetting) -> Vec<Finding> {
-    match setting {
-        StoreSetting::Redis { url, prefix } => server(url.expose_secret(), prefix).await,
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    match &settings.store {
+        StoreSetting::Redis { url, prefix } => server(url.expose_secret(), prefix, settings).await,
         StoreSetting::Sqlite(path) => match is_there(path) {
             Ok(false) => future_file(path),
             Ok(true) | Err(_) => {
-                let tried = async { try_out(&SqliteStore::open(path, Clock::system())?).await }.await;
-                let store = tried.unwrap_or_else(|error| broken(error, Some(path)));
+                let tried = async { try_out(&SqliteStore::open(path, Clock::system())?, settings).await }.await;
+                let found = tried.unwrap_or_else(|error| vec![broken(error, Some(path))]);
                 let is_folder = path.metadata().is_ok_and(|it| it.is_dir());
-                iter::once(store).chain(if is_folder { Vec::new() } else { file(path) }).collect()
+                found.into_iter().chain(if is_folder { Vec::new() } else { file(path) }).collect()
             }
         },
     }
 }
 
-async fn server(url: &str, prefix: &str) -> Vec<Finding> {
+async fn server(url: &str, prefix: &str, settings: &Settings) -> Vec<Finding> {
     let tried = async {
         let store = RedisStore::connect_with(url, prefix, PATIENCE).await?;
-        Ok((try_out(&store).await?, store.risks().await))
+        Ok((try_out(&store, settings).await?, store.risks().await))
     };
     match timeout(LIMIT, tried).await {
         Ok(Ok((found, Ok(Risks { eviction, is_volatile })))) => {
             let warnings = eviction.map(|policy| evicts(&policy)).into_iter().chain(is_volatile.then(forgets));
-            iter::once(found).chain(warnings).collect()
+            found.into_iter().chain(warnings).collect()
         }
-        Ok(Ok((found, Err(error)))) => {
+        Ok(Ok((mut found, Err(error)))) => {
             let Failure { message, hint, .. } = error.into();
             let detail = format!("whether it evicts keys and saves to disk is not known: {message}");
-            vec![found, Finding::warning(STORE, detail, hint.unwrap_or_default())]
+            found.push(Finding::warning(STORE, detail, hint.unwrap_or_default()));
+            found
         }
         Ok(Err(error)) => vec![broken(error, None)],
         Err(_) => {
@@ -76,15 +84,45 @@ fn forgets() -> Finding {
     Finding::warning(STORE, detail, "set appendonly yes, or save 60 1, on the server")
 }
 
-async fn try_out<S: StoreWrite>(store: &S) -> Result<Finding, StoreError> {
+async fn try_out<S: StoreWrite>(store: &S, settings: &Settings) -> Result<Vec<Finding>, StoreError> {
     let Examined { round_trip, at_work, unreadable } = probe(store).await?;
     if let Some(error) = unreadable {
         let Failure { message, hint, .. } = error.into();
         let detail = format!("passes work, but status or rollout does not: {message}");
-        return Ok(Finding::warning(STORE, detail, hint.unwrap_or_default()).took(round_trip));
+        return Ok(vec![Finding::warning(STORE, detail, hint.unwrap_or_default()).took(round_trip)]);
     }
     let at_work = at_work.map_or_else(String::new, |job| format!("; a pass is running: {job}"));
-    Ok(Finding::ok(STORE, format!("{} is readable and writable{at_work}", store.label())).took(round_trip))
+    let found = Finding::ok(STORE, format!("{} is readable and writable{at_work}", store.label())).took(round_trip);
+    let now = settings.now.unwrap_or_else(|| Clock::system().now());
+    let rollout = match records::rollout(store, now).await?.0 {
+        Some(fleet) if fleet.rollout.state.end().is_none() => {
+            let steps = records::rollout_steps(store).await?;
+            Some(rollout(&fleet, steps.first().map(|step| step.execution.started_at), settings, now))
+        }
+        _ => None,
+    };
+    Ok(iter::once(found).chain(rollout).collect())
+}
+
+/// Whether the open rollout goes on by itself.
+fn rollout(fleet: &Fleet, last_step: Option<Timestamp>, settings: &Settings, now: Timestamp) -> Finding {
+    let Rollout { state, paused_at, begun_at, .. } = &fleet.rollout;
+    let name = state.as_str().replace('_', " ");
+    if paused_at.is_some() {
+        return Finding::warning(ROLLOUT, format!("it is paused while {name}"), "respot rollout resume");
+    }
+    if let Err(SettingsError { message, hint }) = check_probe(settings.terms.probe.as_ref(), &fleet.rollout) {
+        return Finding::warning(ROLLOUT, format!("each step fails: {message}"), hint.unwrap_or_default());
+    }
+    if let Some(overdue) = fleet.overdue(now) {
+        return Finding::warning(ROLLOUT, format!("{name}: {overdue}"), "respot rollout status -o json shows why");
+    }
+    let silent = now.since(last_step.unwrap_or(*begun_at));
+    if silent > SILENT {
+        let detail = format!("{name}, and its last step was {} ago", in_words(silent));
+        return Finding::warning(ROLLOUT, detail, "schedule respot rollout --yes every 5 minutes, see deploy/crontab");
+    }
+    Finding::ok(ROLLOUT, format!("{name}; next: {}", fleet.next(now)))
 }
 
 fn broken(error: StoreError, path: Option<&Path>) -> Finding {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Drive, Stepped, prospect};
+use super::{Drive, Hook, Stepped, prospect};
 use crate::act::Limits;
 use crate::cli::{RolloutArgs, RolloutVerb};
 use crate::cloud::any::ProviderWriter;
@@ -59,6 +59,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
     let store = session.open_to_write().await?;
     let (cloud, prober) = (session.client()?, NetProber::new(settings.probe_timeout, &settings.proxies));
     let limits = Limits::new(settings, Mode::Real);
+    let hook = settings.hook.clone().map(Hook::new);
     let drive = Drive {
         world: &session.world(&cloud, &store, &limits),
         writer: &ProviderWriter::Cloud(&cloud),
@@ -66,6 +67,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
         prober: &prober,
         terms: &settings.terms,
         course: &settings.course,
+        hook: hook.as_ref(),
     };
     let progress = |stepped: &Stepped| reporter.event(Event::RolloutStepped { message: &stepped.message });
     if let Some(verb) = verb {

@@ -83,6 +83,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else {
             return Ok(no_rollout(&ledger.recreations));
         };
+        fleet.rollout.has_hook = self.hook.is_some();
         redated.extend(its);
         stored.0 = fleet.clone();
         use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
@@ -116,13 +117,20 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         // A stage that the gate has just let through starts with the next step.
         let is_new = |state: &State| matches!(state, State::Retiring { .. } | State::Moving { .. });
         let waits = todo != Todo::Work && is_new(&fleet.rollout.state);
-        let works = if waits || fleet.rollout.paused_at.is_some() { Vec::new() } else { fleet.works(&view) };
+        let is_held = waits || fleet.rollout.paused_at.is_some();
+        let switches = if is_held { Vec::new() } else { fleet.switches_before(&view) };
+        let mut unswitched = self.switch(pass, (&mut fleet, &mut stored), switches).await?;
+        let works = if is_held { Vec::new() } else { fleet.works(&view) };
         let awaits = fleet.members.iter().any(|member| member.awaited().is_some());
         let has_work = !works.is_empty() || awaits;
         let journal = match has_work {
             true => self.carry_out(pass, open, deadline, &mut fleet, (&snapshot, &plan), works).await?,
             false => ledger.recreations.clone(),
         };
+        if !is_held && pass.world.stop.cause().is_none() {
+            let switches = fleet.switches_after();
+            unswitched.extend(self.switch(pass, (&mut fleet, &mut stored), switches).await?);
+        }
         if has_work || todo == Todo::Work {
             if pass.world.stop.cause().is_none() {
                 fleet.give_up(&journal, pass.now());
@@ -142,6 +150,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
             message.push_str(&format!("; waiting for {}", waits.join(", ")));
         }
         let mut troubles = failures(&fleet, &states);
+        troubles.extend(unswitched);
         troubles.extend(fleet.overdue(pass.now()));
         for trouble in &troubles {
             pass.world.reporter.event(Event::RolloutTroubled { trouble });

@@ -105,6 +105,9 @@ pub struct Rollout {
     pub opportunities: usize,
     /// When it was last measured.
     pub checked_at: Option<Timestamp>,
+    /// Whether this call has a hook that moves traffic.
+    #[serde(skip)]
+    pub has_hook: bool,
 }
 
 /// One stage of a rollout.
@@ -272,6 +275,12 @@ pub struct Member {
     /// Since when a successor that had been ready is not seen running, although nothing says that it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled_since: Option<Timestamp>,
+    /// The instance that serves, as the hook last confirmed; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<InstanceId>,
+    /// The successor that was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<InstanceId>,
     /// Whether its recreation is open in the journal.
     pub is_open: bool,
     /// Why it is not moved, or not put back.
@@ -387,6 +396,8 @@ impl Fleet {
                     retired_at: None,
                     undone_at: None,
                     unsettled_since: None,
+                    serves: None,
+                    withdrawn: None,
                     is_open: false,
                     note: None,
                 })
@@ -413,6 +424,7 @@ impl Fleet {
             analyzed,
             opportunities,
             checked_at: None,
+            has_hook: false,
         };
         Self { rollout, members }
     }

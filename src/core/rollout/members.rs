@@ -166,8 +166,12 @@ impl Member {
         matches!(self.state, MemberState::Moving | MemberState::Ready) || self.is_unfinished()
     }
 
-    /// Whether it needs more work in any state of the rollout.
-    pub(super) fn is_unfinished(&self) -> bool {
+    /// Whether it needs more work, or a call of the hook, in any state of the rollout.
+    pub(super) fn is_unfinished_in(&self, rollout: &Rollout) -> bool {
+        self.is_unfinished() || self.switch_after(rollout).is_some()
+    }
+
+    fn is_unfinished(&self) -> bool {
         match self.state {
             MemberState::Undoing | MemberState::Returning => true,
             MemberState::Failed | MemberState::Stranded => self.is_open,
@@ -306,7 +310,7 @@ impl Member {
                 self.retired_at.get_or_insert(now);
             }
             (Step::Closed { replacement: None }, state) => {
-                self.successor = None;
+                self.withdrawn = self.successor.take();
                 self.undone_at = self.undone_at.or(self.ready_at.map(|_| now));
                 if state == MemberState::Undoing {
                     self.state = MemberState::Restored;
@@ -326,7 +330,13 @@ impl Member {
         }
     }
 
+    /// The work that is due, unless traffic has to be switched first.
     fn work(&self, rollout: &Rollout, view: &FleetView<'_>) -> Option<Recreating> {
+        let waits = |work: &Recreating| rollout.has_hook && self.switch_before(work).is_some();
+        self.intended(rollout, view).filter(|work| !waits(work))
+    }
+
+    pub(super) fn intended(&self, rollout: &Rollout, view: &FleetView<'_>) -> Option<Recreating> {
         let (instance, to) = self.journal();
         let intent = match self.state {
             MemberState::Moving => MoveIntent::Advance,

@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod quality;
 pub mod report;
 pub mod steps;
+pub mod traffic;

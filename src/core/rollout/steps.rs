@@ -69,13 +69,13 @@ impl Fleet {
                 if now < due { Todo::Rest(Some(due)) } else { Todo::Measure }
             }
             State::Retiring { since: _, end, why } => {
-                if self.members.iter().any(|it| it.state == MemberState::Ready || it.is_unfinished()) {
+                if self.members.iter().any(|it| it.state == MemberState::Ready || it.is_unfinished_in(&self.rollout)) {
                     return Todo::Work;
                 }
                 self.finish(end, why, now)
             }
             State::RollingBack { since: _, from: _, why, end } => {
-                if self.members.iter().any(Member::is_unfinished) {
+                if self.members.iter().any(|it| it.is_unfinished_in(&self.rollout)) {
                     return Todo::Work;
                 }
                 if self.count(MemberState::Ready) > 0 {
@@ -251,7 +251,7 @@ impl Fleet {
             return None;
         };
         let lasts = now.since(*since);
-        let waits = self.members.iter().filter(|it| it.state == MemberState::Ready || it.is_unfinished());
+        let waits = self.members.iter().filter(|it| it.state == MemberState::Ready || it.is_unfinished_in(&self.rollout));
         let names: Vec<String> = waits.map(|it| format!("{} ({})", it.name, it.id)).collect();
         (lasts > LONGEST_RECREATION && !names.is_empty())
             .then(|| format!("not finished after {}; it waits for {}", in_words(lasts), names.join(", ")))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
+use respot::core::world::probe::Probe;
 use respot::settings::StoreSetting;
 use serde_json::{Value, json};
 
@@ -119,11 +120,16 @@ fn every_overlay_starts_what_the_program_understands() {
     }
 }
 
+/// Whether an overlay takes the steps of a rollout instead of passes.
+fn rolls_out(overlay: &str) -> bool {
+    overlay.ends_with("/rollout")
+}
+
 fn understands(overlay: &str, scheduled: &Scheduled<'_>) {
     let container = scheduled.container();
     let arguments: Vec<String> = container["args"].as_array().unwrap().iter().map(text).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    assert_eq!(arguments[0], "run", "{overlay}");
+    assert_eq!(arguments[0], if rolls_out(overlay) { "rollout" } else { "run" }, "{overlay}");
     let settings = settings(&arguments, &scheduled.environment());
 
     let spec = &scheduled.cron_job["spec"];
@@ -163,6 +169,13 @@ fn understands(overlay: &str, scheduled: &Scheduled<'_>) {
     }
 }
 
+fn probed_port(scheduled: &Scheduled<'_>) -> u64 {
+    match settings(&["rollout"], &scheduled.environment()).terms.probe {
+        Some(Probe::Http { port, .. } | Probe::Tcp { port }) => port.into(),
+        probe => panic!("{probe:?}"),
+    }
+}
+
 /// The profile "restricted" of the pod security standards, and what else a pass does without.
 #[test]
 fn every_pod_is_restricted() {
@@ -191,7 +204,9 @@ fn every_pod_is_restricted() {
                     .flat_map(|it| it["ports"].as_array().unwrap())
                     .filter_map(|it| it["port"].as_u64())
                     .collect();
-                assert_eq!(opened, BTreeSet::from([53, 443, 6379, 6380]), "{overlay}");
+                let probed = rolls_out(&overlay).then(|| probed_port(&scheduled));
+                let expected: BTreeSet<u64> = [53, 443, 6379, 6380].into_iter().chain(probed).collect();
+                assert_eq!(opened, expected, "{overlay}");
             }
         }
         assert!(!of_kind(&all, "NetworkPolicy").is_empty(), "{overlay}");

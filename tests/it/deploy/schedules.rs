@@ -8,6 +8,8 @@ use novita_sim::World;
 
 use super::{documents, every_minutes, leaves_time, path, read, settings};
 use crate::harness::{Call, KEY, Kind, Stage};
+use crate::rollout_program::good;
+use crate::rollouts::web;
 
 /// A fleet whose passes wait for nothing.
 fn stage() -> Stage {
@@ -85,6 +87,26 @@ fn the_service_makes_a_pass() {
         call.now(Some(now)).output().ends_with(0).says(["Migration job completed"]);
         assert_eq!(!stage.migrated().is_empty(), migrates);
     }
+}
+
+/// The drop-in makes the service take a step, as the user that owns the state of passes.
+#[test]
+fn the_service_takes_a_step_of_a_rollout() {
+    let (service, dropped) = (unit("deploy/systemd/respot.service"), unit("deploy/systemd/respot-rollout.conf"));
+    assert_eq!(values(&dropped, "ExecStart"), ["", "/usr/local/bin/respot rollout --yes"], "the pass is replaced");
+    assert_eq!((value(&service, "DynamicUser"), value(&service, "StateDirectory")), ("yes", "respot"));
+    assert_eq!(value(&dropped, "User"), "respot", "the name that systemd gives the user of respot.service");
+    let (passes, steps) = (unit("deploy/systemd/respot.timer"), unit("deploy/systemd/respot-rollout.timer"));
+    let minute = |timer: &[(String, String)]| value(timer, "OnCalendar").split(['*', ':', '/']).nth(2).map(str::to_owned);
+    assert_ne!(minute(&passes), minute(&steps), "both would wait for one lease");
+
+    let mut world = World::fleet(7, 12);
+    world.add(web(0, good()).id("web-0"));
+    let stage = Stage::new(Kind::Sqlite, world);
+    let words = "rollout --yes -o json";
+    let call = stage.call(words).env("RESPOT_PROBE", "http:8080/").env("RESPOT_ROLLOUT_MAY_LOSE", "web-*");
+    let document = call.output().ends_with(0).json();
+    assert_eq!(document["rollout"]["state"], "moving", "{document}");
 }
 
 /// Each line of the crontab by `/bin/sh` with cron's meagre environment.

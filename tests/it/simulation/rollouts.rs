@@ -417,6 +417,7 @@ impl History {
             prober: &dial,
             terms: &self.terms,
             course: &self.course,
+            hook: None,
         };
         work(drive).await
     }

@@ -1,0 +1,106 @@
+//! The operator's hook, which moves traffic between the instances of a rollout.
+
+use futures_util::stream::{self, StreamExt};
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
+
+use super::Drive;
+use super::step::{Stored, close_ups};
+use crate::act::Pass;
+use crate::cloud::{CloudRead, CloudWrite};
+use crate::core::rollout::course::Fleet;
+use crate::core::rollout::traffic::Switch;
+use crate::core::world::probe::CloseUp;
+use crate::measure::Prober;
+use crate::notify::Notify;
+use crate::report::Event;
+use crate::settings::HookSetting;
+use crate::shell::{Shell, ShellError};
+use crate::store::{StoreError, StoreWrite};
+
+/// The hook, as `RESPOT_ROLLOUT_HOOK` sets it.
+#[derive(Debug)]
+pub struct Hook {
+    setting: HookSetting,
+    shell: Shell,
+}
+
+impl Hook {
+    #[must_use]
+    pub fn new(setting: HookSetting) -> Self {
+        Self { setting, shell: Shell::of_process() }
+    }
+
+    /// Calls it for one switch, with the details of both instances as far as they are known.
+    async fn call(&self, rollout: &str, switch: &Switch, [old, new]: [Option<&CloseUp>; 2]) -> Result<(), String> {
+        let Switch { member: _, name, from, to, billing } = switch;
+        let (key, seconds) = (switch.key(rollout), self.setting.limit.as_secs_f64());
+        let mut environment: Vec<(String, &str)> = [
+            ("RESPOT_HOOK_KEY", key.as_str()),
+            ("RESPOT_ROLLOUT_ID", rollout),
+            ("RESPOT_INSTANCE_NAME", name),
+            ("RESPOT_OLD_ID", from.as_str()),
+            ("RESPOT_NEW_ID", to.as_str()),
+            ("RESPOT_NEW_BILLING", billing.as_str()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        for (which, seen) in [("OLD", old), ("NEW", new)] {
+            let endpoints = seen.map_or(&[][..], |seen| &seen.endpoints);
+            environment.extend(
+                endpoints.iter().map(|it| (format!("RESPOT_{which}_ENDPOINT_{}", it.port), it.address.as_str())),
+            );
+        }
+        match timeout(self.setting.limit, self.shell.run(self.setting.command.expose_secret(), environment)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ShellError::NotRun(why) | ShellError::Failed(why))) => Err(why),
+            Err(_) => Err(format!("the command did not end within {seconds} s")),
+        }
+    }
+}
+
+/// Switches that run at the same time.
+const AT_ONCE: usize = 4;
+
+/// A stop of the program waits for no hook: it is killed, and called again by the next step.
+const STOPPED: &str = "the program was stopped";
+
+impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
+    /// Calls the hook for each of these switches and stores each confirmation. Returns what was not confirmed, in words.
+    pub(super) async fn switch(
+        &self,
+        pass: &Pass<'_, (C, W, S)>,
+        (fleet, stored): (&mut Fleet, &mut Stored),
+        switches: Vec<Switch>,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(hook) = self.hook.filter(|_| !switches.is_empty()) else { return Ok(Vec::new()) };
+        let ids: Vec<_> = switches.iter().flat_map(|it| [&it.from, &it.to]).collect();
+        let seen = close_ups(pass.world.cloud, &ids).await;
+        let rollout = fleet.rollout.id.clone();
+        let (rollout, seen) = (&rollout, &seen);
+        let calls = switches.iter().map(|switch| async move {
+            let called = hook.call(rollout, switch, [seen.get(&switch.from), seen.get(&switch.to)]);
+            tokio::select! {
+                biased;
+                _ = pass.world.stop.triggered() => (switch, Err(STOPPED.to_owned())),
+                called = called => (switch, called),
+            }
+        });
+        let mut troubles = Vec::new();
+        let mut calls = std::pin::pin!(stream::iter(calls).buffer_unordered(AT_ONCE));
+        while let Some((switch, called)) = calls.next().await {
+            match called {
+                Ok(()) => {
+                    pass.world.reporter.event(Event::TrafficSwitched { switch });
+                    fleet.switched(switch);
+                    stored.save(pass, fleet, Vec::new()).await?;
+                }
+                Err(why) => troubles.push(format!(
+                    "{}: RESPOT_ROLLOUT_HOOK did not switch from {} to {}: {why}; it is called again by the next step",
+                    switch.name, switch.from, switch.to
+                )),
+            }
+        }
+        Ok(troubles)
+    }
+}

@@ -44,18 +44,17 @@ impl Shell {
         shell.args(["-c", command]).env_clear().envs(self.0.iter().map(|(name, value)| (name, value)));
         shell.envs(environment);
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        let mut child = shell
-            .spawn()
-            .map_err(|error| ShellError::NotRun(format!("the command could not be started: {error}")))?;
+        let mut child =
+            shell.spawn().map_err(|error| ShellError::NotRun(format!("the command could not be started: {error}")))?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let status = child.wait().await;
         // From here on, the id may belong to another process.
         group.ended();
         match status.map(|status| (status.success(), status.code())) {
             Ok((true, _)) => Ok(()),
-            Ok((false, Some(code @ (NOT_EXECUTABLE | NOT_FOUND)))) => Err(ShellError::NotRun(format!(
-                "the command was not found or cannot be executed (exit code {code})"
-            ))),
+            Ok((false, Some(code @ (NOT_EXECUTABLE | NOT_FOUND)))) => {
+                Err(ShellError::NotRun(format!("the command was not found or cannot be executed (exit code {code})")))
+            }
             Ok((false, Some(code))) => Err(ShellError::Failed(format!("the command exited with {code}"))),
             Ok((false, None)) => Err(ShellError::Failed("the command was killed by a signal".into())),
             Err(error) => Err(ShellError::NotRun(format!("the command could not be waited for: {error}"))),

@@ -66,6 +66,8 @@ enum Ambiguity {
     NoAnswer,
     /// Refused for the instance's state, which this very call may have caused.
     StateRefused,
+    /// It is not found, although it is listed.
+    NotFound,
 }
 
 async fn work<'a, E: Edges>(pass: &Pass<'_, E>, migrations: &'a [Migration<'a>], queue: &Queue<'a>) {
@@ -201,11 +203,13 @@ fn judge<'a, E: Edges>(
         let attempt = Attempt { outcome: Outcome::Accepted, reason, response_time, ..attempt };
         return Called { migration, attempt, doubt: None };
     };
-    let gone = || "the instance is gone, nothing to do".to_owned();
     let (outcome, doubt, kind, reason) = match (error.effect, error.kind) {
         (Effect::NotSent, _) if pass.world.stop.cause().is_some() => (Outcome::Skipped, None, None, error.to_string()),
         (Effect::NotSent, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
-        (Effect::Refused, _) if error.not_found => (Outcome::Skipped, None, None, gone()),
+        // The listing of this pass has it, so the path may be what does not exist.
+        (Effect::Refused, kind) if error.not_found => {
+            (Outcome::Unknown, Some(Ambiguity::NotFound), Some(kind), error.to_string())
+        }
         (Effect::Refused, kind @ ErrorKind::State) => {
             (Outcome::Failed, Some(Ambiguity::StateRefused), Some(kind), error.to_string())
         }
@@ -241,9 +245,15 @@ async fn check<E: Edges>(
     let mut changes = Vec::new();
     // One at a time: doubts are rare, and a provider in trouble should not get more requests at once.
     for called in doubtful {
-        let reading = pass.world.cloud.close_up(&called.migration.instance.id);
+        let Instance { id, name, .. } = called.migration.instance;
+        let reading = async {
+            match pass.world.cloud.close_up(id).await? {
+                Some(seen) => Ok(Some(seen.instance)),
+                None => pass.world.cloud.row(id, name).await,
+            }
+        };
         let Some(Ok(seen)) = pass.unless_stopped(reading).await else { break };
-        if resolve(called, seen.as_ref().map(|seen| &seen.instance), &jobs) {
+        if resolve(called, seen.as_ref(), &jobs) {
             changes.extend(result(pass, called));
             pass.world.reporter.event(Event::ActionResolved(&called.attempt));
         }
@@ -269,8 +279,10 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
         *doubt = None;
         return true;
     }
-    if *doubt != Some(Ambiguity::StateRefused) {
-        return false;
+    match doubt {
+        Some(Ambiguity::StateRefused) => {}
+        Some(Ambiguity::NotFound) if instance.is_none() => {}
+        Some(Ambiguity::NotFound | Ambiguity::NoAnswer) | None => return false,
     }
     *doubt = None;
     match instance.map(|instance| &instance.status) {

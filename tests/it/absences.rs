@@ -169,6 +169,33 @@ fn a_move_is_judged_by_what_is_known_of_its_bill() {
     assert!(document.to_string().contains("USD an hour, and 0.67 on demand"), "{document:#}");
 }
 
+/// An instance whose billing mode was changed meanwhile is not deleted: it is out of the scope of the rollout.
+#[test]
+fn what_is_billed_otherwise_by_now_stays() {
+    for (mode, state) in [("monthly", "soaking"), ("spot", "retiring"), ("weird", "retiring")] {
+        let stage = stage(Kind::Sqlite, 3, &good());
+        until(&stage, |it| it["state"] == state);
+        let become_it = |mode: &str| {
+            stage.provider.with(|world| assert!(world.edit("web-0", |it| it.billing_mode = mode.into())));
+        };
+        become_it(mode);
+        let mut said = String::new();
+        for _ in 0..4 {
+            said += &call(&stage, "--yes").output().all();
+            stage.provider.advance(2 * MINUTE);
+        }
+        assert!(said.contains(&format!("billed as \"{mode}\"")), "{mode}: {said}");
+        if mode == "weird" {
+            become_it("onDemand");
+        }
+        let document = until(&stage, is_over);
+        let is_there = stage.provider.with(|world| world.machines().any(|it| it.id == "web-0" && it.is_alive()));
+        assert_eq!(is_there, mode != "weird", "{mode}: {document:#}");
+        let writes = |op| stage.provider.with(|world| world.writes(op, "web-0").count());
+        assert_eq!(writes(Op::Delete), usize::from(mode == "weird"), "{mode}");
+    }
+}
+
 #[test]
 fn a_move_whose_instance_does_not_run_for_long_has_failed() {
     for (state, status) in [("soaking", "frobnicating"), ("retiring", "restarting")] {

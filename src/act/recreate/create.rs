@@ -105,6 +105,12 @@ impl<E: Edges> Turn<'_, E> {
                 markets.forget_bridge(&task.work.instance);
             }
             let error = match answer {
+                Ok(replacement) if replacement == task.work.instance => {
+                    let reason = format!("the provider answered with the ID of the instance itself, {replacement}");
+                    task.fail(Outcome::Unknown, ErrorKind::Api, reason);
+                    task.awaits = Awaits::Found;
+                    return;
+                }
                 Ok(replacement) => {
                     if self.advance(task, Transition::Found(replacement.clone())).await {
                         task.attempt.new_instance_id = Some(replacement);
@@ -137,7 +143,12 @@ impl<E: Edges> Turn<'_, E> {
                 }
                 (Effect::Refused, kind) => {
                     let reason = error.to_string();
-                    if self.advance(task, Transition::CreateRefused(reason.clone())).await {
+                    // How fast the account calls says nothing about the instance. A rollout takes the move back.
+                    let transition = match kind == ErrorKind::RateLimit && !task.recreation.is_move() {
+                        true => Transition::PutOff(reason.clone()),
+                        false => Transition::CreateRefused(reason.clone()),
+                    };
+                    if self.advance(task, transition).await {
                         task.fail(Outcome::Failed, kind, reason);
                     }
                     return;
@@ -201,7 +212,7 @@ impl<E: Edges> Turn<'_, E> {
             return;
         }
         let is_on_record = !matches!(task.recreation.step, Step::Pending { .. }) || !task.recreation.pass.is_empty();
-        if !is_on_record || self.advance(task, Transition::NoRoom(reason.clone())).await {
+        if !is_on_record || self.advance(task, Transition::PutOff(reason.clone())).await {
             task.fail(Outcome::NoRoom, ErrorKind::Capacity, reason);
         }
     }

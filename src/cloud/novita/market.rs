@@ -136,7 +136,11 @@ pub(super) async fn configuration<T: Transport>(
     .await;
     let detail = match detail {
         Ok(detail) => detail,
-        Err(error) if error.not_found => return Ok(None),
+        // What is listed is not gone, so the path may be what does not exist.
+        Err(error) if error.not_found => {
+            let is_listed = rows.is_ok_and(|rows| rows.iter().any(|row| !row.is_going()));
+            return if is_listed { Err(CloudError { not_found: false, ..error }) } else { Ok(None) };
+        }
         Err(error) => return Err(error),
     };
     let rows = rows?;

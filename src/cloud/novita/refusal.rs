@@ -104,10 +104,7 @@ pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let said = Body::read(body);
     let (kind, _) = classify(200, &said);
-    let has_code = ["/code", "/error/code", "/status"].into_iter().any(|at| {
-        let code = json.pointer(at).and_then(serde_json::Value::as_i64);
-        code.is_some_and(|code| (400..600).contains(&code))
-    });
+    let has_code = code_in(&json).is_some_and(|code| (400..600).contains(&code));
     let has_error = match json.get("error") {
         Some(serde_json::Value::String(text)) => !text.is_empty(),
         Some(serde_json::Value::Object(error)) => !error.is_empty(),
@@ -118,6 +115,16 @@ pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
     }
     let (reason, text) = said.shown(&Hidden::in_body(None));
     Some((kind, [reason.unwrap_or_default(), text].join(" ").trim().to_owned()))
+}
+
+/// Whether a body is that of a refusal, with a code of 4xx, whatever the status of the response.
+pub(super) fn is_refusal(body: &[u8]) -> bool {
+    let json = serde_json::from_slice(body).unwrap_or_default();
+    code_in(&json).is_some_and(|code| (400..500).contains(&code))
+}
+
+fn code_in(json: &serde_json::Value) -> Option<i64> {
+    ["/code", "/error/code", "/status"].into_iter().find_map(|at| json.pointer(at)?.as_i64())
 }
 
 /// Whether a body is an HTML page. The API sends none, so a proxy or another server responded.

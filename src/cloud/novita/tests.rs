@@ -156,14 +156,22 @@ async fn a_configuration_is_put_together_from_both_answers() {
         assert!(requests[1..].iter().all(|it| it.query.iter().any(|(key, _)| *key == "name") != name.is_empty()));
     }
 
-    let id = InstanceId::new("i000000");
-    for (status, body, error) in [
-        (404, "404 page not found".to_owned(), None),
-        (400, r#"{"reason":"RESOURCE_NOT_FOUND"}"#.into(), None),
-        (400, r#"{"message":"instance not fount"}"#.into(), None),
-        (404, "<html>".into(), Some("GET /v1/gpu/instance: 404: an HTML page")),
-        (200, detail("another"), Some("GET /v1/gpu/instance: 200: unexpected response: another instance")),
+    // One that is listed, and one that is not.
+    for (id, status, body, error) in [
+        ("gone", 404, "404 page not found".to_owned(), None),
+        ("gone", 400, r#"{"reason":"RESOURCE_NOT_FOUND"}"#.into(), None),
+        ("gone", 400, r#"{"message":"instance not fount"}"#.into(), None),
+        ("i000000", 404, "404 page not found".into(), Some("GET /v1/gpu/instance: 404: 404 page not found")),
         (
+            "i000000",
+            400,
+            r#"{"reason":"RESOURCE_NOT_FOUND"}"#.into(),
+            Some("GET /v1/gpu/instance: 400 RESOURCE_NOT_FOUND"),
+        ),
+        ("i000000", 404, "<html>".into(), Some("GET /v1/gpu/instance: 404: an HTML page")),
+        ("i000000", 200, detail("another"), Some("GET /v1/gpu/instance: 200: unexpected response: another instance")),
+        (
+            "i000000",
             200,
             r#"{"id":"i000000","command":["env-secret-1"]}"#.into(),
             Some("GET /v1/gpu/instance: 200: unexpected response: its command in a shape that cannot be read"),
@@ -173,12 +181,14 @@ async fn a_configuration_is_put_together_from_both_answers() {
             "/v1/gpu/instance" => Ok((status, body.clone().into_bytes())),
             _ => Ok((200, LIST.answer(request))),
         });
+        let id = InstanceId::new(id);
         match (configuration(&Requests::new(&world, Novita), &id, "train-7").await, error) {
             (Ok(None), None) => {}
             (Err(got), Some(start)) => assert!(got.to_string().starts_with(start), "{got}"),
             (got, _) => panic!("{status} {body}: {got:?}"),
         }
     }
+    let id = InstanceId::new("i000000");
     // What the list would have said is not known then.
     let world = replay(|request, _| match request.path {
         "/v1/gpu/instance" => Ok((200, detail("i000000").into_bytes())),
@@ -270,6 +280,13 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
             Some((Timeout, Possible)),
             Some(1),
         ),
+        // A refusal in full is one, whatever its status; an error alone says nothing about its effect.
+        (
+            vec![said(200, r#"{"code":400,"reason":"INSUFFICIENT_RESOURCE","message":"no"}"#), ok()],
+            Some((Capacity, Refused)),
+            Some(1),
+        ),
+        (vec![said(200, r#"{"error":"INSUFFICIENT_RESOURCE"}"#), ok()], Some((Capacity, Possible)), Some(1)),
         // Accepted, but the id is unknown.
         (vec![said(200, ""), ok()], Some((Api, Possible)), Some(1)),
         (vec![said(200, "{}"), ok()], Some((Api, Possible)), Some(1)),

@@ -428,7 +428,8 @@ impl Recreating {
         };
         let replacement = recreation.step.replacement().map_or("none", InstanceId::as_str);
         let again = match (recreation.failures, &recreation.last_error) {
-            (0, _) | (_, None) => String::new(),
+            (_, None) => String::new(),
+            (0, Some(error)) => format!("; the last attempt: {error}"),
             (failures @ ..MOST_FAILURES, Some(error)) => {
                 format!("; attempt {}, the last one failed: {error}", failures + 1)
             }

@@ -74,6 +74,8 @@ pub struct Downtime {
     noted: usize,
     /// What ended in this pass, and whether that is stored.
     ended: Vec<(Spell, bool)>,
+    /// Instances whose replacement took over in an earlier pass.
+    replaced: BTreeSet<InstanceId>,
     /// The refusals of each market, as far as they are counted.
     refusals: HashMap<Place, u64>,
     changed: BTreeSet<InstanceId>,
@@ -110,7 +112,9 @@ impl Downtime {
     #[must_use]
     pub fn of(ledger: &Ledger) -> Self {
         let refusals = ledger.markets.iter().map(|(place, market)| (place.clone(), market.refused)).collect();
-        Self { open: ledger.spells.clone(), days: ledger.days.clone(), refusals, ..Self::default() }
+        let took_over = |it: &Recreation| matches!(it.step, Step::Running { .. } | Step::Deleted { .. });
+        let replaced = ledger.recreations.iter().filter(|(_, it)| took_over(it)).map(|(id, _)| id.clone()).collect();
+        Self { open: ledger.spells.clone(), days: ledger.days.clone(), refusals, replaced, ..Self::default() }
     }
 
     /// Takes what a look shows.
@@ -298,7 +302,10 @@ impl Downtime {
                 self.changed.insert(id.clone());
                 let is_bridged = bridges.get(id).is_some_and(|bridge| bridge.closed_at.is_none());
                 self.end(spell.ended(now, if is_bridged { SpellEnd::Bridged } else { SpellEnd::Elsewhere }));
-            } else if !is_bridge(instance_name) && !self.ended.iter().any(|(spell, _)| spell.ids.contains(id)) {
+            } else if !is_bridge(instance_name)
+                && !self.replaced.contains(id)
+                && !self.ended.iter().any(|(spell, _)| spell.ids.contains(id))
+            {
                 // It never went down.
                 let (ids, name) = (vec![id.clone(), new.clone()], instance_name.clone());
                 let spell = Spell { ids, name, down_at: now, seen_at: now, ..Spell::default() };
@@ -434,9 +441,18 @@ impl<'a> LookView<'a> {
         find(&self.snapshot.instances.items, id).is_some_and(|it| it.status == Status::Running)
     }
 
+    /// The replacement of an instance, unless it was given up.
+    fn heir(&self, id: &InstanceId) -> Option<(&'a InstanceId, &'a Instance)> {
+        let recreation = self.recreations.get(id).filter(|it| !matches!(it.step, Step::Abandoned { .. }))?;
+        let replacement = recreation.step.replacement()?;
+        Some((replacement, find(&self.snapshot.instances.items, replacement)?))
+    }
+
     /// Whether an instance without a spell is down and should not be.
     fn is_lost(&self, instance: &Instance, decision: &Decision) -> bool {
-        if !matches!(instance.status, Status::Exited | Status::Migrating) {
+        let is_down = matches!(instance.status, Status::Exited | Status::Migrating);
+        // Its replacement runs, and it only waits to be deleted.
+        if !is_down || self.heir(&instance.id).is_some_and(|(_, heir)| heir.status == Status::Running) {
             return false;
         }
         let seen = self.ledger.observations.get(&instance.id);
@@ -462,17 +478,15 @@ impl<'a> LookView<'a> {
             return Fate::Up(since(instance), SpellEnd::InPlace);
         }
         let recreation = self.recreations.get(id);
-        let given_up = recreation.is_some_and(|it| matches!(it.step, Step::Abandoned { .. }));
-        let replacement = recreation.and_then(|it| it.step.replacement()).filter(|_| !given_up);
-        let heir = replacement.and_then(|id| find(&self.snapshot.instances.items, id));
-        if let Some(heir) = heir.filter(|it| it.status == Status::Running) {
+        let heir = self.heir(id);
+        if let Some((_, heir)) = heir.filter(|(_, heir)| heir.status == Status::Running) {
             return Fate::Up(since(heir), elsewhere(recreation.copied()));
         }
         let is_open = recreation.is_some_and(|it| !it.step.is_over());
         match self.row(id) {
             Some((_, decision)) if !is_to_run(decision) => Fate::Unseen,
-            _ if !is_open && heir.is_some_and(|it| !it.status.is_going()) => {
-                replacement.map_or(Fate::Gone, |id| Fate::Inherited(id.clone()))
+            _ if !is_open && heir.is_some_and(|(_, heir)| !heir.status.is_going()) => {
+                heir.map_or(Fate::Gone, |(id, _)| Fate::Inherited(id.clone()))
             }
             Some((instance, decision)) if is_open || !instance.status.is_going() => {
                 Fate::Down(self.standstill(instance, decision))

@@ -144,8 +144,9 @@ pub enum Transition {
     Create,
     /// The provider refused to create, or there is nothing that could be requested.
     CreateRefused(String),
-    /// No place has room now, for this reason. That is no failure of the recreation.
-    NoRoom(String),
+    /// Nothing can be created now, for this reason: no place has room, or the provider wants fewer calls. That is no failure of the
+    /// recreation.
+    PutOff(String),
     /// The call that creates was not sent after all. That is no failure of the recreation.
     CreateUnsent,
     Found(InstanceId),
@@ -208,13 +209,13 @@ impl Recreation {
             }
             (Step::Intent { kept }, Transition::CreateUnsent) => Step::Pending { kept },
             // The next pass starts over, and may migrate it.
-            (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::NoRoom(why))
+            (Step::Pending { kept: None } | Step::Intent { kept: None }, Transition::PutOff(why))
                 if this.cause == Cause::Bridged || this.failures == 0 && this.cause.is_for_reclaim() =>
             {
                 let step = Step::Closed { replacement: None };
                 return Ok(Self { step, since: now, last_error: Some(why), ..this });
             }
-            (Step::Pending { kept } | Step::Intent { kept }, Transition::NoRoom(why)) => {
+            (Step::Pending { kept } | Step::Intent { kept }, Transition::PutOff(why)) => {
                 return Ok(Self { step: Step::Pending { kept }, since: now, last_error: Some(why), ..this });
             }
             (Step::Pending { kept: None }, Transition::CallOff) => Step::Closed { replacement: None },
@@ -355,7 +356,12 @@ impl Recreation {
             Step::Deleting { .. } if old == Old::Runs && is_settled => to(self, Step::Closed { replacement: None }),
             Step::Deleting { .. } => self,
             Step::Intent { kept } if is_settled => {
-                let this = self.failed(kept, "the call to create it had no effect".into(), now);
+                let why = "the call to create it had no effect".to_owned();
+                // A provider that does not answer says nothing about the instance. A rollout takes the move back.
+                let this = match self.is_move() {
+                    true => self.failed(kept, why, now),
+                    false => Self { step: Step::Pending { kept }, since: now, last_error: Some(why), ..self },
+                };
                 this.observe(situation)
             }
             Step::Intent { .. } => self,

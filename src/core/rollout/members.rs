@@ -128,8 +128,11 @@ impl Fleet {
                 None => ("on-demand", &member.id),
             };
             let found = find(&view.snapshot.instances.items, id)?;
-            let is_fine = successor.is_none() && matches!(found.status, Status::Running | Status::Exited);
-            (!is_fine).then(|| format!("{}, whose {which} instance is {}", member.name, found.status))
+            if successor.is_none() && matches!(found.status, Status::Running | Status::Exited) {
+                let billing = Some(&found.billing).filter(|billing| **billing != Billing::OnDemand)?;
+                return Some(format!("{}, whose {which} instance is billed as {:?}", member.name, billing.as_str()));
+            }
+            Some(format!("{}, whose {which} instance is {}", member.name, found.status))
         };
         self.members.iter().filter(|it| it.state == MemberState::Ready).filter_map(of).collect()
     }
@@ -220,7 +223,9 @@ impl Member {
         match self.state {
             MemberState::Moving | MemberState::Ready => {
                 let billed = misbilled(&seen, &to, view);
-                if let Some((why, true)) = billed {
+                if let Some(why) = self.no_longer_ours(view) {
+                    self.fail(why);
+                } else if let Some((why, true)) = billed {
                     self.fail(why);
                 } else if self.state == MemberState::Moving {
                     // The reason, should it be given up.
@@ -264,6 +269,12 @@ impl Member {
             _ => {}
         }
         seen.is_news.then_some((key, seen.recreation))
+    }
+
+    /// Why its instance is not to be deleted any more, if so: it is billed in another mode than when the rollout started.
+    fn no_longer_ours(&self, view: &FleetView<'_>) -> Option<String> {
+        let billing = view.billing(&self.id).filter(|it| matches!(it, Billing::Spot | Billing::Monthly))?;
+        Some(format!("it is billed as {:?} now, so it stays", billing.as_str()))
     }
 
     /// Updates it from an observation while its move has not started.
@@ -368,6 +379,11 @@ impl Member {
             Some((_, false)) if intent == MoveIntent::Retire => return None,
             Some((_, false)) | None => intent,
         };
+        // Nor is one deleted that is not known to be billed on demand still.
+        let is_unclear = view.billing(&self.id).is_some_and(|billing| *billing != Billing::OnDemand);
+        if intent == MoveIntent::Retire && to == Billing::Spot && is_unclear {
+            return None;
+        }
         // A successor that is to be reclaimed proves nothing: the on-demand instance stays until that came true or was withdrawn.
         if intent == MoveIntent::Retire && to == Billing::Spot && self.is_announced(view) {
             return None;

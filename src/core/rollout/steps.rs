@@ -251,7 +251,8 @@ impl Fleet {
             return None;
         };
         let lasts = now.since(*since);
-        let waits = self.members.iter().filter(|it| it.state == MemberState::Ready || it.is_unfinished_in(&self.rollout));
+        let waits =
+            self.members.iter().filter(|it| it.state == MemberState::Ready || it.is_unfinished_in(&self.rollout));
         let names: Vec<String> = waits.map(|it| format!("{} ({})", it.name, it.id)).collect();
         (lasts > LONGEST_RECREATION && !names.is_empty())
             .then(|| format!("not finished after {}; it waits for {}", in_words(lasts), names.join(", ")))

@@ -97,7 +97,8 @@ fn the_service_takes_a_step_of_a_rollout() {
     assert_eq!((value(&service, "DynamicUser"), value(&service, "StateDirectory")), ("yes", "respot"));
     assert_eq!(value(&dropped, "User"), "respot", "the name that systemd gives the user of respot.service");
     let (passes, steps) = (unit("deploy/systemd/respot.timer"), unit("deploy/systemd/respot-rollout.timer"));
-    let minute = |timer: &[(String, String)]| value(timer, "OnCalendar").split(['*', ':', '/']).nth(2).map(str::to_owned);
+    let minute =
+        |timer: &[(String, String)]| value(timer, "OnCalendar").split(['*', ':', '/']).nth(2).map(str::to_owned);
     assert_ne!(minute(&passes), minute(&steps), "both would wait for one lease");
 
     let mut world = World::fleet(7, 12);

@@ -14,7 +14,7 @@ use super::mended::{self, one_id};
 use super::{INSTANCE_IDS, InstanceRow, ListPage, Listed, Text, decode, page_of};
 use crate::cloud::novita::blueprint::{Configuration, NetworkVolume, Port, RESERVED_PORTS, Variable};
 use crate::core::rollout::findings::Fittings;
-use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, Places};
+use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, Places, Status};
 use crate::core::world::money::Usd;
 
 /// An instance as received. Not `Debug`: it contains its environment.
@@ -100,8 +100,8 @@ pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Reco
         product_name: merged.word("productName")?,
         cluster_id: merged.word("clusterId")?,
         network_id: merged.network_id()?,
-        gpu_num: merged.number("gpuNum"),
-        rootfs_size: merged.number("rootfsSize"),
+        gpu_num: merged.count("gpuNum")?,
+        rootfs_size: merged.count("rootfsSize")?,
         ports: merged.first("portMappings", ports)?,
         envs: merged.first("envs", variables)?,
         command: merged.text("command")?,
@@ -114,6 +114,11 @@ pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Reco
 }
 
 impl Record {
+    /// Whether it is deleted, or about to be.
+    pub(in crate::cloud::novita) fn is_going(&self) -> bool {
+        Status::from_any_case(&self.word("status")).is_going()
+    }
+
     /// A field that holds an object.
     pub(super) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
         self.fields.get(key)?.as_object()
@@ -199,6 +204,15 @@ impl<'a> Merged<'a> {
         self.values(key).find_map(number)
     }
 
+    /// The same, where a guess would make another instance: a value that is no count is an error.
+    fn count(&self, key: &str) -> Result<Option<u32>, String> {
+        let is_count = |value| Text::of(value).number().is_some_and(|number| u32::try_from(number).is_ok());
+        match self.number(key) {
+            None if !self.values(key).all(is_count) => Err(unreadable(key)),
+            number => Ok(number),
+        }
+    }
+
     /// An instance without a network has an object with an empty id.
     fn network_id(&self) -> Result<String, String> {
         let id = |value: &'a Value| match value {
@@ -278,7 +292,7 @@ fn variables(value: &Value) -> Option<Vec<Variable>> {
 /// What `mountPoint` is if a create call leaves it out.
 const DEFAULT_MOUNT: &str = "/network";
 
-/// The network volumes, and the mount points of all others.
+/// The network volumes, and the mount points of those on the node; `None` if one is of an unknown type or cannot be requested.
 fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
     let (mut network, mut local) = (Vec::new(), Vec::new());
     for item in items(value)? {
@@ -288,14 +302,16 @@ fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
         // Volumes on the node have no id, so one with an id and no type is a network volume.
         let is_network = match text(&["type"]).to_ascii_lowercase().as_str() {
             "" => !id.is_empty(),
-            kind => kind == "network",
+            "local" => false,
+            "network" => true,
+            _ => return None,
         };
         match (is_network, id.is_empty(), mount.is_empty()) {
             (true, false, false) => network.push(NetworkVolume { id, mount_point: mount }),
             (true, false, true) => network.push(NetworkVolume { id, mount_point: DEFAULT_MOUNT.into() }),
-            // Without an id it cannot be requested; the plan lists its mount point among what is lost.
-            (true, true, true) => local.push(DEFAULT_MOUNT.into()),
-            (_, _, false) => local.push(mount),
+            // It cannot be requested, and its data outlives the instance: the replacement would lack it.
+            (true, true, _) => return None,
+            (false, _, false) => local.push(mount),
             (false, _, true) => {}
         }
     }
@@ -414,8 +430,8 @@ mod tests {
             (r#""gpuNum":4.0,"rootfsSize":null"#, r#""rootfsSize":90"#, |it| {
                 (it.gpu_num, it.rootfs_size) = (Some(4), Some(90));
             }),
-            (r#""gpuNum":"0","rootfsSize":-1"#, r#""gpuNum":"","rootfsSize":{}"#, |_| ()),
-            (r#""gpuNum":"many","rootfsSize":[60]"#, r#""gpuNum":8"#, |it| it.gpu_num = Some(8)),
+            (r#""gpuNum":"0","rootfsSize":0"#, r#""gpuNum":"","rootfsSize":{}"#, |_| ()),
+            (r#""gpuNum":"many""#, r#""gpuNum":8"#, |it| it.gpu_num = Some(8)),
             (r#""clusterId":5,"imageAuthId":17,"productId":" p ""#, "", |it| {
                 (it.cluster_id, it.image_auth_id, it.product_id) = ("5".into(), "17".into(), "p".into());
             }),
@@ -457,11 +473,8 @@ mod tests {
             (r#""volumeMounts":[{"type":"Network","id":"v"},{"id":"w","mountPath":"/w"}]"#, "", |it| {
                 it.network_volumes = vec![volume("v", "/network"), volume("w", "/w")];
             }),
-            (r#""volumeMounts":[{"type":"network","mountPath":"/lost"},{"type":"network"}]"#, "", |it| {
-                it.local_volumes = vec!["/lost".into(), "/network".into()];
-            }),
             (
-                r#""volumeMounts":[{"type":"local","id":"l","mountPath":"/l"},{"type":"local"},{"type":"new","mountPath":"/n"}]"#,
+                r#""volumeMounts":[{"type":"local","id":"l","mountPath":"/l"},{"type":"local"},{"mountPath":"/n"}]"#,
                 "",
                 |it| it.local_volumes = vec!["/l".into(), "/n".into()],
             ),
@@ -515,6 +528,12 @@ mod tests {
             (r#""portMappings":[["secret"]]"#, "portMappings"),
             (r#""portMappings":{"secret":80}"#, "portMappings"),
             (r#""volumeMounts":["secret"]"#, "volumeMounts"),
+            (r#""volumeMounts":[{"type":"network","mountPath":"/n"}]"#, "volumeMounts"),
+            (r#""volumeMounts":[{"type":"new","id":"secret","mountPath":"/n"}]"#, "volumeMounts"),
+            (r#""gpuNum":"secret""#, "gpuNum"),
+            (r#""gpuNum":-1"#, "gpuNum"),
+            (r#""gpuNum":"18446744073709551616""#, "gpuNum"),
+            (r#""rootfsSize":{"secret":1}"#, "rootfsSize"),
             (r#""jobs":"secret""#, "jobs"),
         ] {
             let error = merged(detail, "").expect_err(detail);

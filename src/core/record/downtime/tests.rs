@@ -440,6 +440,26 @@ fn a_spell_goes_on_with_the_replacement_that_went_down() {
     assert_eq!(story.told().0, Some(SpellEnd::InPlace));
 }
 
+/// Its replacement runs, and the deletion has no effect: no pass finds it down again.
+#[test]
+fn what_only_waits_to_be_deleted_was_down_once() {
+    let mut story = Story::of(&["a"]);
+    story.pass(0, vec![stopped("a", -10)], vec![], &[refused("a", 0)]);
+    let step = Step::Deleted { replacement: InstanceId::new("b") };
+    let planned = Recreation::planned("a", Cause::Reclaimed, "m".into(), at(5));
+    let recreation = Recreation { step, since: at(5), pass: "p".into(), ..planned };
+    story.ledger.recreations.insert(InstanceId::new("a"), recreation);
+    for minute in [15, 30, 45] {
+        let done = Attempt {
+            new_instance_id: Some(InstanceId::new("b")),
+            ..attempt("a", Action::Resume, Outcome::Done, minute)
+        };
+        story.pass(minute, vec![stopped("a", -10), started("b", 5)], vec![], &[done]);
+    }
+    assert_eq!((story.ended.len(), story.ledger.spells.len()), (1, 0), "{:?}", story.ended);
+    assert_eq!(story.ended[0].end, Some(SpellEnd::Elsewhere));
+}
+
 #[test]
 fn refused_calls_are_counted_for_their_spell() {
     let write = |id: &str, outcome, kind| ProviderWrite {

@@ -216,7 +216,8 @@ fn what_changes_nothing_is_told_once_with_how_often() {
 
 #[test]
 fn what_was_withdrawn_replaces_nothing() {
-    let created = |new: &str, minutes| pass(minutes, vec![], vec![write(WriteCall::Create, "a", Some(new), minutes)], vec![]);
+    let created =
+        |new: &str, minutes| pass(minutes, vec![], vec![write(WriteCall::Create, "a", Some(new), minutes)], vec![]);
     let executions = newest_first(vec![created("z", 1), created("b", 5)]);
     let by = |step: Option<Step>| {
         let recreations = step.map(|step| (id("a"), recreation(step, 7))).into_iter().collect();

@@ -207,8 +207,9 @@ fn judge<'a, E: Edges>(
         (Effect::NotSent, _) if pass.world.stop.cause().is_some() => (Outcome::Skipped, None, None, error.to_string()),
         (Effect::NotSent, kind) => (Outcome::Failed, None, Some(kind), error.to_string()),
         // The listing of this pass has it, so the path may be what does not exist.
-        (Effect::Refused, kind) if error.not_found => {
-            (Outcome::Unknown, Some(Ambiguity::NotFound), Some(kind), error.to_string())
+        (Effect::Refused, _) if error.not_found => {
+            let reason = format!("the provider does not find it, although it is listed: {error}");
+            (Outcome::Skipped, Some(Ambiguity::NotFound), None, reason)
         }
         (Effect::Refused, kind @ ErrorKind::State) => {
             (Outcome::Failed, Some(Ambiguity::StateRefused), Some(kind), error.to_string())
@@ -281,8 +282,8 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
     }
     match doubt {
         Some(Ambiguity::StateRefused) => {}
-        Some(Ambiguity::NotFound) if instance.is_none() => {}
-        Some(Ambiguity::NotFound | Ambiguity::NoAnswer) | None => return false,
+        Some(Ambiguity::NotFound) => {}
+        Some(Ambiguity::NoAnswer) | None => return false,
     }
     *doubt = None;
     match instance.map(|instance| &instance.status) {

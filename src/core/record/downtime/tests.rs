@@ -6,7 +6,6 @@ use super::*;
 use crate::core::pass::ledger::{Call, InFlight, Observation, Stamp};
 use crate::core::pass::plan;
 use crate::core::pass::spell::Part::{ComingUp, Failed, HeldBack, NoRoom, Noticing};
-use crate::core::record::trail::WriteCall;
 use crate::core::recreation::journal::Cause;
 use crate::core::world::instance::{Billing, Job, JobId, JobKind, JobState, ReclaimNotice};
 use crate::core::world::policy::{Eligibility, Policy, Selector};

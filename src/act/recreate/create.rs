@@ -114,7 +114,10 @@ impl<E: Edges> Turn<'_, E> {
                 Ok(replacement) => {
                     if self.advance(task, Transition::Found(replacement.clone())).await {
                         task.attempt.new_instance_id = Some(replacement);
-                        task.place = format!(" {}", placement.words);
+                        task.place = match &blueprint.notes[..] {
+                            [] => format!(" {}", placement.words),
+                            notes => format!(" {} ({})", placement.words, notes.join("; ")),
+                        };
                         self.await_running(task);
                     }
                     return;

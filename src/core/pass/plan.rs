@@ -240,12 +240,13 @@ pub fn otherwise_in_words(work: &Recreating, board: &Board, policy: &Policy, now
     order.retain(|it| it.nearness != Nearness::Own);
     let place = |it: &&Placement| format!("{} (score {})", it.place, score_in_words(board.score(it, ask)));
     let places: Vec<String> = order.iter().take(2).map(place).collect();
-    match (order.len(), &prepared.tied_by) {
-        (0, Some(tied_by)) => format!("else it waits: {tied_by} ties it to its cluster"),
-        (0, None) => "else it waits: no other place may be asked now".into(),
+    let words = match (order.len(), &prepared.tied_by) {
+        (0, Some(tied_by)) => return format!("else it waits: {tied_by} ties it to its cluster"),
+        (0, None) => return "else it waits: no other place may be asked now".into(),
         (..=2, _) => format!("else recreated on {}", places.join(", ")),
         (count, _) => format!("else recreated on {} and {} more", places.join(", "), count - 2),
-    }
+    };
+    prepared.blueprint.notes.iter().fold(words, |words, note| format!("{words}; {note}"))
 }
 
 /// On-demand instances to stand in for those among `without_room` that have been down for long enough.

@@ -281,8 +281,7 @@ fn resolve(called: &mut Called<'_>, instance: Option<&Instance>, jobs: &JobIndex
         return true;
     }
     match doubt {
-        Some(Ambiguity::StateRefused) => {}
-        Some(Ambiguity::NotFound) => {}
+        Some(Ambiguity::StateRefused | Ambiguity::NotFound) => {}
         Some(Ambiguity::NoAnswer) | None => return false,
     }
     *doubt = None;

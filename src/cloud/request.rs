@@ -260,15 +260,18 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
 
     fn refused(&self, request: &Request, response: &Response) -> CloudError {
         let Refusal { kind, not_found, message, hint } = self.dialect.refusal(request, response);
-        // A 4xx is a plain refusal; after a 5xx, a redirect or a 408 the effect is unknown.
-        let effect = match response.status {
-            408 => Effect::Possible,
-            400..500 => Effect::Refused,
-            _ => Effect::Possible,
-        };
-        let status = Some(response.status);
+        let (status, effect) = (Some(response.status), effect_of(response.status));
         let hint = hint.or_else(|| self.dialect.hint(kind, status, not_found));
         CloudError { message, not_found, hint, ..self.error(request, kind, effect, status) }
+    }
+}
+
+/// A 4xx is a plain refusal; after a 5xx, a redirect or a 408 the effect is unknown.
+pub fn effect_of(status: u16) -> Effect {
+    match status {
+        408 => Effect::Possible,
+        400..500 => Effect::Refused,
+        _ => Effect::Possible,
     }
 }
 

@@ -157,12 +157,7 @@ pub(super) fn event(event: Event<'_>) {
             warn!("records of the store are damaged or of a newer version, and left out here: {}", records.join(", "));
         }
         Event::TrafficSwitched { switch: Switch { name, from, to, .. } } => {
-            info!(
-                instanceName = name,
-                from = from.as_str(),
-                to = to.as_str(),
-                "traffic switched by RESPOT_ROLLOUT_HOOK"
-            );
+            info!(instanceName = name, from = from.as_str(), to = to.as_str(), "traffic moved by RESPOT_ROLLOUT_HOOK");
         }
         Event::RolloutTroubled { trouble } => warn!("{trouble}"),
         Event::RolloutStepped { message } => info!("{message}"),

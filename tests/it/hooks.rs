@@ -81,7 +81,7 @@ fn traffic_moves_before_the_instance_goes() {
         for _ in 0..2 {
             let (code, document, log) = step(&stage, &hook);
             assert_eq!((code, &document["rollout"]["state"]), (1, &"retiring".into()));
-            assert!(log.contains("RESPOT_ROLLOUT_HOOK did not switch") && log.contains("exited with 1"), "{log}");
+            assert!(log.contains("RESPOT_ROLLOUT_HOOK did not move traffic") && log.contains("exited with 1"), "{log}");
             assert!(!log.contains("echo"), "the command may hold a secret: {log}");
         }
         assert_eq!((living(&stage), traffic.calls().len()), ((2, 2), 4), "{:?}", traffic.calls());

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::blueprint::create_body;
 use super::market::{self, INSTANCE};
 use super::paging::{self, INSTANCES, JOBS, NAME, Search};
-use super::refusal::{Novita, error_in, is_page, is_refusal};
+use super::refusal::{Novita, effect_in, error_in, is_page};
 use super::wire::{self, Listed as _};
 use crate::clock::Reading;
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Response, Transport};
-use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Ping, Progress};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress};
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Obstacle, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
@@ -146,9 +146,7 @@ impl<T: Transport> CloudWrite for Client<T> {
         wire::created(&response.body).map_err(|what| match error_in(&response.body) {
             Some((kind, message)) => {
                 let error = self.0.unreadable(Method::Post, CREATE, response.status, &format!("an error: {message}"));
-                // A refusal in full, whatever its status.
-                let effect = if is_refusal(&response.body) { Effect::Refused } else { error.effect };
-                CloudError { kind, effect, ..error }
+                CloudError { kind, effect: effect_in(&response.body), ..error }
             }
             None => self.0.unreadable(Method::Post, CREATE, response.status, &what),
         })

@@ -1,7 +1,8 @@
 //! Error responses: bodies of many shapes become a machine name, a text that can be shown, a class and a hint.
 
 use super::hidden::Hidden;
-use crate::cloud::request::{Dialect, Refusal};
+use crate::cloud::Effect;
+use crate::cloud::request::{Dialect, Refusal, effect_of};
 use crate::cloud::transport::{PROXY_LOGIN, Request, Response};
 use crate::core::world::error::ErrorKind;
 
@@ -104,7 +105,7 @@ pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let said = Body::read(body);
     let (kind, _) = classify(200, &said);
-    let has_code = code_in(&json).is_some_and(|code| (400..600).contains(&code));
+    let has_code = codes_in(&json).next().is_some();
     let has_error = match json.get("error") {
         Some(serde_json::Value::String(text)) => !text.is_empty(),
         Some(serde_json::Value::Object(error)) => !error.is_empty(),
@@ -117,14 +118,19 @@ pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
     Some((kind, [reason.unwrap_or_default(), text].join(" ").trim().to_owned()))
 }
 
-/// Whether a body is that of a refusal, with a code of 4xx, whatever the status of the response.
-pub(super) fn is_refusal(body: &[u8]) -> bool {
+/// What an error in a body says of the call's effect, whatever the status of the response: it was refused only if every code
+/// says so.
+pub(super) fn effect_in(body: &[u8]) -> Effect {
     let json = serde_json::from_slice(body).unwrap_or_default();
-    code_in(&json).is_some_and(|code| (400..500).contains(&code))
+    let mut effects = codes_in(&json).map(effect_of).peekable();
+    let is_refused = effects.peek().is_some() && effects.all(|effect| effect == Effect::Refused);
+    if is_refused { Effect::Refused } else { Effect::Possible }
 }
 
-fn code_in(json: &serde_json::Value) -> Option<i64> {
-    ["/code", "/error/code", "/status"].into_iter().find_map(|at| json.pointer(at)?.as_i64())
+/// The codes in a body that are those of errors.
+fn codes_in(json: &serde_json::Value) -> impl Iterator<Item = u16> {
+    let codes = ["/code", "/error/code", "/status"].into_iter().filter_map(|at| json.pointer(at)?.as_u64());
+    codes.filter_map(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code))
 }
 
 /// Whether a body is an HTML page. The API sends none, so a proxy or another server responded.

@@ -287,6 +287,16 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
             Some(1),
         ),
         (vec![said(200, r#"{"error":"INSUFFICIENT_RESOURCE"}"#), ok()], Some((Capacity, Possible)), Some(1)),
+        (
+            vec![said(200, r#"{"code":408,"reason":"INSUFFICIENT_RESOURCE"}"#), ok()],
+            Some((Capacity, Possible)),
+            Some(1),
+        ),
+        (
+            vec![said(200, r#"{"code":400,"status":503,"reason":"INSUFFICIENT_RESOURCE"}"#), ok()],
+            Some((Capacity, Possible)),
+            Some(1),
+        ),
         // Accepted, but the id is unknown.
         (vec![said(200, ""), ok()], Some((Api, Possible)), Some(1)),
         (vec![said(200, "{}"), ok()], Some((Api, Possible)), Some(1)),

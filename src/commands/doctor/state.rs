@@ -25,7 +25,7 @@ const STORE: &str = "store";
 const FILE: &str = "state-file";
 const ROLLOUT: &str = "rollout";
 
-/// A rollout without a step for so long is not called by any schedule.
+/// If the last step of a rollout is older, no schedule calls it.
 const SILENT: Duration = Duration::from_secs(1800);
 
 /// An attempt without an answer ends with its own error before [`LIMIT`] cuts it off.

@@ -96,7 +96,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                     stored.save(pass, fleet, Vec::new()).await?;
                 }
                 Err(why) => troubles.push(format!(
-                    "{}: RESPOT_ROLLOUT_HOOK did not switch from {} to {}: {why}; it is called again by the next step",
+                    "{}: RESPOT_ROLLOUT_HOOK did not move traffic from {} to {}: {why}; the next step calls it again",
                     switch.name, switch.from, switch.to
                 )),
             }

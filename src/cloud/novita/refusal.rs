@@ -160,6 +160,10 @@ fn classify(status: u16, refusal: &Body) -> (ErrorKind, bool) {
     let says_not_found = || message.contains("not found") || message.contains("not fount");
     let not_found = (status == 404 && !refusal.is_page)
         || (status == 400 && (reason == "RESOURCE_NOT_FOUND" || (reason.is_empty() && says_not_found())));
+    if reason.starts_with("PRODUCT_") {
+        // Gone, offline or not offered here: the product cannot be had, and another one may be.
+        return (ErrorKind::Capacity, false);
+    }
     let kind = match (status, reason) {
         _ if not_found => ErrorKind::State,
         (
@@ -293,6 +297,8 @@ mod tests {
             (400, fixture!("error-title.json"), stock, Capacity, false),
             (400, fixture!("error-migrate-no-stock.json"), Some("MIGRATE_INSUFFICIENT_RESOURCE"), Capacity, false),
             (400, fixture!("error-not-found.json"), Some("RESOURCE_NOT_FOUND"), State, true),
+            (404, br#"{"reason":"PRODUCT_NOT_FOUND"}"#, Some("PRODUCT_NOT_FOUND"), Capacity, false),
+            (400, br#"{"reason":"PRODUCT_OFFLINE"}"#, Some("PRODUCT_OFFLINE"), Capacity, false),
             (404, fixture!("error-404.txt"), None, State, true),
             (404, b"", None, State, true),
             (400, br#"{"message":"instance not found"}"#, None, State, true),

@@ -13,7 +13,7 @@ mod rollout;
 pub mod rows;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tracing_subscriber::filter::Targets;
 use url::Url;
 
 pub use addresses::Address;
-use cli::{Cli, Command, GateArgs, Global, RolloutArgs};
+use cli::{Cli, Command, GateArgs, Global, ReportArgs, RolloutArgs};
 pub use layers::Environment;
 use layers::{Layers, absolute, check_names};
 pub use notify::{NotifySettings, WebhookSetting};
@@ -173,11 +173,13 @@ impl Settings {
             (false, _) => Some(LevelFilter::TRACE),
         };
         let notify = notify::settings(&layers, &mut warnings)?;
+        let store = store(&layers)?;
+        check_outputs(&layers, cli, &store)?;
         let gates = cli.command.gates().cloned().unwrap_or_default();
         Ok(Self {
             api_key,
             api_base_url,
-            store: store(&layers)?,
+            store,
             enabled,
             interval: layers.value(&rows::MIGRATION_INTERVAL_MINUTES)?,
             job_timeout: layers.value(&rows::MIGRATION_JOB_TIMEOUT_MS)?,
@@ -238,6 +240,32 @@ impl Settings {
             origins: Origins::of(&layers),
         })
     }
+}
+
+/// Refuses an output file that is the store, or what another setting reads.
+fn check_outputs(layers: &Layers<'_>, cli: &Cli, store: &StoreSetting) -> Result<()> {
+    let path = |setting: &rows::Setting<PathBuf>| {
+        Ok::<_, SettingsError>(layers.optional(setting)?.map(|it| (setting.row.name, it)))
+    };
+    let page = match &cli.command {
+        Command::Report(ReportArgs { html: Some(file), .. }) => Some(("--html", file.clone())),
+        _ => None,
+    };
+    let outputs = [path(&rows::RESPOT_METRICS_FILE)?, path(&rows::RESPOT_TERMINATION_MESSAGE_FILE)?, page];
+    let state = match store {
+        StoreSetting::Sqlite(file) => Some(("the store", file.clone())),
+        StoreSetting::Redis { .. } => None,
+    };
+    let config = cli.global.config.clone().map(|file| ("the configuration file", file));
+    let inputs = [state, config, path(&rows::NOVITA_API_KEY_FILE)?, path(&rows::WEBHOOK_SECRET_FILE)?];
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for (output, file) in outputs.iter().flatten() {
+        if let Some((input, _)) = inputs.iter().flatten().find(|(_, it)| real(it) == real(file)) {
+            let message = format!("{output} would overwrite {input}: {}", file.display());
+            return Err(SettingsError::new(message).hint("name another file"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether announced reclaims are acted on. Unless the operator says otherwise, two passes fall into the lead.

@@ -6,17 +6,23 @@
 
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::cloud::CloudRead;
 use crate::core::pass::bridge::{Bridge, Bridges, KnownBridges};
 use crate::core::pass::ladder::Board;
 use crate::core::recreation::blueprint::Prepared;
 use crate::core::world::instance::{Billing, InstanceId, Place};
+use crate::core::world::market::OfferQuery;
 use crate::core::world::money::Usd;
 use crate::core::world::policy::BridgePolicy;
 use crate::core::world::time::Timestamp;
 use crate::store::records::Change;
+
+/// The longest time spent on reading prices.
+const PATIENCE_WITH_PRICES: Duration = Duration::from_secs(5);
 
 /// What a pass knows of markets.
 #[derive(Debug, Default)]
@@ -107,6 +113,18 @@ impl SharedBoard {
     /// What the provider stated while a replacement was prepared.
     pub fn state(&self, prepared: &Prepared, now: Timestamp) {
         self.board.borrow_mut().state(prepared, now);
+    }
+
+    /// Reads the prices of the markets where instances are, if they are unknown or old; at most for a few seconds. Savings
+    /// are reported by them.
+    pub async fn read_prices<C: CloudRead>(&self, cloud: &C, now: Timestamp) {
+        let (cluster_id, product_name, billing) = (None, String::new(), "spot".to_owned());
+        let query = OfferQuery { cluster_id, product_name, gpu_num: 1, billing };
+        if self.board.borrow().lacks_prices(now)
+            && let Ok(Ok(offers)) = tokio::time::timeout(PATIENCE_WITH_PRICES, cloud.offers(&query)).await
+        {
+            self.board.borrow_mut().state_prices(&offers, now);
+        }
     }
 
     /// A creation was refused for money, a quota, a limit of calls or the key: any other of its billing would be, too.

@@ -7,6 +7,7 @@ use super::novita::client::Client;
 use super::replay::PaperCloud;
 use super::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress, Rehearsal};
 use crate::clock::Reading;
+use crate::core::record::invoice::BillRow;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Obstacle, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
@@ -84,6 +85,10 @@ impl CloudRead for Provider<'_> {
         interval: Duration,
     ) -> Result<Option<Metrics>, CloudError> {
         each!(self, it => it.metrics(id, from, to, interval).await)
+    }
+
+    async fn bills(&self, from: Timestamp, to: Timestamp) -> Result<Vec<BillRow>, CloudError> {
+        each!(self, it => it.bills(from, to).await)
     }
 
     async fn ping(&self, timeout: Duration) -> Ping {

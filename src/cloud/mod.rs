@@ -14,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Reading;
+use crate::core::record::invoice::BillRow;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
@@ -89,6 +90,13 @@ pub trait CloudRead {
         to: Timestamp,
         interval: Duration,
     ) -> impl Future<Output = Result<Option<Metrics>, CloudError>>;
+
+    /// What was billed for the instances of the account from `from` to `to`, by hour. A provider that does not say so has
+    /// billed nothing.
+    fn bills(&self, from: Timestamp, to: Timestamp) -> impl Future<Output = Result<Vec<BillRow>, CloudError>> {
+        let _ = (from, to);
+        async { Ok(Vec::new()) }
+    }
 
     /// Sends the read that every pass starts with, for one instance, once and for at most `timeout`.
     fn ping(&self, timeout: Duration) -> impl Future<Output = Ping>;

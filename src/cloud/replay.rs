@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Ping, Progress};
 use crate::clock::Clock;
-use crate::core::record::trace::Trace;
+use crate::core::record::trace::{RoomOverTime, Trace};
 use crate::core::record::trail::{ProviderCalls, WriteCounts};
 use crate::core::recreation::blueprint::{Blueprint, Nearness, Obstacle, Placement, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
@@ -245,7 +245,19 @@ impl CloudRead for PaperCloud<'_> {
     }
 
     async fn offers(&self, _: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
-        Ok(Vec::new())
+        let offer = |it: &RoomOverTime| Offer {
+            product_id: it.place.product.to_string(),
+            name: it.place.product.to_string(),
+            price: it.prices[0],
+            on_demand_price: it.prices[1],
+            cpu_per_gpu: None,
+            memory_per_gpu: None,
+            available: true,
+            stock: Stock::Unstated,
+            regions: Vec::new(),
+            max_rootfs: None,
+        };
+        Ok(self.trace.places.iter().map(offer).collect())
     }
 
     async fn fleet(&self, _: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {

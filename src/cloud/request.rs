@@ -339,12 +339,16 @@ impl Retries {
         let spent = self.started.map_or(Duration::ZERO, |started| started.elapsed());
         if spent + delay > self.budget {
             let message =
-                format!("{} (given up after {} attempts in {} s)", error.message, self.count, spent.as_secs());
+                format!("{} (given up after {} in {} s)", error.message, attempts(self.count), spent.as_secs());
             return Err(CloudError { message, ..error });
         }
         tokio::time::sleep(delay).await;
         Ok(())
     }
+}
+
+fn attempts(count: u32) -> String {
+    if count == 1 { "1 attempt".into() } else { format!("{count} attempts") }
 }
 
 /// Whether the same request may get a better response.

@@ -162,6 +162,7 @@ async fn passes(trace: &Trace, notice: Duration, settings: &Settings, stop: &Sto
     let mut uptime = Uptime::of(remembered, trace.from, trace.to);
     // Those that were never down run in every replay.
     uptime.instances += trace.steady;
-    uptime.running_seconds += u64::from(trace.steady) * trace.to.since(trace.from).as_secs();
+    uptime.running_seconds += trace.steady_usage.running_seconds;
+    uptime.usage.add(trace.steady_usage);
     Ok(Played { uptime, tally: counts.get() })
 }

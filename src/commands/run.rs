@@ -183,7 +183,14 @@ pub async fn run<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify>(
     notify: &N,
 ) -> Result<Ran, Failure> {
     under_lease::<(C, W, S), N>(world, writer, notify, PASS, async |pass, open, deadline| {
-        work(pass, open, deadline).await
+        work(pass, open, deadline).await?;
+        if pass.mode() == Mode::Real && deadline.saturating_duration_since(Instant::now()) > TIME_TO_CLOSE {
+            tokio::select! {
+                _ = world.stop.triggered() => {}
+                () = pass.markets.read_prices(world.cloud, pass.now()) => {}
+            }
+        }
+        Ok(())
     })
     .await
 }

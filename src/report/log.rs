@@ -178,7 +178,11 @@ pub(super) fn event(event: Event<'_>) {
             "the store is empty, but passes made some of these instances: its memory was lost, or this is another store; \
              cooldowns and open recreations are forgotten"
         ),
-        Event::IdlePattern { pattern } => warn!("the pattern {pattern:?} matches no instance"),
+        Event::IdlePattern { pattern } => {
+            warn!(
+                "the pattern {pattern:?} matches no instance; an ID is not that of a replacement, whose name begins with the old name"
+            );
+        }
         Event::ReceiverGone { count } => {
             warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");
         }
@@ -282,10 +286,15 @@ fn decided(instance: &Instance, decision: &Decision, policy: &Policy) {
         (Decision::Skip(Skip::CoolingDown { .. }), _) => {
             line!(info, INFO, "instance not eligible for migration: insufficient time elapsed");
         }
-        (Decision::Recreate(work), _) if work.recreation.cause == Cause::Reclaimed => {
-            line!(info, INFO, "reclaimed: recreating the instance elsewhere");
-        }
-        (Decision::Recreate(_), _) => line!(info, INFO, "migration failed: recreating the instance"),
+        (Decision::Recreate(work), _) => match work.recreation.cause {
+            Cause::Reclaimed => line!(info, INFO, "reclaimed: recreating the instance elsewhere"),
+            Cause::Announced => line!(info, INFO, "reclaim announced: recreating the instance ahead"),
+            Cause::Bridged => line!(info, INFO, "no room: creating an on-demand instance to stand in"),
+            Cause::Returned => line!(info, INFO, "a market is steady: returning to spot"),
+            Cause::JobFailed { .. } | Cause::Stalled { .. } | Cause::Found | Cause::Moved { .. } => {
+                line!(info, INFO, "migration failed: recreating the instance");
+            }
+        },
         (Decision::Resume(_), _) => line!(info, INFO, "resuming recreation"),
         (Decision::Retire { .. }, _) => line!(warn, WARN, "instance is a duplicate"),
         (Decision::Skip(Skip::Waiting { rest: Rest::Quarantined { .. }, .. }), _) => {

@@ -10,8 +10,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::human;
 use super::text::visible;
 use crate::core::pass::spell::{Part, Spell};
+use crate::core::pass::usage::MeteredUsage;
 use crate::core::record::downtime::{hours, hours_of};
-use crate::core::record::uptime::{Bill, DayUptime, Lane, PlaceUptime, Uptime, availability};
+use crate::core::record::invoice::Invoice;
+use crate::core::record::uptime::{DayUptime, Lane, PlaceUptime, Uptime, availability};
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::time::{Timestamp, in_words, millis};
 
@@ -37,6 +39,8 @@ pub struct Page<'a> {
     pub lanes: &'a [Lane<'a>],
     /// Instances that went down, by place and hour of the day (UTC).
     pub by_hour: &'a [(String, [u32; 24])],
+    /// What was billed, if the bill was read.
+    pub invoice: Option<&'a Invoice>,
     /// The instance that it is about, if it is about one.
     pub of: Option<&'a str>,
 }
@@ -84,7 +88,7 @@ impl Page<'_> {
 
     /// What a manager asks first.
     fn answers(&self) -> Markup {
-        let Uptime { running_seconds, unseen_seconds, lost, reclaims, recoveries, bill, .. } = self.uptime;
+        let Uptime { running_seconds, unseen_seconds, lost, reclaims, recoveries, usage, .. } = self.uptime;
         let Some(up) = availability(*running_seconds, lost.total()) else {
             return html! { p { "No pass with this store has seen an instance that is to run in this time." } };
         };
@@ -108,8 +112,11 @@ impl Page<'_> {
                 @if let Some(PlaceUptime { place, reclaims, lost_millis, .. }) = leave {
                     (answer("Which cluster cost most?", visible(&place.cluster), format!("{}: {reclaims} reclaims, {} h lost", visible(&place.product), one(hours(*lost_millis)))))
                 }
-                (answer("What did it save?", saved(bill), saved_more(bill)))
-                (answer("Is that proved?", "Not by a bill".into(), "the savings are estimated from the last known prices".into()))
+                (answer("What did it save?", saved(usage), saved_more(usage)))
+                @match self.invoice {
+                    Some(invoice) => (answer("Is that proved?", proved(invoice), human::billed(invoice))),
+                    None => (answer("Is that proved?", "Not by a bill".into(), "the savings are estimated from the last known prices".into())),
+                }
             }
             @if *unseen_seconds > 0 {
                 p { "Of " (one(hours_of(*unseen_seconds))) " more instance-hours nothing is known: no pass saw them." }
@@ -129,7 +136,7 @@ impl Page<'_> {
                     h2 { "Up by day" }
                     (bar_chart("Share of the time that the fleet was up, by day", &bars.collect::<Vec<_>>(), 1.0, "100 %"))
                     (folded("Days in figures", &["Day", "Up", "Reclaims", "Saved USD"], self.uptime.days.iter().map(|it| {
-                        let saved = it.bill.saved().map_or_else(|| "-".into(), Usd::to_the_cent);
+                        let saved = it.usage.saved().map_or_else(|| "-".into(), Usd::to_the_cent);
                         vec![it.day.clone(), share(it).map_or_else(|| "-".into(), percent), it.reclaims.to_string(), saved]
                     })))
                 }
@@ -264,16 +271,29 @@ impl Page<'_> {
     }
 
     fn savings(&self) -> Markup {
-        let saved = |it: &DayUptime| it.bill.saved().map_or(0.0, Usd::to_f64).max(0.0);
-        let most = self.uptime.days.iter().map(saved).fold(0.0, f64::max);
-        let bars =
-            self.uptime.days.iter().map(|it| (it.day.as_str(), saved(it), format!("{}: {:.2} USD", it.day, saved(it))));
+        let days = &self.uptime.days;
+        let estimated = |it: &DayUptime| it.usage.saved();
+        let proved = |it: &DayUptime| Some(self.invoice?.days.get(&it.day)?.saved());
+        let all = days.iter().flat_map(|it| [estimated(it), proved(it)]).flatten();
+        let most = all.map(Usd::to_f64).fold(0.0, f64::max);
+        let chart = |title: &str, saved: &dyn Fn(&DayUptime) -> Option<Usd>| {
+            let bars = days.iter().map(|it| {
+                let words = saved(it).map_or_else(|| "not known".into(), |usd| format!("{} USD", usd.to_the_cent()));
+                (it.day.as_str(), saved(it).map_or(0.0, Usd::to_f64), format!("{}: {words}", it.day))
+            });
+            bar_chart(title, &bars.collect::<Vec<_>>(), most, &format!("{most:.2} USD"))
+        };
         html! {
             @if most > 0.0 {
                 section {
                     h2 { "Savings by day" }
-                    p { (self::saved(&self.uptime.bill)) " " (saved_more(&self.uptime.bill)) ". An estimate: no bill was read." }
-                    (bar_chart("USD saved by spot, by day, as estimated", &bars.collect::<Vec<_>>(), most, &format!("{most:.2} USD")))
+                    p { "Estimated: " (saved(&self.uptime.usage)) " " (saved_more(&self.uptime.usage)) "." @if self.invoice.is_none() { " No bill was read." } }
+                    (chart("USD saved by spot, by day, as estimated", &estimated))
+                    @if let Some(invoice) = self.invoice {
+                        p { "By the bill: " (human::billed(invoice)) "." }
+                        (chart("USD saved by spot, by day, by the bill", &proved))
+                        (figures(&["From the estimate to the bill", "USD"], human::bill_rows(invoice).into_iter()))
+                    }
                 }
             }
         }
@@ -339,20 +359,24 @@ fn class(part: Part) -> &'static str {
     part.into()
 }
 
-fn saved(bill: &Bill) -> String {
-    bill.saved().map_or_else(|| "Not known".into(), |saved| format!("{} USD", saved.to_the_cent()))
+fn saved(usage: &MeteredUsage) -> String {
+    usage.saved().map_or_else(|| "Not known".into(), |saved| format!("{} USD", saved.to_the_cent()))
 }
 
-fn saved_more(bill: &Bill) -> String {
-    let Some(saved) = bill.saved() else {
+fn saved_more(usage: &MeteredUsage) -> String {
+    let Some(saved) = usage.saved() else {
         return "no price is known yet: passes read prices when they look for a place".into();
     };
-    let percent = saved.share_of(bill.on_demand_cost).map_or_else(String::new, |it| format!(", {} %", decimal(it, 2)));
-    let hours = one(hours_of(bill.priced_seconds));
+    let percent = saved.share_of(usage.on_demand_cost).map_or_else(String::new, |it| format!(", {} %", decimal(it, 2)));
+    let hours = one(hours_of(usage.priced_seconds));
     format!(
         "of {} USD that {hours} instance-hours would have cost on demand{percent}",
-        bill.on_demand_cost.to_the_cent()
+        usage.on_demand_cost.to_the_cent()
     )
+}
+
+fn proved(invoice: &Invoice) -> String {
+    invoice.saved().map_or_else(|| "Not yet".into(), |saved| format!("{} USD", saved.to_the_cent()))
 }
 
 fn percent(share: f64) -> String {

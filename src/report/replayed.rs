@@ -63,7 +63,8 @@ impl<'a> ReplayDocument<'a> {
     #[must_use]
     pub fn new(replay: &'a Replay<'a>) -> Self {
         let Replay { name, trace, changes, idle, recorded, is, would_be, most_up } = replay;
-        let part = |played: &'a Played| PlayedPart { uptime: UptimeDocument::new(&played.uptime), calls: played.tally };
+        let part =
+            |played: &'a Played| PlayedPart { uptime: UptimeDocument::new(&played.uptime, None), calls: played.tally };
         Self {
             source: name,
             places: trace.places.len(),
@@ -71,7 +72,7 @@ impl<'a> ReplayDocument<'a> {
             without_effect: idle,
             known: rounded(trace.known),
             best_possible: most_up.map(rounded),
-            recorded: recorded.as_ref().map(UptimeDocument::new),
+            recorded: recorded.as_ref().map(|uptime| UptimeDocument::new(uptime, None)),
             is: part(is),
             would_be: part(would_be),
         }

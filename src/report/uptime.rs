@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::csv;
+use crate::core::pass::usage::MeteredUsage;
 use crate::core::record::downtime::{LostHours, hours, hours_of};
-use crate::core::record::uptime::{Bill, DayUptime, PlaceUptime, Uptime, availability};
+use crate::core::record::invoice::{Differences, Invoice};
+use crate::core::record::uptime::{DayUptime, PlaceUptime, Uptime, availability};
 use crate::core::world::money::Usd;
 use crate::core::world::time::Timestamp;
 
@@ -23,6 +25,9 @@ pub struct UptimeDocument<'a> {
     reclaims: u64,
     by_place: Vec<ReportedPlace<'a>>,
     savings: SavingsPart,
+    /// With `--invoice`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invoice: Option<InvoicePart>,
     days: Vec<ReportedDay<'a>>,
     unseen_hours: f64,
 }
@@ -60,19 +65,42 @@ struct SavingsPart {
     billed: Option<f64>,
 }
 
+/// The bill beside the estimate. Amounts in USD; `estimated` and the differences add up to what was billed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InvoicePart {
+    billed_hours: f64,
+    not_billed_hours: f64,
+    estimated: f64,
+    differences: DifferencesPart,
+    other_instances: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DifferencesPart {
+    not_billed: f64,
+    not_seen_running: f64,
+    price: f64,
+    no_price: f64,
+}
+
 #[derive(Debug, Serialize)]
 struct ReportedDay<'a> {
     day: &'a str,
     availability: Option<f64>,
     reclaims: u64,
     saved: Option<f64>,
+    /// By the bill, with `--invoice`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proved: Option<f64>,
 }
 
 impl<'a> UptimeDocument<'a> {
     /// The document of a span.
     #[must_use]
-    pub fn new(uptime: &'a Uptime) -> Self {
-        let Uptime { from, to, instances, running_seconds, unseen_seconds, lost, recoveries, reclaims, bill, .. } =
+    pub fn new(uptime: &'a Uptime, invoice: Option<&Invoice>) -> Self {
+        let Uptime { from, to, instances, running_seconds, unseen_seconds, lost, recoveries, reclaims, usage, .. } =
             uptime;
         let place = |it: &'a PlaceUptime| ReportedPlace {
             product: &it.place.product,
@@ -86,7 +114,8 @@ impl<'a> UptimeDocument<'a> {
             day: &it.day,
             availability: share(it.running_seconds, it.lost_millis),
             reclaims: it.reclaims,
-            saved: it.bill.saved().map(cents),
+            saved: it.usage.saved().map(cents),
+            proved: invoice.and_then(|invoice| invoice.days.get(&it.day)).map(|bill| cents(bill.saved())),
         };
         Self {
             from: *from,
@@ -104,7 +133,8 @@ impl<'a> UptimeDocument<'a> {
             lost_hours: LostHours::from(*lost),
             reclaims: *reclaims,
             by_place: uptime.places.iter().map(place).collect(),
-            savings: SavingsPart::new(bill),
+            savings: invoice.map_or_else(|| SavingsPart::estimated(usage), SavingsPart::billed),
+            invoice: invoice.map(InvoicePart::new),
             days: uptime.days.iter().map(day).collect(),
             unseen_hours: hours_of(*unseen_seconds),
         }
@@ -112,38 +142,66 @@ impl<'a> UptimeDocument<'a> {
 }
 
 impl SavingsPart {
-    fn new(bill: &Bill) -> Self {
-        let saved = bill.saved();
+    fn estimated(usage: &MeteredUsage) -> Self {
+        let hours = hours_of(usage.priced_seconds);
+        Self::of((usage.cost, usage.on_demand_cost, usage.saved()), hours, "prices", None)
+    }
+
+    fn billed(invoice: &Invoice) -> Self {
+        let amounts = (invoice.compared, invoice.on_demand_cost, invoice.saved());
+        Self::of(amounts, hours_of(invoice.compared_seconds), "bill", Some(cents(invoice.billed)))
+    }
+
+    fn of(
+        (cost, on_demand_cost, saved): (Usd, Usd, Option<Usd>),
+        priced_hours: f64,
+        source: &'static str,
+        billed: Option<f64>,
+    ) -> Self {
+        let percent = saved.and_then(|it| it.share_of(on_demand_cost)).map(|it| rounded(it, 100.0));
+        let known = |amount: Usd| saved.map(|_| cents(amount));
+        let (cost, on_demand_cost) = (known(cost), known(on_demand_cost));
+        Self { on_demand_cost, cost, saved: saved.map(cents), percent, priced_hours, source, billed }
+    }
+}
+
+impl InvoicePart {
+    fn new(invoice: &Invoice) -> Self {
+        let Differences { not_billed, not_seen, price, no_price } = invoice.differences;
         Self {
-            on_demand_cost: saved.map(|_| cents(bill.on_demand_cost)),
-            cost: saved.map(|_| cents(bill.cost)),
-            saved: saved.map(cents),
-            percent: saved.and_then(|it| it.share_of(bill.on_demand_cost)).map(|it| rounded(it, 100.0)),
-            priced_hours: hours_of(bill.priced_seconds),
-            source: "prices",
-            billed: None,
+            billed_hours: hours_of(invoice.billed_seconds),
+            not_billed_hours: hours_of(invoice.unbilled_seconds),
+            estimated: cents(invoice.estimate),
+            differences: DifferencesPart {
+                not_billed: cents(not_billed),
+                not_seen_running: cents(not_seen),
+                price: cents(price),
+                no_price: cents(no_price),
+            },
+            other_instances: cents(invoice.others),
         }
     }
 }
 
 /// The days of a span, one row each.
 #[must_use]
-pub fn csv(uptime: &Uptime) -> String {
+pub fn csv(uptime: &Uptime, invoice: Option<&Invoice>) -> String {
     let number = |it: Option<f64>| it.map(|it| it.to_string()).unwrap_or_default();
     let row = |it: &DayUptime| {
-        let priced = |amount: Usd| it.bill.saved().map(|_| cents(amount));
+        let priced = |amount: Usd| it.usage.saved().map(|_| cents(amount));
         [
             it.day.clone(),
             number(share(it.running_seconds, it.lost_millis)),
             hours_of(it.running_seconds).to_string(),
             hours(it.lost_millis).to_string(),
             it.reclaims.to_string(),
-            number(priced(it.bill.cost)),
-            number(priced(it.bill.on_demand_cost)),
-            number(it.bill.saved().map(cents)),
+            number(priced(it.usage.cost)),
+            number(priced(it.usage.on_demand_cost)),
+            number(it.usage.saved().map(cents)),
+            number(invoice.and_then(|invoice| invoice.days.get(&it.day)).map(|bill| cents(bill.saved()))),
         ]
     };
-    let names = ["day", "availability", "upHours", "downHours", "reclaims", "cost", "onDemandCost", "saved"];
+    let names = ["day", "availability", "upHours", "downHours", "reclaims", "cost", "onDemandCost", "saved", "proved"];
     csv::document(names, uptime.days.iter().map(row))
 }
 

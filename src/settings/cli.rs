@@ -151,7 +151,7 @@ impl Command {
     pub fn needs_key(&self) -> bool {
         match self {
             Self::Rollout(RolloutArgs { verb, .. }) => matches!(verb, None | Some(RolloutVerb::Abort { .. })),
-            Self::Analyze(_) => true,
+            Self::Analyze(_) | Self::Report(ReportArgs { invoice: true, .. }) => true,
             command => command.pass().is_some(),
         }
     }
@@ -291,6 +291,9 @@ pub struct ReportArgs {
     /// Report on the instance with this name or ID alone
     #[arg(long, value_name = "INSTANCE")]
     pub instance: Option<String>,
+    /// Read what the provider billed, and report the savings by it; the report begins at midnight UTC
+    #[arg(long)]
+    pub invoice: bool,
 }
 
 /// Which market to replay, and what to change.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::downtime::instance_days;
 use self::format::{Decoder, Sorted, encode, record_of};
 pub use self::markets::markets;
 pub use self::overview::{Overview, Selection, overview};
@@ -20,6 +21,8 @@ use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::bridge::{Bridge, Bridges};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::pass::market::Market;
+use crate::core::pass::spell::day_of;
+use crate::core::pass::usage::{INSTANCE_DAYS_KEPT, InstanceDays};
 use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT};
 use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, Recorded, Totals, is_pass};
 use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
@@ -54,6 +57,8 @@ pub(super) mod keys {
     pub(super) const DOWNTIME: &str = "downtime";
     /// Map day (UTC) -> sums of what was down and what ran, and those of all time; [`super::DAYS_KEPT`] days are kept.
     pub(super) const DOWNTIME_DAYS: &str = "downtime-days";
+    /// Map day (UTC) -> [`crate::core::pass::usage::InstanceDay`]: what ran, by instance; [`super::INSTANCE_DAYS_KEPT`] days are kept.
+    pub(super) const INSTANCE_DAYS: &str = "instance-days";
     /// Map job id -> [`super::Recorded`]; the newest [`super::EXECUTIONS_KEPT`] are kept.
     pub(in super::super) const EXECUTIONS: &str = "executions";
     /// Map job id -> [`super::Recorded`]: the steps of rollouts; as many are kept.
@@ -315,6 +320,8 @@ pub async fn ledger<S: StoreRead>(
         keys::DOWNTIME_DAYS,
     ];
     let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
+    let days_at_hand = vec![day_of(now - Duration::from_secs(24 * 3600)).0, day_of(now).0];
+    queries.push(Query::MapValues { map: keys::INSTANCE_DAYS.into(), fields: days_at_hand.clone() });
     queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {
         queries.push(times_of(Mode::Rehearsal));
@@ -337,6 +344,7 @@ pub async fn ledger<S: StoreRead>(
     let bridges: Bridges = decoder.records(keys::BRIDGES, answers.next())?;
     newer.map_or(Ok(()), Err)?;
     let (spells, days) = downtime::known(&decoder, &mut answers)?;
+    let instance_days = downtime::ran(&decoder, days_at_hand, answers.next())?;
     let mut ledger = Ledger {
         last_attempt: HashMap::new(),
         in_flight,
@@ -349,6 +357,7 @@ pub async fn ledger<S: StoreRead>(
         bridges,
         spells,
         days,
+        instance_days,
     };
     let modes = [Mode::Real, Mode::Rehearsal];
     for (answer, mode) in answers.zip(modes) {

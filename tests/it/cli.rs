@@ -47,6 +47,16 @@ const WRONG: &[Wrong] = &[
     file("migration_scope = \"'all'\"", &["MIGRATION_SCOPE", "quotes"]),
     env(&[("REDIS_URL", "sqlite:~/respot/state.db")], &["REDIS_URL", "only expanded by a shell"]),
     env(&[("RESPOT_METRICS_FILE", "~/respot.prom")], &["RESPOT_METRICS_FILE", "only expanded by a shell"]),
+    env(
+        &[("REDIS_URL", "sqlite:s.db"), ("RESPOT_METRICS_FILE", "s.db")],
+        &["RESPOT_METRICS_FILE would overwrite the store"],
+    ),
+    Wrong {
+        words: "report --html respot.toml --config respot.toml",
+        env: &[],
+        file: "migration_enabled = true",
+        named: &["--html would overwrite the configuration file"],
+    },
     env(&[("REDIS_URL", "rediss://redis.internal/#insecure")], &["REDIS_URL", "# is not used"]),
     env(&[("REDIS_URL", "redis://redis.internal/0?ssl=true")], &["REDIS_URL", "? or # is not used"]),
     env(&[("HTTPS_PROXY", "'http://proxy:3128'")], &["HTTPS_PROXY", "quotes"]),

@@ -299,7 +299,7 @@ fn a_report_adds_up_to_what_the_provider_saw() {
         // The simulator sells the GPU as spot for half of its price on demand.
         near(cost * 2.0, on_demand, 0.03);
         near(on_demand, priced * 0.67, 0.2);
-        assert!(priced > 0.5 && priced < up, "prices are known since the first look for a place");
+        near(priced, up, 0.02);
         let [day] = &report["days"].as_array().expect("days")[..] else { panic!("{report:#}") };
         assert_eq!((&day["availability"], &day["reclaims"]), (&report["availability"], &json!(2)));
 
@@ -310,7 +310,7 @@ fn a_report_adds_up_to_what_the_provider_saw() {
         near(hours(&one["upHours"]) + hours(&one["downHours"]), watched / 3.0, 0.05);
         assert!(hours(&one["downHours"]) > hours(&report["downHours"]) / 2.0, "{one:#}");
         let unknown = stage.call("report --instance nope").now(Some(now)).output().ends_with(2);
-        assert!(unknown.stderr.contains("no downtime of \"nope\" is known"), "{}", unknown.stderr);
+        assert!(unknown.stderr.contains("nothing is known of \"nope\""), "{}", unknown.stderr);
         // Twenty minutes, before anything went down.
         let until = stage.provider.with(|world| world.now_ms()) - 165 * 60_000;
         let until = respot::core::world::time::Timestamp::from_millis(until);

@@ -67,6 +67,19 @@ const READS: &[ReadFault] = &[
     (&["list:delay=300"], 0, &[]),
 ];
 
+/// The first page, whichever is asked for: its total would cost hundreds of requests.
+#[test]
+fn a_page_that_comes_again_and_again_ends_the_list() {
+    let mut world = World::new(21);
+    for n in 0..20_000 {
+        world.add(Spec::running("up").id(&format!("i{n:05}")));
+    }
+    let stage = Stage::new(Kind::Sqlite, world);
+    stage.fault("list:same-page");
+    stage.call("run").output().ends_with(5).says(&["20000", "100"]);
+    assert!(stage.calls() < 100, "{} requests", stage.calls());
+}
+
 #[test]
 fn a_listing_is_whole_or_nothing_is_done() {
     side_by_side(READS, 6, |(faults, code, says)| {

@@ -18,6 +18,7 @@ mod harness;
 mod hints;
 mod hooks;
 mod house;
+mod invoice;
 mod journals;
 mod kills;
 mod leases;

@@ -119,6 +119,38 @@ fn a_replay_agrees_with_the_program_on_the_same_market() {
     }
 }
 
+/// A history under the settings that made it comes out as it was: each migration was accepted at once, and instances with
+/// several GPUs cost what they cost.
+#[test]
+fn a_history_under_its_own_settings_is_what_was_recorded() {
+    let mut world = World::new(5);
+    world.rules_mut().after_reclaim = AfterReclaim::Kept;
+    for (number, gpus) in [1, 1, 4, 8].into_iter().enumerate() {
+        world.add(Spec::running(&format!("m{number}")).id(&format!("m{number}")).product("4090.16c62g", gpus));
+    }
+    let stage = Stage::new(Kind::Sqlite, world);
+    for pass in 0..120_u64 {
+        assert!(stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "0").output().code() < 2);
+        stage.provider.advance((pass % 14 + 1) * MINUTE);
+        if pass % 6 == 3 {
+            // Three of the four, in turn.
+            let id = format!("m{}", pass / 6 % 3 + 1);
+            stage.provider.with(|world| world.reclaim_now(&id));
+        }
+        stage.provider.advance((14 - pass % 14) * MINUTE);
+    }
+    let played = replay(&stage, "--from-history").ends_with(0).json();
+    let (is, recorded) = (&played["is"], &played["recorded"]);
+    near(share(is), share(recorded), 0.01, &played);
+    assert_eq!(
+        (&recorded["lostHours"]["noRoom"], &is["lostHours"]["noRoom"]),
+        (&json!(0.0), &json!(0.0)),
+        "{played:#}"
+    );
+    let cost = |of: &Value| of["savings"]["cost"].as_f64().unwrap_or_else(|| panic!("no cost: {played:#}"));
+    assert!((cost(is) / cost(recorded) - 1.0).abs() < 0.1, "{played:#}");
+}
+
 #[test]
 fn what_cannot_be_replayed_is_said() {
     let stage = Stage::new(Kind::Sqlite, World::new(1));

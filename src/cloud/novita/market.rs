@@ -16,7 +16,7 @@ use crate::cloud::CloudError;
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Transport};
 use crate::core::recreation::blueprint::{Blueprint, Nearness, Obstacle, Placement, Prepared, Wanted};
-use crate::core::world::instance::{InstanceId, Job, JobId, Place};
+use crate::core::world::instance::{Billing, InstanceId, Job, JobId, Place};
 use crate::core::world::market::{Offer, OfferQuery, Stock};
 use crate::core::world::money::Usd;
 
@@ -198,8 +198,15 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
         return Err(Obstacle::NoRoom { product: product() });
     }
     let own_price = own_offer(spec, offered).and_then(|offer| offer.price);
+    // What it is compared with is what the old instance is billed as.
+    let price_before = match wanted.billing {
+        None => own_price,
+        Some(Billing::Spot) => own_offer(spec, offered).and_then(|offer| offer.on_demand_price),
+        Some(_) => None,
+    };
+    let mode = if wanted.billing == Some(&Billing::OnDemand) { " on demand" } else { "" };
     let placements = sites.into_iter().map(|site| {
-        let words = words(spec, &site, own_price);
+        let words = words(spec, &site, price_before, mode);
         let nearness = match (site.product_id == spec.product_id, site.cluster_id == spec.cluster_id) {
             (true, true) => Nearness::Own,
             (false, true) => Nearness::SameCluster,
@@ -335,7 +342,7 @@ fn is_gone(spec: &Spec, market: &OnOffer) -> bool {
 }
 
 /// A site in words, seen from where the instance was.
-fn words(spec: &Spec, site: &Site, own_price: Option<Usd>) -> String {
+fn words(spec: &Spec, site: &Site, price_before: Option<Usd>, mode: &str) -> String {
     let Site { product_id, cluster_id, price, .. } = site;
     let cluster = if cluster_id.is_empty() { "any cluster" } else { cluster_id };
     let is_own = *product_id == spec.product_id && *cluster_id == spec.cluster_id;
@@ -347,8 +354,8 @@ fn words(spec: &Spec, site: &Site, own_price: Option<Usd>) -> String {
         format!("on {product_id} in {cluster} in place of {product} in {cluster_before}")
     };
     if let Some(price) = price {
-        words.push_str(&format!(", {} USD/h", price.times(spec.gpu_num)));
-        if let Some(own) = own_price.filter(|own| !is_own && *own > Usd::default()) {
+        words.push_str(&format!(", {} USD/h{mode}", price.times(spec.gpu_num)));
+        if let Some(own) = price_before.filter(|own| !is_own && *own > Usd::default()) {
             let percent = i128::from(price.minus(own).micros()) * 1000 / i128::from(own.micros());
             let sign = if price < &own { "-" } else { "+" };
             let percent = percent.unsigned_abs();

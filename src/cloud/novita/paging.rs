@@ -15,6 +15,9 @@ use crate::core::world::snapshot::{Listing, Shortfall};
 /// The largest page size that clients are known to use.
 const PAGE_SIZE: usize = 100;
 
+/// A list whose total is not reached ends after this many pages in a row without a new row.
+const MOST_REPEATS: u32 = 10;
+
 /// Pages in flight once the first one has shown how many there are.
 const PAGES_AT_ONCE: usize = 10;
 
@@ -158,6 +161,7 @@ async fn read_pages<T: Transport, R: Listed>(
     let mut pages = stream::iter(2..=last_page)
         .map(|number| async move { Ok::<_, CloudError>((number, page(requests, path, filter, number).await?)) })
         .buffered(PAGES_AT_ONCE);
+    let mut repeats = 0;
     while let Some((number, page)) = pages.try_next().await? {
         if page.received == 0 {
             // Whatever the total says, the list ends here.
@@ -167,10 +171,15 @@ async fn read_pages<T: Transport, R: Listed>(
         if number == last_page {
             last_full = goes_on(page.received, rows.announced);
         }
-        rows.add(page);
+        repeats = if rows.add(page) { 0 } else { repeats + 1 };
         progress(rows.received(), rows.announced);
         if rows.are_enough() {
             return Ok(());
+        }
+        if repeats == MOST_REPEATS {
+            // Whatever page is asked for, the same rows come: the total would cost thousands of requests for nothing.
+            last_full = false;
+            break;
         }
     }
     drop(pages);

@@ -3,6 +3,7 @@
 //! Lenient: numbers may be strings, texts may be numbers, anything may be `null`, empty, missing or of an unknown shape;
 //! unknown fields are ignored. A row is rejected only if it has no id.
 
+mod bills;
 mod closeup;
 mod connections;
 mod fleet;
@@ -19,6 +20,7 @@ use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub(super) use self::bills::bills;
 pub(super) use self::closeup::close_up;
 pub(super) use self::market::{Cluster, clusters, offers};
 pub(super) use self::metrics::metrics;

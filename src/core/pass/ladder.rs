@@ -10,7 +10,7 @@ use super::market::{self, Market, Markets, Notice};
 use crate::core::recreation::blueprint::{Nearness, Placement, Prepared};
 use crate::core::recreation::journal::Cause;
 use crate::core::world::instance::{Billing, Instance, Place, Status};
-use crate::core::world::market::Stock;
+use crate::core::world::market::{Offer, Stock};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::{Placing, Policy, Prefer};
 use crate::core::world::time::Timestamp;
@@ -116,6 +116,22 @@ impl Board {
         for Placement { place, price, on_demand_price, stock, .. } in &prepared.placements {
             let prices = [*price, *on_demand_price].map(|price| price.map(per_gpu));
             self.change(place, now, |market| market.state(prices, *stock, now));
+        }
+    }
+
+    /// Whether instances are in a market whose prices are unknown or old.
+    #[must_use]
+    pub fn lacks_prices(&self, now: Timestamp) -> bool {
+        self.markets.values().any(|market| market.ours > 0 && market.lacks_prices(now))
+    }
+
+    /// The prices of spot offers, for the markets where instances are.
+    pub fn state_prices(&mut self, offers: &[Offer], now: Timestamp) {
+        for (place, market) in self.markets.iter_mut().filter(|(_, market)| market.ours > 0) {
+            let offer = offers.iter().find(|offer| *offer.product_id == *place.product);
+            let prices = [offer.and_then(|it| it.price), offer.and_then(|it| it.on_demand_price)];
+            market.state_prices(prices, now);
+            self.changed.insert(place.clone());
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bridge::Bridges;
 use super::market::Markets;
 use super::spell::{Days, Spell};
+use super::usage::InstanceDays;
 use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::instance::{Instance, InstanceId, JobId, ReclaimNotice};
 use crate::core::world::snapshot::{Listing, find};
@@ -37,6 +38,8 @@ pub struct Ledger {
     pub spells: HashMap<InstanceId, Spell>,
     /// What is counted of downtime.
     pub days: Days,
+    /// What ran so far on the day it was read and the one before, by instance.
+    pub instance_days: InstanceDays,
 }
 
 impl Ledger {

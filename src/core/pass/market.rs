@@ -42,6 +42,9 @@ const YOUNGEST_SIGN_MINUTES: u64 = 15;
 const SHORTEST_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
 
+/// How long prices are taken to hold.
+const PRICES_HOLD: Duration = Duration::from_secs(24 * 3600);
+
 /// What was seen of one market.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +88,9 @@ pub struct Market {
     /// The same on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand_price: Option<Usd>,
+    /// When the prices were last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priced_at: Option<Timestamp>,
     /// Accepted migrations and creations.
     #[serde(default, skip_serializing_if = "is_none_counted")]
     pub accepted: u64,
@@ -157,10 +163,24 @@ impl Market {
         (self.drought_since, self.rests_until, self.refused_gpus) = (None, None, 0);
     }
 
-    /// The provider states its prices, as spot and on demand, and its stock.
-    pub fn state(&mut self, [price, on_demand_price]: [Option<Usd>; 2], stock: Stock, now: Timestamp) {
+    /// Whether its prices are unknown or old.
+    #[must_use]
+    pub fn lacks_prices(&self, now: Timestamp) -> bool {
+        self.priced_at.is_none_or(|at| now.since(at) >= PRICES_HOLD)
+    }
+
+    /// The provider states its prices, as spot and on demand.
+    pub fn state_prices(&mut self, [price, on_demand_price]: [Option<Usd>; 2], now: Timestamp) {
         self.price = price.or(self.price);
         self.on_demand_price = on_demand_price.or(self.on_demand_price);
+        self.priced_at = Some(now);
+    }
+
+    /// The provider states its prices and its stock.
+    pub fn state(&mut self, prices: [Option<Usd>; 2], stock: Stock, now: Timestamp) {
+        if prices.iter().any(Option::is_some) {
+            self.state_prices(prices, now);
+        }
         let has_stock = match stock {
             Stock::Unstated => return,
             Stock::None => false,

@@ -12,4 +12,5 @@ pub mod rules;
 pub mod safety;
 pub mod settle;
 pub mod spell;
+pub mod usage;
 pub mod verdict;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::usage::MeteredUsage;
 use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, any_time_if_any, millis};
@@ -323,6 +324,19 @@ pub struct PlaceSums {
     /// What that cost, and what it would have cost on demand, by the last known prices.
     pub cost: Usd,
     pub on_demand_cost: Usd,
+}
+
+impl PlaceSums {
+    pub fn add(&mut self, usage: MeteredUsage) {
+        let mut sum = self.usage();
+        sum.add(usage);
+        (self.running_seconds, self.priced_seconds, self.cost, self.on_demand_cost) = sum.into();
+    }
+
+    #[must_use]
+    pub fn usage(&self) -> MeteredUsage {
+        MeteredUsage::from((self.running_seconds, self.priced_seconds, self.cost, self.on_demand_cost))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -31,6 +31,7 @@ use crate::core::pass::settle::CallEnd;
 use crate::core::pass::spell::{
     ALL_TIME, BUCKETS, DaySums, Days, DownFrom, HeldBy, Part, PlaceSums, Spell, SpellEnd, by_day, day_of,
 };
+use crate::core::pass::usage::{InstanceDay, InstanceDays, MeteredUsage};
 use crate::core::pass::verdict::{Decision, Skip};
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::record::trail::{ProviderWrite, WriteCall, WriteOutcome};
@@ -51,6 +52,8 @@ pub const SPELLS_KEPT: usize = 2000;
 /// How many days have sums of their own.
 pub const DAYS_KEPT: usize = 400;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// A spell that no look confirmed for this long is given up: longer than the longest interval between passes.
 const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
@@ -64,6 +67,8 @@ pub enum DowntimeChange {
     Open(InstanceId, Option<Spell>),
     Ended(Spell),
     Day(String, DaySums),
+    /// What ran that day, by instance.
+    Instances(String, InstanceDay),
 }
 
 /// The downtime ledger while a pass works.
@@ -71,6 +76,8 @@ pub enum DowntimeChange {
 pub struct Downtime {
     open: HashMap<InstanceId, Spell>,
     days: Days,
+    instance_days: InstanceDays,
+    changed_instance_days: BTreeSet<String>,
     /// How many attempts of the pass it knows.
     noted: usize,
     /// What ended in this pass, and whether that is stored.
@@ -90,7 +97,8 @@ impl Downtime {
         let refusals = ledger.markets.iter().map(|(place, market)| (place.clone(), market.refused)).collect();
         let took_over = |it: &Recreation| matches!(it.step, Step::Running { .. } | Step::Deleted { .. });
         let replaced = ledger.recreations.iter().filter(|(_, it)| took_over(it)).map(|(id, _)| id.clone()).collect();
-        Self { open: ledger.spells.clone(), days: ledger.days.clone(), refusals, replaced, ..Self::default() }
+        let (open, days, instance_days) = (ledger.spells.clone(), ledger.days.clone(), ledger.instance_days.clone());
+        Self { open, days, instance_days, refusals, replaced, ..Self::default() }
     }
 
     /// Takes what a look shows.
@@ -109,7 +117,7 @@ impl Downtime {
                 if !old.is_some_and(|old| view.runs(old)) {
                     let (up, unknown) = watched(instance, gap, now);
                     (running, unseen) = (running + up, unseen + unknown);
-                    self.count_running(instance, up, ledger, now);
+                    self.count_running(instance, (up, now), ledger, now);
                 }
             } else if old.is_none() && view.is_lost(instance, decision) && !self.open.contains_key(&instance.id) {
                 let (at, from) = went_down(instance, last_look, now);
@@ -118,7 +126,7 @@ impl Downtime {
                     unseen += before;
                 } else {
                     running += before;
-                    self.count_running(instance, before, ledger, now);
+                    self.count_running(instance, (before, at), ledger, now);
                 }
                 self.begin(instance, at, from, now, ledger);
             }
@@ -129,7 +137,8 @@ impl Downtime {
             let Some(spell) = self.open.remove(&id) else { continue };
             let up = self.follow(id.clone(), spell, &view);
             if let Some(instance) = find(&snapshot.instances.items, &id) {
-                self.count_running(instance, up, ledger, now);
+                let until = instance.stopped_at.map_or(now, Timestamp::from);
+                self.count_running(instance, (up, until), ledger, now);
             }
             running += up;
         }
@@ -150,23 +159,36 @@ impl Downtime {
         });
     }
 
-    /// Counts for its place how long an instance ran, and what that cost.
-    fn count_running(&mut self, instance: &Instance, up: Duration, ledger: &Ledger, now: Timestamp) {
-        let Some(place) = instance.place.as_ref().filter(|_| !up.is_zero()) else { return };
-        let market = ledger.markets.get(place).copied().unwrap_or_default();
+    /// Counts for its place and for itself how long an instance ran, until when, and what that cost.
+    fn count_running(
+        &mut self,
+        instance: &Instance,
+        (up, until): (Duration, Timestamp),
+        ledger: &Ledger,
+        now: Timestamp,
+    ) {
+        if up.is_zero() {
+            return;
+        }
+        let market = instance.place.as_ref().and_then(|place| ledger.markets.get(place)).copied().unwrap_or_default();
         let gpus = instance.gpus.into();
-        let prices = market.price.zip(market.on_demand_price).map(|(spot, on_demand)| {
+        let mut usage = MeteredUsage { running_seconds: up.as_secs(), ..MeteredUsage::default() };
+        if let Some((spot, on_demand)) = market.price.zip(market.on_demand_price) {
             let price = if instance.billing == Billing::OnDemand { on_demand } else { spot };
-            (price.times(gpus).during(up), on_demand.times(gpus).during(up))
-        });
-        self.count_at(place, now, |sums| {
-            sums.running_seconds += up.as_secs();
-            if let Some((cost, on_demand_cost)) = prices {
-                sums.priced_seconds += up.as_secs();
-                sums.cost = [sums.cost, cost].into_iter().sum();
-                sums.on_demand_cost = [sums.on_demand_cost, on_demand_cost].into_iter().sum();
-            }
-        });
+            usage.priced_seconds = up.as_secs();
+            (usage.cost, usage.on_demand_cost) = (price.times(gpus).during(up), on_demand.times(gpus).during(up));
+        }
+        if let Some(place) = &instance.place {
+            self.count_at(place, now, |sums| sums.add(usage));
+        }
+        // Of the days before yesterday nothing is at hand.
+        let earliest = day_of(now - DAY).0;
+        for (day, length) in by_day(until - up, until) {
+            let day = day.max(earliest.clone());
+            let part = usage.during(u64::try_from(length / 1000).unwrap_or(0));
+            self.instance_days.entry(day.clone()).or_default().add(&instance.id, part);
+            self.changed_instance_days.insert(day);
+        }
     }
 
     fn begin(&mut self, instance: &Instance, at: Timestamp, from: DownFrom, now: Timestamp, ledger: &Ledger) {
@@ -329,6 +351,10 @@ impl Downtime {
         for day in std::mem::take(&mut self.changed_days) {
             let sums = self.days.get(&day).cloned().unwrap_or_default();
             changes.push(DowntimeChange::Day(day, sums));
+        }
+        for day in std::mem::take(&mut self.changed_instance_days) {
+            let of_day = self.instance_days.get(&day).cloned().unwrap_or_default();
+            changes.push(DowntimeChange::Instances(day, of_day));
         }
         changes
     }

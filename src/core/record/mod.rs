@@ -5,6 +5,7 @@ pub mod downtime;
 pub mod execution;
 pub mod health;
 pub mod indicators;
+pub mod invoice;
 pub mod life;
 pub mod news;
 pub mod outbox;

@@ -9,7 +9,8 @@ use super::execution::Recorded;
 use super::trail::{ProviderWrite, WriteCall, WriteOutcome};
 use super::uptime::{Lane, Remembered, lanes};
 use crate::core::pass::market::Markets;
-use crate::core::pass::spell::{Spell, SpellEnd};
+use crate::core::pass::spell::{ALL_TIME, Spell, SpellEnd};
+use crate::core::pass::usage::MeteredUsage;
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::money::Usd;
@@ -30,6 +31,9 @@ pub const ASSUMED_PRICES: [Usd; 2] = [Usd::from_micros(1_000_000), Usd::from_mic
 /// How long an answer of a market is taken for knowledge of its room.
 const SIGN_HOLDS: Duration = Duration::from_secs(30 * 60);
 
+/// How long the room is gone that a reclaim takes, if the first answer after it has room.
+const RECLAIM_TAKES: Duration = Duration::from_secs(1);
+
 /// Where there was room over time, and the fleet that lived there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
@@ -38,8 +42,9 @@ pub struct Trace {
     pub places: Vec<RoomOverTime>,
     /// By instance: the number of the place where it begins.
     pub fleet: Vec<usize>,
-    /// Instances besides that were never down.
+    /// Instances besides that were never down, and what they cost as far as that is known.
     pub steady: u32,
+    pub steady_usage: MeteredUsage,
     /// The share of the time of all places of which the room is known. A public trace knows all of it.
     pub known: f64,
 }
@@ -48,7 +53,7 @@ pub struct Trace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomOverTime {
     pub place: Place,
-    /// For one GPU and an hour, as spot and on demand.
+    /// For one instance and an hour, as spot and on demand.
     pub prices: [Option<Usd>; 2],
     /// How many instances fit, from when on; by time, and one at the begin.
     pub steps: Vec<(Timestamp, u32)>,
@@ -103,11 +108,20 @@ impl Trace {
             }
         };
         let places: Vec<RoomOverTime> = zones.iter().map(place).collect();
-        Ok(Self { from, to: from + length, fleet: (0..places.len()).collect(), places, steady: 0, known: 1.0 })
+        Ok(Self {
+            from,
+            to: from + length,
+            fleet: (0..places.len()).collect(),
+            places,
+            steady: 0,
+            steady_usage: MeteredUsage::default(),
+            known: 1.0,
+        })
     }
 
     /// What the passes of a store saw between two times: markets that refused or took an instance, and instances that ran
-    /// or were reclaimed. Between two signs the earlier one holds. `None` if nothing was down.
+    /// or were reclaimed. An answer holds until the next one, and the first one after a reclaim since the reclaim. `None`
+    /// if nothing was down.
     #[must_use]
     pub fn of_history(
         passes: &[Recorded],
@@ -120,25 +134,31 @@ impl Trace {
         let lanes = lanes(remembered, from, to);
         let begins: Vec<&Place> = lanes.iter().filter_map(|lane| seen.follow(lane)).collect();
         for (at, place, has_room) in &seen.calls.signs {
-            seen.signs.push((*at, *place, *has_room));
+            seen.signs.push((*at, *place, Sign::of(*has_room)));
         }
+        let days = || remembered.days.iter().filter(|(day, _)| *day != ALL_TIME);
         let visited = seen.stays.iter().map(|(place, ..)| *place);
         let visited: BTreeSet<&Place> = visited.chain(seen.signs.iter().map(|(_, place, _)| *place)).collect();
         let room = |place: &&Place| {
             let market = markets.get(*place).copied().unwrap_or_default();
-            RoomOverTime {
-                place: (*place).clone(),
-                prices: [market.price, market.on_demand_price],
-                steps: seen.steps(place),
-            }
+            let mut usage = MeteredUsage::default();
+            days().filter_map(|(_, day)| day.places.get(&place.key())).for_each(|sums| usage.add(sums.usage()));
+            // What instances cost there on average, whatever their GPUs; else what one GPU costs.
+            let average = |cost: Usd| (usage.priced_seconds > 0).then(|| cost.part(3600, usage.priced_seconds));
+            let prices =
+                [average(usage.cost).or(market.price), average(usage.on_demand_cost).or(market.on_demand_price)];
+            RoomOverTime { place: (*place).clone(), prices, steps: seen.steps(place) }
         };
         let places: Vec<RoomOverTime> = visited.iter().map(room).collect();
         let fleet: Vec<usize> = begins.iter().filter_map(|it| visited.iter().position(|place| place == it)).collect();
         let known: i64 = visited.iter().map(|place| seen.known_millis(place)).sum();
         let all = millis(to.since(from)).saturating_mul(i64::try_from(places.len()).unwrap_or(i64::MAX));
-        let most = remembered.days.values().map(|day| day.instances).max().unwrap_or(0);
+        let most = days().map(|(_, day)| day).map(|day| day.instances).max().unwrap_or(0);
         let steady = most.saturating_sub(u32::try_from(fleet.len()).unwrap_or(u32::MAX));
-        (!fleet.is_empty()).then(|| Self { from, to, places, fleet, steady, known: share(known, all) })
+        let mut average = MeteredUsage::default();
+        days().flat_map(|(_, day)| day.places.values()).for_each(|sums| average.add(sums.usage()));
+        let steady_usage = average.during(u64::from(steady) * to.since(from).as_secs());
+        (!fleet.is_empty()).then(|| Self { from, to, places, fleet, steady, steady_usage, known: share(known, all) })
     }
 
     /// The share of the time that the fleet could have been up, had it been wherever there was room: at any time for as
@@ -208,7 +228,22 @@ struct PlacesSeen<'a> {
     by_name: BTreeMap<String, &'a Place>,
     /// Where an instance ran, from when to when.
     stays: Vec<(&'a Place, Timestamp, Timestamp)>,
-    signs: Vec<(Timestamp, &'a Place, bool)>,
+    signs: Vec<(Timestamp, &'a Place, Sign)>,
+}
+
+/// What shows whether a place has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sign {
+    /// An instance was taken away.
+    Reclaim,
+    Refused,
+    Accepted,
+}
+
+impl Sign {
+    fn of(has_room: bool) -> Self {
+        if has_room { Self::Accepted } else { Self::Refused }
+    }
 }
 
 impl<'a> PlacesSeen<'a> {
@@ -222,7 +257,7 @@ impl<'a> PlacesSeen<'a> {
             let down_at = spell.down_at.max(self.from);
             if let (Some(place), Some((_, since))) = (went_down, runs_since) {
                 self.stays.push((place, since, down_at));
-                self.signs.push((down_at, place, false));
+                self.signs.push((down_at, place, Sign::Reclaim));
             }
             let created = spell.ids.last().and_then(|id| self.calls.created.get(id)).copied();
             let is_in_place = spell.end == Some(SpellEnd::InPlace);
@@ -242,13 +277,20 @@ impl<'a> PlacesSeen<'a> {
     }
 
     fn steps(&self, place: &Place) -> Vec<(Timestamp, u32)> {
-        let mut signs: Vec<(Timestamp, bool)> =
-            self.signs.iter().filter(|(_, of, _)| *of == place).map(|(at, _, has_room)| (*at, *has_room)).collect();
+        let mut signs: Vec<(Timestamp, Sign)> =
+            self.signs.iter().filter(|(_, of, _)| *of == place).map(|(at, _, sign)| (*at, *sign)).collect();
         signs.sort_unstable();
         let begin = if self.living(place, self.from) > 0 { ANY } else { 0 };
-        let step = |(at, has_room): (Timestamp, bool)| (at, if has_room { ANY } else { self.living(place, at) });
         let mut steps = vec![(self.from, begin)];
-        steps.extend(signs.into_iter().map(step));
+        for (number, (at, sign)) in signs.iter().enumerate() {
+            let room = if *sign == Sign::Accepted { ANY } else { self.living(place, *at) };
+            steps.push((*at, room));
+            let answer = signs[number..].iter().find(|(_, sign)| *sign != Sign::Reclaim);
+            if *sign == Sign::Reclaim && answer.is_some_and(|(_, sign)| *sign == Sign::Accepted) {
+                steps.push((*at + RECLAIM_TAKES, ANY));
+            }
+        }
+        steps.sort_by_key(|(at, _)| *at);
         steps.dedup_by(|next, step| next.1 == step.1);
         steps
     }
@@ -256,8 +298,9 @@ impl<'a> PlacesSeen<'a> {
     /// How long something ran there, or its last answer was young.
     fn known_millis(&self, place: &Place) -> i64 {
         let stays = self.stays.iter().filter(|(of, ..)| *of == place).map(|(_, from, to)| (*from, *to));
-        let signs = self.signs.iter().filter(|(_, of, _)| *of == place).map(|(at, ..)| (*at, *at + SIGN_HOLDS));
-        let mut spans: Vec<(Timestamp, Timestamp)> = stays.chain(signs).collect();
+        let answers = self.signs.iter().filter(|(_, of, sign)| *of == place && *sign != Sign::Reclaim);
+        let answers = answers.map(|(at, ..)| (*at, *at + SIGN_HOLDS));
+        let mut spans: Vec<(Timestamp, Timestamp)> = stays.chain(answers).collect();
         spans.sort_unstable();
         let (mut known, mut until) = (0, self.from);
         for (from, to) in spans {

@@ -3,13 +3,13 @@
 //! Running time and money are sums by day, so that the first and the last day count with their share of the span. Downtime
 //! and reclaims are those of the spells themselves, while all of the span are kept; else they are sums by day, too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::core::pass::spell::{ALL_TIME, DaySums, Days, Lost, Part, PlaceSums, Spell, SpellEnd, by_day, day_of};
+use crate::core::pass::usage::{InstanceDay, InstanceDays, MeteredUsage};
 use crate::core::record::downtime::{SPELLS_KEPT, percentile, share};
 use crate::core::recreation::marker::base_of;
 use crate::core::world::instance::{InstanceId, Place};
-use crate::core::world::money::Usd;
 use crate::core::world::time::{Timestamp, millis};
 
 /// What the store remembers of downtime.
@@ -35,20 +35,11 @@ pub struct Uptime {
     /// How long those took that ended in the span with something running, ascending, in milliseconds.
     pub recoveries: Vec<i64>,
     pub reclaims: u64,
-    pub bill: Bill,
+    pub usage: MeteredUsage,
     /// Most running time first.
     pub places: Vec<PlaceUptime>,
     /// Oldest first.
     pub days: Vec<DayUptime>,
-}
-
-/// What running instances cost by the last known prices, as far as those are known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bill {
-    pub cost: Usd,
-    pub on_demand_cost: Usd,
-    /// How much running time that is.
-    pub priced_seconds: u64,
 }
 
 /// One place in a span of time.
@@ -69,22 +60,7 @@ pub struct DayUptime {
     pub running_seconds: u64,
     pub lost_millis: i64,
     pub reclaims: u64,
-    pub bill: Bill,
-}
-
-impl Bill {
-    fn add(&mut self, sums: &PlaceSums, permille: u64) {
-        let part = |amount: Usd| Usd::from_micros(amount.micros() / 1000 * i64::try_from(permille).unwrap_or(1000));
-        self.cost = [self.cost, part(sums.cost)].into_iter().sum();
-        self.on_demand_cost = [self.on_demand_cost, part(sums.on_demand_cost)].into_iter().sum();
-        self.priced_seconds += sums.priced_seconds * permille / 1000;
-    }
-
-    /// What spot has saved; `None` while no price is known.
-    #[must_use]
-    pub fn saved(&self) -> Option<Usd> {
-        (self.priced_seconds > 0).then(|| self.on_demand_cost.minus(self.cost))
-    }
+    pub usage: MeteredUsage,
 }
 
 /// Which part of instance-time that was to run was up; `None` without any.
@@ -143,8 +119,9 @@ impl Uptime {
             of_place.place = place;
             of_place.running_seconds += part(sums.running_seconds);
             of_place.refusals += part(sums.refusals);
-            self.bill.add(sums, permille);
-            of_day.bill.add(sums, permille);
+            let usage = sums.usage().part(permille);
+            self.usage.add(usage);
+            of_day.usage.add(usage);
             if is_cut {
                 of_place.reclaims += part(sums.reclaims);
                 of_day.reclaims += part(sums.reclaims);
@@ -195,24 +172,53 @@ impl Uptime {
         }
     }
 
-    /// The same of one instance, by its spells alone: how long it was to run is not stored by instance, so that it counts
-    /// as long as the store has looked in the span.
+    /// The same of one life, whose spells and days these are. It begins no earlier than running time is counted by
+    /// instance.
     #[must_use]
-    pub fn of_one(remembered: Remembered<'_>, from: Timestamp, to: Timestamp) -> Self {
-        let mut uptime = Self::of(remembered, from, to);
-        let looked = remembered.days.get(ALL_TIME).and_then(|all| all.looked_at).unwrap_or(from);
-        let first = remembered.days.iter().find(|(day, _)| *day != ALL_TIME);
-        let first = first.and_then(|(day, sums)| sums.began_at.or_else(|| format!("{day}T00:00:00Z").parse().ok()));
-        let first = first.unwrap_or(from);
-        let seen = to.min(looked).since(from.max(first));
-        uptime.running_seconds = u64::try_from((millis(seen) - uptime.lost.total()).max(0) / 1000).unwrap_or(0);
-        Self { instances: 1, unseen_seconds: 0, bill: Bill::default(), places: Vec::new(), days: Vec::new(), ..uptime }
+    pub fn of_one(remembered: Remembered<'_>, instance_days: &InstanceDays, from: Timestamp, to: Timestamp) -> Self {
+        let begin = instance_days.keys().next().and_then(|first| {
+            let began = remembered.days.get(first).and_then(|sums| sums.began_at);
+            began.or_else(|| format!("{first}T00:00:00Z").parse().ok())
+        });
+        let mut days = Days::new();
+        for (day, InstanceDay { instances }) in instance_days {
+            let mut sums = PlaceSums::default();
+            instances.values().for_each(|usage| sums.add(*usage));
+            let DaySums { looked_at, began_at, .. } = remembered.days.get(day).cloned().unwrap_or_default();
+            let (instances, running_seconds) = (1, sums.running_seconds);
+            let places = [(String::new(), sums)].into();
+            let of_day = DaySums { looked_at, began_at, instances, running_seconds, places, ..DaySums::default() };
+            days.insert(day.clone(), of_day);
+        }
+        let from = begin.map_or(to, |begin| from.max(begin).min(to));
+        let uptime = Self::of(Remembered { days: &days, ..remembered }, from, to);
+        Self { places: Vec::new(), ..uptime }
     }
 
     /// The smallest length that at least `percent` of the recoveries do not exceed, in milliseconds.
     #[must_use]
     pub fn recovery(&self, percent: usize) -> Option<i64> {
         percentile(&self.recoveries, percent)
+    }
+}
+
+/// The ids of what is called that, or has that id, and of what took its place; empty if nothing is known of it.
+#[must_use]
+pub fn ids_of(remembered: Remembered<'_>, instance_days: &InstanceDays, wanted: &str) -> BTreeSet<InstanceId> {
+    let ran = instance_days.values().flat_map(|day| day.instances.keys());
+    let mut ids: BTreeSet<InstanceId> = ran.filter(|id| id.as_str() == wanted).cloned().collect();
+    let spells = || remembered.ended.iter().chain(remembered.open.iter().map(|(_, spell)| spell));
+    let is_called = |it: &&Spell| it.name == wanted || base_of(&it.name) == wanted;
+    ids.extend(spells().filter(is_called).flat_map(|it| it.ids.iter().cloned()));
+    ids.extend(spells().flat_map(|it| &it.ids).filter(|id| id.as_str() == wanted).cloned());
+    loop {
+        let known = ids.len();
+        for spell in spells().filter(|it| it.ids.iter().any(|id| ids.contains(id))).collect::<Vec<_>>() {
+            ids.extend(spell.ids.iter().cloned());
+        }
+        if ids.len() == known {
+            return ids;
+        }
     }
 }
 

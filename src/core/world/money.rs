@@ -58,6 +58,13 @@ impl Usd {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// The part `count` of `whole`, rounded toward zero; nothing of nothing.
+    #[must_use]
+    pub fn part(self, count: u64, whole: u64) -> Self {
+        let micros = (i128::from(self.0) * i128::from(count)).checked_div(whole.into()).unwrap_or_default();
+        Self(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
     /// What an hourly price adds up to in a month.
     #[must_use]
     pub fn monthly(self) -> Self {

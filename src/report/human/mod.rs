@@ -35,6 +35,7 @@ pub use rollout::{prospect, rollout};
 pub use status::status;
 pub(super) use uptime::minute;
 pub use uptime::uptime;
+pub(super) use uptime::{bill_rows, billed};
 
 /// The longest name in a table, in columns.
 const LONGEST_NAME: usize = 40;

@@ -57,11 +57,11 @@ pub fn replay(screen: Screen, replay: &Replay<'_>) -> String {
         let recorded = || uptime.places.iter().map(|place| place.refusals).sum();
         played.map_or_else(recorded, |it| it.tally.refusals).to_string()
     });
-    row("cost USD", &|uptime, _| match uptime.bill.saved() {
-        Some(_) => uptime.bill.cost.to_the_cent(),
+    row("cost USD", &|uptime, _| match uptime.usage.saved() {
+        Some(_) => uptime.usage.cost.to_the_cent(),
         None => "-".into(),
     });
-    row("saved USD", &|uptime, _| uptime.bill.saved().map_or_else(|| "-".into(), Usd::to_the_cent));
+    row("saved USD", &|uptime, _| uptime.usage.saved().map_or_else(|| "-".into(), Usd::to_the_cent));
     let heads: Vec<_> = [Left("FIGURE")].into_iter().chain(columns.iter().map(|(name, ..)| Right(name))).collect();
     out += &table(screen, &heads, &rows, &[]);
 
@@ -72,7 +72,7 @@ pub fn replay(screen: Screen, replay: &Replay<'_>) -> String {
     } else {
         let _ = write!(
             notes,
-            "The room is known for {:.0} % of the time of these places; for the rest the last sign is taken to hold.",
+            "The room is known for {:.0} % of the time of these places; for the rest an answer is taken to hold until the next one, and after a reclaim the next one.",
             trace.known * 100.0
         );
     }

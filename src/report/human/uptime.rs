@@ -7,8 +7,10 @@ use super::table::Column::{Left, Right};
 use super::table::table;
 use super::{Screen, counted};
 use crate::core::pass::spell::Part;
+use crate::core::pass::usage::MeteredUsage;
 use crate::core::record::downtime::{hours, hours_of};
-use crate::core::record::uptime::{Bill, DayUptime, PlaceUptime, Uptime, availability};
+use crate::core::record::invoice::{Differences, Invoice};
+use crate::core::record::uptime::{DayUptime, PlaceUptime, Uptime, availability};
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::time::in_words;
 use crate::report::text::visible;
@@ -18,7 +20,7 @@ const SHOWN_MILLIS: i64 = 3 * 60 * 1000;
 
 /// How much of the time the fleet was up, why it was not, where, on which days.
 #[must_use]
-pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
+pub fn uptime(screen: Screen, uptime: &Uptime, invoice: Option<&Invoice>, of: Option<&str>) -> String {
     let Uptime { from, to, instances, running_seconds, unseen_seconds, lost, reclaims, recoveries, .. } = uptime;
     let span = format!("{} to {}", minute(&from.to_string()), minute(&to.to_string()));
     let lost_millis = lost.total();
@@ -47,8 +49,8 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
         }
     }
     out += &(screen.sentences(&facts) + "\n");
-    if let Some(savings) = savings(&uptime.bill) {
-        out += &(screen.sentences(&savings) + "\n");
+    for line in [savings(&uptime.usage), invoice.map(billed)].into_iter().flatten() {
+        out += &(screen.sentences(&line) + "\n");
     }
     let mut parts: Vec<(Part, i64)> = Part::ALL.iter().map(|part| (*part, lost.of(*part))).collect();
     parts.retain(|(_, lost)| *lost >= SHOWN_MILLIS);
@@ -63,6 +65,8 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
         }
     };
     add(&[Left("CAUSE"), Right("LOST H"), Right("SHARE")], &causes, &[]);
+    let bill: Vec<Vec<String>> = invoice.map(bill_rows).unwrap_or_default();
+    add(&[Left("BILL"), Right("USD")], &bill, &[]);
     let percent = |running: u64, lost: i64| {
         availability(running, lost).map_or_else(|| "-".into(), |up| format!("{:.2} %", up * 100.0))
     };
@@ -76,7 +80,7 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
     let columns = [Left("CLUSTER"), Left("PRODUCT"), Right("HOURS"), Right("UP"), Right("RECLAIMS"), Right("REFUSALS")];
     add(&columns, &places, &["REFUSALS", "HOURS"]);
     let day = |it: &DayUptime| {
-        let saved = it.bill.saved().map_or_else(|| "-".into(), Usd::to_the_cent);
+        let saved = it.usage.saved().map_or_else(|| "-".into(), Usd::to_the_cent);
         vec![it.day.clone(), percent(it.running_seconds, it.lost_millis), it.reclaims.to_string(), saved]
     };
     let days: Vec<Vec<String>> = uptime.days.iter().map(day).collect();
@@ -84,12 +88,51 @@ pub fn uptime(screen: Screen, uptime: &Uptime, of: Option<&str>) -> String {
     out
 }
 
-fn savings(bill: &Bill) -> Option<String> {
-    let saved = bill.saved()?;
-    let percent = saved.share_of(bill.on_demand_cost).map_or_else(String::new, |it| format!(" ({} %)", decimal(it, 2)));
-    let hours = hours_of(bill.priced_seconds);
-    let (saved, whole) = (saved.to_the_cent(), bill.on_demand_cost.to_the_cent());
+fn savings(usage: &MeteredUsage) -> Option<String> {
+    let saved = usage.saved()?;
+    let percent =
+        saved.share_of(usage.on_demand_cost).map_or_else(String::new, |it| format!(" ({} %)", decimal(it, 2)));
+    let hours = hours_of(usage.priced_seconds);
+    let (saved, whole) = (saved.to_the_cent(), usage.on_demand_cost.to_the_cent());
     Some(format!("saved about {saved} of {whole} USD{percent}, by the last known prices of {hours:.1} instance-hours"))
+}
+
+/// What the bill proves.
+pub(in crate::report) fn billed(invoice: &Invoice) -> String {
+    let (billed, hours) = (invoice.compared.to_the_cent(), hours_of(invoice.compared_seconds));
+    let mut line = match invoice.saved() {
+        Some(saved) => {
+            let whole = invoice.on_demand_cost;
+            let percent = saved.share_of(whole).map_or_else(String::new, |it| format!(" ({} %)", decimal(it, 2)));
+            let (saved, whole) = (saved.to_the_cent(), whole.to_the_cent());
+            format!(
+                "saved {saved} of {whole} USD{percent} by the bill, which has {billed} USD for {hours:.1} instance-hours"
+            )
+        }
+        None => "the bill has nothing yet for the time that passes saw".into(),
+    };
+    if invoice.unbilled_seconds > 0 {
+        let _ = write!(line, "; {:.1} are not billed yet", hours_of(invoice.unbilled_seconds));
+    }
+    line
+}
+
+/// From the estimate to the bill, reason by reason.
+pub(in crate::report) fn bill_rows(invoice: &Invoice) -> Vec<Vec<String>> {
+    let Invoice { billed, estimate, differences, others, .. } = invoice;
+    let Differences { not_billed, not_seen, price, no_price } = *differences;
+    let mut rows = vec![
+        ("estimated from prices", *estimate),
+        ("running time not billed yet", not_billed),
+        ("billed, not seen running", not_seen),
+        ("other price than last known", price),
+        ("price not known", no_price),
+        ("billed", *billed),
+        ("other instances of the account", *others),
+    ];
+    let cent = |amount: Usd| amount.micros().abs() >= 5_000;
+    rows.retain(|(name, amount)| cent(*amount) || matches!(*name, "estimated from prices" | "billed"));
+    rows.into_iter().map(|(name, amount)| vec![name.to_owned(), amount.to_the_cent()]).collect()
 }
 
 /// `2026-01-15 10:45`.

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::super::{Answer, StoreError, Write};
-use super::{DAYS_KEPT, Decoder, DowntimeChange, SPELLS_KEPT, Sorted, encode, entry, keys};
+use super::super::{Answer, Query, StoreError, StoreRead, Write};
+use super::{
+    DAYS_KEPT, Decoder, DowntimeChange, INSTANCE_DAYS_KEPT, InstanceDays, SPELLS_KEPT, Sorted, encode, entry, keys,
+    record_of,
+};
 use crate::core::pass::spell::{DaySums, Days, Spell};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::time::Timestamp;
@@ -22,6 +25,7 @@ pub(super) fn writes(change: DowntimeChange) -> Vec<Write> {
         }
         // The sums of all time sort behind every day.
         DowntimeChange::Day(day, sums) => put(keys::DOWNTIME_DAYS, day, encode(&sums), DAYS_KEPT + 1),
+        DowntimeChange::Instances(day, ran) => put(keys::INSTANCE_DAYS, day, encode(&ran), INSTANCE_DAYS_KEPT),
     }
 }
 
@@ -35,6 +39,31 @@ pub(super) fn known(
     spells.newer.or(days.newer).map_or(Ok(()), Err)?;
     let spells = spells.intact.into_iter().map(|(id, spell)| (InstanceId::new(&id), spell)).collect();
     Ok((spells, days.intact.into_iter().collect()))
+}
+
+/// What ran so far on these days, by instance.
+pub(super) fn ran(decoder: &Decoder, days: Vec<String>, answer: Option<Answer>) -> Result<InstanceDays, StoreError> {
+    let mut ran = InstanceDays::new();
+    for (day, text) in days.into_iter().zip(decoder.values(answer)?) {
+        let Some(text) = text else { continue };
+        match decoder.decode(&record_of(keys::INSTANCE_DAYS, &day), &text) {
+            Ok(read) => drop(ran.insert(day, read)),
+            Err(error @ StoreError::Newer { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(ran)
+}
+
+/// Reads what ran on each day, by instance; and the maps of which records cannot be read.
+///
+/// # Errors
+/// Any of the store's.
+pub async fn instance_days<S: StoreRead>(store: &S, now: Timestamp) -> Result<(InstanceDays, Vec<String>), StoreError> {
+    let answer = store.read(&[Query::Map(keys::INSTANCE_DAYS.into())]).await?.into_iter().next();
+    let decoder = Decoder::new(store, now);
+    let days = decoder.sorted(keys::INSTANCE_DAYS, answer)?.intact;
+    Ok((days.into_iter().collect(), decoder.unread()))
 }
 
 type Shown = (Vec<(InstanceId, Spell)>, Vec<Spell>, Days);

@@ -36,6 +36,8 @@ pub enum Op {
     Clusters,
     /// `GET /v1/metrics/gpu/instance`, on another base
     Metrics,
+    /// `GET /v1/billing/bill/list`, on another base
+    Bills,
     /// `POST /v1/job/break`
     BreakJob,
     /// `POST /v1/gpu/instance/setAutoMigrate`
@@ -55,13 +57,14 @@ const ROUTES: &[(Method, &str, Op, &str)] = &[
     (Method::Get, "/v1/products", Op::Products, "products"),
     (Method::Get, "/v1/clusters", Op::Clusters, "clusters"),
     (Method::Get, "/v1/metrics/gpu/instance", Op::Metrics, "metrics"),
+    (Method::Get, "/v1/billing/bill/list", Op::Bills, "bills"),
     (Method::Post, "/v1/job/break", Op::BreakJob, "break"),
     (Method::Post, "/v1/gpu/instance/setAutoMigrate", Op::AutoMigrate, "auto-migrate"),
 ];
 
 impl Op {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::List,
         Self::Get,
         Self::Jobs,
@@ -74,6 +77,7 @@ impl Op {
         Self::Products,
         Self::Clusters,
         Self::Metrics,
+        Self::Bills,
         Self::BreakJob,
         Self::AutoMigrate,
     ];
@@ -107,6 +111,11 @@ impl Op {
         }
         Err(status)
     }
+}
+
+/// Whether a path is below `/openapi`, not `/gpu-instance/openapi`.
+pub(crate) fn is_elsewhere(path: &str) -> bool {
+    path.starts_with("/v1/metrics/") || path.starts_with("/v1/billing/")
 }
 
 /// A call as it arrives.
@@ -317,6 +326,7 @@ impl World {
             Op::Products => self.list_products(call),
             Op::Clusters => Ok(self.list_clusters()),
             Op::Metrics => self.metrics(call),
+            Op::Bills => self.bills(call),
             Op::Create => self.create_instance(&json).map(|(id, answer)| {
                 created = Some(id);
                 answer

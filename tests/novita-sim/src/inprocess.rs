@@ -8,7 +8,7 @@ use respot::core::world::probe::{Endpoint, Probe};
 use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api::{Answer, Call, Delivery};
+use crate::api::{Answer, Call, Delivery, is_elsewhere};
 use crate::app::{AppKind, Knock, Said};
 use crate::lock;
 use crate::world::World;
@@ -69,8 +69,8 @@ impl InProcess {
         sleep(self.latency / 2).await;
         let reply = {
             let mut world = self.world();
-            // Metrics live on another base than the rest, which a client may write down in the path.
-            let path = request.path.strip_prefix("/openapi").filter(|path| path.starts_with("/v1/metrics/"));
+            // Metrics and bills live on another base than the rest, which a client may write down in the path.
+            let path = request.path.strip_prefix("/openapi").filter(|path| is_elsewhere(path));
             let call = Call {
                 method: request.method,
                 path: path.unwrap_or(request.path).to_owned(),

@@ -71,6 +71,7 @@
 mod actions;
 mod api;
 mod app;
+mod bills;
 mod control;
 mod doors;
 mod fault;

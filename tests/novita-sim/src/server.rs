@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::api::{Answer, Call, Delivery, Reply};
+use crate::api::{Answer, Call, Delivery, Reply, is_elsewhere};
 use crate::control::steer;
 use crate::doors::Doors;
 use crate::lock;
@@ -223,11 +223,11 @@ async fn answer(request: Request<Incoming>, host: Arc<Host>) -> Result<Response<
         hyper::Method::POST => Method::Post,
         _ => return respond(Answer::text(405, "method not allowed"), Payload::whole),
     };
-    // The metrics live on another base than the rest.
+    // Metrics and bills live on another base than the rest.
     let behind_base = match path.strip_prefix("/gpu-instance/openapi") {
-        Some(path) if path != "/v1/metrics/gpu/instance" => path,
+        Some(path) if !is_elsewhere(path) => path,
         Some(_) => "",
-        None => path.strip_prefix("/openapi").filter(|path| path.starts_with("/v1/metrics/")).unwrap_or_default(),
+        None => path.strip_prefix("/openapi").filter(|path| is_elsewhere(path)).unwrap_or_default(),
     };
     let key = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = key.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
@@ -346,6 +346,8 @@ mod tests {
             (format!("GET /gpu-instance/openapi/v1/gpu/instance?instanceId={id}"), 200),
             (format!("GET /openapi/v1/metrics/gpu/instance?instanceId={id}"), 200),
             (format!("GET /gpu-instance/openapi/v1/metrics/gpu/instance?instanceId={id}"), 404),
+            ("GET /openapi/v1/billing/bill/list".into(), 400),
+            ("GET /gpu-instance/openapi/v1/billing/bill/list".into(), 404),
             ("GET /v1/gpu/instances".into(), 404),
             ("GET /gpu-instance/openapi/v1/gpu/instance/migrate".into(), 405),
             ("PUT /gpu-instance/openapi/v1/jobs".into(), 405),

@@ -56,6 +56,8 @@ pub struct Rules {
     pub balance: bool,
     /// Calls above so many per minute of the world's time are answered 429.
     pub calls_per_minute: Option<u32>,
+    /// An hour is on the bill this long after its end.
+    pub bill_after_ms: i64,
     /// How it writes.
     pub wire: Wire,
 }
@@ -89,6 +91,7 @@ impl Default for Rules {
             gpu_quota: None,
             balance: true,
             calls_per_minute: None,
+            bill_after_ms: 3_600_000,
             wire: Wire::default(),
         }
     }
@@ -179,6 +182,8 @@ pub struct Wire {
     pub loose_products: bool,
     /// The id key of jobs: `Id`, `id` or `jobId`.
     pub job_id_key: &'static str,
+    /// Whether rows of a bill also say their amounts in USD, with all decimals.
+    pub bill_decimals: bool,
     /// Whether the endpoints of applications begin with `http://`.
     pub endpoint_urls: bool,
     /// How far the `Date` of its answers is ahead of the real time; in the server alone.
@@ -203,6 +208,7 @@ impl Default for Wire {
             get_omits_price: false,
             loose_products: false,
             job_id_key: "Id",
+            bill_decimals: false,
             endpoint_urls: false,
             clock_skew_ms: 0,
         }

@@ -210,7 +210,7 @@ fn a_place_and_its_price_in_words() {
             on_demand_price: None,
             stock: Stock::Unstated,
         };
-        let words = words(&spec, &site, own_price.map(Usd::from_hundred_thousandths));
+        let words = words(&spec, &site, own_price.map(Usd::from_hundred_thousandths), "");
         assert!(words.starts_with(expected), "{words:?} is not {expected:?}");
         assert!(words.len() == expected.len() || price.is_some_and(|price| price > 1_000_000), "{words:?}");
     }

@@ -136,6 +136,7 @@ impl Story {
                 DowntimeChange::Open(id, Some(spell)) => drop(self.ledger.spells.insert(id, spell)),
                 DowntimeChange::Ended(spell) => self.ended.push(spell),
                 DowntimeChange::Day(day, sums) => drop(self.ledger.days.insert(day, sums)),
+                DowntimeChange::Instances(day, ran) => drop(self.ledger.instance_days.insert(day, ran)),
             }
         }
         assert_eq!(downtime.changes(), [], "each once");

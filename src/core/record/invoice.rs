@@ -1,0 +1,255 @@
+//! What the provider billed, beside what was estimated from prices.
+//!
+//! A row of a bill is about a stretch of time, usually an hour, of which the instance may have run for a part. Only time
+//! that passes saw it running counts, with what was paid for that.
+
+use std::collections::BTreeMap;
+
+use crate::core::pass::spell::day_of;
+use crate::core::pass::usage::{InstanceDays, MeteredUsage};
+use crate::core::world::instance::InstanceId;
+use crate::core::world::money::Usd;
+use crate::core::world::time::{Timestamp, millis};
+
+/// What an instance was billed for a stretch of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BillRow {
+    pub instance: InstanceId,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Discounts taken off, vouchers not.
+    pub amount: Usd,
+}
+
+/// The bill of a span of time, beside the estimate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invoice {
+    /// What was billed for instances that passes saw running.
+    pub billed: Usd,
+    /// The part of `billed` for time that passes saw, at known prices.
+    pub compared: Usd,
+    /// What that time would have cost on demand, by the prices then.
+    pub on_demand_cost: Usd,
+    pub billed_seconds: u64,
+    /// Of these, the running time that is compared.
+    pub compared_seconds: u64,
+    /// Running time without a row of the bill.
+    pub unbilled_seconds: u64,
+    /// What prices say that all running time cost.
+    pub estimate: Usd,
+    pub differences: Differences,
+    /// What was billed for other instances of the account.
+    pub others: Usd,
+    /// By day, as far as it is compared.
+    pub days: BTreeMap<String, DayBill>,
+}
+
+/// Why `billed` is not `estimate`; they add up to the difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Running time without a row of the bill.
+    pub not_billed: Usd,
+    /// Billed time in which no pass saw the instance running.
+    pub not_seen: Usd,
+    /// Other prices than those last known.
+    pub price: Usd,
+    /// Running or billed time without a known price.
+    pub no_price: Usd,
+}
+
+/// What was billed for a day, and what that would have cost on demand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DayBill {
+    pub billed: Usd,
+    pub on_demand_cost: Usd,
+}
+
+fn sum(a: &mut Usd, b: Usd) {
+    *a = [*a, b].into_iter().sum();
+}
+
+/// The amount for `count` of something if `whole` of it costs `amount`.
+fn rate(amount: Usd, count: i64, whole: u64) -> Usd {
+    amount.part(u64::try_from(count).unwrap_or(0), whole.saturating_mul(1000))
+}
+
+impl Invoice {
+    /// Sets rows of a bill against what ran on the days of the span, which begins with a day in UTC. Of rows about the same
+    /// instance and stretch all count; rows that begin outside the span do not.
+    #[must_use]
+    pub fn of(rows: &[BillRow], days: &InstanceDays, from: Timestamp, to: Timestamp) -> Self {
+        let mut fleet: BTreeMap<&InstanceId, OneInstance<'_>> = BTreeMap::new();
+        for (day, ran) in days.range(day_of(from).0..=day_of(to).0) {
+            for (id, usage) in &ran.instances {
+                let its = fleet.entry(id).or_default();
+                its.ran.add(*usage);
+                its.days.entry(day.clone()).or_default().ran = *usage;
+            }
+        }
+        let mut invoice = Self::default();
+        for row in rows.iter().filter(|row| from <= row.from && row.from < to) {
+            match fleet.get_mut(&row.instance) {
+                Some(its) => its.rows.push(row),
+                None => sum(&mut invoice.others, row.amount),
+            }
+        }
+        for its in fleet.into_values() {
+            let OneInstance { ran, days, .. } = its.with_bill();
+            days.into_iter().for_each(|(day, of_day)| invoice.add(&ran, day, of_day));
+        }
+        invoice
+    }
+
+    fn add(&mut self, in_all: &MeteredUsage, day: String, DayOfOne { ran, amount, billed_millis }: DayOfOne) {
+        let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or(0);
+        let length = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let running = length(ran.running_seconds);
+        sum(&mut self.billed, amount);
+        sum(&mut self.estimate, ran.cost);
+        self.billed_seconds += seconds(billed_millis);
+        self.unbilled_seconds += seconds((running - billed_millis).max(0));
+        let all = amount.minus(ran.cost);
+        // The prices of that day, else those of the span.
+        let Some(prices) = [&ran, in_all].into_iter().find(|it| it.priced_seconds > 0) else {
+            return sum(&mut self.differences.no_price, all);
+        };
+        let cost_of = |length: i64| rate(prices.cost, length, prices.priced_seconds);
+        let no_price = cost_of(running - length(ran.priced_seconds));
+        let not_billed = Usd::default().minus(cost_of((running - billed_millis).max(0)));
+        let not_seen = cost_of((billed_millis - running).max(0));
+        let others: Usd = [no_price, not_billed, not_seen].into_iter().sum();
+        let (paid, compared) = (amount.minus(not_seen), running.min(billed_millis));
+        let on_demand_cost = rate(prices.on_demand_cost, compared, prices.priced_seconds);
+        for (total, part) in [
+            (&mut self.differences.no_price, no_price),
+            (&mut self.differences.not_billed, not_billed),
+            (&mut self.differences.not_seen, not_seen),
+            (&mut self.differences.price, all.minus(others)),
+            (&mut self.compared, paid),
+            (&mut self.on_demand_cost, on_demand_cost),
+        ] {
+            sum(total, part);
+        }
+        self.compared_seconds += seconds(compared);
+        if compared > 0 {
+            let bill = self.days.entry(day).or_default();
+            sum(&mut bill.billed, paid);
+            sum(&mut bill.on_demand_cost, on_demand_cost);
+        }
+    }
+
+    /// What spot saved by the bill; `None` while nothing is billed whose prices are known.
+    #[must_use]
+    pub fn saved(&self) -> Option<Usd> {
+        (self.compared_seconds > 0).then(|| self.on_demand_cost.minus(self.compared))
+    }
+}
+
+impl DayBill {
+    #[must_use]
+    pub fn saved(&self) -> Usd {
+        self.on_demand_cost.minus(self.billed)
+    }
+}
+
+/// One instance in the span.
+#[derive(Default)]
+struct OneInstance<'a> {
+    ran: MeteredUsage,
+    rows: Vec<&'a BillRow>,
+    days: BTreeMap<String, DayOfOne>,
+}
+
+/// One instance on one day.
+#[derive(Default)]
+struct DayOfOne {
+    ran: MeteredUsage,
+    amount: Usd,
+    billed_millis: i64,
+}
+
+impl OneInstance<'_> {
+    /// Adds the rows of the bill to their days. One with a smaller amount than a whole stretch has is about a part of it.
+    fn with_bill(mut self) -> Self {
+        let hourly = |amount: Usd, length: i64| amount.part(3_600_000, u64::try_from(length).unwrap_or(0));
+        let lengths = self.rows.iter().map(|row| (row.amount, millis(row.to.since(row.from))));
+        let most = lengths.map(|(amount, length)| hourly(amount, length)).max().unwrap_or_default();
+        let known = self.ran.cost.part(3600, self.ran.priced_seconds);
+        // One of three in a row is about a whole stretch.
+        let whole = if self.rows.len() >= 3 { most } else { most.max(known) };
+        for BillRow { from, to, amount, .. } in self.rows.drain(..) {
+            let length = millis(to.since(*from));
+            let part = hourly(*amount, length).max(Usd::default()).micros();
+            let of_day = self.days.entry(day_of(*from).0).or_default();
+            sum(&mut of_day.amount, *amount);
+            let billed = i128::from(length) * i128::from(part);
+            let billed = billed.checked_div(whole.micros().into()).unwrap_or_default();
+            of_day.billed_millis = of_day.billed_millis.saturating_add(i64::try_from(billed).unwrap_or(i64::MAX));
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pass::usage::InstanceDay;
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_millis(1_768_435_200_000 + hour * 3_600_000)
+    }
+
+    /// An instance at 0.30 USD an hour, 0.60 on demand.
+    fn ran(seconds: u64, priced: u64) -> MeteredUsage {
+        let cents = |rate: u64| Usd::from_micros(i64::try_from(priced * rate * 1_000_000 / 3600 / 100).expect("small"));
+        MeteredUsage { running_seconds: seconds, priced_seconds: priced, cost: cents(30), on_demand_cost: cents(60) }
+    }
+
+    #[test]
+    fn what_is_billed_is_the_estimate_and_its_differences() {
+        const HOUR: u64 = 3600;
+        let row = |instance: &str, hour: i64, cents: i64| BillRow {
+            instance: InstanceId::new(instance),
+            from: at(hour),
+            to: at(hour + 1),
+            amount: Usd::from_micros(cents * 10_000),
+        };
+        // What ran, rows; in cents: compared, on demand, not billed, not seen, price, no price; hours not billed.
+        type Row = (MeteredUsage, Vec<BillRow>, [i64; 6], u64);
+        let rows: Vec<Row> = vec![
+            (ran(2 * HOUR, 2 * HOUR), vec![row("a", 1, 30), row("a", 2, 30)], [60, 120, 0, 0, 0, 0], 0),
+            (ran(2 * HOUR, 2 * HOUR), vec![row("a", 1, 30)], [30, 60, -30, 0, 0, 0], 1),
+            (ran(2 * HOUR, 2 * HOUR), vec![], [0, 0, -60, 0, 0, 0], 2),
+            (
+                ran(3 * HOUR, 3 * HOUR),
+                vec![row("a", 1, 25), row("a", 2, 25), row("a", 3, 25)],
+                [75, 180, 0, 0, -15, 0],
+                0,
+            ),
+            // Twice the same stretch: both were charged, and what ran is not worth more for that.
+            (ran(HOUR, HOUR), vec![row("a", 1, 30), row("a", 1, 30)], [30, 60, 0, 30, 0, 0], 0),
+            // Half an hour of a whole one, and the whole of which half an hour was seen.
+            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 15)], [15, 30, 0, 0, 0, 0], 0),
+            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 30)], [15, 30, 0, 15, 0, 0], 0),
+            // A minute of one hour is billed, and half of the next is not yet.
+            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 1)], [1, 2, -14, 0, 0, 0], 0),
+            (ran(2 * HOUR, HOUR), vec![row("a", 1, 30), row("a", 2, 30)], [60, 120, 0, 0, 0, 30], 0),
+            (ran(2 * HOUR, 0), vec![row("a", 1, 30)], [0, 0, 0, 0, 0, 30], 1),
+            // Outside the span, and of another instance.
+            (ran(HOUR, HOUR), vec![row("a", -1, 30), row("a", 24, 30), row("b", 1, 7)], [0, 0, -30, 0, 0, 0], 1),
+        ];
+        for (number, (usage, bill, cents, unbilled)) in rows.into_iter().enumerate() {
+            let ran = InstanceDay { instances: [(InstanceId::new("a"), usage)].into() };
+            let it = Invoice::of(&bill, &[("2026-01-15".to_owned(), ran)].into(), at(0), at(24));
+            let Differences { not_billed, not_seen, price, no_price } = it.differences;
+            let found = [it.compared, it.on_demand_cost, not_billed, not_seen, price, no_price];
+            assert_eq!(found.map(|amount| amount.micros() / 10_000), cents, "row {number}");
+            assert_eq!(it.unbilled_seconds / HOUR, unbilled, "row {number}");
+            let total: Usd = [it.estimate, not_billed, not_seen, price, no_price].into_iter().sum();
+            assert_eq!(total, it.billed, "row {number}: it adds up");
+            assert_eq!(it.others.micros() / 10_000, if number == 10 { 7 } else { 0 });
+            let saved: Usd = it.days.values().map(DayBill::saved).sum();
+            assert_eq!(it.saved().unwrap_or_default(), saved, "row {number}: the days add up");
+        }
+    }
+}

@@ -110,7 +110,7 @@ fn it_finds_what_saves_and_writes_nothing() {
         let drawn = stage.call("analyze").screen(80);
         assert!(drawn.lines().all(|line| line.chars().count() <= 80), "{drawn}");
         for part in
-            ["train", "1168.00", "++-", "not sold as spot", "application (95 %): ", "2 opportunities: 1412.55 USD"]
+            ["train", "1168.00", "++-", "not sold as spot", "application (100 %): ", "2 opportunities: 1412.55 USD"]
         {
             assert!(drawn.contains(part) && table.stdout.contains(part), "{part} is not in {drawn}");
         }

@@ -1,33 +1,40 @@
 //! The three gates of an analysis: performance, resource and application. Each gathers evidence for and against a move,
 //! and one reason against it is enough to refuse.
 //!
-//! The confidence is in percent and concerns the verdict. An approval starts at `BASE_CONFIDENCE`, since a hint about
-//! stock or a single observation proves nothing, and each doubt lowers it. A refusal is as certain as its most certain
-//! reason.
+//! The confidence concerns the verdict, and follows from the evidence: see [`Certainty`].
+
+use std::time::Duration;
 
 use super::findings::{Findings, ListedInstance, Offered, Probed, Terms};
-use super::metrics::ResourceHealth;
+use super::metrics::{self, ResourceHealth};
+use crate::core::pass::market::Markets;
 use crate::core::world::market::{Offer, Stock};
 use crate::core::world::probe::Probe;
 use crate::core::world::time::Timestamp;
 
-/// The confidence of an approval without any doubt.
-const BASE_CONFIDENCE: u8 = 95;
+/// How well something is known, in thousandths: 1000 if the provider or the operator states it, (n + 1) / (n + 2) after n
+/// observations that agree (Laplace's rule of succession), which is 500, even odds, for what is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Certainty(u64);
 
-/// Doubts do not lower an approval below this.
-const LEAST_CONFIDENCE: u8 = 5;
+impl Certainty {
+    pub const STATED: Self = Self(1000);
+    pub const UNKNOWN: Self = Self(500);
 
-/// The confidence of a refusal for a known fact.
-const REFUSED_FOR_FACT: u8 = 95;
-/// The confidence of a refusal for a hint or a single observation.
-const REFUSED_FOR_HINT: u8 = 80;
-/// The confidence of a refusal because something is unknown.
-const REFUSED_UNKNOWN: u8 = 30;
+    /// After this many observations that agree, and this many that do not.
+    #[must_use]
+    pub fn observed(agree: u64, differ: u64) -> Self {
+        let all = agree.saturating_add(differ).saturating_add(2);
+        Self((agree.saturating_add(1).saturating_mul(1000).saturating_add(all / 2)) / all)
+    }
 
-/// What a doubt takes from an approval: a size that cannot be compared, low stock, something the provider did not report.
-const PENALTY_UNCOMPARED: u8 = 10;
-const PENALTY_LOW_STOCK: u8 = 25;
-const PENALTY_UNREPORTED: u8 = 15;
+    /// The same of an old observation: as good as unknown at the age at which it is stale.
+    fn aged(self, age: Duration, stale: Duration) -> Self {
+        let left = stale.saturating_sub(age).as_secs();
+        let Self(unknown) = Self::UNKNOWN;
+        Self(unknown + self.0.saturating_sub(unknown) * left / stale.as_secs().max(1))
+    }
+}
 
 /// The answer of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
@@ -41,10 +48,9 @@ pub enum GateVerdict {
 /// How a piece of evidence counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    For,
-    /// Lowers the confidence of an approval by this much.
-    Doubt(u8),
-    Against(u8),
+    /// For the move; what is unknown is for it, too, and lowers the confidence of an approval.
+    For(Certainty),
+    Against(Certainty),
 }
 
 /// One short sentence with its findings.
@@ -71,18 +77,20 @@ impl Gate {
         if self.against().next().is_some() { GateVerdict::Refuse } else { GateVerdict::Approve }
     }
 
-    /// The confidence in the verdict, in percent.
+    /// The confidence in the verdict, in percent: that of the surest reason for a refusal, or the mean of all evidence for an
+    /// approval.
     #[must_use]
     pub fn confidence(&self) -> u8 {
-        let (mut approval, mut refusal) = (BASE_CONFIDENCE, None);
+        let (mut approval, mut count, mut refusal) = (0, 0, None);
         for evidence in &self.evidence {
             match evidence.weight {
-                Weight::For => {}
-                Weight::Doubt(takes) => approval = approval.saturating_sub(takes).max(LEAST_CONFIDENCE),
-                Weight::Against(sure) => refusal = refusal.max(Some(sure)),
+                Weight::For(Certainty(certainty)) => (approval, count) = (approval + certainty, count + 1),
+                Weight::Against(Certainty(certainty)) => refusal = refusal.max(Some(certainty)),
             }
         }
-        refusal.unwrap_or(approval)
+        let Certainty(unknown) = Certainty::UNKNOWN;
+        let permille = refusal.or_else(|| u64::checked_div(approval, count)).unwrap_or(unknown);
+        u8::try_from((permille + 5) / 10).unwrap_or(100)
     }
 
     /// The reasons for a refusal.
@@ -133,22 +141,24 @@ fn performance(listed: &ListedInstance, findings: &Findings<'_>, now: Timestamp)
     match &findings.offered {
         Offered::Offer(offer) => compare(&mut gate, listed, offer),
         Offered::Nothing | Offered::Unknown(_) => {
-            gate.say(Weight::Against(REFUSED_UNKNOWN), "the spot offer is unknown");
+            gate.say(Weight::Against(Certainty::UNKNOWN), "the spot offer is unknown");
         }
     }
     let health = findings.metrics.as_ref().map_or(ResourceHealth::Unknown, |it| it.health(listed.cpu_num, now));
     match health {
-        ResourceHealth::Healthy { used, unmeasured } => {
-            gate.say(Weight::For, format!("healthy now: {used}"));
+        ResourceHealth::Healthy { used, unmeasured, points, age } => {
+            let certainty = Certainty::observed(points, 0).aged(age, metrics::FRESH);
+            gate.say(Weight::For(certainty), format!("healthy now: {used}"));
             for what in unmeasured {
-                gate.say(Weight::Doubt(PENALTY_UNCOMPARED), format!("its {what} was not measured"));
+                gate.say(Weight::For(Certainty::UNKNOWN), format!("its {what} was not measured"));
             }
         }
-        ResourceHealth::Unhealthy { used } => {
-            gate.say(Weight::Against(REFUSED_FOR_HINT), format!("near its limits now: {used}"));
+        ResourceHealth::Unhealthy { used, points, age } => {
+            let certainty = Certainty::observed(points, 0).aged(age, metrics::FRESH);
+            gate.say(Weight::Against(certainty), format!("near its limits now: {used}"));
         }
         ResourceHealth::Unknown => {
-            gate.say(Weight::Against(REFUSED_UNKNOWN), "no fresh metrics show that it is healthy");
+            gate.say(Weight::Against(Certainty::UNKNOWN), "no fresh metrics show that it is healthy");
         }
     }
     gate
@@ -157,7 +167,7 @@ fn performance(listed: &ListedInstance, findings: &Findings<'_>, now: Timestamp)
 /// Compares each size. The number of GPUs is the same, since the query asked for it.
 fn compare(gate: &mut Gate, listed: &ListedInstance, offer: &Offer) {
     let Some(gpu_num) = listed.gpu_num else {
-        gate.say(Weight::Against(REFUSED_UNKNOWN), "its number of GPUs is unknown");
+        gate.say(Weight::Against(Certainty::UNKNOWN), "its number of GPUs is unknown");
         return;
     };
     let of_all = |each: Option<u32>| each.map(|each| each.saturating_mul(gpu_num));
@@ -170,23 +180,23 @@ fn compare(gate: &mut Gate, listed: &ListedInstance, offer: &Offer) {
     for (what, has, gets) in sizes {
         match (has, gets) {
             (Some(has), Some(gets)) if gets < has => {
-                gate.say(Weight::Against(REFUSED_FOR_FACT), format!("it would get {gets} {what} instead of {has}"));
+                gate.say(Weight::Against(Certainty::STATED), format!("it would get {gets} {what} instead of {has}"));
             }
             (Some(_), Some(gets)) => not_less.push(format!("{gets} {what}")),
             (None, _) | (_, None) => {
-                gate.say(Weight::Doubt(PENALTY_UNCOMPARED), format!("its {what} cannot be compared"));
+                gate.say(Weight::For(Certainty::UNKNOWN), format!("its {what} cannot be compared"));
             }
         }
     }
     if gate.verdict() == GateVerdict::Approve {
-        gate.say(Weight::For, format!("at least as large: {}", not_less.join(", ")));
+        gate.say(Weight::For(Certainty::STATED), format!("at least as large: {}", not_less.join(", ")));
     }
 }
 
 /// There is room for the new instance while the old one still exists.
 fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> Gate {
     let mut gate = Gate::default();
-    stock(&mut gate, listed, &findings.offered);
+    stock(&mut gate, listed, (&findings.offered, findings.markets));
     let usage = findings.usage;
     let gpus = u64::from(listed.gpu_num.unwrap_or(0));
     let quotas = [
@@ -197,19 +207,19 @@ fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> 
         match quota.map(u64::from) {
             Some(quota) if used + more > quota => {
                 let text = format!("no quota for both at once: {used} {what} in use plus {more} more, {quota} allowed");
-                gate.say(Weight::Against(REFUSED_FOR_FACT), text);
+                gate.say(Weight::Against(Certainty::STATED), text);
             }
             Some(quota) => {
-                gate.say(Weight::For, format!("{used} {what} in use plus {more} more, {quota} allowed"));
+                gate.say(
+                    Weight::For(Certainty::STATED),
+                    format!("{used} {what} in use plus {more} more, {quota} allowed"),
+                );
                 if !usage.is_complete {
-                    gate.say(
-                        Weight::Doubt(PENALTY_UNREPORTED),
-                        format!("there may be more {what} than the list shows"),
-                    );
+                    gate.say(Weight::For(Certainty::UNKNOWN), format!("there may be more {what} than the list shows"));
                 }
             }
             None => {
-                gate.say(Weight::Doubt(PENALTY_UNREPORTED), format!("the quota of {what} is unknown: set {setting}"));
+                gate.say(Weight::For(Certainty::UNKNOWN), format!("the quota of {what} is unknown: set {setting}"));
             }
         }
     }
@@ -217,33 +227,44 @@ fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> 
 }
 
 /// Only its own product in its own cluster counts, so its volumes are where the offer is.
-fn stock(gate: &mut Gate, listed: &ListedInstance, offered: &Offered) {
+fn stock(gate: &mut Gate, listed: &ListedInstance, (offered, markets): (&Offered, &Markets)) {
     let place = listed.instance.place.as_deref();
     let (product, cluster) =
         place.map_or(("its product", "its cluster"), |it| (it.product.as_str(), it.cluster.as_str()));
     let offer = match offered {
         Offered::Offer(offer) if offer.price.is_some() => offer,
         Offered::Offer(_) | Offered::Nothing => {
-            gate.say(Weight::Against(REFUSED_FOR_FACT), format!("{product} is not sold as spot in {cluster}"));
+            gate.say(Weight::Against(Certainty::STATED), format!("{product} is not sold as spot in {cluster}"));
             return;
         }
         Offered::Unknown(why) => {
-            gate.say(Weight::Against(REFUSED_UNKNOWN), format!("the spot offer is unknown: {why}"));
+            gate.say(Weight::Against(Certainty::UNKNOWN), format!("the spot offer is unknown: {why}"));
             return;
         }
     };
+    // What is stated about stock is a hint: one observation more, beside what its market answered.
+    let market = place.and_then(|place| markets.get(place)).copied().unwrap_or_default();
+    let room = |hint: u64| Weight::For(Certainty::observed(market.accepted + hint, market.refused));
     let (weight, left) = match offer.stock {
-        _ if !offer.available => (Weight::Against(REFUSED_FOR_HINT), "none left"),
-        Stock::None => (Weight::Against(REFUSED_FOR_HINT), "none left"),
-        Stock::Low => (Weight::Doubt(PENALTY_LOW_STOCK), "few left"),
-        Stock::Normal => (Weight::For, "enough left"),
-        Stock::High => (Weight::For, "many left"),
-        Stock::Unstated => (Weight::Doubt(PENALTY_UNREPORTED), "not reported"),
+        stock if !offer.available || stock == Stock::None => {
+            (Weight::Against(Certainty::observed(market.refused + 1, market.accepted)), "none left")
+        }
+        Stock::Low => (room(0), "few left"),
+        Stock::Normal => (room(1), "enough left"),
+        Stock::High => (room(1), "many left"),
+        Stock::Unstated | Stock::None => (room(0), "not reported"),
     };
-    gate.say(weight, format!("spot stock of {product} in {cluster}: {left}"));
+    let asked = match market.accepted + market.refused {
+        0 => String::new(),
+        calls => format!("; it accepted {} of {calls} calls", market.accepted),
+    };
+    gate.say(weight, format!("spot stock of {product} in {cluster}: {left}{asked}"));
     let volumes = listed.fittings.as_ref().map(|it| it.network_volumes.as_slice()).unwrap_or_default();
     for volume in volumes {
-        gate.say(Weight::For, format!("its network volume {volume} is in {cluster}, like the offer"));
+        gate.say(
+            Weight::For(Certainty::STATED),
+            format!("its network volume {volume} is in {cluster}, like the offer"),
+        );
     }
 }
 
@@ -251,21 +272,26 @@ fn stock(gate: &mut Gate, listed: &ListedInstance, offered: &Offered) {
 fn application(listed: &ListedInstance, probed: &Probed, terms: &Terms) -> Gate {
     let mut gate = Gate::default();
     match &listed.fittings {
-        Err(what) => gate.say(Weight::Against(REFUSED_UNKNOWN), format!("what it would lose is unknown: {what}")),
+        Err(what) => gate.say(Weight::Against(Certainty::UNKNOWN), format!("what it would lose is unknown: {what}")),
         Ok(_) => losses(&mut gate, listed, terms),
     }
     match &terms.probe {
         None => {
-            gate.say(Weight::Against(REFUSED_FOR_FACT), "no health probe is configured: set RESPOT_PROBE or --probe");
+            gate.say(Weight::Against(Certainty::STATED), "no health probe is configured: set RESPOT_PROBE or --probe");
         }
         Some(probe) => {
             let probe = without_secrets(probe);
             match probed {
                 Probed::Passed(took) => {
-                    gate.say(Weight::For, format!("{probe} passed within {} ms", took.as_millis()));
+                    gate.say(
+                        Weight::For(Certainty::observed(1, 0)),
+                        format!("{probe} passed within {} ms", took.as_millis()),
+                    );
                 }
-                Probed::Failed(why) => gate.say(Weight::Against(REFUSED_FOR_HINT), format!("{probe} failed: {why}")),
-                Probed::Unasked => gate.say(Weight::Against(REFUSED_UNKNOWN), format!("{probe} was not run")),
+                Probed::Failed(why) => {
+                    gate.say(Weight::Against(Certainty::observed(1, 0)), format!("{probe} failed: {why}"));
+                }
+                Probed::Unasked => gate.say(Weight::Against(Certainty::UNKNOWN), format!("{probe} was not run")),
             }
         }
     }
@@ -284,24 +310,27 @@ fn losses(gate: &mut Gate, listed: &ListedInstance, terms: &Terms) {
     match consent {
         Some(pattern) => {
             let text = format!("its container disk{disk}{local} may be lost: it matches {}", pattern.as_str());
-            gate.say(Weight::For, text);
+            gate.say(Weight::For(Certainty::STATED), text);
         }
         None => {
             let text = format!("its container disk{disk}{local} would be lost: allow that with --may-lose");
-            gate.say(Weight::Against(REFUSED_FOR_FACT), text);
+            gate.say(Weight::Against(Certainty::STATED), text);
         }
     }
     let ports = fittings.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (weight, text) = match (ports.is_empty(), terms.notifies, consent) {
-        (true, _, _) => (Weight::For, "it has no ports whose addresses could change".into()),
-        (false, true, _) => (Weight::For, format!("a webhook is notified of new addresses of its ports {ports}")),
-        (false, false, Some(_)) => {
-            (Weight::For, format!("the addresses of its ports {ports} may change, as its disk may be lost"))
+        (true, _, _) => (Weight::For(Certainty::STATED), "it has no ports whose addresses could change".into()),
+        (false, true, _) => {
+            (Weight::For(Certainty::STATED), format!("a webhook is notified of new addresses of its ports {ports}"))
         }
+        (false, false, Some(_)) => (
+            Weight::For(Certainty::STATED),
+            format!("the addresses of its ports {ports} may change, as its disk may be lost"),
+        ),
         (false, false, None) => {
             let text =
                 format!("no webhook is notified of new addresses of its ports {ports}: set WEBHOOK_URL or --may-lose");
-            (Weight::Against(REFUSED_FOR_HINT), text)
+            (Weight::Against(Certainty::STATED), text)
         }
     };
     gate.say(weight, text);

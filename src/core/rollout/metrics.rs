@@ -16,7 +16,7 @@ pub const WINDOW: Duration = Duration::from_secs(3 * 24 * 3600);
 pub const INTERVAL: Duration = Duration::from_secs(900);
 
 /// The age from which the last point is stale: two intervals, and the minute or so by which the provider lags.
-const FRESH: Duration = Duration::from_secs(2 * 900 + 120);
+pub(super) const FRESH: Duration = Duration::from_secs(2 * 900 + 120);
 
 /// From this use on, a resource may run out at any moment. In hundredths of a percent, as are all shares below.
 const HEALTHY_BELOW: u32 = 95_00;
@@ -56,10 +56,18 @@ pub enum ResourceHealth {
         used: String,
         /// The resources that have no fresh point.
         unmeasured: Vec<&'static str>,
+        /// How many points in a row say so, of the resource with the fewest.
+        points: u64,
+        /// How old the last of these is.
+        age: Duration,
     },
     Unhealthy {
         /// What is used, in words.
         used: String,
+        /// How many points in a row say so, of the resource with the most.
+        points: u64,
+        /// How old the last of these is.
+        age: Duration,
     },
     Unknown,
 }
@@ -68,20 +76,31 @@ impl Metrics {
     /// The health of the instance now. The provider sums the load of a CPU over its cores, hence `cpu_num`.
     #[must_use]
     pub fn health(&self, cpu_num: Option<u32>, now: Timestamp) -> ResourceHealth {
-        let fresh = |series: &[Point]| series.last().filter(|it| now.since(it.at) <= FRESH).map(|it| it.value);
-        let cpu = fresh(&self.cpu).and_then(|value| value.checked_div(cpu_num?));
-        let all = [("memory", fresh(&self.memory)), ("disk", fresh(&self.disk)), ("CPU", cpu)];
-        let measured: Vec<_> = all.iter().filter_map(|(what, value)| value.map(|value| (*what, value))).collect();
-        if measured.is_empty() {
+        let cpu: Vec<Point> = match cpu_num {
+            Some(cpus @ 1..) => self.cpu.iter().map(|it| Point { value: it.value / cpus, ..*it }).collect(),
+            Some(0) | None => Vec::new(),
+        };
+        let all = [("memory", &self.memory), ("disk", &self.disk), ("CPU", &cpu)];
+        let is_fresh = |point: &&Point| now.since(point.at) <= FRESH;
+        let measured = all.iter().filter_map(|(what, series)| Some((*what, *series, *series.last().filter(is_fresh)?)));
+        let measured: Vec<_> = measured.collect();
+        let is_full = |point: &Point| point.value >= HEALTHY_BELOW;
+        let in_a_row = |series: &[Point], full: bool| series.iter().rev().take_while(|it| is_full(it) == full).count();
+        let count = |full: bool| {
+            let those = measured.iter().filter(move |(_, _, last)| is_full(last) == full);
+            those.map(move |(_, series, _)| u64::try_from(in_a_row(series, full)).unwrap_or(u64::MAX))
+        };
+        let Some(age) = measured.iter().map(|(_, _, last)| now.since(last.at)).max() else {
             return ResourceHealth::Unknown;
+        };
+        let used = measured.iter().map(|(what, _, last)| format!("{what} {}", percent(last.value)));
+        let used = used.collect::<Vec<_>>().join(", ");
+        if let Some(points) = count(true).max() {
+            return ResourceHealth::Unhealthy { used, points, age };
         }
-        let used: Vec<String> = measured.iter().map(|(what, value)| format!("{what} {}", percent(*value))).collect();
-        let used = used.join(", ");
-        if measured.iter().any(|(_, value)| *value >= HEALTHY_BELOW) {
-            return ResourceHealth::Unhealthy { used };
-        }
-        let unmeasured = all.iter().filter(|(_, value)| value.is_none()).map(|(what, _)| *what).collect();
-        ResourceHealth::Healthy { used, unmeasured }
+        let is_measured = |what: &str| measured.iter().any(|(it, ..)| *it == what);
+        let unmeasured = all.iter().map(|(what, _)| *what).filter(|what| !is_measured(what)).collect();
+        ResourceHealth::Healthy { used, unmeasured, points: count(false).min().unwrap_or(0), age }
     }
 
     /// The mean load of its GPUs in hundredths of a percent, if known.
@@ -174,7 +193,7 @@ mod tests {
                 (ResourceHealth::Healthy { unmeasured, .. }, Ok(Some(expected))) => {
                     assert_eq!(unmeasured, *expected, "{row:?}");
                 }
-                (ResourceHealth::Unhealthy { used }, Err(expected)) => {
+                (ResourceHealth::Unhealthy { used, .. }, Err(expected)) => {
                     assert!(used.contains(expected), "{used}, {row:?}");
                 }
                 (ResourceHealth::Unknown, Ok(None)) => {}

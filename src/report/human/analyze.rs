@@ -111,7 +111,7 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::core::rollout::gates::{Evidence, Gates, Weight};
+    use crate::core::rollout::gates::{Certainty, Evidence, Gates, Weight};
     use crate::core::rollout::metrics::Workload;
     use crate::core::world::instance::{InstanceId, Place};
     use crate::core::world::snapshot::Shortfall;
@@ -119,9 +119,12 @@ mod tests {
     fn opportunity(name: &str, spot_cost: Option<u64>, risk: Risk, approved: bool) -> Opportunity {
         let evidence = |weight, text: &str| Evidence { weight, text: text.into() };
         let against = vec![
-            evidence(Weight::For, "this is not shown"),
-            evidence(Weight::Against(80), "its memory is nearly full: \u{1b}[2J"),
-            evidence(Weight::Against(30), "and something else is not known at all, which makes this a long line"),
+            evidence(Weight::For(Certainty::observed(9, 0)), "this is not shown"),
+            evidence(Weight::Against(Certainty::observed(3, 0)), "its memory is nearly full: \u{1b}[2J"),
+            evidence(
+                Weight::Against(Certainty::observed(0, 0)),
+                "and something else is not known at all, which makes this a long line",
+            ),
         ];
         let performance = Gate { evidence: if approved { vec![] } else { against } };
         Opportunity {

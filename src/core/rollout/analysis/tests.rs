@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::pass::market::Markets;
+use crate::core::pass::market::{Market, Markets};
 use crate::core::rollout::findings::{Fittings, Offered, Probed, Usage};
-use crate::core::rollout::gates::{Evidence, Gate, GateVerdict, Weight};
+use crate::core::rollout::gates::{Certainty, Evidence, Gate, GateVerdict, Weight};
 use crate::core::rollout::metrics::{Metrics, Point};
 use crate::core::world::instance::{Billing, Instance, Status};
 use crate::core::world::market::Offer;
@@ -59,7 +59,13 @@ fn offer() -> Offer {
 }
 
 fn well() -> Metrics {
-    Metrics { cpu: series(&[400]), memory: series(&[30]), disk: series(&[20]), gpu: series(&[70; 30]) }
+    well_for(1)
+}
+
+/// So many points of each.
+fn well_for(points: usize) -> Metrics {
+    let of = |percent: u32| series(&vec![percent; points]);
+    Metrics { cpu: of(400), memory: of(30), disk: of(20), gpu: series(&[70; 30]) }
 }
 
 fn member(id: &str) -> ListedInstance {
@@ -124,6 +130,20 @@ impl Case {
         self.member.fittings.as_mut().expect("fittings")
     }
 
+    /// How often its market accepted and refused calls.
+    fn asked(&mut self, accepted: u64, refused: u64) {
+        let market = Market { accepted, refused, ..Market::unseen(now()) };
+        self.markets.insert(place(), market);
+    }
+
+    /// Its metrics are that much older.
+    fn age(&mut self, seconds: u64) {
+        let Metrics { cpu, memory, disk, gpu } = self.metrics();
+        for point in cpu.iter_mut().chain(memory).chain(disk).chain(gpu) {
+            point.at = point.at - Duration::from_secs(seconds);
+        }
+    }
+
     fn metrics(&mut self) -> &mut Metrics {
         self.metrics.as_mut().expect("metrics")
     }
@@ -160,53 +180,65 @@ use GateVerdict::{Approve, Refuse};
 #[test]
 fn performance_wants_no_less_and_good_health() {
     let rows: &[Row] = &[
-        ("as good and well", |_| (), (Approve, 95), &["2 x p, 16 CPUs, 64 GB", "healthy now: memory 30.0 %"], &[]),
-        ("better", |it| it.offer().cpu_per_gpu = Some(9), (Approve, 95), &["18 CPUs"], &[]),
-        ("fewer CPUs", |it| it.offer().cpu_per_gpu = Some(7), (Refuse, 95), &["14 CPUs instead of 16"], &[]),
+        ("as good and well", |_| (), (Approve, 83), &["2 x p, 16 CPUs, 64 GB", "healthy now: memory 30.0 %"], &[]),
+        ("better", |it| it.offer().cpu_per_gpu = Some(9), (Approve, 83), &["18 CPUs"], &[]),
+        ("fewer CPUs", |it| it.offer().cpu_per_gpu = Some(7), (Refuse, 100), &["14 CPUs instead of 16"], &[]),
         (
             "less memory",
             |it| it.offer().memory_per_gpu = Some(31),
-            (Refuse, 95),
+            (Refuse, 100),
             &["62 GB of memory instead of 64"],
             &[],
         ),
         (
             "less disk",
             |it| it.offer().max_rootfs = Some(59),
-            (Refuse, 95),
+            (Refuse, 100),
             &["59 GB of disk at most instead of 60"],
             &[],
         ),
-        ("as much disk", |it| it.offer().max_rootfs = Some(60), (Approve, 95), &["60 GB of disk"], &[]),
-        ("CPUs not stated", |it| it.offer().cpu_per_gpu = None, (Approve, 85), &["CPUs cannot be compared"], &[]),
-        ("nor its own", |it| it.member.memory_gb = None, (Approve, 85), &["GB of memory cannot be compared"], &[]),
+        ("as much disk", |it| it.offer().max_rootfs = Some(60), (Approve, 83), &["60 GB of disk"], &[]),
+        ("CPUs not stated", |it| it.offer().cpu_per_gpu = None, (Approve, 72), &["CPUs cannot be compared"], &[]),
+        ("nor its own", |it| it.member.memory_gb = None, (Approve, 72), &["GB of memory cannot be compared"], &[]),
         (
             "no sizes stated",
             |it| (it.member.rootfs_size, it.member.memory_gb, it.member.cpu_num) = (None, None, None),
-            (Approve, 55),
+            (Approve, 61),
             &["its CPU was not measured"],
             &[],
         ),
-        ("GPUs not known", |it| it.member.gpu_num = None, (Refuse, 30), &["number of GPUs is unknown"], &[]),
-        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 30), &["offer is unknown"], &["resource"]),
-        ("offers unread", |it| it.offered = Offered::Unknown("503".into()), (Refuse, 30), &[], &["resource"]),
+        ("GPUs not known", |it| it.member.gpu_num = None, (Refuse, 50), &["number of GPUs is unknown"], &[]),
+        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 50), &["offer is unknown"], &["resource"]),
+        ("offers unread", |it| it.offered = Offered::Unknown("503".into()), (Refuse, 50), &[], &["resource"]),
         (
             "disk full",
             |it| it.metrics().disk = series(&[95]),
-            (Refuse, 80),
+            (Refuse, 66),
             &["near its limits now: memory", "95.0 %"],
             &[],
         ),
-        ("memory full", |it| it.metrics().memory = series(&[99]), (Refuse, 80), &["memory 99.0 %"], &[]),
-        ("CPU at its end", |it| it.metrics().cpu = series(&[1520]), (Refuse, 80), &["CPU 95.0 %"], &[]),
-        ("CPU nearly", |it| it.metrics().cpu = series(&[1519]), (Approve, 95), &["CPU 94.9 %"], &[]),
-        ("metrics unread", |it| it.metrics = None, (Refuse, 30), &["no fresh metrics"], &[]),
-        ("metrics empty", |it| it.metrics = Some(Metrics::default()), (Refuse, 30), &["no fresh metrics"], &[]),
-        ("no disk measured", |it| it.metrics().disk.clear(), (Approve, 85), &["its disk was not measured"], &[]),
+        ("memory full", |it| it.metrics().memory = series(&[99]), (Refuse, 66), &["memory 99.0 %"], &[]),
+        ("CPU at its end", |it| it.metrics().cpu = series(&[1520]), (Refuse, 66), &["CPU 95.0 %"], &[]),
+        ("CPU nearly", |it| it.metrics().cpu = series(&[1519]), (Approve, 83), &["CPU 94.9 %"], &[]),
+        ("well for hours", |it| *it.metrics() = well_for(24), (Approve, 97), &[], &[]),
+        (
+            "well for a while after a peak",
+            |it| {
+                *it.metrics() = well_for(24);
+                it.metrics().memory[20].value = 99_00;
+            },
+            (Approve, 90),
+            &[],
+            &[],
+        ),
+        ("well some time ago", |it| it.age(1500), (Approve, 77), &[], &[]),
+        ("metrics unread", |it| it.metrics = None, (Refuse, 50), &["no fresh metrics"], &[]),
+        ("metrics empty", |it| it.metrics = Some(Metrics::default()), (Refuse, 50), &["no fresh metrics"], &[]),
+        ("no disk measured", |it| it.metrics().disk.clear(), (Approve, 72), &["its disk was not measured"], &[]),
         (
             "unknown and less: the surer reason counts",
             |it| (it.metrics, it.offer().cpu_per_gpu) = (None, Some(1)),
-            (Refuse, 95),
+            (Refuse, 100),
             &["no fresh metrics", "2 CPUs"],
             &[],
         ),
@@ -220,57 +252,69 @@ fn resource_wants_stock_and_room_for_two() {
         (
             "plenty",
             |_| (),
-            (Approve, 95),
+            (Approve, 89),
             &["spot stock of p in c: many left", "6 GPUs in use plus 2 more, 8 allowed"],
             &[],
         ),
-        ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 95), &["enough left"], &[]),
-        ("few", |it| it.offer().stock = Stock::Low, (Approve, 70), &["few left"], &[]),
-        ("not stated", |it| it.offer().stock = Stock::Unstated, (Approve, 80), &["not reported"], &[]),
-        ("none", |it| it.offer().stock = Stock::None, (Refuse, 80), &["none left"], &[]),
-        ("not deployable", |it| it.offer().available = false, (Refuse, 80), &["none left"], &[]),
-        ("not sold as spot", |it| it.offer().price = None, (Refuse, 95), &["p is not sold as spot in c"], &[]),
-        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 95), &["not sold as spot"], &["performance"]),
+        ("enough", |it| it.offer().stock = Stock::Normal, (Approve, 89), &["enough left"], &[]),
+        ("few", |it| it.offer().stock = Stock::Low, (Approve, 83), &["few left"], &[]),
+        ("not stated", |it| it.offer().stock = Stock::Unstated, (Approve, 83), &["not reported"], &[]),
+        ("none", |it| it.offer().stock = Stock::None, (Refuse, 67), &["none left"], &[]),
+        ("not deployable", |it| it.offer().available = false, (Refuse, 67), &["none left"], &[]),
+        ("not sold as spot", |it| it.offer().price = None, (Refuse, 100), &["p is not sold as spot in c"], &[]),
+        ("not on offer", |it| it.offered = Offered::Nothing, (Refuse, 100), &["not sold as spot"], &["performance"]),
         (
             "offers unread",
             |it| it.offered = Offered::Unknown("GET /v1/products: 503".into()),
-            (Refuse, 30),
+            (Refuse, 50),
             &["unknown: GET /v1/products: 503"],
             &["performance"],
         ),
-        ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 95), &["no quota for both at once: 7 GPUs"], &[]),
-        ("one instance too many", |it| it.usage.instances = 4, (Refuse, 95), &["4 instances in use plus 1 more"], &[]),
-        ("GPU quota unknown", |it| it.terms.gpu_quota = None, (Approve, 80), &["set RESPOT_GPU_QUOTA"], &[]),
-        ("instance quota unknown", |it| it.terms.instance_quota = None, (Approve, 80), &["RESPOT_INSTANCE_QUOTA"], &[]),
+        ("one GPU too many", |it| it.usage.gpus = 7, (Refuse, 100), &["no quota for both at once: 7 GPUs"], &[]),
+        ("one instance too many", |it| it.usage.instances = 4, (Refuse, 100), &["4 instances in use plus 1 more"], &[]),
+        ("GPU quota unknown", |it| it.terms.gpu_quota = None, (Approve, 72), &["set RESPOT_GPU_QUOTA"], &[]),
+        ("instance quota unknown", |it| it.terms.instance_quota = None, (Approve, 72), &["RESPOT_INSTANCE_QUOTA"], &[]),
         (
             "neither",
             |it| (it.terms.gpu_quota, it.terms.instance_quota) = (None, None),
-            (Approve, 65),
+            (Approve, 56),
             &["the quota of GPUs", "the quota of instances"],
             &[],
         ),
         (
             "not all is listed",
             |it| it.usage.is_complete = false,
-            (Approve, 65),
+            (Approve, 73),
             &["more GPUs than the list shows"],
             &[],
         ),
         (
             "a network volume",
             |it| it.fittings().network_volumes.push("v".into()),
-            (Approve, 95),
+            (Approve, 92),
             &["its network volume v is in c"],
             &[],
         ),
-        ("fittings unread", |it| it.member.fittings = Err("x".into()), (Approve, 95), &[], &["application"]),
+        ("fittings unread", |it| it.member.fittings = Err("x".into()), (Approve, 89), &[], &["application"]),
+        ("room was found", |it| it.asked(4, 0), (Approve, 95), &["many left; it accepted 4 of 4 calls"], &[]),
+        ("room was not found", |it| it.asked(0, 4), (Approve, 76), &["it accepted 0 of 4 calls"], &[]),
+        (
+            "and none is left",
+            |it| {
+                it.asked(0, 4);
+                it.offer().stock = Stock::None;
+            },
+            (Refuse, 86),
+            &["none left"],
+            &[],
+        ),
         (
             "every doubt there is",
             |it| {
                 (it.terms.gpu_quota, it.terms.instance_quota) = (None, None);
                 it.offer().stock = Stock::Low;
             },
-            (Approve, 40),
+            (Approve, 50),
             &[],
             &[],
         ),
@@ -284,65 +328,65 @@ fn application_wants_consent_and_a_sign_of_life() {
         (
             "consented, notified, up",
             |_| (),
-            (Approve, 95),
+            (Approve, 89),
             &["(60 GB) may be lost: it matches train-*", "http:8080 passed within 12 ms", "a webhook is notified"],
             &[],
         ),
-        ("by id", |it| it.terms.may_lose = vec![pattern("a")], (Approve, 95), &["it matches a"], &[]),
+        ("by id", |it| it.terms.may_lose = vec![pattern("a")], (Approve, 89), &["it matches a"], &[]),
         (
             "no consent",
             |it| it.terms.may_lose = vec![pattern("x*")],
-            (Refuse, 95),
+            (Refuse, 100),
             &["would be lost: allow that with --may-lose"],
             &[],
         ),
-        ("size not stated", |it| it.member.rootfs_size = None, (Approve, 95), &["its container disk may be lost"], &[]),
+        ("size not stated", |it| it.member.rootfs_size = None, (Approve, 89), &["its container disk may be lost"], &[]),
         (
             "local volumes",
             |it| {
                 it.fittings().local_volumes = vec!["/scratch".into()];
                 it.terms.may_lose.clear();
             },
-            (Refuse, 95),
+            (Refuse, 100),
             &["(60 GB) and the data at /scratch would be lost"],
             &[],
         ),
         (
             "no webhook, but it may be lost",
             |it| it.terms.notifies = false,
-            (Approve, 95),
+            (Approve, 89),
             &["ports 8080 may change"],
             &[],
         ),
         (
             "no webhook",
             |it| (it.terms.notifies, it.terms.may_lose) = (false, vec![]),
-            (Refuse, 95),
+            (Refuse, 100),
             &["no webhook is notified of new addresses of its ports 8080: set WEBHOOK_URL"],
             &[],
         ),
-        ("no ports", |it| it.fittings().ports.clear(), (Approve, 95), &["it has no ports"], &[]),
-        ("no probe", |it| it.terms.probe = None, (Refuse, 95), &["set RESPOT_PROBE or --probe"], &[]),
+        ("no ports", |it| it.fittings().ports.clear(), (Approve, 89), &["it has no ports"], &[]),
+        ("no probe", |it| it.terms.probe = None, (Refuse, 100), &["set RESPOT_PROBE or --probe"], &[]),
         (
             "probe failed",
             |it| it.probed = Probed::Failed("refused".into()),
-            (Refuse, 80),
+            (Refuse, 67),
             &["http:8080 failed: refused"],
             &[],
         ),
-        ("not asked", |it| it.probed = Probed::Unasked, (Refuse, 30), &["was not run"], &[]),
-        ("another probe", |it| it.terms.probe = Some(Probe::Tcp { port: 22 }), (Approve, 95), &["tcp:22 passed"], &[]),
+        ("not asked", |it| it.probed = Probed::Unasked, (Refuse, 50), &["was not run"], &[]),
+        ("another probe", |it| it.terms.probe = Some(Probe::Tcp { port: 22 }), (Approve, 89), &["tcp:22 passed"], &[]),
         (
             "a command",
             |it| it.terms.probe = Some(Probe::Command("check --key secret".into())),
-            (Approve, 95),
+            (Approve, 89),
             &["the probe's command passed"],
             &[],
         ),
         (
             "fittings unread",
             |it| it.member.fittings = Err("its volumeMounts".into()),
-            (Refuse, 30),
+            (Refuse, 50),
             &["is unknown: its volumeMounts"],
             &[],
         ),
@@ -358,8 +402,8 @@ fn what_is_refused_says_why_and_nothing_else() {
     let judged = case.judge();
     assert_eq!(judged.gates.application.against().collect::<Vec<_>>(), ["the probe http:8080 failed: no"]);
     assert!(judged.gates.performance.against().next().is_none());
-    let doubts = (0..20).map(|_| Evidence { weight: Weight::Doubt(20), text: String::new() }).collect();
-    assert_eq!(Gate { evidence: doubts }.confidence(), 5, "no approval is worth nothing");
+    let unknown = (0..20).map(|_| Evidence { weight: Weight::For(Certainty::UNKNOWN), text: String::new() }).collect();
+    assert_eq!(Gate { evidence: unknown }.confidence(), 50, "where nothing is known, the odds are even");
     assert_eq!((Approve.into_str(), Refuse.into_str()), ("approve", "refuse"));
 }
 

@@ -19,7 +19,10 @@ about=0.9.3 cyclonedx=0.5.9
 
 fail() { echo "error: $*" >&2; exit 1; }
 command -v musl-gcc >/dev/null || fail "musl-gcc is missing; install the package musl-tools"
-grep -q "^## \[$version\] - " CHANGELOG.md || fail "CHANGELOG.md has no section for $version"
+dated=$(sed -n "s/^## \[$version\] - //p" CHANGELOG.md)
+[ -n "$dated" ] || fail "CHANGELOG.md has no section for $version"
+cut_on=$(git log -1 --format=%cs -G"^## \[$version\] - " -- CHANGELOG.md)
+[ "$dated" = "$cut_on" ] || fail "CHANGELOG.md dates $version $dated, and the commit that did so is of $cut_on"
 [ -z "$(git status --porcelain)" ] || fail "the working tree has changes; commit them first: a release is made from a commit"
 rustup target add "$target" >/dev/null 2>&1 || fail "the target $target cannot be installed: rustup target add $target"
 

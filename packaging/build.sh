@@ -26,10 +26,9 @@ cut_on=$(git log -1 --format=%cs -G"^## \[$version\] - " -- CHANGELOG.md)
 [ -z "$(git status --porcelain)" ] || fail "the working tree has changes; commit them first: a release is made from a commit"
 rustup target add "$target" >/dev/null 2>&1 || fail "the target $target cannot be installed: rustup target add $target"
 
-# tool NAME VERSION: a cargo tool of exactly this version, in a folder of its own.
+# tool NAME VERSION [FEATURES]: a cargo tool of exactly this version, in a folder of its own.
 tool() {
-  [ "$("$tools/bin/$1" --version 2>/dev/null | grep -o '[0-9][0-9.]*' | head -1)" = "$2" ] && return
-  cargo install --quiet --locked --root "$tools" "$1@$2" ${3:+--features "$3"}
+  cargo install --quiet --locked --root "$tools/$1" "$1@$2" ${3:+--features "$3"}
 }
 tool cargo-about "$about" cli
 tool cargo-cyclonedx "$cyclonedx"
@@ -47,10 +46,10 @@ export CARGO_TARGET_DIR=$work/target
 (
   cd "$work"
   cargo build --release --locked --bin respot --target "$target"
-  "$tools/bin/cargo-about" about generate --locked --fail packaging/licenses.hbs --config packaging/about.toml \
+  "$tools/cargo-about/bin/cargo-about" about generate --locked --fail packaging/licenses.hbs --config packaging/about.toml \
     --target "$target" >"$work/THIRD-PARTY-LICENSES"
   # The serial number is random; the components are what counts.
-  "$tools/bin/cargo-cyclonedx" cyclonedx --quiet --format json --target "$target" --override-filename sbom
+  "$tools/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --target "$target" --override-filename sbom
   grep -v '"serialNumber"' sbom.json >"$out/$name.cdx.json"
 )
 

@@ -45,12 +45,12 @@ export RUSTFLAGS="--remap-path-prefix=$work=/respot --remap-path-prefix=$cargo_h
 export CARGO_TARGET_DIR=$work/target
 (
   cd "$work"
-  cargo build --release --locked --bin respot --target "$target"
   "$tools/cargo-about/bin/cargo-about" about generate --locked --fail packaging/licenses.hbs --config packaging/about.toml \
     --target "$target" >"$work/THIRD-PARTY-LICENSES"
   # The serial number is random; the components are what counts.
   "$tools/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --target "$target" --override-filename sbom
   grep -v '"serialNumber"' sbom.json >"$out/$name.cdx.json"
+  cargo build --release --locked --bin respot --target "$target"
 )
 
 program=$work/target/$target/release/respot

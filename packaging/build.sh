@@ -48,8 +48,9 @@ export CARGO_TARGET_DIR=$work/target
   "$tools/cargo-about/bin/cargo-about" about generate --locked --fail packaging/licenses.hbs --config packaging/about.toml \
     --target "$target" >"$work/THIRD-PARTY-LICENSES"
   # The serial number is random; the components are what counts.
-  "$tools/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --target "$target" --override-filename sbom
-  grep -v '"serialNumber"' sbom.json >"$out/$name.cdx.json"
+  "$tools/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 \
+    --no-build-deps --target "$target" --override-filename sbom
+  sed -e '/"serialNumber"/d' -e "s#$work#/respot#g" sbom.json >"$out/$name.cdx.json"
   cargo build --release --locked --bin respot --target "$target"
 )
 

@@ -90,7 +90,7 @@ impl Page<'_> {
     fn answers(&self) -> Markup {
         let Uptime { running_seconds, unseen_seconds, lost, reclaims, recoveries, usage, .. } = self.uptime;
         let Some(up) = availability(*running_seconds, lost.total()) else {
-            return html! { p { "No pass with this store has seen an instance that is to run in this time." } };
+            return html! { p { "No pass with this store saw an instance that was to run then." } };
         };
         let worst = Part::ALL.into_iter().max_by_key(|part| lost.of(*part)).filter(|part| lost.of(*part) > 0);
         let leave = self.uptime.places.iter().filter(|place| place.reclaims > 0);

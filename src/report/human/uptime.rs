@@ -25,7 +25,7 @@ pub fn uptime(screen: Screen, uptime: &Uptime, invoice: Option<&Invoice>, of: Op
     let span = format!("{} to {}", minute(&from.to_string()), minute(&to.to_string()));
     let lost_millis = lost.total();
     let Some(up) = availability(*running_seconds, lost_millis) else {
-        return screen.sentences(&format!("{span}: no pass with this store has seen an instance that is to run"))
+        return screen.sentences(&format!("{span}: no pass with this store saw an instance that was to run then"))
             + "\n";
     };
     let name = of.map_or_else(|| counted(instances, "instance"), visible);

@@ -20,8 +20,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::resource::{UsageWho, getrusage};
 use novita_sim::{Call, Op, Options, Server, Spec, World};
 use redis_server::RedisServer;
+use respot::clock::Clock;
 use respot::cloud::transport::Method;
 use respot::commands::analyze::READS_AT_ONCE;
+use respot::core::pass::spell::{DaySums, Spell, SpellEnd};
+use respot::core::pass::usage::{InstanceDay, MeteredUsage};
+use respot::core::record::downtime::DowntimeChange;
+use respot::core::world::instance::{InstanceId, Place};
+use respot::core::world::money::Usd;
+use respot::core::world::time::Timestamp;
+use respot::store::records::{Change, Mode, writes};
+use respot::store::sqlite::SqliteStore;
+use respot::store::{Acquired, StoreError, StoreWrite as _};
 use tempfile::TempDir;
 
 const RESPOT: &str = env!("CARGO_BIN_EXE_respot");
@@ -57,6 +67,8 @@ enum What {
     Elsewhere { instances: usize, reclaimed: usize, latency: Duration },
     /// `respot analyze` on a fleet of on-demand instances.
     Analysis { instances: usize, latency: Duration },
+    /// `respot report` with these options, on a store of so many instances and days.
+    Report { instances: usize, days: usize, options: &'static [&'static str] },
     /// The file of the program.
     Binary,
 }
@@ -99,6 +111,12 @@ const fn pass(instances: usize, exited: usize, latency_ms: u64, store: Store) ->
 
 const fn elsewhere(instances: usize, reclaimed: usize, latency_ms: u64) -> What {
     What::Elsewhere { instances, reclaimed, latency: Duration::from_millis(latency_ms) }
+}
+
+const REPORT: Bounds = Bounds { wall: Some(Wall::Ms(100.0)), mb: Some(30.0), ..NONE };
+
+const fn report(options: &'static [&'static str]) -> What {
+    What::Report { instances: 200, days: 90, options }
 }
 
 const fn analysis(instances: usize, latency_ms: u64) -> What {
@@ -146,6 +164,9 @@ const ROWS: &[Row] = &[
         runs: 7,
         bounds: Bounds { wall: Some(Wall::Analysis), ..NONE },
     },
+    Row { name: "report, 200 for 90 days", what: report(&["-ojson"]), runs: 10, bounds: REPORT },
+    Row { name: "report, one of 200", what: report(&["-ojson", "--instance=i7"]), runs: 10, bounds: REPORT },
+    Row { name: "report, as a page", what: report(&["--html=report.html"]), runs: 10, bounds: REPORT },
     Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: Bounds { mb: Some(8.0), ..NONE } },
 ];
 
@@ -157,6 +178,12 @@ const QUICK: &[Row] = &[
     Row { name: "1_000, 100 exited, 1 ms, SQLite", what: pass(1_000, 100, 1, Store::Sqlite), runs: 1, bounds: NONE },
     Row { name: "1_000, 100 go elsewhere, 1 ms", what: elsewhere(1_000, 100, 1), runs: 1, bounds: NONE },
     Row { name: "analyze 100 on demand, 1 ms", what: analysis(100, 1), runs: 1, bounds: NONE },
+    Row {
+        name: "report, 10 for 10 days",
+        what: What::Report { instances: 10, days: 10, options: &["-ojson"] },
+        runs: 1,
+        bounds: NONE,
+    },
     Row { name: "binary, stripped", what: What::Binary, runs: 1, bounds: NONE },
 ];
 
@@ -243,7 +270,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
         What::Pass { instances, exited, .. } => Some(fleet(instances, exited)),
         What::Elsewhere { instances, reclaimed, .. } => Some(without_room(instances, reclaimed)),
         What::Analysis { instances, .. } => Some(on_demand(instances)),
-        What::Help => None,
+        What::Help | What::Report { .. } => None,
     };
     let (mut wall, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..*runs {
@@ -251,6 +278,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
             (What::Pass { latency, store, .. }, Some(fleet)) => run_pass(fleet.clone(), *latency, *store)?,
             (What::Elsewhere { latency, .. }, Some(fleet)) => run_elsewhere(fleet.clone(), *latency)?,
             (What::Analysis { latency, .. }, Some(fleet)) => run_analysis(fleet.clone(), *latency)?,
+            (What::Report { instances, days, options }, _) => run_report(*instances, *days, options)?,
             _ => run_probe(&["--help"], &[], None)?,
         };
         wall.push(wall_ms);
@@ -268,7 +296,7 @@ fn measure(row: &Row) -> Result<Vec<(String, bool)>, String> {
         What::Analysis { instances, latency } => {
             Some(millis(latency) * as_f64(pages_in_sequence(instances) + reads_in_sequence(instances)))
         }
-        What::Pass { .. } | What::Help | What::Binary => None,
+        What::Pass { .. } | What::Help | What::Report { .. } | What::Binary => None,
     };
     let wall_bound = wall_bound.and_then(|bound| match bound {
         Wall::Sequence => minimum.map(|minimum| 1.10 * minimum + 50.0),
@@ -452,6 +480,68 @@ fn run_analysis(fleet: World, latency: Duration) -> Result<Cost, String> {
         }
         Ok(cost)
     })
+}
+
+/// One report on a store as passes leave it: in every place some instances, each down once in nine days.
+fn run_report(instances: usize, days: usize, options: &[&str]) -> Result<Cost, String> {
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+    let file = folder.path().join("state.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let filled = runtime.map_err(|error| error.to_string())?.block_on(fill(&file, instances, days));
+    filled.map_err(|error| error.to_string())?;
+    let page = folder.path().join("report.html");
+    let page = format!("--html={}", page.display());
+    let options = options.iter().map(|option| if option.starts_with("--html") { &page } else { *option });
+    let store = format!("sqlite:{}", file.display());
+    let arguments: Vec<&str> = ["report", "--since", "90d", "--store", &store].into_iter().chain(options).collect();
+    run_probe(&arguments, &[], Some(&folder.path().join("log")))
+}
+
+async fn fill(file: &Path, instances: usize, days: usize) -> Result<(), StoreError> {
+    const DAY_MS: i64 = 86_400_000;
+    const PLACES: usize = 20;
+    let now = Timestamp::from_millis(now_ms());
+    let at = |day: usize, hour: i64| {
+        let ago = i64::try_from(days - day).unwrap_or(0) * DAY_MS;
+        Timestamp::from_millis(now.as_millis() / DAY_MS * DAY_MS - ago + hour * 3_600_000)
+    };
+    let id = |number: usize| InstanceId::new(&format!("i{number}"));
+    let place = |number: usize| Place {
+        product: format!("4090.{}c62g", number % 4).as_str().into(),
+        cluster: format!("us-xx-{}", number % (PLACES / 4)).as_str().into(),
+    };
+    let cents = |cents: u64| Usd::from_hundred_thousandths(cents * 1000);
+    let usage =
+        MeteredUsage { running_seconds: 86_000, priced_seconds: 86_000, cost: cents(800), on_demand_cost: cents(1600) };
+    let mut changes = Vec::new();
+    for day in 0..days {
+        let name = at(day, 0).to_string().chars().take(10).collect::<String>();
+        let mut sums = DaySums { looked_at: Some(at(day + 1, 0)), instances: 200, ..DaySums::default() };
+        let mut ran = InstanceDay::default();
+        for number in 0..instances {
+            sums.running_seconds += usage.running_seconds;
+            sums.places.entry(place(number).key()).or_default().add(usage);
+            ran.add(&id(number), usage);
+            if number % 9 == day % 9 {
+                let spell = Spell {
+                    ids: vec![id(number)],
+                    name: format!("train-{number}"),
+                    market: place(number).to_string(),
+                    down_at: at(day, 1 + i64::try_from(number % 20).unwrap_or(0)),
+                    seen_at: at(day, 2 + i64::try_from(number % 20).unwrap_or(0)),
+                    ..Spell::default()
+                };
+                let up_at = at(day, 3 + i64::try_from(number % 20).unwrap_or(0));
+                changes.push(DowntimeChange::Ended(spell.ended(up_at, SpellEnd::InPlace)));
+            }
+        }
+        changes.push(DowntimeChange::Day(name.clone(), sums));
+        changes.push(DowntimeChange::Instances(name, ran));
+    }
+    let store = SqliteStore::open(file, Clock::system())?;
+    let Acquired::Granted(lease) = store.acquire("lease", "bench").await? else { return Err(StoreError::LeaseLost) };
+    let changes = changes.into_iter().map(Change::Downtime).collect();
+    store.commit(&lease, &writes(changes, Mode::Real, now)).await
 }
 
 /// Has the probe run respot with this environment and no other.

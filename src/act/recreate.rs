@@ -18,7 +18,7 @@ use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::{Action, Attempt, Outcome};
 use crate::core::recreation::journal::Recreation;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{Instance, InstanceId};
 use crate::core::world::time::Timestamp;
 use crate::report::Event;
 use crate::store::StoreError;
@@ -80,13 +80,19 @@ enum Awaits {
     Found,
 }
 
-/// Sends what can be sent at once, in the order of `works`, with at most `workers` recreations at a time.
-pub async fn start<'a, E: Edges>(pass: &Pass<'_, E>, works: &[&'a Recreating], wait: Duration) -> Underway<'a> {
+/// Sends what can be sent at once, in the order of `works`, with at most `workers` recreations at a time. `listed` are the
+/// instances that exist before.
+pub async fn start<'a, E: Edges>(
+    pass: &Pass<'_, E>,
+    works: &[&'a Recreating],
+    listed: &[Instance],
+    wait: Duration,
+) -> Underway<'a> {
     let store_error = FirstStoreError::default();
     let mut tasks: Vec<Task<'a>> = works.iter().map(|work| Task::new(work, pass.now())).collect();
     stream::iter(tasks.iter_mut())
         .for_each_concurrent(pass.world.limits.workers, |task| {
-            let turn = Turn { pass, store_error: &store_error, wait };
+            let turn = Turn { pass, store_error: &store_error, listed, wait };
             async move { turn.start(task).await }
         })
         .await;
@@ -97,7 +103,7 @@ pub async fn start<'a, E: Edges>(pass: &Pass<'_, E>, works: &[&'a Recreating], w
 pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: Duration) -> Applied {
     let Underway { mut tasks, store_error } = underway;
     let until = Instant::now() + wait;
-    let turn = Turn { pass, store_error: &store_error, wait };
+    let turn = Turn { pass, store_error: &store_error, listed: &[], wait };
     if tasks.iter().any(|task| task.awaits == Awaits::Found) && pass.world.stop.sleep(CHECK_DELAY).await.is_ok() {
         for task in tasks.iter_mut().filter(|task| task.awaits == Awaits::Found) {
             turn.find(task).await;
@@ -136,7 +142,7 @@ pub async fn finish<E: Edges>(pass: &Pass<'_, E>, underway: Underway<'_>, wait: 
 /// Deletes duplicates, each only while the one that stays is seen running.
 pub async fn retire<E: Edges>(pass: &Pass<'_, E>, duplicates: &[Duplicate<'_>]) -> Applied {
     let store_error = FirstStoreError::default();
-    let turn = Turn { pass, store_error: &store_error, wait: Duration::ZERO };
+    let turn = Turn { pass, store_error: &store_error, listed: &[], wait: Duration::ZERO };
     let mut attempts = Vec::with_capacity(duplicates.len());
     for Duplicate { instance, keep } in duplicates {
         let mut attempt = Attempt::new(&instance.id, &instance.name, Action::Resume, pass.now());

@@ -12,13 +12,14 @@ use super::survey::survey;
 use crate::act::{Limits, World};
 use crate::cloud::CloudRead;
 use crate::core::pass::failures::jobs_needed_since;
-use crate::core::pass::ladder::Board;
+use crate::core::pass::ladder::{Board, idle_places};
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::market::Notice;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::rules::idle_patterns;
 use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
+use crate::core::recreation::blueprint::Prepared;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::probe::CloseUp;
@@ -192,9 +193,12 @@ pub(super) async fn prepared_again<C: CloudRead, S: StoreRead>(
     if safe.is_ok() {
         let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);
         survey(cloud, &snapshot.jobs.items, recreations, limits.workers).await;
-        for prepared in plan.decisions.iter().filter_map(Decision::prepared) {
-            board.state(prepared, clock.now());
+        let prepared: Vec<&Prepared> = plan.decisions.iter().filter_map(Decision::prepared).collect();
+        // Once a pass, not in each of its rounds.
+        for pattern in idle_places(&prepared, &limits.policy.placing).into_iter().filter(|_| tried.is_empty()) {
+            reporter.event(Event::IdlePlace { pattern: pattern.as_str() });
         }
+        prepared.iter().for_each(|prepared| board.state(prepared, clock.now()));
         plan.place(board, limits.policy, clock.now());
     }
     for (instance, decision) in plan.rows(&snapshot.instances.items) {

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::observe::unless_stopped;
 use super::{Exit, Failure, Printed, Session};
 use crate::cli::{OutputFormat, ReportArgs};
 use crate::cloud::CloudRead as _;
@@ -21,7 +22,7 @@ use crate::store::records::{self, Overview, Selection};
 /// The command.
 ///
 /// # Errors
-/// Exit codes 2, 3, 4 and 7.
+/// Exit codes 2, 3, 4, 6 and 7.
 pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed, Failure> {
     let Session { clock, show, .. } = *session;
     let now = clock.now();
@@ -56,10 +57,13 @@ pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed
     }
     let remembered = Remembered { open: &open, ended: &ended, days: &days };
     let uptime = uptime.unwrap_or_else(|| Uptime::of(remembered, from, to));
-    let invoice = match args.invoice {
-        true => Some(Invoice::of(&session.client()?.bills(from, to).await?, &instance_days, from, to)),
-        false => None,
-    };
+    let mut invoice = None;
+    if args.invoice {
+        let client = session.client()?;
+        let reading = async { Ok(client.bills(from, to).await?) };
+        let rows = unless_stopped(session.stop, session.settings.job_timeout, reading).await?;
+        invoice = Some(Invoice::of(&rows, &instance_days, from, to));
+    }
     let invoice = invoice.as_ref();
     if let Some(path) = &args.html {
         let lanes = lanes(remembered, from, to);

@@ -341,7 +341,7 @@ async fn round<E: Edges>(
         };
         let started = match retired.store_error.as_ref().or(migrated.store_error.as_ref()) {
             Some(_) => recreate::Underway::default(),
-            None => recreate::start(pass, &todo.recreations, wait()).await,
+            None => recreate::start(pass, &todo.recreations, listed, wait()).await,
         };
         used.count(&migrated.attempts);
         let refused: HashSet<&InstanceId> = migrated.refused().collect();
@@ -356,7 +356,7 @@ async fn round<E: Edges>(
             is_new |= chosen.into_iter().map(|id| used.tried.insert(id)).fold(false, |any, is_new| any | is_new);
         }
         let works: Vec<&Recreating> = elsewhere.iter().filter_map(Decision::recreating).collect();
-        let underway = started.and(recreate::start(pass, &works, wait()).await);
+        let underway = started.and(recreate::start(pass, &works, listed, wait()).await);
         let mut without_room: HashSet<&InstanceId> = underway.refused().collect();
         without_room.extend(plan.rows(listed).filter_map(|(instance, decision)| match decision {
             Decision::Skip(Skip::NoRoom { is_proved: true, .. }) => Some(&instance.id),
@@ -366,7 +366,7 @@ async fn round<E: Edges>(
         without_room.extend(refused.iter().filter(|id| !placed.contains(*id)));
         bridges = bridged(pass, &world, (&snapshot, &ledger), &without_room).await;
         let works: Vec<&Recreating> = bridges.iter().filter_map(Decision::recreating).collect();
-        let underway = underway.and(recreate::start(pass, &works, wait()).await);
+        let underway = underway.and(recreate::start(pass, &works, listed, wait()).await);
         // The wait for replacements comes last, so that it delays no migration.
         let recreated = recreate::finish(pass, underway, wait()).await;
         reporter.event(Event::ActionsEnd);

@@ -77,6 +77,7 @@ impl Bars {
             | Event::Wrote { .. }
             | Event::ReceiverGone { .. }
             | Event::IdlePattern { .. }
+            | Event::IdlePlace { .. }
             | Event::MemoryLost { .. }
             | Event::Undelivered { .. }
             | Event::GivenUp(_)

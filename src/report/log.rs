@@ -183,6 +183,9 @@ pub(super) fn event(event: Event<'_>) {
                 "the pattern {pattern:?} matches no instance; an ID is not that of a replacement, whose name begins with the old name"
             );
         }
+        Event::IdlePlace { pattern } => {
+            warn!("RESPOT_PLACES: {pattern:?} matches no cluster that has the products of this pass's replacements");
+        }
         Event::ReceiverGone { count } => {
             warn!(count, "events were given up: the receiver answered 410, it is gone; correct or remove WEBHOOK_URL");
         }

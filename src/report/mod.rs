@@ -110,6 +110,10 @@ pub enum Event<'a> {
     IdlePattern {
         pattern: &'a str,
     },
+    /// A pattern of `RESPOT_PLACES` means no cluster where a replacement of the pass could go.
+    IdlePlace {
+        pattern: &'a str,
+    },
     /// The receiver of events is gone for good, and they are given up.
     ReceiverGone {
         count: usize,

@@ -51,6 +51,8 @@ struct Yard {
     lost_answers: Cell<u32>,
     /// The next write takes effect and never returns: the pass is killed there.
     hangs: Cell<bool>,
+    /// What the next creation answers, creating nothing.
+    says: RefCell<Option<InstanceId>>,
 }
 
 impl Yard {
@@ -62,6 +64,7 @@ impl Yard {
             migrations: Cell::new(0),
             lost_answers: Cell::new(0),
             hangs: Cell::new(false),
+            says: RefCell::default(),
         }
     }
 
@@ -205,6 +208,9 @@ impl CloudWrite for Yard {
         if !(guard.may_send)() {
             return Err(error(Effect::NotSent));
         }
+        if let Some(other) = self.says.take() {
+            return Ok(other);
+        }
         let known = self.marked(order.marker).await?.into_iter().next();
         let id = known.map_or_else(
             || {
@@ -308,6 +314,17 @@ fn a_lost_answer_is_asked_for_again() {
     for lost in [1, 2] {
         each_order(|story| async move {
             story.yard.lost_answers.set(lost);
+            story.ends_well(1).await;
+        });
+    }
+}
+
+/// The answer names the old instance, or one that has nothing to do with it, and nothing was created.
+#[test]
+fn an_answer_with_the_id_of_another_is_not_believed() {
+    for other in ["a", "z"] {
+        each_order(|story| async move {
+            story.yard.says.replace(Some(InstanceId::new(other)));
             story.ends_well(1).await;
         });
     }

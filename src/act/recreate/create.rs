@@ -14,7 +14,8 @@ use crate::core::record::trail::WriteCall;
 use crate::core::recreation::blueprint::{Obstacle, Placement, Prepared};
 use crate::core::recreation::journal::{Cause, Next, Old, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, Place};
+use crate::core::world::instance::{Billing, Instance, InstanceId, Place};
+use crate::core::world::snapshot::find;
 use crate::core::world::time::millis;
 
 impl<E: Edges> Turn<'_, E> {
@@ -105,8 +106,8 @@ impl<E: Edges> Turn<'_, E> {
                 markets.forget_bridge(&task.work.instance);
             }
             let error = match answer {
-                Ok(replacement) if replacement == task.work.instance => {
-                    let reason = format!("the provider answered with the ID of the instance itself, {replacement}");
+                Ok(replacement) if self.is_another(&replacement, task) => {
+                    let reason = format!("the provider answered with the ID of an instance that exists, {replacement}");
                     task.fail(Outcome::Unknown, ErrorKind::Api, reason);
                     task.awaits = Awaits::Found;
                     return;
@@ -164,6 +165,12 @@ impl<E: Edges> Turn<'_, E> {
             tried => format!("no room for {}{last}", tried.join(", nor ")),
         };
         self.no_room(task, reason).await;
+    }
+
+    /// Whether an instance cannot be the replacement that was just created.
+    fn is_another(&self, id: &InstanceId, task: &Task<'_>) -> bool {
+        let is_marked = |it: &Instance| it.marker.as_deref() == Some(task.recreation.marker.as_str());
+        *id == task.work.instance || find(self.listed, id).is_some_and(|it| !is_marked(it))
     }
 
     /// Whether no earlier pass created the replacement after all, although the listing lacks it. Otherwise the task is over.

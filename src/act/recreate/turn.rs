@@ -57,6 +57,8 @@ enum Deletion {
 pub(super) struct Turn<'a, E: Edges> {
     pub(super) pass: &'a Pass<'a, E>,
     pub(super) store_error: &'a FirstStoreError,
+    /// What exists before anything is created, by id.
+    pub(super) listed: &'a [Instance],
     /// How long a delete-first recreation waits for the old instance to go.
     pub(super) wait: Duration,
 }

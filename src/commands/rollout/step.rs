@@ -181,7 +181,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         duplicates.retain(|it| is_ours(it.keep));
         let retired = recreate::retire(pass, &duplicates).await;
         let works: Vec<&Recreating> = works.iter().collect();
-        let underway = recreate::start(pass, &works, wait()).await;
+        let underway = recreate::start(pass, &works, &snapshot.instances.items, wait()).await;
         let applied = recreate::finish(pass, underway, wait()).await;
         pass.world.reporter.event(Event::ActionsEnd);
         open.attempts = [retired.attempts, applied.attempts].concat();

@@ -12,7 +12,7 @@ use crate::core::recreation::journal::Cause;
 use crate::core::world::instance::{Billing, Instance, Place, Status};
 use crate::core::world::market::{Offer, Stock};
 use crate::core::world::money::Usd;
-use crate::core::world::policy::{Placing, Policy, Prefer};
+use crate::core::world::policy::{Placing, Policy, Prefer, Selector};
 use crate::core::world::time::Timestamp;
 
 /// The markets as a pass knows them, with what its own calls add.
@@ -293,6 +293,19 @@ fn is_among(Placement { place, cluster_name, nearness, .. }: &Placement, placing
         || placing.places.iter().any(|it| it.matches_text(&place.cluster) || it.matches_text(cluster_name))
 }
 
+/// The patterns for clusters that match none of these places, unless nothing but what is tied to its cluster is placed.
+#[must_use]
+pub fn idle_places<'a>(prepared: &[&Prepared], placing: &'a Placing) -> Vec<&'a Selector> {
+    let placements = || prepared.iter().filter(|it| it.tied_by.is_none()).flat_map(|it| &it.placements);
+    if placements().next().is_none() {
+        return Vec::new();
+    }
+    let is_met = |pattern: &Selector| {
+        placements().any(|it| pattern.matches_text(&it.place.cluster) || pattern.matches_text(&it.cluster_name))
+    };
+    placing.places.iter().filter(|pattern| !is_met(pattern)).collect()
+}
+
 /// Whether a place costs no more than is allowed. The instance's own product has its price already.
 fn is_cheap(placement: &Placement, prepared: &Prepared, placing: &Placing) -> bool {
     match (placement.price, prepared.own_price) {
@@ -310,7 +323,6 @@ mod tests {
 
     use super::*;
     use crate::core::recreation::blueprint::Blueprint;
-    use crate::core::world::policy::Selector;
 
     fn now() -> Timestamp {
         Timestamp::from_secs(1_700_000_000)
@@ -356,6 +368,20 @@ mod tests {
         let policy = Policy { placing: placing.clone(), ..Policy::default() };
         let order = board.order(prepared, Ask { cause, policy: &policy, now: now() });
         order.iter().map(|it| it.place.cluster.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_pattern_that_matches_no_place_is_found() {
+        let all = prepared(&["a 10", "b 20"]);
+        let tied = Prepared { tied_by: Some("a volume".into()), ..prepared(&["a 10"]) };
+        let places = ["a", "c*"].map(|text| Selector::parse(text).expect("a pattern")).to_vec();
+        let placing = Placing { places, ..Placing::DEFAULT };
+        for (prepared, idle) in
+            [(vec![&all], vec!["c*"]), (vec![&tied], vec![]), (vec![&tied, &all], vec!["c*"]), (vec![], vec![])]
+        {
+            let found: Vec<&str> = idle_places(&prepared, &placing).into_iter().map(Selector::as_str).collect();
+            assert_eq!(found, idle);
+        }
     }
 
     #[test]

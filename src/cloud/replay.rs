@@ -211,7 +211,14 @@ impl<'a> PaperCloud<'a> {
         }
         let payload = [("place".to_owned(), own.into())].into_iter().collect();
         let blueprint = Blueprint { billing, notes: Vec::new(), payload };
-        Ok(Prepared { blueprint, placements, gpus: 1, own_price: self.trace.places[own].prices[0], tied_by: None })
+        Ok(Prepared {
+            blueprint,
+            placements,
+            gpus: 1,
+            own_price: self.trace.places[own].prices[0],
+            tied_by: None,
+            unread: None,
+        })
     }
 }
 

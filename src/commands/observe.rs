@@ -26,7 +26,7 @@ use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Shortfall, Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::{JOBS_WINDOW, LONGEST_NOTICE, SETTLE_TIME};
-use crate::report::Event;
+use crate::report::{Event, Reporter};
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
 use crate::store::StoreRead;
@@ -94,6 +94,13 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
     Ok(Observed { snapshot, ledger, redated, plan, safe, board })
+}
+
+/// Points out that what is on offer could not be read: places may be missing.
+pub(super) fn point_out_unread<'a>(reporter: &dyn Reporter, mut prepared: impl Iterator<Item = &'a Prepared>) {
+    if let Some(error) = prepared.find_map(|it| it.unread.as_ref()) {
+        reporter.event(Event::OffersUnread { error });
+    }
 }
 
 /// Points out patterns that match nothing, which are most likely misspelled.
@@ -198,6 +205,7 @@ pub(super) async fn prepared_again<C: CloudRead, S: StoreRead>(
         for pattern in idle_places(&prepared, &limits.policy.placing).into_iter().filter(|_| tried.is_empty()) {
             reporter.event(Event::IdlePlace { pattern: pattern.as_str() });
         }
+        point_out_unread(reporter, prepared.iter().copied());
         prepared.iter().for_each(|prepared| board.state(prepared, clock.now()));
         plan.place(board, limits.policy, clock.now());
     }

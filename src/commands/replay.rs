@@ -98,14 +98,21 @@ fn read(path: &Path) -> Result<Trace, Failure> {
 async fn of_store(session: &Session<'_>) -> Result<(Trace, Uptime), Failure> {
     let now = session.clock.now();
     let all = Selection { limit: EXECUTIONS_KEPT, ..Selection::default() };
+    let store = session.open_to_read().await?;
     let Overview { executions, down, ended_spells, days, markets, unread, .. } =
-        records::overview(&session.open_to_read().await?, &all, now).await?;
+        records::overview(&store, &all, now).await?;
+    session.reporter.event(Event::Unread { records: &unread });
+    let (instance_days, unread) = records::instance_days(&store, now).await?;
     session.reporter.event(Event::Unread { records: &unread });
     let from = executions.iter().map(|it| it.execution.started_at).min().unwrap_or(now);
     let remembered = Remembered { open: &down, ended: &ended_spells, days: &days };
-    let trace = Trace::of_history(&executions, (remembered, &markets), from, now).ok_or_else(|| SettingsError {
-        message: "no downtime is stored, so that there is nothing to replay".into(),
-        hint: Some("replay a public trace with --trace FILE, or let passes run until something was reclaimed".into()),
+    let trace = Trace::of_history(&executions, (remembered, &instance_days, &markets), from, now).ok_or_else(|| {
+        SettingsError {
+            message: "no downtime is stored, so that there is nothing to replay".into(),
+            hint: Some(
+                "replay a public trace with --trace FILE, or let passes run until something was reclaimed".into(),
+            ),
+        }
     })?;
     Ok((trace, Uptime::of(remembered, from, now)))
 }

@@ -183,6 +183,9 @@ pub(super) fn event(event: Event<'_>) {
                 "the pattern {pattern:?} matches no instance; an ID is not that of a replacement, whose name begins with the old name"
             );
         }
+        Event::OffersUnread { error } => {
+            warn!(error, "the places on offer could not be read, and some of them may be missing in this pass");
+        }
         Event::IdlePlace { pattern } => {
             warn!("RESPOT_PLACES: {pattern:?} matches no cluster that has the products of this pass's replacements");
         }

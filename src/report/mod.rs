@@ -110,6 +110,10 @@ pub enum Event<'a> {
     IdlePattern {
         pattern: &'a str,
     },
+    /// What is on offer could not be read, so that places may be missing.
+    OffersUnread {
+        error: &'a str,
+    },
     /// A pattern of `RESPOT_PLACES` means no cluster where a replacement of the pass could go.
     IdlePlace {
         pattern: &'a str,

@@ -21,9 +21,8 @@ use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::bridge::{Bridge, Bridges};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::pass::market::Market;
-use crate::core::pass::spell::day_of;
 use crate::core::pass::usage::{INSTANCE_DAYS_KEPT, InstanceDays};
-use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT};
+use crate::core::record::downtime::{DAYS_KEPT, DowntimeChange, SPELLS_KEPT, instance_days_at_hand};
 use crate::core::record::execution::{EXECUTIONS_KEPT, Execution, Recorded, Totals, is_pass};
 use crate::core::record::outbox::{EVENTS_KEPT, Outgoing};
 use crate::core::record::trail::ProviderWrite;
@@ -320,7 +319,7 @@ pub async fn ledger<S: StoreRead>(
         keys::DOWNTIME_DAYS,
     ];
     let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
-    let days_at_hand = vec![day_of(now - Duration::from_secs(24 * 3600)).0, day_of(now).0];
+    let days_at_hand: Vec<String> = instance_days_at_hand(now).collect();
     queries.push(Query::MapValues { map: keys::INSTANCE_DAYS.into(), fields: days_at_hand.clone() });
     queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {

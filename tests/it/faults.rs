@@ -67,6 +67,24 @@ const READS: &[ReadFault] = &[
     (&["list:delay=300"], 0, &[]),
 ];
 
+/// Where there is room cannot be known then, and that is no lack of room: it is said.
+#[test]
+fn places_that_cannot_be_read_are_pointed_out() {
+    for (fault, call) in
+        [("clusters:status=404", "GET /v1/clusters: 404"), ("products:status=400", "GET /v1/products: 400")]
+    {
+        let mut world = World::new(3);
+        world.add(Spec::stuck("train", 600_000).id("a"));
+        let stage = Stage::new(Kind::Sqlite, world);
+        stage.fault(fault);
+        for words in ["dry-run", "run"] {
+            let output = stage.call(words).env("MIGRATION_RECREATE_WAIT_MS", "0").output();
+            assert!(output.stderr.contains("the places on offer could not be read"), "{words}: {}", output.stderr);
+            assert!(output.stderr.contains(call), "{words}: {}", output.stderr);
+        }
+    }
+}
+
 /// The first page, whichever is asked for: its total would cost hundreds of requests.
 #[test]
 fn a_page_that_comes_again_and_again_ends_the_list() {

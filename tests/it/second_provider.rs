@@ -166,7 +166,14 @@ impl CloudRead for Yard {
         }];
         let prepared = |wanted: &Wanted<'_>| -> Result<Prepared, Obstacle> {
             let blueprint = blueprint(wanted)?;
-            Ok(Prepared { blueprint, placements: placements.clone(), gpus: 1, own_price: None, tied_by: None })
+            Ok(Prepared {
+                blueprint,
+                placements: placements.clone(),
+                gpus: 1,
+                own_price: None,
+                tied_by: None,
+                unread: None,
+            })
         };
         wanted.iter().map(prepared).collect()
     }

@@ -10,6 +10,7 @@ use crate::cloud::Order;
 use crate::core::recreation::blueprint::{Blueprint, Placement};
 use crate::core::world::instance::{Billing, JobId};
 use crate::core::world::market::OfferQuery;
+use crate::core::world::money::Usd;
 
 /// Everything the provider says about an instance that its replacement needs: list row and detail response, merged.
 /// Empty texts are left out or empty there.
@@ -41,6 +42,8 @@ pub(super) struct Configuration {
     pub(super) auto_migrates: bool,
     /// Jobs at work on it, according to the detail response.
     pub(super) jobs: Vec<JobId>,
+    /// What one GPU of it costs in an hour, if that is reported.
+    pub(super) price: Option<Usd>,
 }
 
 impl fmt::Debug for Configuration {
@@ -140,6 +143,7 @@ pub(super) fn blueprint(configuration: Configuration) -> Result<Blueprint, Strin
         local_volumes,
         auto_migrates,
         jobs: _,
+        price: _,
     } = configuration;
     if image_url.is_empty() {
         return Err("the provider reports no image for it, so it cannot be recreated; nothing was changed".into());

@@ -146,6 +146,10 @@ impl<T: Transport> CloudRead for Client<T> {
                 rows => Ok(rows),
             };
             let read = self.0.read(BILLS, query, decode).await?;
+            // Another unit of time, for example. Not taken for a bill without rows.
+            if read.iter().any(|row| row.from + BILLS_AT_ONCE < begin || end + BILLS_AT_ONCE < row.from) {
+                return Err(self.0.unreadable(Method::Get, BILLS, 200, "bills of another time"));
+            }
             // Whether a row at the border is in both reads is not documented.
             rows.extend(read.into_iter().filter(|row| begin <= row.from && row.from < end));
             begin = end;

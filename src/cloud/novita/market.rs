@@ -29,7 +29,13 @@ pub(super) async fn prepare<T: Transport>(
     at_once: usize,
 ) -> Vec<Result<Prepared, Obstacle>> {
     let finished: HashSet<&JobId> = jobs.iter().filter(|job| !job.state.is_unfinished()).map(|job| &job.id).collect();
-    let reader = Reader { requests, finished, offers: RefCell::default(), clusters: OnceCell::new() };
+    let reader = Reader {
+        requests,
+        finished,
+        offers: RefCell::default(),
+        clusters: OnceCell::new(),
+        unread: RefCell::default(),
+    };
     let preparing = wanted.iter().map(|wanted| reader.prepare(wanted));
     stream::iter(preparing).buffered(at_once.max(1)).collect().await
 }
@@ -40,20 +46,24 @@ struct Reader<'a, T> {
     /// Each question is asked once, also when several ask it at the same time. `None` could not be read.
     offers: RefCell<HashMap<OfferQuery, Rc<OnceCell<Option<Vec<Offer>>>>>>,
     clusters: OnceCell<Vec<Cluster>>,
+    /// What could not be read.
+    unread: RefCell<Option<CloudError>>,
 }
 
 impl<T: Transport> Reader<'_, T> {
     async fn prepare(&self, wanted: &Wanted<'_>) -> Result<Prepared, Obstacle> {
-        let blueprint = self.blueprint(wanted).await?;
+        let (blueprint, paid) = self.blueprint(wanted).await?;
         let spec = Spec::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
         let offered = self.offered(&blueprint, &spec).await;
-        choose(wanted, blueprint, &spec, &offered)
+        let unread = self.unread.borrow().as_ref().map(ToString::to_string);
+        choose(wanted, (blueprint, paid), &spec, &offered).map(|prepared| Prepared { unread, ..prepared })
     }
 
-    /// The blueprint that the journal keeps, or what the provider reports.
-    async fn blueprint(&self, wanted: &Wanted<'_>) -> Result<Blueprint, Obstacle> {
+    /// The blueprint that the journal keeps, or what the provider reports; and what the instance costs, for one GPU and an
+    /// hour, if that is reported.
+    async fn blueprint(&self, wanted: &Wanted<'_>) -> Result<(Blueprint, Option<Usd>), Obstacle> {
         if let Some(kept) = wanted.kept {
-            return Ok(kept.clone());
+            return Ok((kept.clone(), None));
         }
         let found = configuration(self.requests, wanted.instance, wanted.name).await.map_err(unread)?;
         let configuration = found.ok_or(Obstacle::Gone)?;
@@ -66,10 +76,11 @@ impl<T: Transport> Reader<'_, T> {
                 _ => return Err(Obstacle::JobAtWork(job.clone())),
             }
         }
+        let paid = configuration.price;
         let blueprint = blueprint(configuration).map_err(Obstacle::CannotRecreate)?;
         Ok(match wanted.billing {
-            Some(billing) => Blueprint { billing: billing.clone(), ..blueprint },
-            None => blueprint,
+            Some(billing) => (Blueprint { billing: billing.clone(), ..blueprint }, paid),
+            None => (blueprint, paid),
         })
     }
 
@@ -105,11 +116,17 @@ impl<T: Transport> Reader<'_, T> {
 
     async fn offers(&self, query: OfferQuery) -> Option<Vec<Offer>> {
         let cell = self.offers.borrow_mut().entry(query.clone()).or_default().clone();
-        cell.get_or_init(|| async { offers(self.requests, &query).await.ok() }).await.clone()
+        cell.get_or_init(|| async { self.kept(offers(self.requests, &query).await) }).await.clone()
     }
 
     async fn clusters(&self) -> Vec<Cluster> {
-        self.clusters.get_or_init(|| async { clusters(self.requests).await.unwrap_or_default() }).await.clone()
+        let read = || async { self.kept(clusters(self.requests).await).unwrap_or_default() };
+        self.clusters.get_or_init(read).await.clone()
+    }
+
+    /// Remembers the first error.
+    fn kept<R>(&self, read: Result<R, CloudError>) -> Option<R> {
+        read.map_err(|error| self.unread.borrow_mut().get_or_insert(error).clone()).ok()
     }
 }
 
@@ -181,7 +198,12 @@ fn unread(error: CloudError) -> Obstacle {
 }
 
 /// The places of a replacement, in order of preference.
-fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOffer) -> Result<Prepared, Obstacle> {
+fn choose(
+    wanted: &Wanted<'_>,
+    (blueprint, paid): (Blueprint, Option<Usd>),
+    spec: &Spec,
+    offered: &OnOffer,
+) -> Result<Prepared, Obstacle> {
     let product = || if spec.product_id.is_empty() { spec.product_name.clone() } else { spec.product_id.clone() };
     let mut sites = sites(spec, offered);
     if wanted.stays {
@@ -197,11 +219,12 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
     if wanted.needs_room && sites.iter().all(has_none) {
         return Err(Obstacle::NoRoom { product: product() });
     }
-    let own_price = own_offer(spec, offered).and_then(|offer| offer.price);
-    // What it is compared with is what the old instance is billed as.
+    let listed_price = own_offer(spec, offered).and_then(|offer| offer.price);
+    // What the old instance cost; its product may cost more by now. With another billing mode it is no measure.
+    let own_price = if wanted.billing.is_none() { paid.or(listed_price) } else { listed_price };
     let price_before = match wanted.billing {
         None => own_price,
-        Some(Billing::Spot) => own_offer(spec, offered).and_then(|offer| offer.on_demand_price),
+        Some(Billing::Spot) => paid.or(own_offer(spec, offered).and_then(|offer| offer.on_demand_price)),
         Some(_) => None,
     };
     let mode = if wanted.billing == Some(&Billing::OnDemand) { " on demand" } else { "" };
@@ -229,6 +252,7 @@ fn choose(wanted: &Wanted<'_>, blueprint: Blueprint, spec: &Spec, offered: &OnOf
         gpus: spec.gpu_num,
         own_price: own_price.map(|price| price.times(spec.gpu_num)),
         tied_by: spec.tied_by(),
+        unread: None,
     })
 }
 

@@ -59,7 +59,7 @@ pub(in crate::core) struct Failures<'a> {
     ledger: &'a Ledger,
     jobs: &'a JobIndex<'a>,
     /// How long an announced instance stays beside its replacement.
-    overlap: Duration,
+    overlap: Option<Duration>,
     now: Timestamp,
     /// Living instances by the marker in their name, the most advanced first.
     marked: HashMap<Origin, Vec<&'a Instance>>,
@@ -80,7 +80,7 @@ impl<'a> Failures<'a> {
         snapshot: &'a Snapshot,
         ledger: &'a Ledger,
         jobs: &'a JobIndex<'a>,
-        overlap: Duration,
+        overlap: Option<Duration>,
         now: Timestamp,
     ) -> Self {
         let mut marked: HashMap<Origin, Vec<&Instance>> = HashMap::new();
@@ -241,7 +241,7 @@ impl<'a> Failures<'a> {
             let has_just_ended = self.now.since(stored.since) < SETTLE_TIME;
             let lingers = |new: &InstanceId| has_just_ended || self.find_living(new).is_some();
             if !stored.step.is_over() || stored.step.replacement().is_some_and(lingers) {
-                return Some(stored.clone());
+                return Some(self.ahead(instance, stored.clone()));
             }
             // A rollout left both as they are: the operator decides which one to keep.
             if stored.is_move() && stored.step == Step::Ended {
@@ -253,7 +253,20 @@ impl<'a> Failures<'a> {
         }
         let marker = self.marked(&instance.id, None)?.marker.as_deref()?;
         let cause = self.failure(instance).unwrap_or(Cause::Found);
-        Some(Recreation::planned(&instance.name, cause, marker.to_owned(), self.now))
+        Some(self.ahead(instance, Recreation::planned(&instance.name, cause, marker.to_owned(), self.now)))
+    }
+
+    /// Where announced reclaims are acted on, a replacement of what runs again and is to be reclaimed again is one ahead.
+    fn ahead(&self, instance: &Instance, recreation: Recreation) -> Recreation {
+        let is_leaving = self.overlap.is_some() && instance.status == Status::Running && instance.reclaim.is_some();
+        let is_for_a_failure = matches!(
+            recreation.cause,
+            Cause::Reclaimed | Cause::Found | Cause::JobFailed { .. } | Cause::Stalled { .. }
+        );
+        match is_leaving && is_for_a_failure && !recreation.step.is_over() {
+            true => Recreation { cause: Cause::Announced, ..recreation },
+            false => recreation,
+        }
     }
 
     /// Whether the provider migrates instances.
@@ -327,7 +340,7 @@ impl<'a> Failures<'a> {
         if end(new).is_some_and(|new| end(old).is_some_and(|old| new <= old)) {
             return Some(Rest::BothAnnounced);
         }
-        let until = Timestamp::from(new.started_at?) + self.overlap;
+        let until = Timestamp::from(new.started_at?) + self.overlap.unwrap_or_default();
         (self.now < until).then_some(Rest::Overlapping { until })
     }
 

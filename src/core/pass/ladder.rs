@@ -361,6 +361,7 @@ mod tests {
             gpus: 2,
             own_price: Some(Usd::from_micros(300_000)),
             tied_by: None,
+            unread: None,
         }
     }
 

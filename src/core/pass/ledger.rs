@@ -38,7 +38,7 @@ pub struct Ledger {
     pub spells: HashMap<InstanceId, Spell>,
     /// What is counted of downtime.
     pub days: Days,
-    /// What ran so far on the day it was read and the one before, by instance.
+    /// What ran so far on the latest days, by instance.
     pub instance_days: InstanceDays,
 }
 

@@ -3,8 +3,6 @@
 //! Each rule answers independently of the others, so that the verdict and an explanation, which asks all of them, cannot
 //! disagree. A new rule is a variant of [`Rule`] with its answer in `View::answer` and its facts in `View::facts`.
 
-use std::time::Duration;
-
 use strum::VariantArray as _;
 
 use crate::core::pass::failures::Failures;
@@ -86,7 +84,7 @@ impl<'a> View<'a> {
         jobs: &'a JobIndex<'a>,
         now: Timestamp,
     ) -> Self {
-        let overlap = policy.notice.map_or(Duration::ZERO, |notice| notice.overlap);
+        let overlap = policy.notice.map(|notice| notice.overlap);
         Self { ledger, policy, jobs, failures: Failures::new(snapshot, ledger, jobs, overlap, now), now }
     }
 

@@ -58,7 +58,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
 /// An instance without a start time counts as running for at most this long before a look.
-const LONGEST_SPAN: Duration = Duration::from_secs(3600);
+pub const LONGEST_SPAN: Duration = Duration::from_secs(3600);
 
 /// A change to what is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,8 @@ impl Downtime {
         let view = LookView::new(snapshot, ledger, plan);
         self.count_notices(&view, plan);
         let gap = last_look.map_or(Duration::ZERO, |last| now.since(last));
-        let (mut running, mut unseen, mut instances) = (Duration::ZERO, Duration::ZERO, 0);
+        let (mut unseen, mut instances) = (Duration::ZERO, 0);
+        self.close_days(last_look, now);
         for (instance, decision) in plan.rows(&snapshot.instances.items).filter(|(_, decision)| is_to_run(decision)) {
             let old = view.replaces.get(&instance.id);
             instances += u32::from(old.is_none());
@@ -116,7 +117,7 @@ impl Downtime {
                 // Of two that run side by side, one counts.
                 if !old.is_some_and(|old| view.runs(old)) {
                     let (up, unknown) = watched(instance, gap, now);
-                    (running, unseen) = (running + up, unseen + unknown);
+                    unseen += unknown;
                     self.count_running(instance, (up, now), ledger, now);
                 }
             } else if old.is_none() && view.is_lost(instance, decision) && !self.open.contains_key(&instance.id) {
@@ -125,7 +126,6 @@ impl Downtime {
                 if from == DownFrom::FirstLook {
                     unseen += before;
                 } else {
-                    running += before;
                     self.count_running(instance, (before, at), ledger, now);
                 }
                 self.begin(instance, at, from, now, ledger);
@@ -140,7 +140,6 @@ impl Downtime {
                 let until = instance.stopped_at.map_or(now, Timestamp::from);
                 self.count_running(instance, (up, until), ledger, now);
             }
-            running += up;
         }
         for settlement in plan.settlements.iter().filter(|it| it.end == CallEnd::NoEffect) {
             if let Some(spell) = self.open.get_mut(&settlement.instance) {
@@ -149,11 +148,12 @@ impl Downtime {
                 spell.fruitless_calls = spell.fruitless_calls.saturating_add(1);
             }
         }
+        // Between two looks the day is known from its midnight on.
+        let began_at = if last_look.is_some() { day_of(now).1 } else { now };
         let bridged = bridge::since(last_look, &ledger.bridges, now);
         self.count(now, |sums| {
             sums.bridged = [sums.bridged, bridged].into_iter().sum();
-            (sums.looked_at, sums.began_at) = (Some(now), sums.began_at.or(Some(now)));
-            sums.running_seconds += running.as_secs();
+            (sums.looked_at, sums.began_at) = (Some(now), sums.began_at.or(Some(began_at)));
             sums.unseen_seconds += unseen.as_secs();
             sums.instances = sums.instances.max(instances);
         });
@@ -178,16 +178,30 @@ impl Downtime {
             usage.priced_seconds = up.as_secs();
             (usage.cost, usage.on_demand_cost) = (price.times(gpus).during(up), on_demand.times(gpus).during(up));
         }
-        if let Some(place) = &instance.place {
-            self.count_at(place, now, |sums| sums.add(usage));
-        }
-        // Of the days before yesterday nothing is at hand.
-        let earliest = day_of(now - DAY).0;
+        let earliest = instance_days_at_hand(now).next();
         for (day, length) in by_day(until - up, until) {
-            let day = day.max(earliest.clone());
             let part = usage.during(u64::try_from(length / 1000).unwrap_or(0));
-            self.instance_days.entry(day.clone()).or_default().add(&instance.id, part);
-            self.changed_instance_days.insert(day);
+            let sums = self.sums(&day);
+            sums.running_seconds += part.running_seconds;
+            if let Some(place) = &instance.place {
+                sums.places.entry(place.key()).or_default().add(part);
+            }
+            if earliest.as_ref().is_some_and(|earliest| day >= *earliest) {
+                self.instance_days.entry(day.clone()).or_default().add(&instance.id, part);
+                self.changed_instance_days.insert(day);
+            }
+        }
+        self.sums(ALL_TIME).running_seconds += up.as_secs();
+    }
+
+    /// The days between two looks are known up to their end.
+    fn close_days(&mut self, last_look: Option<Timestamp>, now: Timestamp) {
+        let Some(last_look) = last_look else { return };
+        let (mut end, today) = (day_of(last_look).1 + DAY, day_of(now).1);
+        while end <= today {
+            let day = day_of(end - DAY).0;
+            self.sums(&day).looked_at = Some(end);
+            end = end + DAY;
         }
     }
 
@@ -407,6 +421,12 @@ impl Downtime {
         self.changed_days.insert(day.to_owned());
         self.days.entry(day.to_owned()).or_default()
     }
+}
+
+/// The days of which a pass has what ran by instance: three, and the one of `now`. What ran before is not counted by
+/// instance, after a longer time without a pass.
+pub fn instance_days_at_hand(now: Timestamp) -> impl Iterator<Item = String> {
+    (0..=3).rev().map(move |days| day_of(now - DAY * days).0)
 }
 
 /// Whether the pass manages the instance, and no rollout moves it.

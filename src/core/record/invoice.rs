@@ -40,6 +40,8 @@ pub struct Invoice {
     pub differences: Differences,
     /// What was billed for other instances of the account.
     pub others: Usd,
+    /// Whether any instance was counted by itself in the span; else there is nothing to compare with.
+    pub knows_instances: bool,
     /// By day, as far as it is compared.
     pub days: BTreeMap<String, DayBill>,
 }
@@ -64,6 +66,9 @@ pub struct DayBill {
     pub on_demand_cost: Usd,
 }
 
+/// The seconds of a day.
+const MOST_SECONDS: u64 = 86_400;
+
 fn sum(a: &mut Usd, b: Usd) {
     *a = [*a, b].into_iter().sum();
 }
@@ -80,13 +85,14 @@ impl Invoice {
     pub fn of(rows: &[BillRow], days: &InstanceDays, from: Timestamp, to: Timestamp) -> Self {
         let mut fleet: BTreeMap<&InstanceId, OneInstance<'_>> = BTreeMap::new();
         for (day, ran) in days.range(day_of(from).0..=day_of(to).0) {
-            for (id, usage) in &ran.instances {
+            // A day has no more time.
+            for (id, usage) in ran.instances.iter().filter(|(_, usage)| usage.running_seconds <= MOST_SECONDS) {
                 let its = fleet.entry(id).or_default();
                 its.ran.add(*usage);
                 its.days.entry(day.clone()).or_default().ran = *usage;
             }
         }
-        let mut invoice = Self::default();
+        let mut invoice = Self { knows_instances: !fleet.is_empty(), ..Self::default() };
         for row in rows.iter().filter(|row| from <= row.from && row.from < to) {
             match fleet.get_mut(&row.instance) {
                 Some(its) => its.rows.push(row),
@@ -100,7 +106,7 @@ impl Invoice {
         invoice
     }
 
-    fn add(&mut self, in_all: &MeteredUsage, day: String, DayOfOne { ran, amount, billed_millis }: DayOfOne) {
+    fn add(&mut self, in_all: &MeteredUsage, day: String, DayOfOne { ran, amount, charged, billed_millis }: DayOfOne) {
         let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or(0);
         let length = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
         let running = length(ran.running_seconds);
@@ -116,9 +122,11 @@ impl Invoice {
         let cost_of = |length: i64| rate(prices.cost, length, prices.priced_seconds);
         let no_price = cost_of(running - length(ran.priced_seconds));
         let not_billed = Usd::default().minus(cost_of((running - billed_millis).max(0)));
-        let not_seen = cost_of((billed_millis - running).max(0));
+        let compared = running.min(billed_millis);
+        let part = |length: i64| u64::try_from(length).unwrap_or(0);
+        let paid = charged.part(part(compared), part(billed_millis));
+        let not_seen = amount.minus(paid);
         let others: Usd = [no_price, not_billed, not_seen].into_iter().sum();
-        let (paid, compared) = (amount.minus(not_seen), running.min(billed_millis));
         let on_demand_cost = rate(prices.on_demand_cost, compared, prices.priced_seconds);
         for (total, part) in [
             (&mut self.differences.no_price, no_price),
@@ -165,25 +173,44 @@ struct OneInstance<'a> {
 struct DayOfOne {
     ran: MeteredUsage,
     amount: Usd,
+    /// The same without refunds of other times.
+    charged: Usd,
     billed_millis: i64,
 }
 
 impl OneInstance<'_> {
-    /// Adds the rows of the bill to their days. One with a smaller amount than a whole stretch has is about a part of it.
+    /// Adds the rows of the bill to their days. Rows that overlap are about the same time: a price in several parts, a
+    /// correction, a refund. A stretch with a smaller amount than the usual one is about a part of its time.
     fn with_bill(mut self) -> Self {
-        let hourly = |amount: Usd, length: i64| amount.part(3_600_000, u64::try_from(length).unwrap_or(0));
-        let lengths = self.rows.iter().map(|row| (row.amount, millis(row.to.since(row.from))));
-        let most = lengths.map(|(amount, length)| hourly(amount, length)).max().unwrap_or_default();
-        let known = self.ran.cost.part(3600, self.ran.priced_seconds);
-        // One of three in a row is about a whole stretch.
-        let whole = if self.rows.len() >= 3 { most } else { most.max(known) };
+        self.rows.sort_by_key(|row| row.from);
+        let mut stretches: Vec<(Timestamp, Timestamp, Usd)> = Vec::new();
         for BillRow { from, to, amount, .. } in self.rows.drain(..) {
-            let length = millis(to.since(*from));
-            let part = hourly(*amount, length).max(Usd::default()).micros();
+            match stretches.last_mut() {
+                Some((_, until, before)) if to <= until => sum(before, *amount),
+                Some((_, until, _)) => {
+                    let from = (*until).max(*from);
+                    stretches.push((from, *to, *amount));
+                }
+                None => stretches.push((*from, *to, *amount)),
+            }
+        }
+        let hourly = |(from, to, amount): &(Timestamp, Timestamp, Usd)| {
+            amount.part(3_600_000, u64::try_from(millis(to.since(*from))).unwrap_or(0)).max(Usd::default())
+        };
+        let mut rates: Vec<Usd> = stretches.iter().map(hourly).filter(|rate| *rate > Usd::default()).collect();
+        rates.sort_unstable();
+        let usual = rates.get(rates.len() / 2).copied().unwrap_or_default();
+        // Of few stretches, none may be about the whole of its time.
+        let known = self.ran.cost.part(3600, self.ran.priced_seconds);
+        let whole = if rates.len() >= 3 { usual } else { usual.max(known) };
+        for stretch in &stretches {
+            let (from, to, amount) = stretch;
+            let part = hourly(stretch).min(whole).micros();
+            let billed = i128::from(millis(to.since(*from))) * i128::from(part);
+            let billed = billed.checked_div(whole.micros().into()).unwrap_or_default();
             let of_day = self.days.entry(day_of(*from).0).or_default();
             sum(&mut of_day.amount, *amount);
-            let billed = i128::from(length) * i128::from(part);
-            let billed = billed.checked_div(whole.micros().into()).unwrap_or_default();
+            sum(&mut of_day.charged, (*amount).max(Usd::default()));
             of_day.billed_millis = of_day.billed_millis.saturating_add(i64::try_from(billed).unwrap_or(i64::MAX));
         }
         self
@@ -214,6 +241,8 @@ mod tests {
             to: at(hour + 1),
             amount: Usd::from_micros(cents * 10_000),
         };
+        let late =
+            |hour: i64| BillRow { to: at(hour + 1) + std::time::Duration::from_secs(1800), ..row("a", hour, 30) };
         // What ran, rows; in cents: compared, on demand, not billed, not seen, price, no price; hours not billed.
         type Row = (MeteredUsage, Vec<BillRow>, [i64; 6], u64);
         let rows: Vec<Row> = vec![
@@ -227,7 +256,14 @@ mod tests {
                 0,
             ),
             // Twice the same stretch: both were charged, and what ran is not worth more for that.
-            (ran(HOUR, HOUR), vec![row("a", 1, 30), row("a", 1, 30)], [30, 60, 0, 30, 0, 0], 0),
+            (ran(HOUR, HOUR), vec![row("a", 1, 30), row("a", 1, 30)], [60, 60, 0, 0, 30, 0], 0),
+            // The price in two parts, and a refund of all of it.
+            (ran(HOUR, HOUR), vec![row("a", 1, 20), row("a", 1, 10)], [30, 60, 0, 0, 0, 0], 0),
+            (ran(HOUR, HOUR), vec![row("a", 1, 30), row("a", 1, -30)], [0, 0, -30, 0, 0, 0], 1),
+            // A refund of another time is none of the time seen.
+            (ran(HOUR, HOUR), vec![row("a", 1, 30), row("a", 2, -90)], [30, 60, 0, -90, 0, 0], 0),
+            // Rows that end half an hour too late: no time counts twice.
+            (ran(3 * HOUR, 3 * HOUR), vec![late(1), late(2), late(3)], [90, 180, 0, 0, 0, 0], 0),
             // Half an hour of a whole one, and the whole of which half an hour was seen.
             (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 15)], [15, 30, 0, 0, 0, 0], 0),
             (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 30)], [15, 30, 0, 15, 0, 0], 0),
@@ -247,7 +283,7 @@ mod tests {
             assert_eq!(it.unbilled_seconds / HOUR, unbilled, "row {number}");
             let total: Usd = [it.estimate, not_billed, not_seen, price, no_price].into_iter().sum();
             assert_eq!(total, it.billed, "row {number}: it adds up");
-            assert_eq!(it.others.micros() / 10_000, if number == 10 { 7 } else { 0 });
+            assert_eq!(it.others.micros() / 10_000, if number == 14 { 7 } else { 0 });
             let saved: Usd = it.days.values().map(DayBill::saved).sum();
             assert_eq!(it.saved().unwrap_or_default(), saved, "row {number}: the days add up");
         }

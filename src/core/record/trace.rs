@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::execution::Recorded;
 use super::trail::{ProviderWrite, WriteCall, WriteOutcome};
-use super::uptime::{Lane, Remembered, lanes};
+use super::uptime::{Lane, Remembered, lanes, within};
 use crate::core::pass::market::Markets;
 use crate::core::pass::spell::{ALL_TIME, Spell, SpellEnd};
-use crate::core::pass::usage::MeteredUsage;
+use crate::core::pass::usage::{InstanceDays, MeteredUsage};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::money::Usd;
@@ -125,7 +125,7 @@ impl Trace {
     #[must_use]
     pub fn of_history(
         passes: &[Recorded],
-        (remembered, markets): (Remembered<'_>, &Markets),
+        (remembered, instance_days, markets): (Remembered<'_>, &InstanceDays, &Markets),
         from: Timestamp,
         to: Timestamp,
     ) -> Option<Self> {
@@ -149,15 +149,25 @@ impl Trace {
                 [average(usage.cost).or(market.price), average(usage.on_demand_cost).or(market.on_demand_price)];
             RoomOverTime { place: (*place).clone(), prices, steps: seen.steps(place) }
         };
-        let places: Vec<RoomOverTime> = visited.iter().map(room).collect();
+        let mut places: Vec<RoomOverTime> = visited.iter().map(room).collect();
         let fleet: Vec<usize> = begins.iter().filter_map(|it| visited.iter().position(|place| place == it)).collect();
         let known: i64 = visited.iter().map(|place| seen.known_millis(place)).sum();
         let all = millis(to.since(from)).saturating_mul(i64::try_from(places.len()).unwrap_or(i64::MAX));
         let most = days().map(|(_, day)| day).map(|day| day.instances).max().unwrap_or(0);
         let steady = most.saturating_sub(u32::try_from(fleet.len()).unwrap_or(u32::MAX));
-        let mut average = MeteredUsage::default();
-        days().flat_map(|(_, day)| day.places.values()).for_each(|sums| average.add(sums.usage()));
-        let steady_usage = average.during(u64::from(steady) * to.since(from).as_secs());
+        let seconds = u64::from(steady) * to.since(from).as_secs();
+        let in_lanes: BTreeSet<&InstanceId> =
+            lanes.iter().flat_map(|lane| &lane.spells).flat_map(|spell| &spell.ids).collect();
+        let (mut of_steady, mut of_lanes) = (MeteredUsage::default(), MeteredUsage::default());
+        for (id, usage) in within(instance_days, remembered.days, from, to).values().flat_map(|day| &day.instances) {
+            if in_lanes.contains(id) { of_lanes.add(*usage) } else { of_steady.add(*usage) }
+        }
+        seen.weigh(&mut places, &of_lanes);
+        if of_steady.priced_seconds == 0 {
+            // By instance nothing is known: on average.
+            days().flat_map(|(_, day)| day.places.values()).for_each(|sums| of_steady.add(sums.usage()));
+        }
+        let steady_usage = of_steady.during(seconds);
         (!fleet.is_empty()).then(|| Self { from, to, places, fleet, steady, steady_usage, known: share(known, all) })
     }
 
@@ -268,6 +278,23 @@ impl<'a> PlacesSeen<'a> {
             self.stays.push((place, since, self.to));
         }
         Some(first)
+    }
+
+    /// Makes prices those of the instances that are replayed, which may have other GPUs than the rest of their places.
+    fn weigh(&self, places: &mut [RoomOverTime], usage: &MeteredUsage) {
+        for (number, cost) in [usage.cost, usage.on_demand_cost].into_iter().enumerate() {
+            let price = |place: &Place| places.iter().find(|it| it.place == *place).and_then(|it| it.prices[number]);
+            let stays = self.stays.iter().filter_map(|(place, from, to)| Some((price(place)?, to.since(*from))));
+            let (mut sum, mut time) = (Usd::default(), Duration::ZERO);
+            for (price, stay) in stays {
+                (sum, time) = ([sum, price.during(stay)].into_iter().sum(), time + stay);
+            }
+            let own = cost.part(time.as_secs(), usage.priced_seconds);
+            let (Ok(own), Ok(average)) = (u64::try_from(own.micros()), u64::try_from(sum.micros())) else { continue };
+            for it in places.iter_mut().filter(|_| own > 0 && average > 0) {
+                it.prices[number] = it.prices[number].map(|price| price.part(own, average));
+            }
+        }
     }
 
     /// How many ran there at a time.

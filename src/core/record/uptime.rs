@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::core::pass::spell::{ALL_TIME, DaySums, Days, Lost, Part, PlaceSums, Spell, SpellEnd, by_day, day_of};
 use crate::core::pass::usage::{InstanceDay, InstanceDays, MeteredUsage};
-use crate::core::record::downtime::{SPELLS_KEPT, percentile, share};
+use crate::core::record::downtime::{LONGEST_SPAN, SPELLS_KEPT, percentile, share};
 use crate::core::recreation::marker::base_of;
 use crate::core::world::instance::{InstanceId, Place};
 use crate::core::world::time::{Timestamp, millis};
@@ -26,6 +26,8 @@ pub struct Remembered<'a> {
 pub struct Uptime {
     pub from: Timestamp,
     pub to: Timestamp,
+    /// What is down counts until then.
+    pub known_to: Timestamp,
     /// The most that were to run at one time.
     pub instances: u32,
     pub running_seconds: u64,
@@ -77,7 +79,10 @@ impl Uptime {
     #[must_use]
     pub fn of(remembered: Remembered<'_>, from: Timestamp, to: Timestamp) -> Self {
         let Remembered { open, ended, days } = remembered;
-        let mut uptime = Self { from, to, ..Self::default() };
+        // What is down is taken to be so for at most an hour after the last look.
+        let looked_at = days.get(ALL_TIME).and_then(|all| all.looked_at);
+        let known_to = looked_at.map_or(to, |at| to.min(at + LONGEST_SPAN));
+        let mut uptime = Self { from, to, known_to, ..Self::default() };
         let is_cut = ended.len() >= SPELLS_KEPT && ended.iter().all(|it| it.ended_at.is_some_and(|at| at > from));
         let mut by_day: BTreeMap<&str, DayUptime> = BTreeMap::new();
         let mut by_place: BTreeMap<String, PlaceUptime> = BTreeMap::new();
@@ -143,14 +148,14 @@ impl Uptime {
         (days, places): (&mut BTreeMap<&str, DayUptime>, &mut BTreeMap<String, PlaceUptime>),
         is_cut: bool,
     ) {
-        let Self { from, to, .. } = *self;
+        let Self { from, to, known_to, .. } = *self;
         let is_within = |at: Timestamp| from < at && at <= to;
         if spell.end.is_some_and(SpellEnd::is_recovery) && spell.ended_at.is_some_and(is_within) {
             self.recoveries.push(spell.length(to));
         }
         let is_summed = is_cut && spell.ended_at.is_some();
         let mut of_place = places.get_mut(&spell.market);
-        for (part, begin, end) in spell.stretches(to) {
+        for (part, begin, end) in spell.stretches(known_to) {
             let (begin, end) = (begin.max(from), end.min(to));
             if let Some(it) = &mut of_place {
                 it.lost_millis += millis(end.since(begin));
@@ -180,7 +185,8 @@ impl Uptime {
             let began = remembered.days.get(first).and_then(|sums| sums.began_at);
             began.or_else(|| format!("{first}T00:00:00Z").parse().ok())
         });
-        let mut days = Days::new();
+        let all = remembered.days.get(ALL_TIME).map(|all| (ALL_TIME.to_owned(), all.clone()));
+        let mut days: Days = all.into_iter().collect();
         for (day, InstanceDay { instances }) in instance_days {
             let mut sums = PlaceSums::default();
             instances.values().for_each(|usage| sums.add(*usage));
@@ -200,6 +206,17 @@ impl Uptime {
     pub fn recovery(&self, percent: usize) -> Option<i64> {
         percentile(&self.recoveries, percent)
     }
+}
+
+/// What ran by instance in a span; of the days at its ends, their share.
+#[must_use]
+pub fn within(instance_days: &InstanceDays, days: &Days, from: Timestamp, to: Timestamp) -> InstanceDays {
+    let part = |(day, InstanceDay { instances }): (&String, &InstanceDay)| {
+        let permille = share(day, days.get(day).unwrap_or(&DaySums::default()), from, to);
+        let instances = instances.iter().map(|(id, usage)| (id.clone(), usage.part(permille))).collect();
+        (permille > 0).then(|| (day.clone(), InstanceDay { instances }))
+    };
+    instance_days.iter().filter_map(part).collect()
 }
 
 /// The ids of what is called that, or has that id, and of what took its place; empty if nothing is known of it.
@@ -236,6 +253,8 @@ pub struct Lane<'a> {
 /// The lives that were down in a span, the worst first.
 #[must_use]
 pub fn lanes<'a>(remembered: Remembered<'a>, from: Timestamp, to: Timestamp) -> Vec<Lane<'a>> {
+    let looked_at = remembered.days.get(ALL_TIME).and_then(|all| all.looked_at);
+    let to = looked_at.map_or(to, |at| to.min(at + LONGEST_SPAN));
     let all = remembered.ended.iter().chain(remembered.open.iter().map(|(_, spell)| spell));
     let mut spells: Vec<&Spell> = all.filter(|it| it.end != Some(SpellEnd::Ahead) && it.down_at < to).collect();
     spells.sort_by_key(|spell| spell.down_at);

@@ -59,6 +59,8 @@ pub struct Prepared {
     pub own_price: Option<Usd>,
     /// What ties it to its cluster, if anything does: then `placements` are all there.
     pub tied_by: Option<String>,
+    /// What could not be read of the places on offer: there may be more of them.
+    pub unread: Option<String>,
 }
 
 impl Prepared {

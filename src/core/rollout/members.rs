@@ -1,7 +1,6 @@
 //! One member of a rollout: its state follows the journal of its recreation, and the rollout's intent drives the journal.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::core::pass::failures::Failures;
 use crate::core::pass::ledger::Ledger;
@@ -36,7 +35,7 @@ struct ObservedMove {
 impl<'a> FleetView<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, ledger: &'a Ledger, jobs: &'a JobIndex<'a>, now: Timestamp) -> Self {
-        Self { snapshot, ledger, failures: Failures::new(snapshot, ledger, jobs, Duration::ZERO, now), now }
+        Self { snapshot, ledger, failures: Failures::new(snapshot, ledger, jobs, None, now), now }
     }
 
     fn seen(&self, rollout: &str, member: &Member) -> Option<ObservedMove> {

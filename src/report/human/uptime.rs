@@ -109,6 +109,9 @@ pub(in crate::report) fn billed(invoice: &Invoice) -> String {
                 "saved {saved} of {whole} USD{percent} by the bill, which has {billed} USD for {hours:.1} instance-hours"
             )
         }
+        None if !invoice.knows_instances => {
+            "the bill cannot be compared: no pass has counted instances one by one in this time".into()
+        }
         None => "the bill has nothing yet for the time that passes saw".into(),
     };
     if invoice.unbilled_seconds > 0 {

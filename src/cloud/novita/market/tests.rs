@@ -134,7 +134,7 @@ fn every_market_has_its_places() {
                 failed_job: None,
                 needs_room,
             };
-            let chosen = choose(&wanted, blueprint.clone(), &spec, &market);
+            let chosen = choose(&wanted, (blueprint.clone(), None), &spec, &market);
             let chosen = chosen.map(|it| {
                 let places = it
                     .placements

@@ -56,7 +56,10 @@ fn end(from: Timestamp, to: Timestamp) -> Timestamp {
 /// In USD where the row says so; else in 1/10000 USD, of which the rest was cut off.
 fn amount(row: &Map<String, Value>) -> Option<Usd> {
     let number = |name: &str| row.get(name).and_then(|it| Text::of(it).as_str().trim().parse::<f64>().ok());
-    let usd = number("amountDecimal").or_else(|| Some(number("amount")? / 10_000.0))?;
+    let amount = number("amountDecimal").or_else(|| Some(number("amount")? / 10_000.0))?;
+    // What vouchers pay is a part of the amount; should it not be, that is what there is.
+    let parts = || [number("voucherAmount"), number("payAmount")].into_iter().flatten().sum::<f64>() / 10_000.0;
+    let usd = if amount == 0.0 { parts() } else { amount };
     // NaN is not in any range.
     if !(-MOST..=MOST).contains(&usd) {
         return None;
@@ -79,6 +82,7 @@ mod tests {
             // The whole number is what is left of the amount when its decimals are cut off.
             (row(r#""endTime":"1768438799","amount":"0","amountDecimal":"0.000042""#), 3600, 42),
             (row(r#""endTime":"1768438799","amount":"-3350","amountDecimal":null"#), 3600, -335_000),
+            (row(r#""endTime":"1768438799","amount":"0","voucherAmount":"3000","payAmount":"350""#), 3600, 335_000),
         ] {
             let read = bills(body.as_bytes()).expect(&body);
             assert_eq!(read.len(), 1);

@@ -110,6 +110,7 @@ pub(in crate::cloud::novita) fn configuration(detail: &Record, row: Option<&Reco
         local_volumes,
         auto_migrates: merged.values("autoMigrateOpen").any(|value| Text::of(value).as_str() == "true"),
         jobs: merged.first("jobs", jobs)?,
+        price: detail.price("instancePrice").or_else(|| row?.price("instancePrice")),
     })
 }
 
@@ -404,6 +405,7 @@ mod tests {
             local_volumes: vec!["/workspace".into()],
             auto_migrates: false,
             jobs: vec![JobId::new("q9w8e7r6t5y4u3i2")],
+            price: None,
         };
         assert_eq!(read(fixture!("recreate-detail.json"), fixture!("recreate-row.json")), Ok(expected.clone()));
         let alone =

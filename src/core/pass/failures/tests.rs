@@ -61,7 +61,7 @@ fn snapshot(mut instances: Vec<Instance>, jobs: Vec<Job>) -> Snapshot {
 /// Looks at a world with everything that is known about failures in it.
 fn look<T>(snapshot: &Snapshot, ledger: &Ledger, ask: impl FnOnce(&Failures<'_>) -> T) -> T {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    ask(&Failures::new(snapshot, ledger, &jobs, Duration::ZERO, now()))
+    ask(&Failures::new(snapshot, ledger, &jobs, None, now()))
 }
 
 fn call(minutes: i64, call: Call, before: Option<(&str, i64)>) -> InFlight {
@@ -199,7 +199,7 @@ fn what_needs_a_replacement_and_why() {
 
 fn stalls(snapshot: &Snapshot, ledger: &Ledger) -> Vec<(InstanceId, Option<Timestamp>)> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    Failures::new(snapshot, ledger, &jobs, Duration::ZERO, now()).stalls()
+    Failures::new(snapshot, ledger, &jobs, None, now()).stalls()
 }
 
 /// What is remembered about instances that are `migrating` without a job: (status, the job's state or none, remembered

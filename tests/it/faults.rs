@@ -94,7 +94,7 @@ fn a_page_that_comes_again_and_again_ends_the_list() {
     }
     let stage = Stage::new(Kind::Sqlite, world);
     stage.fault("list:same-page");
-    stage.call("run").output().ends_with(5).says(&["20000", "100"]);
+    stage.call("run").output().ends_with(5).says(["20000", "100"]);
     assert!(stage.calls() < 100, "{} requests", stage.calls());
 }
 

@@ -158,6 +158,83 @@ fn a_bill_is_set_against_the_time_that_passes_saw() {
     }
 }
 
+/// A week of reclaims, refusals, outages and failed migrations, drawn from a seed: up and down to a few minutes in all,
+/// causes that add up, and money to cents, all of it from what the provider's world did.
+#[test]
+fn a_week_with_faults_adds_up() {
+    const FLEET: usize = 5;
+    const PASSES: u64 = 7 * 48;
+    let mut world = World::new(23);
+    world.rules_mut().after_reclaim = AfterReclaim::Kept;
+    world.rules_mut().fail_migrations = 0.2;
+    for number in 0..FLEET {
+        let gpus = u32::try_from(number % 3 + 1).unwrap();
+        world.add(Spec::running(&format!("train-{number}")).id(&format!("i{number}")).product(PRODUCT, gpus));
+    }
+    let stage = Stage::new(Kind::Sqlite, world);
+    let began = stage.provider.with(|world| world.now_ms());
+    let mut rng = fastrand::Rng::with_seed(11);
+    for pass in 0..=PASSES {
+        let code = stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "0").output().code();
+        assert!(code < 4, "pass {pass}: {code}");
+        stage.provider.with(World::clear_faults);
+        if pass == PASSES {
+            break;
+        }
+        let minutes = rng.u64(1..29);
+        stage.provider.advance(minutes * MINUTE);
+        if rng.u8(..100) < 15 {
+            stage.provider.with(|world| {
+                let running: Vec<String> =
+                    world.machines().filter(|it| it.status == "running").map(|it| it.id.clone()).collect();
+                rng.choice(running).is_some_and(|id| world.reclaim_now(&id))
+            });
+        }
+        match rng.u8(..100) {
+            ..10 => {
+                stage.fault("migrate:status=400,reason=INSUFFICIENT_RESOURCE");
+                stage.fault("create:status=400,reason=INSUFFICIENT_RESOURCE");
+            }
+            10..13 => stage.fault("list:status=401"),
+            13..20 => stage.fault("create:cut-after*1"),
+            _ => {}
+        }
+        stage.provider.advance((30 - minutes) * MINUTE);
+    }
+    let now = stage.provider.with(|world| world.now_ms());
+    let report = stage.call("report --since 10d -o json").now(Some(now)).output().ends_with(0).json();
+    let (up, cost) = stage.provider.with(|world| {
+        // Of an instance and its replacement, one counts at a time.
+        let ran = |id: &str| -> i64 {
+            let runs = world.runs_of(id).into_iter();
+            runs.map(|run| (run.to_ms.unwrap_or(now).min(now) - run.from_ms.max(began)).max(0)).sum()
+        };
+        let all: Vec<_> = world.ever().map(|it| (ran(&it.id), it.price, it.gpu_num)).collect();
+        let hours = |ms: i64| ms as f64 / 3_600_000.0;
+        let cost = |(ms, price, gpus): &(i64, u32, u32)| hours(*ms) * f64::from(price * gpus) / 1e5;
+        (all.iter().map(|(ms, ..)| hours(*ms)).sum::<f64>(), all.iter().map(cost).sum::<f64>())
+    });
+    let whole = (now - began) as f64 / 3_600_000.0 * FLEET as f64;
+    let spells = usd(&report["reclaims"]);
+    assert!(spells > 20.0 && usd(&report["lostHours"]["noRoom"]) > 0.5, "a hard week: {report:#}");
+    // Passes take some real time, which the world's clock follows.
+    let minutes = 6.0 / 60.0;
+    near(
+        usd(&report["upHours"]) + usd(&report["downHours"]),
+        whole - usd(&report["unseenHours"]),
+        minutes,
+        "all",
+        &report,
+    );
+    near(usd(&report["upHours"]), up, minutes, "up", &report);
+    let lost = report["lostHours"].as_object().unwrap().values().map(usd).sum::<f64>();
+    near(lost, usd(&report["downHours"]), 0.001, "causes", &report);
+    near(usd(&report["savings"]["cost"]), cost, 0.05, "money", &report);
+    let day = |name: &str| report["days"].as_array().unwrap().iter().map(|it| usd(&it[name])).sum::<f64>();
+    near(day("saved"), usd(&report["savings"]["saved"]), 0.05, "days", &report);
+    near(day("reclaims"), spells, 0.0, "reclaims", &report);
+}
+
 #[test]
 fn a_bill_that_cannot_be_read_is_not_guessed() {
     let mut world = World::new(17);

@@ -21,7 +21,7 @@ use crate::core::pass::safety::{self, BlastRadius, Unsafe};
 use crate::core::pass::verdict::Decision;
 use crate::core::recreation::blueprint::Prepared;
 use crate::core::world::instance::{Instance, InstanceId, Status};
-use crate::core::world::policy::Policy;
+use crate::core::world::policy::{Placing, Policy};
 use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Shortfall, Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -96,10 +96,13 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     Ok(Observed { snapshot, ledger, redated, plan, safe, board })
 }
 
-/// Points out that what is on offer could not be read: places may be missing.
-pub(super) fn point_out_unread<'a>(reporter: &dyn Reporter, mut prepared: impl Iterator<Item = &'a Prepared>) {
-    if let Some(error) = prepared.find_map(|it| it.unread.as_ref()) {
+/// Points out that what is on offer could not be read, and patterns for clusters that match nothing of it.
+pub(super) fn point_out_offers(reporter: &dyn Reporter, prepared: &[&Prepared], placing: &Placing) {
+    if let Some(error) = prepared.iter().find_map(|it| it.unread.as_ref()) {
         reporter.event(Event::OffersUnread { error });
+    }
+    for pattern in idle_places(prepared, placing) {
+        reporter.event(Event::IdlePlace { pattern: pattern.as_str() });
     }
 }
 
@@ -201,11 +204,7 @@ pub(super) async fn prepared_again<C: CloudRead, S: StoreRead>(
         let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);
         survey(cloud, &snapshot.jobs.items, recreations, limits.workers).await;
         let prepared: Vec<&Prepared> = plan.decisions.iter().filter_map(Decision::prepared).collect();
-        // Once a pass, not in each of its rounds.
-        for pattern in idle_places(&prepared, &limits.policy.placing).into_iter().filter(|_| tried.is_empty()) {
-            reporter.event(Event::IdlePlace { pattern: pattern.as_str() });
-        }
-        point_out_unread(reporter, prepared.iter().copied());
+        point_out_offers(reporter, &prepared, &limits.policy.placing);
         prepared.iter().for_each(|prepared| board.state(prepared, clock.now()));
         plan.place(board, limits.policy, clock.now());
     }

@@ -12,6 +12,7 @@ use crate::core::pass::spell::{Spell, day_of};
 use crate::core::pass::usage::InstanceDays;
 use crate::core::record::invoice::Invoice;
 use crate::core::record::uptime::{Remembered, Uptime, ids_of, lanes, reclaims_by_hour, within};
+use crate::core::world::time::Timestamp;
 use crate::notify;
 use crate::report::page::Page;
 use crate::report::uptime::{UptimeDocument, csv};
@@ -62,7 +63,8 @@ pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed
         let client = session.client()?;
         let reading = async { Ok(client.bills(from, to).await?) };
         let rows = unless_stopped(session.stop, session.settings.job_timeout, reading).await?;
-        invoice = Some(Invoice::of(&rows, &within(&instance_days, &days, from, to), from, to));
+        let before = |end: Timestamp| within(&instance_days, &days, from, end.min(to));
+        invoice = Some(Invoice::of(&rows, &before(to), (from, to), before));
     }
     let invoice = invoice.as_ref();
     if let Some(path) = &args.html {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::lease::under_lease;
 use self::record::Open;
-use super::observe::{Observed, point_out_idle_patterns, point_out_unread, prepared_again};
+use super::observe::{Observed, point_out_idle_patterns, point_out_offers, prepared_again};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
@@ -21,6 +21,7 @@ use crate::core::pass::ledger::Ledger;
 use crate::core::pass::plan::{self, Plan};
 use crate::core::pass::verdict::{Decision, Recreating, Skip};
 use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus, Outcome, Summary};
+use crate::core::recreation::blueprint::Prepared;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{Snapshot, find};
@@ -442,7 +443,8 @@ async fn escalated<E: Edges>(
     let chosen = decisions.iter().filter_map(Decision::recreating).map(|work| work.instance.clone()).collect();
     let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
     survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
-    point_out_unread(world.reporter, decisions.iter().filter_map(Decision::prepared));
+    let prepared: Vec<&Prepared> = decisions.iter().filter_map(Decision::prepared).collect();
+    point_out_offers(world.reporter, &prepared, &limits.policy.placing);
     for decision in &mut decisions {
         if let Some(prepared) = decision.prepared() {
             pass.markets.state(prepared, pass.now());

@@ -139,6 +139,9 @@ fn the_commands_of_the_guide_are_understood_and_its_files_exist() {
 fn every_file_says_the_same_version() {
     let version = env!("CARGO_PKG_VERSION");
     let image = format!("respot:{version}");
+    let changes = read("CHANGELOG.md");
+    let newest = changes.lines().find(|line| line.starts_with("## [") && !line.contains("Unreleased"));
+    assert!(newest.is_some_and(|it| it.starts_with(&format!("## [{version}] - 20"))), "{newest:?}");
     assert!(read("deploy/Dockerfile").contains(&format!("image.version=\"{version}\"")));
     assert!(read("deploy/kubernetes/base/kustomization.yaml").contains(&format!("newTag: {version}\n")));
     for file in ["deploy/Dockerfile", "deploy/compose.yaml", "deploy/README.md"] {

@@ -81,7 +81,8 @@ fn a_bill_is_set_against_the_time_that_passes_saw() {
             let its = world.ever().filter(|it| it.id != "web");
             its.map(|it| world.cost_micros(&it.id, MIDNIGHT, now - 30 * hour)).sum::<i64>() as f64 / 1e6
         });
-        near(not_seen, before, 0.4, "billed before the first pass", &report);
+        // Less what the first and the last row of the day may be about: two hours of five GPUs.
+        near(not_seen, before - 1.7, 1.8, "billed before the first pass", &report);
         near(usd(&report["invoice"]["otherInstances"]), other, lost, "others", &report);
         let unbilled = stage.provider.with(|world| ran(world, billed_to, now));
         near(usd(&report["invoice"]["notBilledHours"]), unbilled, 0.6, "not billed yet", &report);
@@ -90,7 +91,8 @@ fn a_bill_is_set_against_the_time_that_passes_saw() {
         let sum = differences.values().map(usd).sum::<f64>() + usd(&report["invoice"]["estimated"]);
         near(sum, usd(&savings["billed"]), 0.03, "the differences add up", &report);
         // Of the 40000 that spot costs since the 30th pass, what runs pays 33500.
-        assert!(usd(&differences["price"]) < -0.5, "{report:#}");
+        let price = usd(&differences["price"]);
+        near(price + not_seen - before, -1.8, 0.6, "another price", &report);
 
         // Only time that passes saw counts: none before the first. That they learn of another price takes some time.
         let (began, raised) = (now - 30 * hour, now - 15 * hour);
@@ -247,7 +249,7 @@ fn a_bill_that_cannot_be_read_is_not_guessed() {
     let before = stage.dump();
     let report = |words: &str| {
         let now = stage.provider.with(|world| world.now_ms());
-        stage.call(&format!("report --invoice -o json {words}")).now(Some(now))
+        stage.call(&format!("report --invoice {}", if words.is_empty() { "-ojson" } else { words })).now(Some(now))
     };
     for (fault, exit, why) in [
         ("bills:status=401", 3, "NOVITA_API_KEY"),
@@ -264,9 +266,14 @@ fn a_bill_that_cannot_be_read_is_not_guessed() {
     let keyless = report("").env("NOVITA_API_KEY", "").output().ends_with(2);
     assert!(keyless.stderr.contains("NOVITA_API_KEY is not set"), "{keyless:?}");
     // 90 days, of which no single call may ask for more than seven.
-    let nothing_yet = report("--since 90d").output().ends_with(0).json();
-    let savings = &nothing_yet["savings"];
-    assert!(usd(&savings["saved"]) <= usd(&savings["cost"]) + 0.01, "a minute is billed: {nothing_yet:#}");
-    near(usd(&nothing_yet["invoice"]["notBilledHours"]), 0.48, 0.02, "the rest is not", &nothing_yet);
+    let nothing_yet = report("--since 90d -ojson").output().ends_with(0).json();
+    assert_eq!(
+        nothing_yet["savings"]["saved"],
+        Value::Null,
+        "a minute before the first pass is billed: {nothing_yet:#}"
+    );
+    near(usd(&nothing_yet["invoice"]["notBilledHours"]), 0.5, 0.02, "the rest is not", &nothing_yet);
+    let screen = report("-otable").output().ends_with(0).stdout;
+    assert!(screen.contains("the bill has nothing yet for the time that passes saw"), "{screen}");
     assert_eq!(stage.dump(), before, "nothing is written");
 }

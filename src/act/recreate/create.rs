@@ -23,8 +23,10 @@ impl<E: Edges> Turn<'_, E> {
     pub(super) async fn obstructed(&self, task: &mut Task<'_>, obstacle: &Obstacle) {
         let kind = match obstacle {
             Obstacle::CannotRecreate(_) => ErrorKind::Configuration,
-            Obstacle::NoPlace { .. } => ErrorKind::Capacity,
-            Obstacle::NoRoom { .. } => return self.no_room(task, obstacle.to_string()).await,
+            // What is not offered now may be again.
+            Obstacle::NoPlace { .. } | Obstacle::NoRoom { .. } => {
+                return self.no_room(task, obstacle.to_string()).await;
+            }
             Obstacle::Unread { kind, .. } => return task.fail(Outcome::Failed, *kind, obstacle.to_string()),
             Obstacle::JobAtWork(_) | Obstacle::Gone => return task.end(Outcome::Skipped, obstacle.to_string()),
         };

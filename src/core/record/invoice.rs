@@ -66,6 +66,8 @@ pub struct DayBill {
     pub on_demand_cost: Usd,
 }
 
+const HOUR_MILLIS: i64 = 3_600_000;
+
 /// The seconds of a day.
 const MOST_SECONDS: u64 = 86_400;
 
@@ -79,21 +81,33 @@ fn rate(amount: Usd, count: i64, whole: u64) -> Usd {
 }
 
 impl Invoice {
-    /// Sets rows of a bill against what ran on the days of the span, which begins with a day in UTC. Of rows about the same
-    /// instance and stretch all count; rows that begin outside the span do not.
+    /// Sets rows of a bill against what ran on the days of the span, which begins with a day in UTC. Rows that begin outside
+    /// the span do not count. `in_part` gives what of that ran before a moment: the bill ends somewhere, and what ran
+    /// later is not billed yet.
     #[must_use]
-    pub fn of(rows: &[BillRow], days: &InstanceDays, from: Timestamp, to: Timestamp) -> Self {
+    pub fn of(
+        rows: &[BillRow],
+        ran: &InstanceDays,
+        (from, to): (Timestamp, Timestamp),
+        before: impl FnOnce(Timestamp) -> InstanceDays,
+    ) -> Self {
+        let rows: Vec<&BillRow> = rows.iter().filter(|row| from <= row.from && row.from < to).collect();
+        let ran_before_end = before(rows.iter().map(|row| row.to).max().unwrap_or(from));
         let mut fleet: BTreeMap<&InstanceId, OneInstance<'_>> = BTreeMap::new();
-        for (day, ran) in days.range(day_of(from).0..=day_of(to).0) {
+        for (day, ran) in ran {
+            let before = ran_before_end.get(day);
             // A day has no more time.
             for (id, usage) in ran.instances.iter().filter(|(_, usage)| usage.running_seconds <= MOST_SECONDS) {
                 let its = fleet.entry(id).or_default();
                 its.ran.add(*usage);
-                its.days.entry(day.clone()).or_default().ran = *usage;
+                let of_day = its.days.entry(day.clone()).or_default();
+                of_day.ran = *usage;
+                let before = before.and_then(|day| day.instances.get(id));
+                of_day.billable_seconds = before.map_or(0, |usage| usage.running_seconds);
             }
         }
         let mut invoice = Self { knows_instances: !fleet.is_empty(), ..Self::default() };
-        for row in rows.iter().filter(|row| from <= row.from && row.from < to) {
+        for row in rows {
             match fleet.get_mut(&row.instance) {
                 Some(its) => its.rows.push(row),
                 None => sum(&mut invoice.others, row.amount),
@@ -106,14 +120,16 @@ impl Invoice {
         invoice
     }
 
-    fn add(&mut self, in_all: &MeteredUsage, day: String, DayOfOne { ran, amount, charged, billed_millis }: DayOfOne) {
+    fn add(&mut self, in_all: &MeteredUsage, day: String, of_day: DayOfOne) {
+        let DayOfOne { ran, billable_seconds, amount, charged, billed_millis, stretches } = of_day;
         let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or(0);
         let length = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        let running = length(ran.running_seconds);
+        let (running, billable) = (length(ran.running_seconds), length(billable_seconds));
+        let compared = billable.min(billed_millis);
         sum(&mut self.billed, amount);
         sum(&mut self.estimate, ran.cost);
         self.billed_seconds += seconds(billed_millis);
-        self.unbilled_seconds += seconds((running - billed_millis).max(0));
+        self.unbilled_seconds += seconds(running - compared);
         let all = amount.minus(ran.cost);
         // The prices of that day, else those of the span.
         let Some(prices) = [&ran, in_all].into_iter().find(|it| it.priced_seconds > 0) else {
@@ -121,10 +137,12 @@ impl Invoice {
         };
         let cost_of = |length: i64| rate(prices.cost, length, prices.priced_seconds);
         let no_price = cost_of(running - length(ran.priced_seconds));
-        let not_billed = Usd::default().minus(cost_of((running - billed_millis).max(0)));
-        let compared = running.min(billed_millis);
-        let part = |length: i64| u64::try_from(length).unwrap_or(0);
-        let paid = charged.part(part(compared), part(billed_millis));
+        let not_billed = Usd::default().minus(cost_of(running - compared));
+        // The first and the last row of a time in which it ran may be about a part of theirs, and tell nothing of more.
+        let unseen = (billed_millis - billable - stretches * 2 * HOUR_MILLIS).max(0);
+        let most = charged.minus(cost_of(compared)).max(Usd::default());
+        let beyond = if compared == 0 { charged } else { cost_of(unseen).min(most) };
+        let paid = charged.minus(beyond);
         let not_seen = amount.minus(paid);
         let others: Usd = [no_price, not_billed, not_seen].into_iter().sum();
         let on_demand_cost = rate(prices.on_demand_cost, compared, prices.priced_seconds);
@@ -172,15 +190,19 @@ struct OneInstance<'a> {
 #[derive(Default)]
 struct DayOfOne {
     ran: MeteredUsage,
+    /// How long it ran before the end of the bill.
+    billable_seconds: u64,
     amount: Usd,
     /// The same without refunds of other times.
     charged: Usd,
+    /// What the rows cover, each moment once, and in how many pieces.
     billed_millis: i64,
+    stretches: i64,
 }
 
 impl OneInstance<'_> {
     /// Adds the rows of the bill to their days. Rows that overlap are about the same time: a price in several parts, a
-    /// correction, a refund. A stretch with a smaller amount than the usual one is about a part of its time.
+    /// correction, a refund.
     fn with_bill(mut self) -> Self {
         self.rows.sort_by_key(|row| row.from);
         let mut stretches: Vec<(Timestamp, Timestamp, Usd)> = Vec::new();
@@ -194,24 +216,18 @@ impl OneInstance<'_> {
                 None => stretches.push((*from, *to, *amount)),
             }
         }
-        let hourly = |(from, to, amount): &(Timestamp, Timestamp, Usd)| {
-            amount.part(3_600_000, u64::try_from(millis(to.since(*from))).unwrap_or(0)).max(Usd::default())
-        };
-        let mut rates: Vec<Usd> = stretches.iter().map(hourly).filter(|rate| *rate > Usd::default()).collect();
-        rates.sort_unstable();
-        let usual = rates.get(rates.len() / 2).copied().unwrap_or_default();
-        // Of few stretches, none may be about the whole of its time.
-        let known = self.ran.cost.part(3600, self.ran.priced_seconds);
-        let whole = if rates.len() >= 3 { usual } else { usual.max(known) };
-        for stretch in &stretches {
-            let (from, to, amount) = stretch;
-            let part = hourly(stretch).min(whole).micros();
-            let billed = i128::from(millis(to.since(*from))) * i128::from(part);
-            let billed = billed.checked_div(whole.micros().into()).unwrap_or_default();
-            let of_day = self.days.entry(day_of(*from).0).or_default();
-            sum(&mut of_day.amount, *amount);
-            sum(&mut of_day.charged, (*amount).max(Usd::default()));
-            of_day.billed_millis = of_day.billed_millis.saturating_add(i64::try_from(billed).unwrap_or(i64::MAX));
+        let mut last = None;
+        for (from, to, amount) in stretches {
+            let day = day_of(from).0;
+            let of_day = self.days.entry(day.clone()).or_default();
+            sum(&mut of_day.amount, amount);
+            if amount <= Usd::default() {
+                continue;
+            }
+            sum(&mut of_day.charged, amount);
+            of_day.billed_millis = of_day.billed_millis.saturating_add(millis(to.since(from)));
+            of_day.stretches += i64::from(last != Some((day.clone(), from)));
+            last = Some((day, to));
         }
         self
     }
@@ -230,6 +246,24 @@ mod tests {
     fn ran(seconds: u64, priced: u64) -> MeteredUsage {
         let cents = |rate: u64| Usd::from_micros(i64::try_from(priced * rate * 1_000_000 / 3600 / 100).expect("small"));
         MeteredUsage { running_seconds: seconds, priced_seconds: priced, cost: cents(30), on_demand_cost: cents(60) }
+    }
+
+    fn days(day: InstanceDay) -> InstanceDays {
+        [("2026-01-15".to_owned(), day)].into()
+    }
+
+    /// The last minute before the end of the bill costs a cent, and the half hour after it nothing yet.
+    #[test]
+    fn what_ran_after_the_end_of_the_bill_is_not_billed_yet() {
+        let day = |usage| InstanceDay { instances: [(InstanceId::new("a"), usage)].into() };
+        let amount = Usd::from_micros(5_000);
+        let bill = [BillRow { instance: InstanceId::new("a"), from: at(11), to: at(12), amount }];
+        let it = Invoice::of(&bill, &days(day(ran(1860, 1860))), (at(0), at(13)), |end| {
+            assert_eq!(end, at(12));
+            days(day(ran(60, 60)))
+        });
+        assert_eq!(it.saved(), Some(Usd::from_micros(5_000)));
+        assert_eq!((it.compared_seconds, it.unbilled_seconds), (60, 1800));
     }
 
     #[test]
@@ -266,9 +300,11 @@ mod tests {
             (ran(3 * HOUR, 3 * HOUR), vec![late(1), late(2), late(3)], [90, 180, 0, 0, 0, 0], 0),
             // Half an hour of a whole one, and the whole of which half an hour was seen.
             (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 15)], [15, 30, 0, 0, 0, 0], 0),
-            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 30)], [15, 30, 0, 15, 0, 0], 0),
-            // A minute of one hour is billed, and half of the next is not yet.
-            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 1)], [1, 2, -14, 0, 0, 0], 0),
+            (ran(HOUR / 2, HOUR / 2), vec![row("a", 1, 30)], [30, 30, 0, 0, 15, 0], 0),
+            // It ran for twice as long as was seen. What the first and the last row are about is not known.
+            (ran(6 * HOUR, 6 * HOUR), (1..13).map(|hour| row("a", hour, 30)).collect(), [240, 360, 0, 120, 60, 0], 0),
+            // A third of each hour, and all of it was seen.
+            (ran(4 * HOUR, 4 * HOUR), (1..13).map(|hour| row("a", hour, 10)).collect(), [120, 240, 0, 0, 0, 0], 0),
             (ran(2 * HOUR, HOUR), vec![row("a", 1, 30), row("a", 2, 30)], [60, 120, 0, 0, 0, 30], 0),
             (ran(2 * HOUR, 0), vec![row("a", 1, 30)], [0, 0, 0, 0, 0, 30], 1),
             // Outside the span, and of another instance.
@@ -276,14 +312,14 @@ mod tests {
         ];
         for (number, (usage, bill, cents, unbilled)) in rows.into_iter().enumerate() {
             let ran = InstanceDay { instances: [(InstanceId::new("a"), usage)].into() };
-            let it = Invoice::of(&bill, &[("2026-01-15".to_owned(), ran)].into(), at(0), at(24));
+            let it = Invoice::of(&bill, &days(ran.clone()), (at(0), at(24)), |_| days(ran));
             let Differences { not_billed, not_seen, price, no_price } = it.differences;
             let found = [it.compared, it.on_demand_cost, not_billed, not_seen, price, no_price];
             assert_eq!(found.map(|amount| amount.micros() / 10_000), cents, "row {number}");
             assert_eq!(it.unbilled_seconds / HOUR, unbilled, "row {number}");
             let total: Usd = [it.estimate, not_billed, not_seen, price, no_price].into_iter().sum();
             assert_eq!(total, it.billed, "row {number}: it adds up");
-            assert_eq!(it.others.micros() / 10_000, if number == 14 { 7 } else { 0 });
+            assert_eq!(it.others.micros() / 10_000, if number == 15 { 7 } else { 0 });
             let saved: Usd = it.days.values().map(DayBill::saved).sum();
             assert_eq!(it.saved().unwrap_or_default(), saved, "row {number}: the days add up");
         }

@@ -109,7 +109,7 @@ pub enum Nearness {
 pub enum Obstacle {
     /// The provider's data do not suffice, for this reason.
     CannotRecreate(String),
-    /// No product of its kind is offered anymore.
+    /// No product of its kind is offered now.
     NoPlace { product: String },
     /// Nothing of its kind is available now, and the old instance would be deleted first.
     NoRoom { product: String },
@@ -126,7 +126,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::CannotRecreate(why) => f.write_str(why),
             Self::NoPlace { product } => {
-                write!(f, "neither its product {product} nor another of its kind is offered anymore")
+                write!(f, "neither its product {product} nor another of its kind is offered now")
             }
             Self::NoRoom { product } => write!(
                 f,

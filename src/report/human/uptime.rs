@@ -9,7 +9,7 @@ use super::{Screen, counted};
 use crate::core::pass::spell::Part;
 use crate::core::pass::usage::MeteredUsage;
 use crate::core::record::downtime::{hours, hours_of};
-use crate::core::record::invoice::{Differences, Invoice};
+use crate::core::record::invoice::{DayBill, Differences, Invoice};
 use crate::core::record::uptime::{DayUptime, PlaceUptime, Uptime, availability};
 use crate::core::world::money::{Usd, decimal};
 use crate::core::world::time::in_words;
@@ -80,11 +80,15 @@ pub fn uptime(screen: Screen, uptime: &Uptime, invoice: Option<&Invoice>, of: Op
     let columns = [Left("CLUSTER"), Left("PRODUCT"), Right("HOURS"), Right("UP"), Right("RECLAIMS"), Right("REFUSALS")];
     add(&columns, &places, &["REFUSALS", "HOURS"]);
     let day = |it: &DayUptime| {
-        let saved = it.usage.saved().map_or_else(|| "-".into(), Usd::to_the_cent);
-        vec![it.day.clone(), percent(it.running_seconds, it.lost_millis), it.reclaims.to_string(), saved]
+        let usd = |amount: Option<Usd>| amount.map_or_else(|| "-".into(), Usd::to_the_cent);
+        let mut row = vec![it.day.clone(), percent(it.running_seconds, it.lost_millis), it.reclaims.to_string()];
+        row.push(usd(it.usage.saved()));
+        row.extend(invoice.map(|invoice| usd(invoice.days.get(&it.day).map(DayBill::saved))));
+        row
     };
     let days: Vec<Vec<String>> = uptime.days.iter().map(day).collect();
-    add(&[Left("DAY"), Right("UP"), Right("RECLAIMS"), Right("SAVED USD")], &days, &[]);
+    let columns = [Left("DAY"), Right("UP"), Right("RECLAIMS"), Right("SAVED USD"), Right("BY THE BILL")];
+    add(&columns[..4 + usize::from(invoice.is_some())], &days, &[]);
     out
 }
 

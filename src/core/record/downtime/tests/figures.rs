@@ -137,3 +137,32 @@ fn many_of_one_market_that_go_down_at_once_are_a_storm() {
         assert_eq!(storm(&open, &ended, at(0)), expected, "{spells:?}");
     }
 }
+
+/// Running time counts on the days it was, by instance for three days back.
+#[test]
+fn a_time_without_passes_counts_on_its_days() {
+    const HOUR: u64 = 3600;
+    for (days, by_day, by_instance) in [
+        (1, vec![12, 12], vec![12, 12]),
+        (3, vec![12, 24, 24, 12], vec![12, 24, 24, 12]),
+        (5, vec![12, 24, 24, 24, 24, 12], vec![24, 24, 24, 12]),
+    ] {
+        let mut story = Story::new();
+        story.pass(0, vec![row("a", Status::Running)], vec![], &[]);
+        story.pass(days * 24 * 60, vec![row("a", Status::Running)], vec![], &[]);
+        let sums = story.ledger.days.iter().filter(|(day, _)| *day != ALL_TIME);
+        let hours: Vec<u64> = sums.map(|(_, it)| it.running_seconds / HOUR).collect();
+        assert_eq!(hours, by_day, "{days} days");
+        let a = InstanceId::new("a");
+        let ran = story.ledger.instance_days.values().filter_map(|day| day.instances.get(&a));
+        assert_eq!(ran.map(|it| it.running_seconds / HOUR).collect::<Vec<_>>(), by_instance, "{days} days");
+        // Each day is known as a whole.
+        let midnight = |day: &str| format!("{day}T00:00:00Z").parse::<Timestamp>().expect("a day");
+        for (day, sums) in story.ledger.days.iter().filter(|(day, _)| *day != ALL_TIME) {
+            let begin = midnight(day);
+            let whole = share(day, sums, begin, begin + Duration::from_secs(24 * HOUR));
+            assert_eq!(whole, 1000, "{day}");
+        }
+        assert_eq!(story.ledger.days[ALL_TIME].running_seconds / HOUR, 24 * u64::try_from(days).expect("few"));
+    }
+}

@@ -115,13 +115,13 @@ impl Invoice {
         }
         for its in fleet.into_values() {
             let OneInstance { ran, days, .. } = its.with_bill();
-            days.into_iter().for_each(|(day, of_day)| invoice.add(&ran, day, of_day));
+            days.into_iter().for_each(|(day, of_day)| invoice.add(&ran, day, &of_day));
         }
         invoice
     }
 
-    fn add(&mut self, in_all: &MeteredUsage, day: String, of_day: DayOfOne) {
-        let DayOfOne { ran, billable_seconds, amount, charged, billed_millis, stretches } = of_day;
+    fn add(&mut self, in_all: &MeteredUsage, day: String, of_day: &DayOfOne) {
+        let DayOfOne { ran, billable_seconds, amount, charged, billed_millis, stretches } = *of_day;
         let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or(0);
         let length = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
         let (running, billable) = (length(ran.running_seconds), length(billable_seconds));

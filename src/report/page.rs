@@ -3,6 +3,7 @@
 //! Every picture has a title and a description, and its figures stand below it as text. Sizes are bounded: of many instances the worst
 //! are drawn.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -93,8 +94,7 @@ impl Page<'_> {
             return html! { p { "No pass with this store saw an instance that was to run then." } };
         };
         let worst = Part::ALL.into_iter().max_by_key(|part| lost.of(*part)).filter(|part| lost.of(*part) > 0);
-        let leave = self.uptime.places.iter().filter(|place| place.reclaims > 0);
-        let leave = leave.max_by_key(|place| (place.lost_millis, place.reclaims));
+        let leave = self.worst_cluster();
         let answer = |question: &str, figure: String, more: String| {
             html! { div { dt { (question) } dd { strong { (figure) } " " span { (more) } } } }
         };
@@ -109,8 +109,9 @@ impl Page<'_> {
                 @if let Some(part) = worst {
                     (answer("Why mostly?", part.in_words(), format!("{} h, {}", one(hours(lost.of(part))), meaning(part))))
                 }
-                @if let Some(PlaceUptime { place, reclaims, lost_millis, .. }) = leave {
-                    (answer("Which cluster cost most?", visible(&place.cluster), format!("{}: {reclaims} reclaims, {} h lost", visible(&place.product), one(hours(*lost_millis)))))
+                @if let Some((cluster, PlaceUptime { running_seconds, lost_millis, reclaims, .. })) = leave {
+                    @let up = availability(running_seconds, lost_millis).map_or_else(|| "-".into(), percent);
+                    (answer("Which cluster was worst?", visible(cluster), format!("up {up}: {reclaims} reclaims, {} h lost", one(hours(lost_millis)))))
                 }
                 (answer("What did it save?", saved(usage), saved_more(usage)))
                 @match self.invoice {
@@ -122,6 +123,21 @@ impl Page<'_> {
                 p { "Of " (one(hours_of(*unseen_seconds))) " more instance-hours nothing is known: no pass saw them." }
             }
         }
+    }
+
+    /// The cluster with the smallest share up, of those where at least a twentieth of the fleet ran.
+    fn worst_cluster(&self) -> Option<(&str, PlaceUptime)> {
+        let mut clusters: BTreeMap<&str, PlaceUptime> = BTreeMap::new();
+        for it in &self.uptime.places {
+            let sum = clusters.entry(it.place.cluster.as_str()).or_default();
+            sum.running_seconds += it.running_seconds;
+            sum.lost_millis += it.lost_millis;
+            sum.reclaims += it.reclaims;
+        }
+        let enough = self.uptime.running_seconds / 20;
+        let up = |it: &PlaceUptime| availability(it.running_seconds, it.lost_millis).unwrap_or(1.0);
+        let asked = clusters.into_iter().filter(|(_, it)| it.reclaims > 0 && it.running_seconds >= enough);
+        asked.min_by(|(_, a), (_, b)| up(a).total_cmp(&up(b)))
     }
 
     fn days(&self) -> Markup {

@@ -121,6 +121,10 @@ pub(in crate::report) fn billed(invoice: &Invoice) -> String {
     if invoice.unbilled_seconds > 0 {
         let _ = write!(line, "; {:.1} are not billed yet", hours_of(invoice.unbilled_seconds));
     }
+    let not_seen = invoice.differences.not_seen;
+    if not_seen.micros() >= 5_000 {
+        let _ = write!(line, "; {} USD more are billed for time that no pass saw", not_seen.to_the_cent());
+    }
     line
 }
 
@@ -129,16 +133,16 @@ pub(in crate::report) fn bill_rows(invoice: &Invoice) -> Vec<Vec<String>> {
     let Invoice { billed, estimate, differences, others, .. } = invoice;
     let Differences { not_billed, not_seen, price, no_price } = *differences;
     let mut rows = vec![
-        ("estimated from prices", *estimate),
+        ("estimated cost, from prices", *estimate),
         ("running time not billed yet", not_billed),
         ("billed, not seen running", not_seen),
         ("other price than last known", price),
         ("price not known", no_price),
         ("billed", *billed),
-        ("other instances of the account", *others),
+        ("billed for other instances, not counted here", *others),
     ];
     let cent = |amount: Usd| amount.micros().abs() >= 5_000;
-    rows.retain(|(name, amount)| cent(*amount) || matches!(*name, "estimated from prices" | "billed"));
+    rows.retain(|(name, amount)| cent(*amount) || matches!(*name, "estimated cost, from prices" | "billed"));
     rows.into_iter().map(|(name, amount)| vec![name.to_owned(), amount.to_the_cent()]).collect()
 }
 

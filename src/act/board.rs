@@ -4,7 +4,7 @@
 //! market without room costs one refused call, however many instances would go there. So does an account that may not have
 //! more: the first creation of a billing mode goes alone, too.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ pub struct SharedBoard {
     ordering: RefCell<Vec<Billing>>,
     bridges: RefCell<KnownBridges>,
     changed_bridges: RefCell<BTreeSet<InstanceId>>,
+    has_asked_prices: Cell<bool>,
 }
 
 /// Whether a market may be asked.
@@ -115,14 +116,16 @@ impl SharedBoard {
         self.board.borrow_mut().state(prepared, now);
     }
 
-    /// Reads the prices of the markets where instances are, if they are unknown or old; at most for a few seconds. Savings
-    /// are reported by them.
+    /// Reads the prices of the markets where instances are, if they are unknown or old; once in a pass, and for a few seconds
+    /// at most. Savings are reported by them.
     pub async fn read_prices<C: CloudRead>(&self, cloud: &C, now: Timestamp) {
+        let is_due = self.board.borrow().lacks_prices(now) && !self.has_asked_prices.replace(true);
+        if !is_due {
+            return;
+        }
         let (cluster_id, product_name, billing) = (None, String::new(), "spot".to_owned());
         let query = OfferQuery { cluster_id, product_name, gpu_num: 1, billing };
-        if self.board.borrow().lacks_prices(now)
-            && let Ok(Ok(offers)) = tokio::time::timeout(PATIENCE_WITH_PRICES, cloud.offers(&query)).await
-        {
+        if let Ok(Ok(offers)) = tokio::time::timeout(PATIENCE_WITH_PRICES, cloud.offers(&query)).await {
             self.board.borrow_mut().state_prices(&offers, now);
         }
     }

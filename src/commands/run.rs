@@ -6,6 +6,7 @@ pub(super) mod record;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::time::Instant;
 
 use self::lease::under_lease;
@@ -338,7 +339,14 @@ async fn round<E: Edges>(
         };
         let migrated = match &retired.store_error {
             Some(_) => Applied::default(),
-            None => migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW).await,
+            None => {
+                let migrating = migrate::migrate(pass, &todo.migrations, snapshot.taken_at - JOBS_WINDOW);
+                // Beside what takes longer anyway.
+                match pass.mode() {
+                    Mode::Real => join(migrating, pass.markets.read_prices(cloud, pass.now())).await.0,
+                    Mode::Rehearsal => migrating.await,
+                }
+            }
         };
         let started = match retired.store_error.as_ref().or(migrated.store_error.as_ref()) {
             Some(_) => recreate::Underway::default(),

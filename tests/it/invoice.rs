@@ -179,6 +179,7 @@ fn a_week_with_faults_adds_up() {
     let stage = Stage::new(Kind::Sqlite, world);
     let began = stage.provider.with(|world| world.now_ms());
     let mut rng = fastrand::Rng::with_seed(11);
+    let mut taken = 0;
     for pass in 0..=PASSES {
         let code = stage.call("run -q").env("MIGRATION_RECREATE_WAIT_MS", "0").output().code();
         assert!(code < 4, "pass {pass}: {code}");
@@ -192,7 +193,7 @@ fn a_week_with_faults_adds_up() {
             stage.provider.with(|world| {
                 let running: Vec<String> =
                     world.machines().filter(|it| it.status == "running").map(|it| it.id.clone()).collect();
-                rng.choice(running).is_some_and(|id| world.reclaim_now(&id))
+                taken += usize::from(rng.choice(running).is_some_and(|id| world.reclaim_now(&id)));
             });
         }
         match rng.u8(..100) {
@@ -235,6 +236,7 @@ fn a_week_with_faults_adds_up() {
     let lost = report["lostHours"].as_object().unwrap().values().map(usd).sum::<f64>();
     near(lost, usd(&report["downHours"]), 0.001, "causes", &report);
     near(usd(&report["savings"]["cost"]), cost, 0.05, "money", &report);
+    assert_eq!(report["reclaims"], taken, "each reclaim once: {report:#}");
     let day = |name: &str| report["days"].as_array().unwrap().iter().map(|it| usd(&it[name])).sum::<f64>();
     near(day("saved"), usd(&report["savings"]["saved"]), 0.05, "days", &report);
     near(day("reclaims"), spells, 0.0, "reclaims", &report);

@@ -81,9 +81,9 @@ fn rate(amount: Usd, count: i64, whole: u64) -> Usd {
 }
 
 impl Invoice {
-    /// Sets rows of a bill against what ran on the days of the span, which begins with a day in UTC. Rows that begin outside
-    /// the span do not count. `in_part` gives what of that ran before a moment: the bill ends somewhere, and what ran
-    /// later is not billed yet.
+    /// Sets rows of a bill against what ran on the days of the span, which begins at a midnight in UTC. Rows that begin
+    /// outside the span do not count. `before` returns the part of `ran` before a moment: what ran after the end of the
+    /// last row is not billed yet.
     #[must_use]
     pub fn of(
         rows: &[BillRow],
@@ -138,7 +138,8 @@ impl Invoice {
         let cost_of = |length: i64| rate(prices.cost, length, prices.priced_seconds);
         let no_price = cost_of(running - length(ran.priced_seconds));
         let not_billed = Usd::default().minus(cost_of(running - compared));
-        // The first and the last row of a time in which it ran may be about a part of theirs, and tell nothing of more.
+        // The instance may have run for only a part of the first and the last row of each stretch: they do not prove time
+        // that no pass saw.
         let unseen = (billed_millis - billable - stretches * 2 * HOUR_MILLIS).max(0);
         let most = charged.minus(cost_of(compared)).max(Usd::default());
         let beyond = if compared == 0 { charged } else { cost_of(unseen).min(most) };
@@ -195,7 +196,7 @@ struct DayOfOne {
     amount: Usd,
     /// The same without refunds of other times.
     charged: Usd,
-    /// What the rows cover, each moment once, and in how many pieces.
+    /// The time that the rows cover, each moment once, and the number of stretches without a gap.
     billed_millis: i64,
     stretches: i64,
 }

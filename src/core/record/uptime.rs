@@ -79,9 +79,7 @@ impl Uptime {
     #[must_use]
     pub fn of(remembered: Remembered<'_>, from: Timestamp, to: Timestamp) -> Self {
         let Remembered { open, ended, days } = remembered;
-        // What is down is taken to be so for at most an hour after the last look.
-        let looked_at = days.get(ALL_TIME).and_then(|all| all.looked_at);
-        let known_to = looked_at.map_or(to, |at| to.min(at + LONGEST_SPAN));
+        let known_to = known_to(days, to);
         let mut uptime = Self { from, to, known_to, ..Self::default() };
         let is_cut = ended.len() >= SPELLS_KEPT && ended.iter().all(|it| it.ended_at.is_some_and(|at| at > from));
         let mut by_day: BTreeMap<&str, DayUptime> = BTreeMap::new();
@@ -208,6 +206,12 @@ impl Uptime {
     }
 }
 
+/// Until when open downtime counts in a span that ends at `to`: an hour after the last look at most.
+fn known_to(days: &Days, to: Timestamp) -> Timestamp {
+    let looked_at = days.get(ALL_TIME).and_then(|all| all.looked_at);
+    looked_at.map_or(to, |at| to.min(at + LONGEST_SPAN))
+}
+
 /// What ran by instance in a span; of the days at its ends, their share.
 #[must_use]
 pub fn within(instance_days: &InstanceDays, days: &Days, from: Timestamp, to: Timestamp) -> InstanceDays {
@@ -253,8 +257,7 @@ pub struct Lane<'a> {
 /// The lives that were down in a span, the worst first.
 #[must_use]
 pub fn lanes<'a>(remembered: Remembered<'a>, from: Timestamp, to: Timestamp) -> Vec<Lane<'a>> {
-    let looked_at = remembered.days.get(ALL_TIME).and_then(|all| all.looked_at);
-    let to = looked_at.map_or(to, |at| to.min(at + LONGEST_SPAN));
+    let to = known_to(remembered.days, to);
     let all = remembered.ended.iter().chain(remembered.open.iter().map(|(_, spell)| spell));
     let mut spells: Vec<&Spell> = all.filter(|it| it.end != Some(SpellEnd::Ahead) && it.down_at < to).collect();
     spells.sort_by_key(|spell| spell.down_at);

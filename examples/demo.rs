@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use novita::{MINUTE_MS, Show};
 use novita_sim::{Op, Outcome, World};
 use respot::store::LEASE_LIFE;
-use shared::{MINUTE_MS, Show};
 
+#[path = "shared/novita.rs"]
+mod novita;
 mod shared;
 
 fn main() -> anyhow::Result<()> {
-    let demo = Show::of(World::fleet(11, 40), &[])?;
+    let demo = novita::show(World::fleet(11, 40), &[])?;
     demo.say("A fleet of 40 GPU instances lives in a simulator of the provider's API, on loopback.");
     demo.say("Some were reclaimed. What would respot do? A dry run writes nothing, anywhere:");
     demo.respot(&["dry-run"])?;

@@ -4,9 +4,12 @@
 
 use novita_sim::{App, Change, Condition, Op, Outcome, World};
 use serde_json::Value;
-use shared::{MINUTE_MS, Show};
 
+#[path = "shared/novita.rs"]
+mod novita;
 mod shared;
+
+use novita::{MINUTE_MS, Show};
 
 /// Number of instances that may move to spot.
 const FLEET: usize = 10;
@@ -53,7 +56,7 @@ fn stage(app: &App) -> anyhow::Result<Show> {
     world.change_apps(|_, known| *known = app.clone());
     let settings =
         [("RESPOT_PROBE", "http:8080/health"), ("RESPOT_PROBE_SAMPLES", "60"), ("RESPOT_ROLLOUT_MAY_LOSE", "web-*")];
-    Show::of(world, &settings)
+    novita::show(world, &settings)
 }
 
 /// Calls it every five minutes until it has finished.

@@ -52,7 +52,7 @@
 //! | a new rung of the ladder, or another order of markets | [`core::pass::rules`] for when, [`core::pass::ladder`] for where |
 //! | a new step of a recreation | [`core::recreation::journal`]: `apply`, `observe`, `next` |
 //! | a new command | a variant in [`cli`], a file in [`commands`] with its `command()`, a line in [`commands::dispatch`] |
-//! | a new provider | a folder in [`cloud`] beside [`cloud::novita`], behind the same traits |
+//! | a new provider | a folder in [`cloud`] beside [`cloud::novita`] and [`cloud::ec2`], behind the same traits |
 //! | a new store | [`store`]: the two traits; the records stay as they are |
 //!
 //! # The rooms
@@ -71,7 +71,7 @@
 //! * [`store`] knows keys, maps and a lease. What the records mean is written once, in [`store::records`].
 //! * [`act`] carries out decisions. [`measure`] probes instances. [`notify`] delivers events.
 //! * [`report`] turns events into log lines and progress, and results into tables, JSON, CSV and metrics.
-//! * [`settings`], [`clock`], [`stop`] and [`tls`] are the edges; all but `core` may use the last three.
+//! * [`settings`], [`credentials`], [`clock`], [`stop`] and [`tls`] are the edges; all but `core` may use the last three.
 //!
 //! Tests read the sources and check the order of the rooms, that no files form a circle, that no type name occurs twice, and
 //! that no file is longer than 600 lines.
@@ -104,6 +104,7 @@ pub mod clock;
 pub mod cloud;
 pub mod commands;
 pub mod core;
+pub mod credentials;
 pub mod measure;
 pub mod notify;
 mod paths;

@@ -5,6 +5,7 @@
 
 mod addresses;
 pub mod cli;
+mod ec2;
 mod layers;
 mod notify;
 mod origins;
@@ -13,6 +14,7 @@ mod rollout;
 pub mod rows;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use url::Url;
 
 pub use addresses::Address;
 use cli::{Cli, Command, GateArgs, Global, ReportArgs, RolloutArgs};
+pub use ec2::Ec2Settings;
 pub use layers::Environment;
 use layers::{Layers, absolute, check_names};
 pub use notify::{NotifySettings, WebhookSetting};
@@ -35,9 +38,27 @@ use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::Course;
 use crate::core::rollout::findings::Terms;
 use crate::core::world::money::Usd;
-use crate::core::world::policy::{BridgePolicy, Halves, NoticePolicy, Placing, Policy, RecreateOrder, Selector};
+use crate::core::world::policy::{
+    BridgePolicy, Eligibility, Halves, NoticePolicy, Placing, Policy, RecreateOrder, Selector,
+};
 use crate::core::world::time::Timestamp;
 use crate::proxies::{Proxies, Proxy, is_loopback};
+
+/// The providers that this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
+pub enum ProviderName {
+    Novita,
+    Ec2,
+}
+
+/// What becomes of user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
+pub enum UserData {
+    Keep,
+    Refuse,
+}
 
 /// Where state is stored between passes.
 #[derive(Clone, Debug)]
@@ -49,7 +70,12 @@ pub enum StoreSetting {
 /// Everything a command needs to know, valid by construction. [`rows`] says what each setting means.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Present for every command that calls the provider.
+    pub provider: ProviderName,
+    /// The account of EC2 that it must be, if one is named.
+    pub account: Option<String>,
+    /// Present for every command that calls EC2.
+    pub ec2: Option<Ec2Settings>,
+    /// Present for every command that calls Novita.
     pub api_key: Option<SecretString>,
     pub api_base_url: Url,
     pub store: StoreSetting,
@@ -137,7 +163,9 @@ impl Settings {
         let api_key = api_key.map(|key| key.parse(&rows::NOVITA_API_KEY)).transpose()?;
         // An operator who turned passes off may have removed the key, too.
         let is_off = !enabled && matches!(cli.command, Command::Run(_) | Command::CheckFailed(_));
-        if api_key.is_none() && cli.command.needs_key() && !is_off {
+        let provider = layers.value(&rows::RESPOT_PROVIDER)?;
+        let ec2 = if is_off { None } else { ec2::ec2(&layers, cli)? };
+        if api_key.is_none() && cli.command.needs_key() && !is_off && provider == ProviderName::Novita {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that contains the key"));
         }
@@ -177,6 +205,9 @@ impl Settings {
         check_outputs(&layers, cli, &store)?;
         let gates = cli.command.gates().cloned().unwrap_or_default();
         Ok(Self {
+            provider,
+            account: layers.optional(&rows::RESPOT_EC2_ACCOUNT)?.filter(|_| provider == ProviderName::Ec2),
+            ec2,
             api_key,
             api_base_url,
             store,
@@ -192,7 +223,10 @@ impl Settings {
             no_color: environment.has("NO_COLOR"),
             dumb_terminal: environment.text("TERM")?.is_none_or(|term| term == "dumb"),
             policy: Policy {
-                eligibility: layers.value(&rows::MIGRATION_ELIGIBILITY)?,
+                eligibility: match provider {
+                    ProviderName::Novita => layers.value(&rows::MIGRATION_ELIGIBILITY)?,
+                    ProviderName::Ec2 => Eligibility::Reclaimed,
+                },
                 scope: layers.value(&rows::MIGRATION_SCOPE)?,
                 cooldown: layers.value(&rows::MIGRATION_ELIGIBILITY_INTERVAL_HOURS)?,
                 only: selectors("--only", &pass.only)?,
@@ -259,8 +293,11 @@ fn check_outputs(layers: &Layers<'_>, cli: &Cli, store: &StoreSetting) -> Result
     let config = cli.global.config.clone().map(|file| ("the configuration file", file));
     let inputs = [state, config, path(&rows::NOVITA_API_KEY_FILE)?, path(&rows::WEBHOOK_SECRET_FILE)?];
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // Two names of one file, by a hard link.
+    let number = |path: &Path| path.metadata().ok().map(|it| (it.dev(), it.ino()));
+    let is_same = |a: &Path, b: &Path| real(a) == real(b) || number(a).is_some_and(|it| number(b) == Some(it));
     for (output, file) in outputs.iter().flatten() {
-        if let Some((input, _)) = inputs.iter().flatten().find(|(_, it)| real(it) == real(file)) {
+        if let Some((input, _)) = inputs.iter().flatten().find(|(_, it)| is_same(it, file)) {
             let message = format!("{output} would overwrite {input}: {}", file.display());
             return Err(SettingsError::new(message).hint("name another file"));
         }

@@ -1,10 +1,8 @@
-//! A simulated provider, and the program called against it in the same process, so that nothing has to be installed.
+//! The program called against a simulated provider in the same process, so that nothing has to be installed.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use clap::Parser;
-use novita_sim::{Options, Server, World};
 use respot::cli::Cli;
 use respot::clock::Clock;
 use respot::commands::start;
@@ -16,11 +14,18 @@ use respot::report::human::Screen;
 use respot::settings::{Environment, Settings};
 use respot::stop::Stop;
 
-pub(crate) const MINUTE_MS: u64 = 60_000;
+/// A provider on loopback.
+pub(crate) trait Simulated {
+    /// The settings that lead to it.
+    fn settings(&self) -> Vec<(&'static str, String)>;
 
-/// A provider on loopback and a store that is deleted when the value is dropped.
-pub(crate) struct Show {
-    pub(crate) server: Server,
+    /// Its time, in Unix milliseconds.
+    fn now_ms(&self) -> i64;
+}
+
+/// A provider and a store that is deleted when the value is dropped.
+pub(crate) struct Show<S> {
+    pub(crate) server: S,
     state: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
     environment: Vec<(&'static str, String)>,
@@ -28,14 +33,9 @@ pub(crate) struct Show {
     width: Option<usize>,
 }
 
-impl Show {
-    /// Serves the world ten times faster than real time, so that instances start quickly. The program gets these settings
-    /// as well.
-    pub(crate) fn of(world: World, settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
-        let mut world = world.starting_at(Clock::system().now().as_millis());
-        world.rules_mut().visible_after_ms = 500;
-        let options = Options { latency: Duration::from_millis(60), speed: 10, ..Options::default() };
-        let server = Server::start(world, options)?;
+impl<S: Simulated> Show<S> {
+    /// Shows the program on this provider, with these settings.
+    pub(crate) fn serving(server: S, settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
         let terminal = std::io::stdout().is_terminal();
         let width = terminal.then(|| usize::from(console::Term::stdout().size().1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -66,14 +66,13 @@ impl Show {
     ) -> anyhow::Result<Option<(u8, String)>> {
         let cli = Cli::try_parse_from([&["respot"], arguments].concat())?;
         let ours = [
-            ("NOVITA_API_KEY", "sk_test".to_owned()),
-            ("NOVITA_API_BASE_URL", self.server.url()),
             ("REDIS_URL", format!("sqlite:{}", self.state.path().join("state.db").display())),
             // A show does not wait for minutes.
             ("MIGRATION_KEEP_TRYING_MS", "0".to_owned()),
         ];
         let environment: Environment = ours
             .into_iter()
+            .chain(self.server.settings())
             .chain(self.environment.iter().cloned())
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
@@ -82,7 +81,7 @@ impl Show {
         let show = Presentation { format: cli.global.output, quiet: false, screen };
         let done = self.runtime.block_on(async {
             // The simulated world has its own time.
-            let clock = Clock::starting_at(Timestamp::from_millis(self.server.with(|world| world.now_ms())));
+            let clock = Clock::starting_at(Timestamp::from_millis(self.server.now_ms()));
             let (console, stop) = (Console::new(Bars::new(self.color), false), Stop::default());
             let log_format = start::log_format(&cli);
             let session =

@@ -1,18 +1,20 @@
 //! The provider that the settings chose, or one on paper; and who writes to it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use super::ec2;
 use super::http::HttpTransport;
 use super::novita::client::Client;
 use super::replay::PaperCloud;
-use super::{CloudError, CloudRead, CloudWrite, Guard, Order, Ping, Progress, Rehearsal};
+use super::{CloudError, CloudRead, CloudWrite, Guard, Made, Order, Ping, Progress, Rehearsal};
 use crate::clock::Reading;
 use crate::core::record::invoice::BillRow;
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Obstacle, Prepared, Wanted};
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
-use crate::core::world::instance::{Instance, InstanceId, Job};
+use crate::core::world::instance::{Instance, InstanceId, Job, ReclaimNotice};
 use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Abilities, Listing};
@@ -21,6 +23,7 @@ use crate::core::world::time::Timestamp;
 /// A provider.
 pub enum Provider<'a> {
     Novita(Client<HttpTransport>),
+    Ec2(Box<ec2::client::Ec2Client<ec2::transport::SignedTransport>>),
     Paper(PaperCloud<'a>),
 }
 
@@ -35,6 +38,7 @@ macro_rules! each {
     ($cloud:expr, $it:ident => $call:expr) => {
         match $cloud {
             Provider::Novita($it) => $call,
+            Provider::Ec2($it) => $call,
             Provider::Paper($it) => $call,
         }
     };
@@ -43,6 +47,10 @@ macro_rules! each {
 impl CloudRead for Provider<'_> {
     fn abilities(&self) -> Abilities {
         each!(self, it => it.abilities())
+    }
+
+    fn owner(&self) -> String {
+        each!(self, it => it.owner())
     }
 
     async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
@@ -67,6 +75,18 @@ impl CloudRead for Provider<'_> {
 
     async fn prepare(&self, wanted: &[Wanted<'_>], jobs: &[Job], at_once: usize) -> Vec<Result<Prepared, Obstacle>> {
         each!(self, it => it.prepare(wanted, jobs, at_once).await)
+    }
+
+    async fn record(
+        &self,
+        known: &HashMap<InstanceId, &str>,
+        at_once: usize,
+    ) -> Vec<(InstanceId, Result<Made, CloudError>)> {
+        each!(self, it => it.record(known, at_once).await)
+    }
+
+    fn ended(&self, id: &InstanceId) -> Option<ReclaimNotice> {
+        each!(self, it => it.ended(id))
     }
 
     async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {

@@ -4,12 +4,14 @@
 //! A pass holds a reader and a writer. In a rehearsal the writer is [`Rehearsal`]; a dry run has none.
 
 pub mod any;
+pub mod ec2;
 pub mod http;
 pub mod novita;
 pub mod replay;
 pub mod request;
 pub mod transport;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use crate::core::recreation::blueprint::{Blueprint, Obstacle, Placement, Prepare
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId, Job};
+use crate::core::world::instance::{Instance, InstanceId, Job, ReclaimNotice};
 use crate::core::world::market::{Offer, OfferQuery};
 use crate::core::world::probe::CloseUp;
 use crate::core::world::snapshot::{Abilities, Listing};
@@ -44,6 +46,11 @@ pub struct Guard<'a> {
 pub trait CloudRead {
     /// What it can do.
     fn abilities(&self) -> Abilities;
+
+    /// The provider and, where it is known, the account: what a memory of passes is about. Empty if that does not matter.
+    fn owner(&self) -> String {
+        String::new()
+    }
 
     /// Every instance, each once, ordered by id.
     fn instances(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<Instance>, CloudError>>;
@@ -75,6 +82,23 @@ pub trait CloudRead {
         jobs: &[Job],
         at_once: usize,
     ) -> impl Future<Output = Vec<Result<Prepared, Obstacle>>>;
+
+    /// What the instances of the last listing are made of that run, for a provider that forgets it when they end; only those
+    /// whose mark is not `known`. Each with its error, if it could not be read.
+    fn record(
+        &self,
+        known: &HashMap<InstanceId, &str>,
+        at_once: usize,
+    ) -> impl Future<Output = Vec<(InstanceId, Result<Made, CloudError>)>> {
+        let _ = (known, at_once);
+        async { Vec::new() }
+    }
+
+    /// Whether an instance that the last listing lacks was reclaimed, as far as the provider still tells.
+    fn ended(&self, id: &InstanceId) -> Option<ReclaimNotice> {
+        let _ = id;
+        None
+    }
 
     /// The products on offer.
     fn offers(&self, query: &OfferQuery) -> impl Future<Output = Result<Vec<Offer>, CloudError>>;
@@ -121,11 +145,22 @@ pub struct Ping {
     pub date: Option<Timestamp>,
 }
 
+/// What an instance is made of while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Changes with what it is made of.
+    pub mark: String,
+    /// The error says why it cannot be launched again.
+    pub blueprint: Result<Blueprint, String>,
+}
+
 /// A replacement to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// Marks it as a replacement: in its name, or in a tag.
     pub marker: &'a str,
+    /// The old instance.
+    pub replaces: &'a InstanceId,
     pub blueprint: &'a Blueprint,
     pub placement: &'a Placement,
 }

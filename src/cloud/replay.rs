@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::{CloudError, CloudRead, CloudWrite, Effect, Guard, Order, Ping, Progress};
 use crate::clock::Clock;
 use crate::core::record::trace::{RoomOverTime, Trace};
@@ -45,7 +47,7 @@ pub struct PaperCloud<'a> {
 struct Machine {
     id: InstanceId,
     name: String,
-    marker: Option<Box<str>>,
+    marker: Option<Box<CompactString>>,
     place: usize,
     billing: Billing,
     /// Until it runs.
@@ -137,6 +139,7 @@ impl<'a> PaperCloud<'a> {
                 |(spot_status, reclaim_at)| Box::new(ReclaimNotice { spot_status: spot_status.into(), reclaim_at }),
             ),
             marker: marker.clone(),
+            aside: None,
             place: Some(self.places[*place].clone()),
             gpus: 1,
             created_at: secs(*created_at),
@@ -216,6 +219,7 @@ impl<'a> PaperCloud<'a> {
             placements,
             gpus: 1,
             own_price: self.trace.places[own].prices[0],
+            is_home_untried: false,
             tied_by: None,
             unread: None,
         })
@@ -243,7 +247,7 @@ impl CloudRead for PaperCloud<'_> {
     }
 
     async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
-        Ok(self.rows(|machine| machine.marker.as_deref() == Some(marker)))
+        Ok(self.rows(|machine| machine.marker.as_deref().is_some_and(|it| it == marker)))
     }
 
     async fn prepare(&self, wanted: &[Wanted<'_>], _: &[Job], _: usize) -> Vec<Result<Prepared, Obstacle>> {
@@ -314,7 +318,7 @@ impl CloudWrite for PaperCloud<'_> {
         if !(guard.may_send)() {
             return Err(CloudError { effect: Effect::NotSent, ..refused("create", ErrorKind::Api) });
         }
-        let Order { marker, blueprint, placement } = order;
+        let Order { marker, replaces: _, blueprint, placement } = order;
         let place = self.places.iter().position(|it| **it == placement.place);
         let place = place.ok_or_else(|| refused("create", ErrorKind::Api))?;
         self.enter(place, &blueprint.billing, "create")?;
@@ -324,7 +328,7 @@ impl CloudWrite for PaperCloud<'_> {
         self.machines.borrow_mut().push(Machine {
             id: id.clone(),
             name: marker.to_owned(),
-            marker: Some(marker.into()),
+            marker: Some(Box::new(marker.into())),
             place,
             billing: blueprint.billing.clone(),
             status: Status::Creating,

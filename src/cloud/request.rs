@@ -14,7 +14,7 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::headers::{http_date, retry_after};
 
 /// The timeout of one attempt at a read.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The timeout of one attempt at a write. Longer than a read's: giving up early only makes the outcome unknown.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +35,11 @@ const UNREADABLE_RETRIES: u32 = 2;
 
 /// What a provider's responses mean.
 pub trait Dialect {
+    /// The call that a request makes, as messages name it.
+    fn call(&self, request: &Request) -> String {
+        format!("{} {}", request.method.into_str(), request.path)
+    }
+
     /// Reads a response whose status is not 2xx. The message must not repeat secrets of the request.
     fn refusal(&self, request: &Request, response: &Response) -> Refusal;
 
@@ -46,6 +51,8 @@ pub trait Dialect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub kind: ErrorKind,
+    /// Whether the request may have changed something all the same.
+    pub effect: Effect,
     /// Whether what the request named does not exist.
     pub not_found: bool,
     /// The provider's text, without secrets.
@@ -99,18 +106,30 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         decode: impl Fn(&[u8]) -> Result<R, String>,
     ) -> Result<R, CloudError> {
         let request = Request { method: Method::Get, path, query, body: None, timeout: READ_TIMEOUT };
+        self.ask(&request, decode).await
+    }
+
+    /// The same with a request of any form, for providers that read by POST.
+    ///
+    /// # Errors
+    /// The last attempt's error.
+    pub async fn ask<R>(
+        &self,
+        request: &Request,
+        decode: impl Fn(&[u8]) -> Result<R, String>,
+    ) -> Result<R, CloudError> {
         let mut retries = Retries::new(RETRY_BUDGET);
         let mut unreadable = 0;
         loop {
             self.turn().await;
             retries.attempt();
-            let failed = match self.attempt(&request).await {
+            let failed = match self.attempt(request).await {
                 Ok(response) => match decode(&response.body) {
                     Ok(value) => return Ok(value),
                     Err(what) => {
                         self.count(0, 1);
                         unreadable += 1;
-                        let error = self.unreadable(Method::Get, path, response.status, &what);
+                        let error = self.unreadable(request.method, request.path, response.status, &what);
                         Failed { error, status: Some(response.status), retry_after: None }
                     }
                 },
@@ -123,7 +142,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         }
     }
 
-    /// Sends a write. Only "connection refused" and 429 are retried, since neither can have had an effect; every other
+    /// Sends a write. Only "connection refused" and refusals for too many requests are retried, since neither can have had an effect; every other
     /// error is returned with the effect it may have had.
     ///
     /// # Errors
@@ -173,17 +192,22 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         timeout: Duration,
         decode: impl Fn(&[u8]) -> Result<(), String>,
     ) -> Ping {
-        let request = Request { method: Method::Get, path, query, body: None, timeout };
-        match self.transport.exchange(&request).await {
+        self.ping_by(&Request { method: Method::Get, path, query, body: None, timeout }, decode).await
+    }
+
+    /// The same with a request of any form.
+    pub async fn ping_by(&self, request: &Request, decode: impl Fn(&[u8]) -> Result<(), String>) -> Ping {
+        match self.transport.exchange(request).await {
             Ok(response) => {
                 let answer = if (200..300).contains(&response.status) {
-                    decode(&response.body).map_err(|what| self.unreadable(Method::Get, path, response.status, &what))
+                    decode(&response.body)
+                        .map_err(|what| self.unreadable(request.method, request.path, response.status, &what))
                 } else {
-                    Err(self.refused(&request, &response))
+                    Err(self.refused(request, &response))
                 };
                 Ping { answer, responded: true, date: response.date.as_deref().and_then(http_date) }
             }
-            Err(error) => Ping { answer: Err(self.broken(&request, &error)), responded: false, date: None },
+            Err(error) => Ping { answer: Err(self.broken(request, &error)), responded: false, date: None },
         }
     }
 
@@ -221,8 +245,8 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
             error.kind,
             ErrorKind::Capacity | ErrorKind::Billing | ErrorKind::Configuration | ErrorKind::State
         );
-        self.count(0, u64::from(!is_refusal || status >= 500));
-        if status == 429 {
+        self.count(0, u64::from(!is_refusal || error.effect == Effect::Possible));
+        if status == 429 || error.kind == ErrorKind::RateLimit {
             self.pace.borrow_mut().slow_down(Instant::now(), retry_after);
         }
         Err(Failed { error, status: Some(status), retry_after })
@@ -233,7 +257,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
             kind,
             effect,
             not_found: false,
-            call: format!("{} {}", request.method.into_str(), request.path),
+            call: self.dialect.call(request),
             message: String::new(),
             hint: self.dialect.hint(kind, status, false),
         }
@@ -246,10 +270,18 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         CloudError { message, ..self.error(&request, ErrorKind::Api, Effect::Possible, Some(status)) }
     }
 
+    /// A call that cannot be made, and was not.
+    pub fn unsent(&self, path: &'static str, why: &str) -> CloudError {
+        let request = Request { method: Method::Post, path, query: Vec::new(), body: None, timeout: Duration::ZERO };
+        let message = why.to_owned();
+        CloudError { message, ..self.error(&request, ErrorKind::Configuration, Effect::NotSent, None) }
+    }
+
     fn broken(&self, request: &Request, error: &TransportError) -> CloudError {
         let (kind, effect) = match error {
             TransportError::NotSent(_) | TransportError::NotProxied { .. } => (ErrorKind::Network, Effect::NotSent),
             TransportError::Untrusted(_) | TransportError::Proxy(_) => (ErrorKind::Configuration, Effect::NotSent),
+            TransportError::NoCredentials(_) => (ErrorKind::Auth, Effect::NotSent),
             TransportError::TimedOut(_) => (ErrorKind::Timeout, Effect::Possible),
             TransportError::Broken(_) => (ErrorKind::Network, Effect::Possible),
             TransportError::TooLong(_) | TransportError::Compressed(_) => (ErrorKind::Api, Effect::Possible),
@@ -259,8 +291,8 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
     }
 
     fn refused(&self, request: &Request, response: &Response) -> CloudError {
-        let Refusal { kind, not_found, message, hint } = self.dialect.refusal(request, response);
-        let (status, effect) = (Some(response.status), effect_of(response.status));
+        let Refusal { kind, effect, not_found, message, hint } = self.dialect.refusal(request, response);
+        let status = Some(response.status);
         let hint = hint.or_else(|| self.dialect.hint(kind, status, not_found));
         CloudError { message, not_found, hint, ..self.error(request, kind, effect, status) }
     }
@@ -294,7 +326,7 @@ impl Pace {
         at
     }
 
-    /// After a 429: half the rate, and a pause for as long as the provider asks.
+    /// After a refusal for too many requests: half the rate, and a pause for as long as the provider asks.
     fn slow_down(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.interval = (self.interval * 2).clamp(Self::FIRST_INTERVAL, Self::SLOWEST);
         let pause = now + retry_after.unwrap_or(self.interval).min(RATE_LIMIT_BUDGET);

@@ -67,6 +67,9 @@ pub enum TransportError {
     /// The proxy refused to connect. Nothing was sent, and a retry will not help.
     #[error("the proxy refused: {0}")]
     Proxy(String),
+    /// There are no credentials to sign the request with. Nothing was sent.
+    #[error("no credentials: {0}")]
+    NoCredentials(String),
     /// The response is compressed, which was not asked for.
     #[error("the answer is compressed ({0}), although that was not asked for")]
     Compressed(String),
@@ -81,7 +84,7 @@ impl TransportError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Untrusted(_) => {
-                Some("set SSL_CERT_FILE to the certificate of your authority, or correct NOVITA_API_BASE_URL")
+                Some("set SSL_CERT_FILE to the certificate of your authority, or correct the address of the API")
             }
             Self::Proxy(_) => Some(PROXY_LOGIN),
             Self::NotProxied { .. } => {
@@ -90,6 +93,7 @@ impl TransportError {
             Self::Compressed(_) => {
                 Some("something between here and the provider compresses answers: exempt this program")
             }
+            Self::NoCredentials(_) => Some("respot doctor says where credentials are looked for"),
             Self::NotSent(_) | Self::TimedOut(_) | Self::Broken(_) | Self::TooLong(_) => None,
         }
     }

@@ -201,7 +201,7 @@ async fn sample<P: Prober>(prober: &P, listed: &ListedInstance, terms: &Terms) -
 /// Exit codes 2, 3, 4 and 6.
 pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
     let Session { settings, clock, stop, reporter, show, .. } = *session;
-    let (store, cloud) = (session.open_to_read().await?, session.client()?);
+    let (store, cloud) = (session.open_to_read().await?, session.client().await?);
     let prober = NetProber::new(settings.probe_timeout, &settings.proxies);
     let analyzing = analyze(&cloud, &store, &prober, &settings.terms, clock, reporter);
     Ok(self::show(unless_stopped(stop, settings.job_timeout, analyzing).await?, show))

@@ -32,7 +32,7 @@ pub struct Planned {
 /// Exit codes 2 to 6.
 pub async fn command(session: &Session<'_>, detailed_exit_code: bool, all: bool) -> Result<Printed, Failure> {
     let Session { settings, show, .. } = *session;
-    let (store, cloud) = (session.open_to_read().await?, session.client()?);
+    let (store, cloud) = (session.open_to_read().await?, session.client().await?);
     let limits = Limits::new(settings, Mode::Real);
     let planned = dry_run(&session.world(&cloud, &store, &limits)).await?;
     Ok(self::show(planned, &settings.policy, (detailed_exit_code, all), show))
@@ -72,7 +72,7 @@ async fn foresee<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, observed: 
         Some((decision, plan::otherwise(snapshot, ledger, limits.policy, instance, clock.now())?))
     });
     let (decisions, mut works): (Vec<_>, Vec<_>) = alternatives.unzip();
-    survey(cloud, &snapshot.jobs.items, works.iter_mut(), limits.workers).await;
+    survey(cloud, &snapshot.jobs.items, &ledger.launch_records, works.iter_mut(), limits.workers).await;
     for prepared in works.iter().filter_map(|work| work.prepared.as_ref()?.as_ref().ok()) {
         board.state(prepared, clock.now());
     }

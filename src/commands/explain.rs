@@ -29,7 +29,7 @@ const EVENTS: usize = 10;
 /// Exit codes 2, 3, 4 and 6.
 pub async fn command(session: &Session<'_>, wanted: &str) -> Result<Printed, Failure> {
     let Session { settings, clock, show, .. } = *session;
-    let (store, cloud) = (session.open_to_read().await?, session.client()?);
+    let (store, cloud) = (session.open_to_read().await?, session.client().await?);
     let limits = Limits::new(settings, Mode::Real);
     let world = session.world(&cloud, &store, &limits);
     let (explained, failure) = explain(&world, settings.enabled, wanted).await?;
@@ -83,7 +83,7 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
         let to_create = decision.recreating().filter(|work| work.creates()).cloned();
         let otherwise = || plan::otherwise(&snapshot, &ledger, limits.policy, instance, clock.now());
         let mut considered = to_create.or_else(otherwise);
-        survey(cloud, &snapshot.jobs.items, considered.iter_mut(), limits.workers).await;
+        survey(cloud, &snapshot.jobs.items, &ledger.launch_records, considered.iter_mut(), limits.workers).await;
         let now = clock.now();
         if let Some(work) = considered {
             if let Some(Ok(prepared)) = &work.prepared {

@@ -210,6 +210,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
+            StoreError::Foreign { .. } => "one store is for one account: name another with --store or REDIS_KEY_PREFIX",
             StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
             StoreError::LeaseLost => {
                 "was this process suspended, or the store emptied? The next pass settles what is open"

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::Failure;
 use super::survey::survey;
 use crate::act::{Limits, World};
-use crate::cloud::CloudRead;
+use crate::cloud::{CloudRead, Made};
 use crate::core::pass::failures::jobs_needed_since;
+use crate::core::pass::kept::{self, Kept, LaunchRecord};
 use crate::core::pass::ladder::{Board, idle_places};
 use crate::core::pass::ledger::Ledger;
 use crate::core::pass::market::Notice;
@@ -29,8 +30,8 @@ use crate::core::world::times::{JOBS_WINDOW, LONGEST_NOTICE, SETTLE_TIME};
 use crate::report::{Event, Reporter};
 use crate::settings::{Settings, rows};
 use crate::stop::{Stop, StopCause};
-use crate::store::StoreRead;
 use crate::store::records::{self, Change, Mode};
+use crate::store::{StoreRead, check_owner};
 
 /// What is there, and what to do about it.
 #[derive(Debug)]
@@ -71,7 +72,14 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let exited: Vec<&InstanceId> =
         snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id).collect();
     let (mut ledger, mut redated) = records::ledger(store, &exited, limits.mode, clock.now()).await?;
+    check_owner(store, ledger.owner.as_deref(), &cloud.owner())?;
     date_notices(&mut snapshot, &ledger);
+    if snapshot.abilities.forgets_ended {
+        let kept = remember(world, (&mut snapshot, &mut ledger)).await?;
+        if limits.mode == Mode::Real {
+            redated.extend(kept);
+        }
+    }
     if let Some(since) = jobs_needed_since(&snapshot, &ledger) {
         snapshot.jobs = cloud.jobs(since).await?;
     }
@@ -94,6 +102,66 @@ async fn observe_again<C: CloudRead, S: StoreRead>(
     let mut board = Board::new(ledger.markets.clone(), listed);
     board.observe(listed, notices(&snapshot, &ledger, &plan), now);
     Ok(Observed { snapshot, ledger, redated, plan, safe, board })
+}
+
+/// Adds to a listing what the provider has forgotten, and to the ledger what that is made of.
+async fn remember<C: CloudRead, S: StoreRead>(
+    world: &World<'_, C, S>,
+    (snapshot, ledger): (&mut Snapshot, &mut Ledger),
+) -> Result<Vec<Change>, Failure> {
+    let kept = kept::complete(snapshot, &ledger.kept, &ledger.recreations, |id| world.cloud.ended(id));
+    let open = ledger.recreations.iter().filter(|(_, it)| !it.step.is_over()).map(|(id, _)| id);
+    let down = snapshot.instances.items.iter().filter(|it| it.status == Status::Exited).map(|it| &it.id);
+    let heir_of = |id: &InstanceId| match ledger.kept.contains_key(id) {
+        true => None,
+        false => kept::made_of(id, &ledger.recreations).cloned(),
+    };
+    let handed_over = kept.iter().filter(|(_, kept)| kept.is_some()).map(|(id, _)| id);
+    let wanted: BTreeSet<InstanceId> = open.chain(down).chain(handed_over).cloned().collect();
+    let sources: Vec<(InstanceId, Option<InstanceId>)> =
+        wanted.into_iter().map(|id| (id.clone(), heir_of(&id))).collect();
+    let read: Vec<InstanceId> = sources.iter().map(|(id, old)| old.as_ref().unwrap_or(id).clone()).collect();
+    let mut changes = Vec::new();
+    if !read.is_empty() {
+        let found = records::launch_records(world.store, &read).await?;
+        for (id, old) in sources {
+            let Some(record) = found.get(old.as_ref().unwrap_or(&id)) else { continue };
+            // From now on it is on record by its own id.
+            if old.is_some() {
+                changes.push(Change::Launch(id.clone(), record.clone()));
+            }
+            ledger.launch_records.insert(id, record.clone());
+        }
+    }
+    changes.extend(kept.into_iter().map(|(id, kept)| Change::Keep(id, kept)));
+    Ok(changes)
+}
+
+/// Reads what the instances that run are made of, where the provider forgets it, as far as that is not on record.
+pub(super) async fn record_running<C: CloudRead, S: StoreRead>(
+    world: &World<'_, C, S>,
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+) -> Vec<Change> {
+    let known = ledger.kept.iter().map(|(id, kept)| (id.clone(), kept.mark.as_str())).collect();
+    let mut changes = Vec::new();
+    for (id, made) in world.cloud.record(&known, world.limits.workers).await {
+        match (made, find(&snapshot.instances.items, &id)) {
+            (Ok(Made { mark, blueprint }), Some(instance)) => {
+                let (blueprint, problem) = match blueprint {
+                    Ok(blueprint) => (Some(blueprint), None),
+                    Err(problem) => (None, Some(problem)),
+                };
+                changes.push(Change::Launch(id.clone(), LaunchRecord { blueprint, problem }));
+                changes.push(Change::Keep(id, Some(Kept::of(instance, mark, snapshot.taken_at))));
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                world.reporter.event(Event::NotRecorded { instance: &id, error: &error.to_string() });
+            }
+        }
+    }
+    changes
 }
 
 /// Points out that what is on offer could not be read, and patterns for clusters that match nothing of it.
@@ -199,10 +267,10 @@ pub(super) async fn prepared_again<C: CloudRead, S: StoreRead>(
 ) -> Result<Observed, Failure> {
     let World { cloud, limits, clock, reporter, .. } = *world;
     let mut observed = observe_again(world, tried).await?;
-    let Observed { snapshot, plan, safe, board, .. } = &mut observed;
+    let Observed { snapshot, ledger, plan, safe, board, .. } = &mut observed;
     if safe.is_ok() {
         let recreations = plan.decisions.iter_mut().filter_map(Decision::recreating_mut);
-        survey(cloud, &snapshot.jobs.items, recreations, limits.workers).await;
+        survey(cloud, &snapshot.jobs.items, &ledger.launch_records, recreations, limits.workers).await;
         let prepared: Vec<&Prepared> = plan.decisions.iter().filter_map(Decision::prepared).collect();
         point_out_offers(reporter, &prepared, &limits.policy.placing);
         prepared.iter().for_each(|prepared| board.state(prepared, clock.now()));
@@ -279,6 +347,7 @@ mod tests {
             billing: Billing::Spot,
             reclaim: Some(Box::new(notice(Timestamp::LATEST))),
             marker: None,
+            aside: None,
             place: None,
             gpus: 1,
             created_at: None,

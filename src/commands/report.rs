@@ -60,7 +60,7 @@ pub async fn command(session: &Session<'_>, args: &ReportArgs) -> Result<Printed
     let uptime = uptime.unwrap_or_else(|| Uptime::of(remembered, from, to));
     let mut invoice = None;
     if args.invoice {
-        let client = session.client()?;
+        let client = session.client().await?;
         let reading = async { Ok(client.bills(from, to).await?) };
         let rows = unless_stopped(session.stop, session.settings.job_timeout, reading).await?;
         let before = |end: Timestamp| within(&instance_days, &days, from, end.min(to));

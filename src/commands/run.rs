@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use self::lease::under_lease;
 use self::record::Open;
-use super::observe::{Observed, point_out_idle_patterns, point_out_offers, prepared_again};
+use super::observe::{Observed, point_out_idle_patterns, point_out_offers, prepared_again, record_running};
 use super::survey::survey;
 use super::{Exit, Failure, Presentation, Printed, Session, status};
 use crate::act::{Applied, Edges, Limits, Pass, World, migrate, recreate};
@@ -146,7 +146,7 @@ pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
 }
 
 async fn pass(session: &Session<'_>, store: &Store, outlets: &Outlets<'_>) -> Result<Ran, Failure> {
-    let cloud = session.client()?;
+    let cloud = session.client().await?;
     let mode = if session.settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
     let limits = Limits::new(session.settings, mode);
     let world = session.world(&cloud, store, &limits);
@@ -303,7 +303,7 @@ async fn round<E: Edges>(
         _ = stop.triggered() => return Ok(RoundEnd::Done),
         observed = prepared_again(&world, &used.tried) => observed?,
     };
-    let Observed { snapshot, mut ledger, redated, plan, safe, board } = observed;
+    let Observed { snapshot, mut ledger, mut redated, plan, safe, board } = observed;
     if used.rounds == 0 {
         used.planned = Summary::of_plan(&plan, &snapshot.instances);
         open.summary = used.planned;
@@ -317,6 +317,9 @@ async fn round<E: Edges>(
     if let Err(refused) = safe {
         open.view.get_or_insert((snapshot, plan));
         return Err(refused.into());
+    }
+    if pass.mode() == Mode::Real {
+        redated.extend(record_running(&world, &snapshot, &ledger).await);
     }
     pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges, pass.now()));
     record::settle(pass, open, (&snapshot, &ledger, redated), &plan).await?;
@@ -424,7 +427,7 @@ async fn bridged<E: Edges>(
     }
     let mut decisions = plan::bridges(snapshot, ledger, limits.policy, without_room, pass.now());
     let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
-    survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
+    survey(world.cloud, &snapshot.jobs.items, &ledger.launch_records, works, limits.workers).await;
     for decision in &mut decisions {
         plan::place(decision, &pass.markets.board(), limits.policy, pass.now());
     }
@@ -450,7 +453,7 @@ async fn escalated<E: Edges>(
     decisions.truncate(most);
     let chosen = decisions.iter().filter_map(Decision::recreating).map(|work| work.instance.clone()).collect();
     let works = decisions.iter_mut().filter_map(Decision::recreating_mut);
-    survey(world.cloud, &snapshot.jobs.items, works, limits.workers).await;
+    survey(world.cloud, &snapshot.jobs.items, &ledger.launch_records, works, limits.workers).await;
     let prepared: Vec<&Prepared> = decisions.iter().filter_map(Decision::prepared).collect();
     point_out_offers(world.reporter, &prepared, &limits.policy.placing);
     for decision in &mut decisions {

@@ -7,11 +7,15 @@ use crate::act::{Limits, World};
 use crate::cli::OutputFormat;
 use crate::clock::Clock;
 use crate::cloud::any::Provider;
+use crate::cloud::ec2::client::{Ec2Client, FleetTerms};
+use crate::cloud::ec2::transport::SignedTransport;
+use crate::cloud::ec2::{self, Caller};
 use crate::cloud::novita;
 use crate::notify::Outlets;
+use crate::proxies::Proxies;
 use crate::report::human::Screen;
 use crate::report::{Reporter, log};
-use crate::settings::{Settings, SettingsError, StoreSetting};
+use crate::settings::{Ec2Settings, Settings, SettingsError, StoreSetting};
 use crate::stop::Stop;
 use crate::store::StoreError;
 use crate::store::any::Store;
@@ -31,8 +35,8 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn client(&self) -> Result<Provider<'static>, Failure> {
-        client(self.settings)
+    pub(super) async fn client(&self) -> Result<Provider<'static>, Failure> {
+        client(self.settings).await
     }
 
     /// The store lives in real time, whatever `--now` says.
@@ -73,9 +77,31 @@ impl<'a> Session<'a> {
 }
 
 /// The client of the provider that the settings name.
-pub(super) fn client(settings: &Settings) -> Result<Provider<'static>, Failure> {
-    let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
-    novita::connect(&settings.api_base_url, key, &settings.proxies).map(Provider::Novita).map_err(unusable)
+pub(super) async fn client(settings: &Settings) -> Result<Provider<'static>, Failure> {
+    let Some(ec2) = &settings.ec2 else {
+        let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
+        return novita::connect(&settings.api_base_url, key, &settings.proxies).map(Provider::Novita).map_err(unusable);
+    };
+    let client = ec2_client(ec2, &settings.proxies)?;
+    let Caller { account: actual, arn } = client.caller().await?;
+    if let Some(account) = settings.account.as_ref().filter(|account| **account != actual) {
+        let message = format!("the credentials are those of account {actual} ({arn}), not of {account}");
+        let hint = Some("correct RESPOT_EC2_ACCOUNT, or use other credentials".to_owned());
+        return Err(SettingsError { message, hint }.into());
+    }
+    Ok(Provider::Ec2(Box::new(client)))
+}
+
+/// A client of EC2, whatever account its credentials are of.
+pub(super) fn ec2_client(ec2: &Ec2Settings, proxies: &Proxies) -> Result<Ec2Client<SignedTransport>, Failure> {
+    let at = |region: &String| Ok((region.clone(), ec2.endpoint(region)?, ec2.sts_endpoint(region)?));
+    let regions = ec2.regions.iter().map(at).collect::<Result<Vec<_>, SettingsError>>()?;
+    let terms = FleetTerms {
+        opt_in: ec2.opt_in.clone(),
+        stand_ins: ec2.stand_ins.clone(),
+        keeps_user_data: ec2.keeps_user_data,
+    };
+    ec2::connect(&regions, ec2.source.clone(), terms, proxies).map_err(unusable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -151,6 +151,8 @@ pub fn figures<'a>(overview: &'a Overview, settings: &Settings, now: Timestamp) 
 fn config_part(settings: &Settings) -> json::ConfigPart {
     let Settings { interval, job_timeout, max_concurrent, rehearsal, retry_failed, policy, .. } = settings;
     json::ConfigPart {
+        provider: settings.provider.into_str(),
+        account: settings.account.clone(),
         interval_minutes: interval.as_secs() / 60,
         job_timeout_ms: millis(*job_timeout),
         max_concurrent: *max_concurrent,

@@ -78,6 +78,7 @@ impl Bars {
             | Event::ReceiverGone { .. }
             | Event::IdlePattern { .. }
             | Event::IdlePlace { .. }
+            | Event::NotRecorded { .. }
             | Event::OffersUnread { .. }
             | Event::MemoryLost { .. }
             | Event::Undelivered { .. }

@@ -199,6 +199,10 @@ pub struct RecoveryPart<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigPart {
+    pub provider: &'static str,
+    /// That it must be, if one is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Minutes between two passes.
     pub interval_minutes: u64,
     pub job_timeout_ms: i64,

@@ -91,6 +91,9 @@ pub(super) fn event(event: Event<'_>) {
         Event::Observed { snapshot } => {
             let (instances, jobs) = (snapshot.instances.items.len(), snapshot.jobs.items.len());
             info!(instances, jobs, "listed instances and jobs");
+            if let Some(shortfall @ Shortfall::Region { .. }) = &snapshot.instances.shortfall {
+                warn!("{shortfall}; nothing is concluded about them");
+            }
             if let Some(shortfall @ Shortfall::Nameless { .. }) = &snapshot.instances.shortfall {
                 warn!("the list of instances is incomplete: {shortfall}; nothing is recreated");
             }
@@ -182,6 +185,9 @@ pub(super) fn event(event: Event<'_>) {
             warn!(
                 "the pattern {pattern:?} matches no instance; an ID is not that of a replacement, whose name begins with the old name"
             );
+        }
+        Event::NotRecorded { instance, error } => {
+            warn!(%instance, error, "what it is made of could not be recorded; the next pass tries again");
         }
         Event::OffersUnread { error } => {
             warn!(error, "the places on offer could not be read, and some of them may be missing in this pass");

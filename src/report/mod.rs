@@ -110,6 +110,11 @@ pub enum Event<'a> {
     IdlePattern {
         pattern: &'a str,
     },
+    /// What an instance is made of could not be read while it runs: after a reclaim it could not be launched again.
+    NotRecorded {
+        instance: &'a InstanceId,
+        error: &'a str,
+    },
     /// What is on offer could not be read, so that places may be missing.
     OffersUnread {
         error: &'a str,

@@ -207,7 +207,10 @@ impl<'a> Layers<'a> {
             let of_environment = environment.get(name)?;
             let of_environment =
                 of_environment.filter(|it| !it.value.is_empty() || name == rows::REDIS_KEY_PREFIX.row.name);
-            let of_file = file.iter().find(|(known, _)| *known == name).zip(file_path.clone());
+            let is_given = |(known, value): &&(&str, String)| {
+                *known == name && (!value.is_empty() || name == rows::REDIS_KEY_PREFIX.row.name)
+            };
+            let of_file = file.iter().find(is_given).zip(file_path.clone());
             let of_file =
                 of_file.map(|((_, value), path)| Given { name, value: value.clone(), source: Source::File(path) });
             // A shell has read the flags: what is in them is meant.

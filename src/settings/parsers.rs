@@ -1,5 +1,6 @@
 //! How the text of a setting becomes a value, for everything that is not an address.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use strum::VariantNames;
 use tracing::level_filters::LevelFilter;
 
 use crate::core::world::money::Usd;
-use crate::core::world::policy::Selector;
+use crate::core::world::policy::{OptIn, Selector};
 use crate::core::world::probe::Probe;
 
 /// Why a text is not a value.
@@ -165,6 +166,49 @@ pub(super) fn probe(text: &str) -> Parsed<Probe> {
 pub(super) fn selectors(text: &str) -> Parsed<Vec<Selector>> {
     let parse = |text: &str| Selector::parse(text).map_err(|error| Invalid::new(format!("pattern {text:?}: {error}")));
     text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(parse).collect()
+}
+
+/// Words separated by commas.
+pub(super) fn words(text: &str) -> Parsed<Vec<String>> {
+    let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
+    match words.iter().find(|word| !is_plain(word)) {
+        Some(word) => {
+            Err(Invalid::new(format!("{word:?} has other characters than letters, digits, dots and hyphens")))
+        }
+        None => Ok(words.into_iter().map(Into::into).collect()),
+    }
+}
+
+pub(super) fn opt_in(text: &str) -> Parsed<OptIn> {
+    match text.split_once('=') {
+        None if text == "*" => Ok(OptIn::Everything),
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok(OptIn::Tag { key: key.into(), value: Some(value.into()) })
+        }
+        None if !text.is_empty() => Ok(OptIn::Tag { key: text.into(), value: None }),
+        _ => Err(Invalid::expected("a tag: key=value, key or *")),
+    }
+}
+
+pub(super) fn account(text: &str) -> Parsed<String> {
+    let is_account = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_account { Ok(text.into()) } else { Err(Invalid::expected("twelve digits")) }
+}
+
+/// `type=other+another,…`.
+pub(super) fn stand_ins(text: &str) -> Parsed<BTreeMap<String, Vec<String>>> {
+    let expected = || Invalid::expected("type=other+another, for example g5.xlarge=g6.xlarge+g5.2xlarge");
+    let mut kinds = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+        let (kind, others) = entry.split_once('=').ok_or_else(expected)?;
+        let others = words(&others.replace('+', ","))?;
+        if others.is_empty() || words(kind)?.len() != 1 {
+            return Err(expected());
+        }
+        kinds.insert(kind.trim().to_owned(), others);
+    }
+    Ok(kinds)
 }
 
 const COPY_AGAIN: &str = "copy it again; its value is not shown here";

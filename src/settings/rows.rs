@@ -1,6 +1,7 @@
 //! Every setting, one row each: name, flag, type, default, parser, range, meaning. The reference, the man page, the help
 //! of flags, defaults and error messages all follow from these rows.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,14 +10,14 @@ use secrecy::{SecretSlice, SecretString};
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
-use super::StoreSetting;
 use super::addresses::{self, Address};
 use super::parsers::{self, Invalid};
+use super::{ProviderName, StoreSetting, UserData};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::{Course, RollbackScope};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::{
-    BridgePolicy, Eligibility, Escalation, Ladder, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
+    BridgePolicy, Eligibility, Escalation, Ladder, OptIn, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
 };
 use crate::core::world::probe::Probe;
 
@@ -130,6 +131,8 @@ pub const KEEP_TRYING: Duration = Duration::from_secs(240);
 const NONE: &str = "";
 
 settings! {
+    RESPOT_PROVIDER: ProviderName = ProviderName::Novita.into_str(), parsers::word,
+        "The cloud: `novita`, or `ec2` (Amazon EC2)";
     NOVITA_API_KEY: SecretString = NONE, parsers::api_key,
         "API key; or set `NOVITA_API_KEY_FILE`. Required by every command that calls the provider";
     NOVITA_API_KEY_FILE: PathBuf = NONE, parsers::path,
@@ -178,7 +181,7 @@ settings! {
     MIGRATION_KEEP_TRYING_MS["--keep-trying"]: Duration = KEEP_TRYING.as_millis(), parsers::millis[0..=1_500_000],
         "Milliseconds a pass goes on, with a round a minute, while a reclaimed instance is down; capped by the interval and the deadline less a minute";
     MIGRATION_MAX_PRICE_PERCENT: u64 = Placing::DEFAULT.max_price_percent, parsers::integer[100..=1000],
-        "No place that costs more than this percentage of what the instance cost";
+        "No place but its own that costs more than this percentage of what the instance cost; stand-ins have a budget instead";
     RESPOT_RECLAIM_COST_MINUTES: Duration = Placing::DEFAULT.reclaim_cost.as_secs() / 60, parsers::minutes[0..=1440],
         "What a reclaim costs, in minutes of the instance; 0 ranks markets by price alone";
     RESPOT_SPREAD_PERCENT: u64 = Placing::DEFAULT.spread_percent, parsers::integer[0..=100],
@@ -235,6 +238,18 @@ settings! {
         "Command that moves traffic: called before an instance that serves is deleted, and after one was put back; its failure holds the step";
     RESPOT_ROLLOUT_HOOK_TIMEOUT_MS: Duration = 60_000, parsers::millis[1000..=300_000],
         "Milliseconds after which the hook is killed and has failed";
+    RESPOT_EC2_REGIONS: Vec<String> = NONE, parsers::words,
+        "Regions, separated by commas; without it, the region of `AWS_REGION` or of the AWS profile. One that cannot be read is reported, and the others go on";
+    RESPOT_EC2_TAG: OptIn = "respot=managed", parsers::opt_in,
+        "Tag of the instances to manage: `key=value` or `key`; `*` is every instance, only together with `RESPOT_EC2_ACCOUNT`";
+    RESPOT_EC2_ACCOUNT: String = NONE, parsers::account,
+        "ID of the account; credentials of another one stop the program before it reads anything";
+    RESPOT_EC2_SUBNETS: Vec<String> = NONE, parsers::words,
+        "IDs of subnets where replacements may go besides their own, separated by commas; they must be in the same VPC";
+    RESPOT_EC2_TYPES: BTreeMap<String, Vec<String>> = NONE, parsers::stand_ins,
+        "Instance types that may stand in for another: `g5.xlarge=g6.xlarge+g5.2xlarge`, several separated by commas";
+    RESPOT_EC2_USER_DATA: UserData = UserData::Keep.into_str(), parsers::word,
+        "What becomes of user data: `keep` (part of what is recorded for a replacement) or `refuse` (an instance that has any is not launched again)";
     RESPOT_GPU_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],
         "GPUs that the account may have at once; the provider does not report it";
     RESPOT_INSTANCE_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],
@@ -250,7 +265,7 @@ mod tests {
         for (n, (row, parse_default)) in SETTINGS.iter().zip(PARSE_DEFAULTS).enumerate() {
             let (name, meaning) = (row.name, row.meaning());
             assert_eq!(parse_default(), Ok(()), "{name}: the default is not valid");
-            assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'), "{name}");
             assert!(SETTINGS[..n].iter().all(|other| other.name != name), "{name} is there twice");
             assert!(row.flag.is_none_or(|flag| flag.starts_with("--")), "{name}");
             assert!(row.range.as_ref().is_none_or(|range| range.start() < range.end()), "{name}");

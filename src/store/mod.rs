@@ -100,6 +100,15 @@ pub enum StoreError {
         /// The newest format this version writes.
         known: u64,
     },
+    /// It is the memory of passes over another account.
+    #[error("the store {store} belongs to {found}, and this is {own}")]
+    Foreign {
+        /// Which store, without its password.
+        store: String,
+        /// Whose it is.
+        found: String,
+        own: String,
+    },
     /// The lease is no longer ours: nothing was written.
     #[error("the lease was lost: it expired or was removed, and another pass may be at work")]
     LeaseLost,
@@ -152,6 +161,19 @@ impl Lease {
 pub enum Acquired {
     Granted(Lease),
     HeldBy { token: String },
+}
+
+/// Whether a memory is that of passes over this account. Either may not be known.
+///
+/// # Errors
+/// [`StoreError::Foreign`].
+pub fn check_owner(store: &impl StoreRead, found: Option<&str>, own: &str) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found != own && !own.is_empty() => {
+            Err(StoreError::Foreign { store: store.label(), found: found.into(), own: own.into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reading. Never changes anything, not even by creating a file.

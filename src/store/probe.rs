@@ -21,17 +21,17 @@ pub struct Examined {
 
 /// Reads what every pass reads first, then makes every call that a pass makes, on names of its own, and reads the result.
 ///
-/// The names are random, so that neither a pass at work nor a second probe notices. A map is made and removed by one
+/// `now` decides which days a pass would read. The names are random, so that neither a pass at work nor a second probe notices. A map is made and removed by one
 /// commit. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
-pub async fn probe<S: StoreWrite>(store: &S) -> Result<Examined, StoreError> {
+pub async fn probe<S: StoreWrite>(store: &S, now: Timestamp) -> Result<Examined, StoreError> {
     let begun = Instant::now();
     let at_work = value(store, &Mode::Real.lease_key()).await?;
     let round_trip = begun.elapsed();
     records::opening(store, Mode::Real).await?;
-    records::ledger(store, &[], Mode::Real, Timestamp::LATEST).await?;
+    records::ledger(store, &[], Mode::Real, now).await?;
     // Not read by every pass, but written.
     let written = [keys::WRITES, keys::EXECUTIONS, keys::OUTBOX].map(|map| Query::Fields(map.into()));
     store.read(&written).await?;

@@ -5,7 +5,9 @@
 
 mod downtime;
 mod format;
+mod kept;
 mod markets;
+mod memory;
 mod overview;
 
 use std::collections::HashMap;
@@ -15,10 +17,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::downtime::instance_days;
 use self::format::{Decoder, Sorted, encode, record_of};
+pub use self::kept::launch_records;
 pub use self::markets::markets;
+pub use self::memory::Generation;
 pub use self::overview::{Overview, Selection, overview};
 use super::{Answer, Query, StoreError, StoreRead, Write};
 use crate::core::pass::bridge::{Bridge, Bridges};
+use crate::core::pass::kept::{Kept, LaunchRecord};
 use crate::core::pass::ledger::{InFlight, Ledger, Observation, Stamp};
 use crate::core::pass::market::Market;
 use crate::core::pass::usage::{INSTANCE_DAYS_KEPT, InstanceDays};
@@ -41,6 +46,11 @@ pub(super) mod keys {
     pub(super) const OBSERVATIONS: &str = "observations";
     /// Map old instance -> [`super::Recreation`]: the journal. Closed ones are forgotten after a day.
     pub(super) const RECREATIONS: &str = "recreations";
+    /// Map instance -> [`super::Kept`]: instances as they were last seen, where the provider forgets what has ended. Dropped
+    /// once they are replaced, or were not seen for a week.
+    pub(super) const KEPT: &str = "kept";
+    /// Map instance -> [`super::LaunchRecord`]: what they are made of.
+    pub(super) const LAUNCH_RECORDS: &str = "launch-records";
     /// Map instance -> [`super::Since`]: instances that are `migrating` without a job.
     pub(super) const STALLS: &str = "stalls";
     /// Map instance -> [`super::Since`]: instances that no list has. Forgotten after a day.
@@ -97,12 +107,6 @@ struct Since {
     since: Timestamp,
 }
 
-/// The number of a memory, drawn by its first pass.
-#[derive(Serialize, Deserialize)]
-struct Generation {
-    generation: u64,
-}
-
 /// The failed migration of an instance that was reported last.
 #[derive(Serialize, Deserialize)]
 struct ToldFailure {
@@ -147,7 +151,7 @@ pub enum Change {
     CloseOpen,
     SetTotals(Totals),
     /// This memory begins: the totals have the same number.
-    SetGeneration(u64),
+    SetGeneration(Generation),
     /// A migrate call is about to be made.
     Attempt {
         id: InstanceId,
@@ -167,6 +171,10 @@ pub enum Change {
     Observe(InstanceId, Option<Observation>),
     /// A recreation is at this step now; or is forgotten.
     Journal(InstanceId, Option<Recreation>),
+    /// An instance as it was last seen; or it is forgotten, and what it is made of with it.
+    Keep(InstanceId, Option<Kept>),
+    /// What an instance is made of.
+    Launch(InstanceId, LaunchRecord),
     /// An instance is `migrating` without a job since then; or not any more.
     Stall(InstanceId, Option<Timestamp>),
     /// An instance is in no list since then; or is again, or is forgotten.
@@ -224,7 +232,7 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
             vec![Write::Set { key: keys::TOTALS.into(), value: encode(&totals), life: None }]
         }
         Change::SetGeneration(generation) => {
-            vec![Write::Set { key: keys::GENERATION.into(), value: encode(&Generation { generation }), life: None }]
+            vec![Write::Set { key: keys::GENERATION.into(), value: encode(&generation), life: None }]
         }
         Change::Attempt { id, at } => vec![migration_time(mode, &id, at, MIGRATION_TIME_LIFE)],
         Change::Withdraw { id, previous } => {
@@ -238,6 +246,11 @@ fn translate(change: Change, mode: Mode, now: Timestamp) -> Vec<Write> {
         Change::Unfollow(id) => vec![entry::<InFlight>(keys::IN_FLIGHT, &id, None)],
         Change::Observe(id, seen) => vec![entry(keys::OBSERVATIONS, &id, seen.as_ref())],
         Change::Journal(id, recreation) => vec![entry(keys::RECREATIONS, &id, recreation.as_ref())],
+        Change::Keep(id, Some(kept)) => vec![entry(keys::KEPT, &id, Some(&kept))],
+        Change::Keep(id, None) => {
+            vec![entry::<Kept>(keys::KEPT, &id, None), entry::<LaunchRecord>(keys::LAUNCH_RECORDS, &id, None)]
+        }
+        Change::Launch(id, record) => vec![entry(keys::LAUNCH_RECORDS, &id, Some(&record))],
         Change::Stall(id, since) => {
             vec![entry(keys::STALLS, &id, since.map(|since| Since { since }).as_ref())]
         }
@@ -317,10 +330,12 @@ pub async fn ledger<S: StoreRead>(
         keys::BRIDGES,
         keys::SPELLS,
         keys::DOWNTIME_DAYS,
+        keys::KEPT,
     ];
     let mut queries: Vec<Query> = maps.into_iter().map(|map| Query::Map(map.into())).collect();
     let days_at_hand: Vec<String> = instance_days_at_hand(now).collect();
     queries.push(Query::MapValues { map: keys::INSTANCE_DAYS.into(), fields: days_at_hand.clone() });
+    queries.push(Query::Values(vec![keys::GENERATION.into()]));
     queries.push(times_of(Mode::Real));
     if mode == Mode::Rehearsal {
         queries.push(times_of(Mode::Rehearsal));
@@ -343,8 +358,11 @@ pub async fn ledger<S: StoreRead>(
     let bridges: Bridges = decoder.records(keys::BRIDGES, answers.next())?;
     newer.map_or(Ok(()), Err)?;
     let (spells, days) = downtime::known(&decoder, &mut answers)?;
+    let kept = decoder.records(keys::KEPT, answers.next())?;
     let instance_days = downtime::ran(&decoder, days_at_hand, answers.next())?;
+    let owner = memory::owner(&decoder, answers.next())?;
     let mut ledger = Ledger {
+        owner,
         last_attempt: HashMap::new(),
         in_flight,
         observations,
@@ -357,6 +375,8 @@ pub async fn ledger<S: StoreRead>(
         spells,
         days,
         instance_days,
+        kept,
+        launch_records: HashMap::new(),
     };
     let modes = [Mode::Real, Mode::Rehearsal];
     for (answer, mode) in answers.zip(modes) {
@@ -397,8 +417,8 @@ fn redated(decoder: Decoder) -> Vec<Change> {
 pub struct Opening {
     /// Totals over all real passes.
     pub totals: Totals,
-    /// The number that is kept beside them.
-    pub generation: Option<u64>,
+    /// What is kept beside them.
+    pub generation: Option<Generation>,
     /// A pass of the same kind that was never closed. Because the lease is ours, it is no longer running.
     pub unclosed: Option<Recorded>,
     /// The calls it began, if it was a real one.
@@ -425,7 +445,7 @@ pub async fn opening<S: StoreRead>(store: &S, mode: Mode) -> Result<Opening, Sto
         None => Totals::default(),
     };
     let generation = match found.next().flatten() {
-        Some(text) => Some(decoder.decode::<Generation>(keys::GENERATION, &text)?.generation),
+        Some(text) => Some(decoder.decode::<Generation>(keys::GENERATION, &text)?),
         None => None,
     };
     let Some(job_id) = found.next().flatten() else {

@@ -439,7 +439,7 @@ fn documents_are_those_of_the_contract() {
         );
         assert_eq!(
             keys(&status["config"]),
-            "dryRun eligibility eligibilityIntervalHours intervalMinutes jobTimeoutMs maxConcurrent retryFailed scope"
+            "dryRun eligibility eligibilityIntervalHours intervalMinutes jobTimeoutMs maxConcurrent provider retryFailed scope"
         );
         assert_eq!(
             keys(&status["recovery"]),

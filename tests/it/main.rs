@@ -9,6 +9,7 @@ mod deploy;
 mod doctor;
 mod documents;
 mod downtime;
+mod ec2;
 mod explain;
 mod extremes;
 mod faults;

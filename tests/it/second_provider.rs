@@ -93,7 +93,8 @@ impl Yard {
             billing: Billing::Spot,
             reclaim: is_reclaimed
                 .then(|| Box::new(ReclaimNotice { spot_status: "terminated".into(), reclaim_at: *runs_from + HOUR })),
-            marker: tag.as_deref().map(Into::into),
+            marker: tag.as_deref().map(|tag| Box::new(tag.into())),
+            aside: None,
             place: None,
             gpus: 1,
             created_at: secs(*created_at),
@@ -125,7 +126,7 @@ fn error(effect: Effect) -> CloudError {
 
 impl CloudRead for Yard {
     fn abilities(&self) -> Abilities {
-        Abilities { migrates: false, idempotent_create: true }
+        Abilities { migrates: false, idempotent_create: true, forgets_ended: false }
     }
 
     async fn instances(&self, _: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
@@ -171,6 +172,7 @@ impl CloudRead for Yard {
                 placements: placements.clone(),
                 gpus: 1,
                 own_price: None,
+                is_home_untried: true,
                 tied_by: None,
                 unread: None,
             })
@@ -297,7 +299,7 @@ impl Story {
         let rows = self.yard.rows(|_| true);
         let [new, z] = rows.as_slice() else { panic!("{rows:#?}") };
         let marker = replacement_name(&InstanceId::new("a"), "worker", "");
-        assert_eq!((new.marker.as_deref(), z.id.as_str()), (Some(marker.as_str()), "z"));
+        assert_eq!((new.marker.as_ref().map(|it| it.as_str()), z.id.as_str()), (Some(marker.as_str()), "z"));
         assert_eq!((&new.status, &z.status), (&Status::Running, &Status::Running));
         assert!(self.yard.machines.borrow().iter().all(|machine| machine.made_of == "image-of-a"));
         assert_eq!((self.yard.creations.get(), self.yard.migrations.get()), (creations, 0));

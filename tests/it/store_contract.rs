@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use respot::core::world::time::Timestamp;
 use respot::store::probe::probe;
 use respot::store::records::Mode;
 use respot::store::{Acquired, Answer, LEASE_LIFE, Lease, Query, StoreError, StoreRead, StoreWrite, Write};
@@ -365,10 +366,10 @@ async fn one_racer_wins(store: &impl StoreWrite, other: &impl StoreWrite) {
 }
 
 async fn a_probe_is_in_nobodys_way(store: &impl StoreWrite, other: &impl StoreWrite) {
-    let probed = probe(other).await.expect("nothing wrong");
+    let probed = probe(other, Timestamp::LATEST).await.expect("nothing wrong");
     assert_eq!(probed.at_work, None);
     let lease = take(store, &Mode::Real.lease_key(), "pass").await;
-    for probed in <[_; 2]>::from(join(probe(store), probe(other)).await) {
+    for probed in <[_; 2]>::from(join(probe(store, Timestamp::LATEST), probe(other, Timestamp::LATEST)).await) {
         assert_eq!(probed.expect("nothing wrong").at_work.as_deref(), Some("pass"));
     }
     assert_eq!(store.renew(&lease).await, Ok(()));

@@ -45,9 +45,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("paths", &[]),
     ("proxies", &[]),
     ("shell", &[]),
-    ("settings", &["core", "paths", "proxies"]),
+    ("settings", &["core", "paths", "proxies", "credentials"]),
     ("tls", &["proxies"]),
-    ("cloud", &["core", "clock", "stop", "tls", "proxies"]),
+    ("credentials", &["core", "paths", "proxies"]),
+    ("cloud", &["core", "clock", "stop", "tls", "proxies", "credentials", "paths"]),
     ("measure", &["core", "clock", "stop", "tls", "proxies", "shell"]),
     ("notify", &["core", "clock", "settings", "report", "store", "tls", "proxies"]),
     ("store", &["core", "clock", "paths"]),
@@ -141,6 +142,7 @@ const FLAGS_OF_OTHERS: &[(&str, &[&str])] = &[
     ("redis-server", &["appendonly", "maxmemory-policy"]),
     ("kubectl", &["namespace", "from-file", "from-literal", "from", "dry-run", "for", "timeout", "selector", "tail"]),
     ("systemctl and journalctl", &["now", "unit", "since", "no-pager"]),
+    ("aws", &["aws-service-name", "profile"]),
     ("apt-get, rm, jq", &["yes", "no-install-recommends", "raw-output", "args"]),
 ];
 

@@ -15,8 +15,9 @@ use crate::core::recreation::blueprint::{Obstacle, Placement, Prepared};
 use crate::core::recreation::journal::{Cause, Next, Old, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, Instance, InstanceId, Place};
+use crate::core::world::money::Usd;
 use crate::core::world::snapshot::find;
-use crate::core::world::time::millis;
+use crate::core::world::time::{in_words, millis};
 
 impl<E: Edges> Turn<'_, E> {
     /// Reports what prevents the creation, and counts it as a failed attempt where it is one.
@@ -64,10 +65,19 @@ impl<E: Edges> Turn<'_, E> {
                     markets.unanswered(&placement.place);
                     continue;
                 }
-            } else if task.recreation.cause == Cause::Bridged && !self.open_bridge(task, placement) {
-                let policy = &self.pass.world.limits.policy.bridge;
-                let reason = format!("no room, and the budget of {} USD a day is used up", policy.per_day);
-                return self.no_room(task, reason).await;
+            } else if task.recreation.cause == Cause::Bridged {
+                let Some(price) = placement.price else {
+                    return self.no_room(task, "no room, and no on-demand price is known for a stand-in".into()).await;
+                };
+                if !self.open_bridge(task, price) {
+                    let policy = &self.pass.world.limits.policy.bridge;
+                    let reason = format!(
+                        "no room, and {} of a stand-in at {price} USD/h do not fit into what is left of {} USD a day",
+                        in_words(policy.stay),
+                        policy.per_day
+                    );
+                    return self.no_room(task, reason).await;
+                }
             }
             let ticket = self.about_to(WriteCall::Create, task, is_spot.then_some(&placement.place));
             task.recreation.notes.clone_from(&blueprint.notes);
@@ -76,7 +86,7 @@ impl<E: Edges> Turn<'_, E> {
             }
             task.attempt.at = task.recreation.since;
             let marker = task.recreation.marker.clone();
-            let order = Order { marker: &marker, blueprint, placement };
+            let order = Order { marker: &marker, replaces: &task.work.instance, blueprint, placement };
             let may_send = || self.pass.may_send(self.store_error);
             let begun = Instant::now();
             let guard = Guard { stop: self.pass.world.stop, may_send: &may_send };
@@ -171,7 +181,7 @@ impl<E: Edges> Turn<'_, E> {
 
     /// Whether an instance cannot be the replacement that was just created.
     fn is_another(&self, id: &InstanceId, task: &Task<'_>) -> bool {
-        let is_marked = |it: &Instance| it.marker.as_deref() == Some(task.recreation.marker.as_str());
+        let is_marked = |it: &Instance| it.marker.as_deref().is_some_and(|it| *it == task.recreation.marker);
         *id == task.work.instance || find(self.listed, id).is_some_and(|it| !is_marked(it))
     }
 
@@ -190,10 +200,9 @@ impl<E: Edges> Turn<'_, E> {
     }
 
     /// Puts an on-demand instance on record before it is created, if the budget allows it.
-    fn open_bridge(&self, task: &Task<'_>, placement: &Placement) -> bool {
+    fn open_bridge(&self, task: &Task<'_>, price: Usd) -> bool {
         let policy = &self.pass.world.limits.policy.bridge;
-        let open = |price| self.pass.markets.open_bridge(&task.work.instance, price, policy, self.pass.now());
-        placement.price.is_some_and(open)
+        self.pass.markets.open_bridge(&task.work.instance, price, policy, self.pass.now())
     }
 
     /// What a market answered, and to how many GPUs.

@@ -415,7 +415,8 @@ impl<E: Edges> Turn<'_, E> {
 
     /// Stores the journal after an observation.
     pub(super) async fn observe(&self, task: &mut Task<'_>, old: Old, successor: Successor) -> bool {
-        let situation = Situation { old, successor, marked: None, overlap: None, now: self.pass.now() };
+        let situation =
+            Situation { old, successor, marked: None, is_unwanted: false, overlap: None, now: self.pass.now() };
         let recreation = task.recreation.clone().observe(&situation);
         self.store(task, recreation).await
     }

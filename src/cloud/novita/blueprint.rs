@@ -240,7 +240,7 @@ impl Spec {
 /// The body of the create call. It contains secrets. What is empty is left out, so that the provider's own default
 /// applies and not an empty value.
 pub(super) fn create_body(order: Order<'_>) -> String {
-    let Order { marker, blueprint, placement: Placement { place, .. } } = order;
+    let Order { marker, replaces: _, blueprint, placement: Placement { place, .. } } = order;
     let mut body = blueprint.payload.clone();
     body.remove("productName");
     // Other names than in the provider's responses, and a capital I.

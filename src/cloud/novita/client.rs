@@ -65,7 +65,11 @@ fn found<R>(answer: Result<R, CloudError>) -> Result<Option<R>, CloudError> {
 
 impl<T: Transport> CloudRead for Client<T> {
     fn abilities(&self) -> Abilities {
-        Abilities { migrates: true, idempotent_create: false }
+        Abilities { migrates: true, idempotent_create: false, forgets_ended: false }
+    }
+
+    fn owner(&self) -> String {
+        "novita".into()
     }
 
     async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {

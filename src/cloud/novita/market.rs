@@ -251,6 +251,7 @@ fn choose(
         blueprint,
         gpus: spec.gpu_num,
         own_price: own_price.map(|price| price.times(spec.gpu_num)),
+        is_home_untried: false,
         tied_by: spec.tied_by(),
         unread: None,
     })

@@ -34,7 +34,7 @@ impl Dialect for Novita {
             }
             _ => None,
         };
-        Refusal { kind, not_found, message, hint }
+        Refusal { kind, effect: effect_of(response.status), not_found, message, hint }
     }
 
     fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str> {
@@ -140,8 +140,12 @@ pub(super) fn is_page(body: &[u8]) -> bool {
 
 /// The first word that looks like one of the provider's machine names.
 fn machine_name(text: &str) -> Option<&str> {
-    text.split(|c: char| !(c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit()))
-        .find(|word| word.len() >= 6 && (word.contains('_') || KNOWN_SINGLE_WORDS.contains(word)))
+    let is_name = |word: &&str| {
+        let is_plain = word.starts_with(|c: char| c.is_ascii_uppercase()) && !word.contains(char::is_lowercase);
+        is_plain && word.len() >= 6 && (word.contains('_') || KNOWN_SINGLE_WORDS.contains(word))
+    };
+    // Whole words: the end of a key is none.
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).find(is_name)
 }
 
 const KNOWN_SINGLE_WORDS: &[&str] = &["CONFLICT", "FORBIDDEN", "REQUEST", "UNAUTHORIZED", "UNKNOWN"];
@@ -339,6 +343,8 @@ mod tests {
             (418, b"\x1b[31mteapot", None, Api, false),
             (400, br#"{"errors":[{"code":"INSUFFICIENT_RESOURCE"}]}"#, stock, Capacity, false),
             (400, br#"{"jobs":[{"envs":[{"key":"DB_PASSWORD","value":"hunter2hunter2"}]}]}"#, None, Api, false),
+            // The end of a key is no machine name.
+            (401, br#"{"code":401,"message":"invalid api key: sk_7F3A9C21D4E85B60A1C2"}"#, None, Auth, false),
         ];
         for (at, (status, body, reason, kind, not_found)) in rows.iter().enumerate() {
             let refusal = Body::read(body);

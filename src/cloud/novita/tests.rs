@@ -252,7 +252,12 @@ async fn a_creation_is_sent_once_and_its_errors_say_what_it_may_have_done() {
         stock: Stock::Unstated,
         words: String::new(),
     };
-    let order = Order { marker: "train-7-recreated-0", blueprint: &blueprint, placement: &placement };
+    let order = Order {
+        marker: "train-7-recreated-0",
+        replaces: &InstanceId::new("a"),
+        blueprint: &blueprint,
+        placement: &placement,
+    };
     let stop = Stop::default();
     let guard = Guard { stop: &stop, may_send: &|| true };
     let ok = || Ok((200, fixture!("create.json").to_vec()));

@@ -190,7 +190,9 @@ impl InstanceRow<'_> {
         } = self;
         let is_announced = matches!(spot_status.as_str(), "notified" | "reclaiming");
         let at = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
-        let reclaim = at.or(is_announced.then_some(Timestamp::LATEST));
+        // What it was started after is over, although its fields may stay.
+        let is_over = |at: Timestamp| last_started_at.seconds().is_some_and(|start| at <= start.into());
+        let reclaim = at.or(is_announced.then_some(Timestamp::LATEST)).filter(|at| !is_over(*at));
         (!id.as_str().is_empty()).then(|| Instance {
             id: InstanceId::new(id.as_str()),
             name: name.as_str().into(),
@@ -200,7 +202,8 @@ impl InstanceRow<'_> {
                 Box::new(ReclaimNotice { spot_status: CompactString::from(spot_status.as_str()), reclaim_at })
             }),
             // The marker of a replacement is its name.
-            marker: Origin::in_name(name.as_str()).map(|_| name.as_str().into()),
+            marker: Origin::in_name(name.as_str()).map(|_| Box::new(name.as_str().into())),
+            aside: None,
             place: places.borrow_mut().place(product_id.as_str().trim(), cluster_id.as_str().trim()),
             gpus: gpu_num.number().and_then(|it| u16::try_from(it).ok()).unwrap_or(0),
             created_at: created_at.seconds(),
@@ -418,6 +421,19 @@ mod tests {
                 Some(1),
                 1,
                 ("a", "", "running", "", Some(Timestamp::LATEST.as_secs()), None),
+            ),
+            // Of a reclaim before its last start only the fields are left; one of later stands.
+            (
+                br#"{"instances":[{"id":"a","status":"running","spotStatus":"terminated","spotReclaimTime":"1768090000","lastStartedAt":"1768090130"}]}"#,
+                None,
+                1,
+                ("a", "", "running", "", None, None),
+            ),
+            (
+                br#"{"instances":[{"id":"a","status":"running","spotStatus":"notified","spotReclaimTime":"1768090131","lastStartedAt":"1768090130"}]}"#,
+                None,
+                1,
+                ("a", "", "running", "", Some(1_768_090_131), None),
             ),
             // A row without an id is dropped and counted.
             (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),

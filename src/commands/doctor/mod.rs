@@ -4,6 +4,7 @@
 //! It changes nothing: of the provider it holds the reading half, what it writes to the store to prove that it can be
 //! written is removed, and receivers are only connected to, since a ping would count as a pass.
 
+mod ec2;
 mod files;
 mod provider;
 mod receivers;
@@ -65,7 +66,13 @@ pub async fn examine(settings: &Settings, send_test_event: bool, show: Presentat
     findings.extend(files::secrets(&settings.origins.secret_files));
     // Not concurrently: the embedded store blocks the thread, and the other checks measure time.
     let store = state::check(settings).await;
-    let (provider, receivers) = join(provider::check(settings), receivers::check(settings, send_test_event)).await;
+    let cloud = async {
+        match &settings.ec2 {
+            Some(ec2) => ec2::check(settings, ec2).await,
+            None => provider::check(settings).await,
+        }
+    };
+    let (provider, receivers) = join(cloud, receivers::check(settings, send_test_event)).await;
     findings.extend(provider);
     findings.extend(store);
     findings.extend(receivers);

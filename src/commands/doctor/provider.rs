@@ -20,7 +20,7 @@ const KEY: &str = "key";
 const CLOCK: &str = "clock";
 
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
-    match client(settings) {
+    match client(settings).await {
         Ok(cloud) => ask(&cloud, settings).await,
         Err(failure) => {
             let api = Finding::failed(API, failure.exit, failure.message, failure.hint.unwrap_or_default());
@@ -120,7 +120,7 @@ fn key(settings: &Settings, answer: Option<&Result<(), CloudError>>) -> Finding 
 }
 
 /// `date` is the provider's time, truncated to seconds.
-fn clock(now: Timestamp, date: Timestamp) -> Finding {
+pub(super) fn clock(now: Timestamp, date: Timestamp) -> Finding {
     let (ahead, behind) = (now.since(date), date.since(now));
     let skew = ahead.max(behind);
     if skew <= TOLERATED_SKEW {

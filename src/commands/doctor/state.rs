@@ -85,7 +85,8 @@ fn forgets() -> Finding {
 }
 
 async fn try_out<S: StoreWrite>(store: &S, settings: &Settings) -> Result<Vec<Finding>, StoreError> {
-    let Examined { round_trip, at_work, unreadable } = probe(store).await?;
+    let now = settings.now.unwrap_or_else(|| Clock::system().now());
+    let Examined { round_trip, at_work, unreadable } = probe(store, now).await?;
     if let Some(error) = unreadable {
         let Failure { message, hint, .. } = error.into();
         let detail = format!("passes work, but status or rollout does not: {message}");
@@ -93,7 +94,6 @@ async fn try_out<S: StoreWrite>(store: &S, settings: &Settings) -> Result<Vec<Fi
     }
     let at_work = at_work.map_or_else(String::new, |job| format!("; a pass is running: {job}"));
     let found = Finding::ok(STORE, format!("{} is readable and writable{at_work}", store.label())).took(round_trip);
-    let now = settings.now.unwrap_or_else(|| Clock::system().now());
     let rollout = match records::rollout(store, now).await?.0 {
         Some(fleet) if fleet.rollout.state.end().is_none() => {
             let steps = records::rollout_steps(store).await?;

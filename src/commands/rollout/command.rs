@@ -57,7 +57,7 @@ async fn call<N: Notify>(arguments: &RolloutArgs, session: &Session<'_>, notify:
         return Ok(shown(&Stepped { message: message.into(), ..Stepped::default() }, Exit::Done));
     }
     let store = session.open_to_write().await?;
-    let (cloud, prober) = (session.client()?, NetProber::new(settings.probe_timeout, &settings.proxies));
+    let (cloud, prober) = (session.client().await?, NetProber::new(settings.probe_timeout, &settings.proxies));
     let limits = Limits::new(settings, Mode::Real);
     let hook = settings.hook.clone().map(Hook::new);
     let drive = Drive {

@@ -173,7 +173,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_TO_CLOSE);
         let until = Instant::now() + limits.recreate_wait.min(left);
         let wait = || until.saturating_duration_since(Instant::now());
-        survey(pass.world.cloud, &snapshot.jobs.items, works.iter_mut(), limits.workers).await;
+        survey(pass.world.cloud, &snapshot.jobs.items, &HashMap::new(), works.iter_mut(), limits.workers).await;
         pass.world.reporter.event(Event::ActionsBegin { count: works.len() });
         let is_ours =
             |keep: &InstanceId| fleet.members.iter().any(|it| it.id == *keep || it.successor.as_ref() == Some(keep));

@@ -20,8 +20,8 @@ use crate::core::recreation::journal::{Recreation, Step};
 use crate::core::world::instance::InstanceId;
 use crate::core::world::snapshot::Snapshot;
 use crate::report::Event;
-use crate::store::StoreError;
-use crate::store::records::{self, Change, Mode, Opening};
+use crate::store::records::{self, Change, Generation, Mode, Opening};
+use crate::store::{StoreError, check_owner};
 
 /// A pass that is running.
 pub(in crate::commands) struct Open {
@@ -66,6 +66,9 @@ pub(in crate::commands) async fn begin<E: Edges>(
 ) -> Result<Open, StoreError> {
     let opening = records::opening(pass.world.store, pass.mode()).await?;
     let Opening { mut totals, generation, unclosed, its_calls, its_recreations, its_writes, damaged } = opening;
+    let own = pass.world.cloud.owner();
+    let (generation, owner) = generation.map_or((None, None), |it| (Some(it.generation), it.owner));
+    check_owner(pass.world.store, owner.as_deref(), &own)?;
     let (mut changes, mut is_first) = (Vec::new(), false);
     for record in &damaged {
         pass.world.reporter.event(Event::PassedOver { record });
@@ -90,7 +93,11 @@ pub(in crate::commands) async fn begin<E: Edges>(
                 is_first = totals.executions == 0;
             }
             totals.generation = fastrand::u64(1..);
-            changes.extend([Change::SetGeneration(totals.generation), Change::SetTotals(totals)]);
+            changes.push(Change::SetTotals(totals));
+        }
+        if !is_known || owner.is_none() && !own.is_empty() {
+            let owner = Some(own).filter(|own| !own.is_empty());
+            changes.push(Change::SetGeneration(Generation { generation: totals.generation, owner }));
         }
     }
     changes.push(Change::Open(begun.clone()));

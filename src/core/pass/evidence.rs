@@ -82,6 +82,7 @@ mod tests {
                 billing: Billing::Spot,
                 reclaim: told.map(notice).map(Box::new),
                 marker: None,
+                aside: None,
                 place: None,
                 gpus: 1,
                 created_at: None,

@@ -8,8 +8,8 @@ use super::ledger::{Call, Ledger, Stamp};
 use super::settle::is_new;
 use crate::core::recreation::journal::{Cause, Old, Recreation, Rest, Situation, Step, Successor};
 use crate::core::recreation::marker::{Origin, is_bridge};
-use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
-use crate::core::world::snapshot::{JobIndex, Snapshot, find};
+use crate::core::world::instance::{Aside, Billing, Instance, InstanceId, Status};
+use crate::core::world::snapshot::{JobIndex, Shortfall, Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::{FOLLOW_TIME, JOBS_WINDOW, PATIENCE, SETTLE_TIME};
 
@@ -85,7 +85,7 @@ impl<'a> Failures<'a> {
     ) -> Self {
         let mut marked: HashMap<Origin, Vec<&Instance>> = HashMap::new();
         for instance in snapshot.instances.items.iter().filter(|instance| !instance.status.is_going()) {
-            if let Some(origin) = instance.marker.as_deref().and_then(Origin::in_name) {
+            if let Some(origin) = Origin::replaced_by(instance) {
                 marked.entry(origin).or_default().push(instance);
             }
         }
@@ -253,7 +253,7 @@ impl<'a> Failures<'a> {
         }
         let marker = self.marked(&instance.id, None)?.marker.as_deref()?;
         let cause = self.failure(instance).unwrap_or(Cause::Found);
-        Some(self.ahead(instance, Recreation::planned(&instance.name, cause, marker.to_owned(), self.now)))
+        Some(self.ahead(instance, Recreation::planned(&instance.name, cause, marker.to_string(), self.now)))
     }
 
     /// Where announced reclaims are acted on, a replacement of what runs again and is to be reclaimed again is one ahead.
@@ -274,12 +274,23 @@ impl<'a> Failures<'a> {
         self.snapshot.abilities.migrates
     }
 
+    /// Whether the provider forgets what was reclaimed.
+    pub(in crate::core) fn forgets_ended(&self) -> bool {
+        self.snapshot.abilities.forgets_ended
+    }
+
     /// What is observed of a recreation. `None` while listings have gaps, or one of the two is missing for the first time:
     /// nothing is concluded from that.
     pub(in crate::core) fn situation(&self, old: &InstanceId, recreation: &Recreation) -> Option<Situation> {
         let named = recreation.step.replacement();
         let is_doubted = |id: &InstanceId| self.ledger.is_doubted(id, self.now);
-        let has_gaps = !self.snapshot.instances.is_complete() || !self.snapshot.jobs.is_complete();
+        let has_gaps = !self.snapshot.jobs.is_complete()
+            || match &self.snapshot.instances.shortfall {
+                None => false,
+                // A replacement is in the region of the old instance, and the regions of what is listed were read whole.
+                Some(Shortfall::Region { .. }) => find(&self.snapshot.instances.items, old).is_none(),
+                Some(_) => true,
+            };
         if has_gaps || is_doubted(old) || named.is_some_and(is_doubted) {
             return None;
         }
@@ -290,6 +301,9 @@ impl<'a> Failures<'a> {
         Some(Situation {
             overlap,
             old: self.old(find(&self.snapshot.instances.items, old), recreation),
+            is_unwanted: named
+                .and_then(|id| find(listed, id))
+                .is_some_and(|it| it.aside.as_deref() == Some(&Aside::TerminatedByUser)),
             successor: named.map_or(Successor::None, |id| self.successor(id)),
             marked: self.marked(old, named).map(|marked| (marked.id.clone(), marked.status == Status::Running)),
             now: self.now,
@@ -327,8 +341,9 @@ impl<'a> Failures<'a> {
 
     /// Whether an exited instance is a replacement that never ran, so that no person stopped it. Start times must be told at
     /// all.
-    pub(in crate::core) fn never_ran(&self, Instance { status, marker, started_at, .. }: &Instance) -> bool {
-        let is_replacement = marker.as_deref().and_then(Origin::in_name).is_some();
+    pub(in crate::core) fn never_ran(&self, instance: &Instance) -> bool {
+        let Instance { status, started_at, .. } = instance;
+        let is_replacement = Origin::replaced_by(instance).is_some();
         let is_told = || self.snapshot.instances.items.iter().any(|it| it.started_at.is_some());
         *status == Status::Exited && is_replacement && started_at.is_none() && is_told()
     }

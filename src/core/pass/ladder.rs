@@ -33,11 +33,14 @@ enum Home {
     Last,
     /// As any other place.
     Ranked,
+    /// Then any other as it is ranked: nothing asked there yet.
+    Untried,
 }
 
 impl Home {
-    fn of(cause: &Cause, placing: &Placing) -> Self {
+    fn of(cause: &Cause, placing: &Placing, prepared: &Prepared) -> Self {
         match (placing.prefer, cause) {
+            (Prefer::Place, Cause::Reclaimed) if prepared.is_home_untried => Self::Untried,
             (_, Cause::Moved { .. } | Cause::Bridged) => Self::First,
             // Where it was before it was bridged is no better than any other place.
             (_, Cause::Returned) | (Prefer::Market, _) => Self::Ranked,
@@ -53,6 +56,7 @@ impl Home {
             Self::First => (false, has_none, placement.nearness),
             Self::Last => (placement.nearness == Nearness::Own, has_none, Nearness::Own),
             Self::Ranked => (false, has_none, Nearness::Own),
+            Self::Untried => (placement.nearness != Nearness::Own, has_none, Nearness::Own),
         }
     }
 }
@@ -175,7 +179,7 @@ impl Board {
     #[must_use]
     pub fn choose<'a>(&self, prepared: &'a Prepared, ask: Ask<'_>, tried: &[&Place]) -> Option<&'a Placement> {
         let Ask { cause, policy, .. } = ask;
-        let home = Home::of(cause, &policy.placing);
+        let home = Home::of(cause, &policy.placing, prepared);
         let open = prepared.placements.iter();
         let open = open.filter(|it| !tried.contains(&&it.place) && self.left_out(it, prepared, ask).is_none());
         let mut open: Vec<(_, u128, &Placement)> = open.map(|it| (home.class(it), self.score(it, ask), it)).collect();
@@ -360,6 +364,7 @@ mod tests {
             placements: places.iter().map(|text| placement(text)).collect(),
             gpus: 2,
             own_price: Some(Usd::from_micros(300_000)),
+            is_home_untried: false,
             tied_by: None,
             unread: None,
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::bridge::Bridges;
+use super::kept::{Kept, LaunchRecord};
 use super::market::Markets;
 use super::spell::{Days, Spell};
 use super::usage::InstanceDays;
@@ -17,6 +18,8 @@ use crate::core::world::times::SETTLE_TIME;
 /// What earlier passes left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
+    /// The provider and the account that this is about, if it is on record.
+    pub owner: Option<String>,
     /// The last migrate attempt of each instance that has one.
     pub last_attempt: HashMap<InstanceId, Stamp>,
     /// Migrate calls whose end is not known yet.
@@ -40,6 +43,10 @@ pub struct Ledger {
     pub days: Days,
     /// What ran so far on the latest days, by instance.
     pub instance_days: InstanceDays,
+    /// Instances as they were last seen, where the provider forgets them.
+    pub kept: HashMap<InstanceId, Kept>,
+    /// What those of them that are down are made of.
+    pub launch_records: HashMap<InstanceId, LaunchRecord>,
 }
 
 impl Ledger {

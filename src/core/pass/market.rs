@@ -325,6 +325,7 @@ mod tests {
             billing: Billing::Spot,
             reclaim: None,
             marker: None,
+            aside: None,
             place: Places::default().place(product, "c"),
             gpus: 1,
             created_at: None,

@@ -4,6 +4,7 @@ pub mod bridge;
 pub mod evidence;
 pub mod explain;
 pub mod failures;
+pub mod kept;
 pub mod ladder;
 pub mod ledger;
 pub mod market;

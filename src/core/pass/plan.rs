@@ -335,6 +335,7 @@ fn absent(listed: &[Instance], ledger: &Ledger) -> Vec<Instance> {
             billing: Billing::Unstated,
             reclaim: None,
             marker: None,
+            aside: None,
             place: None,
             gpus: 0,
             created_at: None,

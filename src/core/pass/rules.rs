@@ -24,6 +24,8 @@ pub enum Rule {
     /// Does `--only` name it?
     Selected,
     NotExcluded,
+    /// Is it looked after at all, by the provider's facts?
+    Ours,
     InScope,
     /// Is no other instance with the same marker more advanced?
     OneOfItsMarker,
@@ -47,6 +49,8 @@ pub enum Rule {
     /// Is it no replacement that is about to be given up?
     NotGivenUp,
     PassMigrates,
+    /// Is it known what it is made of?
+    Configured,
     /// Is there room in its own market, as far as is known?
     RoomAtHome,
     /// Is the last attempt long enough ago?
@@ -124,6 +128,10 @@ impl<'a> View<'a> {
                     .or_else(|| (name.is_empty() && !exclude.is_empty()).then_some(Skip::Nameless))
                     .map(Decision::Skip)
             }
+            Rule::Ours => {
+                let foreign = instance.aside.as_ref().filter(|aside| aside.is_foreign())?;
+                Some(Decision::Skip(Skip::Aside(foreign.clone())))
+            }
             Rule::InScope => {
                 // What stands in for a spot instance is looked after like one.
                 let is_covered = scope.covers(billing) || is_bridge(name);
@@ -195,6 +203,12 @@ impl<'a> View<'a> {
                 let acts = self.failures.can_migrate() || self.may_escalate(instance);
                 let migrates = *halves != Halves::RecreateOnly && acts;
                 (!migrates).then_some(Decision::Skip(Skip::NotFailed))
+            }
+            Rule::Configured => {
+                let record = self.ledger.launch_records.get(id);
+                let is_known = !self.failures.forgets_ended() || record.is_some_and(|it| it.blueprint.is_some());
+                let problem = record.and_then(|it| it.problem.as_deref()).map(Into::into);
+                (!is_known).then_some(Decision::Skip(Skip::ConfigurationUnknown { problem }))
             }
             Rule::RoomAtHome => {
                 let rests = self.rests_at_home(instance);
@@ -386,6 +400,9 @@ impl<'a> View<'a> {
     }
 
     fn not_exited(&self, instance: &Instance) -> Skip {
+        if let Some(aside) = &instance.aside {
+            return Skip::Aside(aside.clone());
+        }
         // A migration that has just started may have no listed job yet.
         let stalled = self.failures.stalled_since(instance).filter(|since| self.now.since(*since) >= SETTLE_TIME);
         if let Some(since) = stalled {
@@ -434,6 +451,8 @@ impl<'a> View<'a> {
                 let billing = if billing.as_str().is_empty() { "not stated" } else { billing.as_str() };
                 Ok(format!("billing is {billing}, scope is {}", scope.into_str()))
             }
+            Rule::Ours if self.failures.can_migrate() => nothing("the provider has no tags"),
+            Rule::Ours => Ok("it is opted in, and managed by no other program".into()),
             Rule::OneOfItsMarker if instance.marker.is_none() => nothing("it has no replacement marker"),
             Rule::OneOfItsMarker => Ok("no other instance with its marker is more advanced".into()),
             Rule::NotInRollout => Ok("no rollout moves it".into()),
@@ -501,6 +520,8 @@ impl<'a> View<'a> {
                 Halves::MigrateOnly => Ok("the pass migrates only".into()),
                 Halves::Both | Halves::RecreateOnly => Ok("the pass migrates".into()),
             },
+            Rule::Configured if !self.failures.forgets_ended() => nothing("the provider says what it is made of"),
+            Rule::Configured => Ok("what it is made of was recorded while it ran".into()),
             Rule::RoomAtHome => match instance.place.as_deref() {
                 Some(place) => Ok(match self.ledger.markets.get(place).and_then(|market| market.refused_at) {
                     Some(at) => format!("its market ({place}) last refused at {at} and may be asked again"),

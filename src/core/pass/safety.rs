@@ -60,6 +60,8 @@ pub fn check(snapshot: &Snapshot, plan: &Plan, radius: BlastRadius) -> Result<()
     match (&snapshot.instances.shortfall, snapshot.instances.items.len()) {
         // The others are known, and the plan recreates nothing.
         (Some(Shortfall::Nameless { .. }), 1..) if snapshot.jobs.is_complete() => {}
+        // Nothing is concluded about that region.
+        (Some(Shortfall::Region { .. }), _) if snapshot.jobs.is_complete() => {}
         _ => complete(snapshot)?,
     }
     let BlastRadius { percent, force } = radius;

@@ -216,6 +216,7 @@ mod tests {
             billing: Billing::Spot,
             reclaim: None,
             marker: None,
+            aside: None,
             place: None,
             gpus: 1,
             created_at: None,

@@ -6,7 +6,7 @@ use super::ledger::KnownJob;
 use crate::core::recreation::blueprint::{Obstacle, Prepared};
 use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Recreation, Rest, Step, Unfit};
 use crate::core::recreation::marker::Origin;
-use crate::core::world::instance::{Billing, Instance, InstanceId, JobId, JobKind, Status};
+use crate::core::world::instance::{Aside, Billing, Instance, InstanceId, JobId, JobKind, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::time::{Timestamp, in_words};
 
@@ -165,6 +165,14 @@ pub enum Skip {
         selector: usize,
     },
     OutOfScope,
+    /// The provider's facts say that it is not one to act on.
+    #[strum(serialize = "not_opted_in")]
+    Aside(Box<Aside>),
+    /// It was reclaimed, the provider has forgotten what it was made of, and that is not on record.
+    ConfigurationUnknown {
+        /// Why it could not be launched again while it ran, if it was seen then.
+        problem: Option<Box<str>>,
+    },
     NotExited {
         /// Its newest migration job, if that failed.
         failed_job: Option<Box<FailedJob>>,
@@ -281,7 +289,7 @@ impl Decision {
             Self::Recreate(work) | Self::Resume(work) => work.is_proved,
             Self::Skip(Skip::Waiting { rest: Rest::Overlapping { .. } | Rest::BothAnnounced, .. }) => false,
             Self::Skip(Skip::Waiting { recreation, .. }) => recreation.cause.is_for_reclaim(),
-            Self::Skip(Skip::NextWave { .. }) => true,
+            Self::Skip(Skip::NextWave { .. } | Skip::ConfigurationUnknown { .. }) => true,
             Self::Skip(_) | Self::Retire { .. } => false,
         }
     }
@@ -289,7 +297,11 @@ impl Decision {
     /// Whether the rules of selection cover the instance.
     #[must_use]
     pub fn is_on_managed(&self) -> bool {
-        !matches!(self, Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope | Skip::BridgeStopped))
+        match self {
+            Self::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::OutOfScope | Skip::BridgeStopped) => false,
+            Self::Skip(Skip::Aside(aside)) => !aside.is_foreign() && **aside != Aside::TerminatedByUser,
+            _ => true,
+        }
     }
 
     /// The recreation it is about, with its old instance.
@@ -353,6 +365,7 @@ impl Decision {
             Self::Retire { .. } => "extra_replacement",
             Self::Skip(Skip::NotExited { failed_job: Some(_) }) => "migration_failed",
             Self::Skip(Skip::Waiting { rest, .. }) => rest.into_str(),
+            Self::Skip(Skip::Aside(aside)) => aside.as_ref().into(),
             Self::Skip(skip) => skip.into_str(),
         }
     }
@@ -379,7 +392,7 @@ impl Decision {
             Self::Migrate { eligible, otherwise, .. } if otherwise.is_empty() => eligible.in_words(),
             Self::Migrate { eligible, otherwise, .. } => format!("{}; {otherwise}", eligible.in_words()),
             Self::Recreate(work) | Self::Resume(work) => work.detail(),
-            Self::Retire { keep } if instance.marker.as_deref().and_then(Origin::in_name) == Some(Origin::of(keep)) => {
+            Self::Retire { keep } if Origin::replaced_by(instance) == Some(Origin::of(keep)) => {
                 format!("duplicate of {keep}, whose move was called off and which runs: a late request created it")
             }
             Self::Retire { keep } => {
@@ -471,6 +484,13 @@ impl Skip {
             }
             Self::OutOfScope => {
                 format!("billing is {}, scope is {}", instance.billing, policy.scope.into_str())
+            }
+            Self::Aside(aside) => aside.to_string(),
+            Self::ConfigurationUnknown { problem: Some(problem) } => {
+                format!("reclaimed, and left to you: {problem}")
+            }
+            Self::ConfigurationUnknown { problem: None } => {
+                "reclaimed; no pass recorded what it was made of while it ran, and the provider has forgotten it".into()
             }
             Self::NotExited { failed_job: None } => match &instance.status {
                 Status::Other(word) if word.is_empty() => "the provider gave no status; left alone".into(),

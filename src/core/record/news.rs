@@ -99,7 +99,7 @@ pub fn lost<'a>(snapshot: &Snapshot, plan: &'a Plan, ledger: &'a Ledger) -> BTre
         }
         handled.extend(stored.step.replacement().filter(|_| !stored.step.is_over()));
     }
-    let markers = snapshot.instances.items.iter().filter_map(|it| Origin::in_name(it.marker.as_deref()?));
+    let markers = snapshot.instances.items.iter().filter_map(Origin::replaced_by);
     let replaced: HashSet<Origin> = markers.collect();
     lost.retain(|id, _| !handled.contains(id) && !replaced.contains(&Origin::of(id)));
     lost
@@ -206,6 +206,7 @@ mod tests {
             billing: Billing::Spot,
             reclaim: reclaim.map(Box::new),
             marker: None,
+            aside: None,
             place: None,
             gpus: 1,
             created_at: None,

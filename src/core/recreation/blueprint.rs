@@ -57,6 +57,8 @@ pub struct Prepared {
     pub gpus: u32,
     /// What its own product costs, for all its GPUs and an hour.
     pub own_price: Option<Usd>,
+    /// Whether its own place comes first after a reclaim: the provider does not migrate, so that it was not asked yet.
+    pub is_home_untried: bool,
     /// What ties it to its cluster, if anything does: then `placements` are all there.
     pub tied_by: Option<String>,
     /// What could not be read of the places on offer: there may be more of them.

@@ -320,6 +320,8 @@ pub struct Situation {
     pub successor: Successor,
     /// The most advanced instance with the marker that the journal does not name, and whether it runs.
     pub marked: Option<(InstanceId, bool)>,
+    /// Whether a person ended the replacement that the journal names.
+    pub is_unwanted: bool,
     /// Why both go on running for now, although the replacement is there.
     pub overlap: Option<Rest>,
     pub now: Timestamp,
@@ -330,13 +332,20 @@ impl Recreation {
     /// from complete listings only.
     #[must_use]
     pub fn observe(self, situation: &Situation) -> Self {
-        let Situation { old, successor, marked, now, overlap: _ } = situation;
+        let Situation { old, successor, marked, is_unwanted, now, overlap: _ } = situation;
         let (old, now) = (*old, *now);
         let is_settled = now.since(self.since) >= SETTLE_TIME;
         let is_gone = matches!(old, Old::Gone | Old::Going);
         let to = |this: Self, step: Step| Self { step, since: now, ..this };
         let vanished = || "the replacement vanished before it was seen running";
         match self.step.clone() {
+            Step::Created { replacement, kept: None }
+            | Step::Running { replacement }
+            | Step::Deleted { replacement }
+                if *is_unwanted && marked.is_none() && !self.is_move() =>
+            {
+                to(self, Step::Closed { replacement: Some(replacement) })
+            }
             Step::Pending { kept } | Step::Intent { kept } if marked.is_some() => match marked.clone() {
                 Some((replacement, _)) => to(self, Step::Created { replacement, kept }),
                 None => self,
@@ -435,11 +444,8 @@ impl Recreation {
 
     fn ended(self, now: Timestamp) -> Self {
         let why = "the old instance vanished before a replacement existed, and no specification was kept".to_owned();
-        let last_error = match self.last_error {
-            Some(before) => Some(format!("{why}; before that: {before}")),
-            None => Some(why),
-        };
-        Self { step: Step::Ended, since: now, last_error, ..self }
+        let before = self.last_error.map_or_else(String::new, |before| format!("; before that: {before}"));
+        Self { step: Step::Ended, since: now, last_error: Some(why + &before), ..self }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use strum::VariantArray as _;
 
-use crate::core::world::instance::InstanceId;
+use crate::core::world::instance::{Instance, InstanceId};
 
 /// What stands between the base of a name and the short id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
@@ -41,6 +41,12 @@ impl Origin {
     #[must_use]
     pub fn of(id: &InstanceId) -> Self {
         Self(letters(hash(&[id.as_str()])))
+    }
+
+    /// Of what an instance replaces, if it has a marker.
+    #[must_use]
+    pub fn replaced_by(instance: &Instance) -> Option<Self> {
+        Self::in_name(instance.marker.as_deref()?)
     }
 
     /// Reads it from the name of a replacement; `None` if the name has no marker.
@@ -82,6 +88,21 @@ pub fn marked_name(mark: Mark, old: &InstanceId, old_name: &str, decided_by: &st
     let room = LONGEST_NAME - mark.len() - ORIGIN_LENGTH - CAUSE_LENGTH;
     let base: String = base.chars().take(room).collect();
     format!("{base}{mark}{}{}", String::from_utf8_lossy(&origin), String::from_utf8_lossy(&cause))
+}
+
+/// The letters that end a marker, for providers that keep them in a tag.
+#[must_use]
+pub fn letters_of_marker(marker: &str) -> Option<&str> {
+    Origin::in_name(marker)?;
+    marker.get(marker.len() - ORIGIN_LENGTH - CAUSE_LENGTH..)
+}
+
+/// The marker that ends with these letters, of the replacement of `old` that is called `name`.
+#[must_use]
+pub fn marker_of_letters(old: &InstanceId, name: &str, letters: &str) -> Option<String> {
+    let base = base_of(name);
+    let base = if base.is_empty() { old.as_str() } else { base };
+    Some(format!("{base}{}{letters}", Mark::Recreated.into_str())).filter(|marker| Origin::in_name(marker).is_some())
 }
 
 /// The name without the suffixes of earlier recreations, ours or those of scripts that write a time there.

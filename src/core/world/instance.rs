@@ -254,6 +254,45 @@ impl fmt::Display for ReclaimNotice {
     }
 }
 
+/// Why an instance is not one to act on, by facts of the provider.
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Aside {
+    /// It lacks the tag that puts it under the care of this program.
+    NotOptedIn,
+    /// Another program or service brings it back.
+    ManagedElsewhere {
+        by: Box<str>,
+    },
+    /// The provider stopped it, and starts it again itself.
+    #[strum(serialize = "stopped_by_ec2")]
+    StoppedByProvider,
+    StoppedByUser,
+    TerminatedByUser,
+}
+
+impl Aside {
+    /// Whether it is none of the instances that are looked after.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::NotOptedIn | Self::ManagedElsewhere { .. })
+    }
+}
+
+impl fmt::Display for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOptedIn => f.write_str("it lacks the tag that opts in (RESPOT_EC2_TAG)"),
+            Self::ManagedElsewhere { by } => write!(f, "managed by {by}, which brings it back itself"),
+            Self::StoppedByProvider => {
+                f.write_str("the provider stopped it and starts it again itself: its spot request is persistent")
+            }
+            Self::StoppedByUser => f.write_str("a person or a program stopped it"),
+            Self::TerminatedByUser => f.write_str("a person or a program terminated it"),
+        }
+    }
+}
+
 /// A product in a cluster, which together determine how often reclaims happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
@@ -298,7 +337,9 @@ pub struct Instance {
     /// The announced reclaim, as long as the provider states it.
     pub reclaim: Option<Box<ReclaimNotice>>,
     /// The marker of a replacement. The provider keeps it in the name or in a tag.
-    pub marker: Option<Box<str>>,
+    pub marker: Option<Box<CompactString>>,
+    /// Why it is not one to act on, if the provider's facts say so.
+    pub aside: Option<Box<Aside>>,
     /// Product and cluster, if both are known. Shared, because a fleet is in few places.
     pub place: Option<Arc<Place>>,
     /// 0 if the provider does not say.

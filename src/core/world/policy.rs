@@ -1,5 +1,7 @@
 //! What the operator allows: parsed and checked once, in `settings`.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::core::world::instance::{Billing, InstanceId};
@@ -37,6 +39,36 @@ impl Scope {
             },
         }
     }
+}
+
+/// Which instances are looked after, where their owner says so by a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptIn {
+    /// Those with this tag, and this value if one is named.
+    Tag {
+        key: String,
+        value: Option<String>,
+    },
+    Everything,
+}
+
+impl fmt::Display for OptIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag { key, value: Some(value) } => write!(f, "{key}={value}"),
+            Self::Tag { key, value: None } => f.write_str(key),
+            Self::Everything => f.write_str("*"),
+        }
+    }
+}
+
+/// Where replacements may go besides the place of the instance itself, where the provider does not say what is alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StandIns {
+    /// Ids of subnets.
+    pub subnets: Vec<String>,
+    /// Products that may stand in for another, in order of liking.
+    pub kinds: BTreeMap<String, Vec<String>>,
 }
 
 /// Which halves of a pass run.

@@ -38,6 +38,8 @@ pub enum Shortfall {
     Nameless { rows: u64 },
     /// Instances that exist, or of which that could not be read.
     Unlisted { ids: Vec<InstanceId> },
+    /// A region of which nothing was read.
+    Region { region: String, error: String },
 }
 
 impl fmt::Display for Shortfall {
@@ -46,6 +48,7 @@ impl fmt::Display for Shortfall {
             Self::Rows { announced, received } => {
                 write!(f, "the provider announced {announced} rows and delivered {received}")
             }
+            Self::Region { region, error } => write!(f, "the instances in {region} could not be read: {error}"),
             Self::Nameless { rows } => write!(f, "{rows} of its rows have no ID that can be read"),
             Self::Unlisted { ids } => {
                 let shown: Vec<&str> = ids.iter().take(3).map(InstanceId::as_str).collect();
@@ -80,11 +83,13 @@ pub struct Abilities {
     /// Whether creating with the same marker again returns the same instance, so that a lost answer can be asked for
     /// again.
     pub idempotent_create: bool,
+    /// Whether what was reclaimed is over for good, and forgotten: what it is made of is recorded while it runs.
+    pub forgets_ended: bool,
 }
 
 impl Default for Abilities {
     fn default() -> Self {
-        Self { migrates: true, idempotent_create: false }
+        Self { migrates: true, idempotent_create: false, forgets_ended: false }
     }
 }
 

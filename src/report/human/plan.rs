@@ -163,6 +163,7 @@ mod tests {
             billing: Billing::from_word(billing),
             reclaim: None,
             marker: None,
+            aside: None,
             place: None,
             gpus: 1,
             created_at: None,

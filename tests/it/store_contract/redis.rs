@@ -55,6 +55,7 @@ fn kind<T>(result: Result<T, StoreError>) -> &'static str {
         StoreError::Refused { .. } | StoreError::NotPermitted { .. } => "refused",
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
+        StoreError::Foreign { .. } => "foreign",
         StoreError::LeaseLost => "lost",
     }
 }

@@ -92,6 +92,7 @@ fn kind<T>(result: Result<T, StoreError>, path: &Path) -> &'static str {
         StoreError::Refused { .. } | StoreError::NotPermitted { .. } => "refused",
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
+        StoreError::Foreign { .. } => "foreign",
         StoreError::LeaseLost => "lost",
     }
 }

@@ -225,7 +225,12 @@ fn the_body_has_what_is_known_and_leaves_out_what_is_empty() {
             stock: Stock::Unstated,
             words: String::new(),
         };
-        let body = create_body(Order { marker: "a", blueprint: &blueprint, placement: &placement });
+        let body = create_body(Order {
+            marker: "a",
+            replaces: &crate::core::world::instance::InstanceId::new("b"),
+            blueprint: &blueprint,
+            placement: &placement,
+        });
         assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), expected);
     }
 }

@@ -29,6 +29,7 @@ fn instance(text: &str, status: &str) -> Instance {
         billing: Billing::Spot,
         reclaim: None,
         marker: None,
+        aside: None,
         place: None,
         gpus: 1,
         created_at: None,
@@ -240,7 +241,7 @@ fn the_hour_begins_with_the_first_look_and_ends_with_the_first_sign() {
 fn with_marker(text: &str, status: &str, minutes: i64) -> Instance {
     let name = replacement_name(&id("a"), "train", text);
     let created_at = Seconds::new(ago(minutes).as_secs());
-    Instance { marker: Some(name.as_str().into()), name: name.into(), created_at, ..instance(text, status) }
+    Instance { marker: Some(Box::new(name.as_str().into())), name: name.into(), created_at, ..instance(text, status) }
 }
 
 fn recreation(step: Step, minutes: i64) -> Recreation {
@@ -307,7 +308,7 @@ fn an_old_instance_that_a_person_stopped_ahead_of_its_reclaim() {
 #[test]
 fn a_replacement_that_the_journal_does_not_name_yet_belongs_to_its_recreation() {
     let name = replacement_name(&id("a"), "train", "j");
-    let new = Instance { marker: Some(name.as_str().into()), ..instance("r", "exited") };
+    let new = Instance { marker: Some(Box::new(name.as_str().into())), ..instance("r", "exited") };
     let snapshot = snapshot(vec![new], vec![]);
     let open = recreation(Step::Intent { kept: None }, 5);
     for (step, expected) in [(open.step.clone(), Some(id("a"))), (Step::Ended, None)] {
@@ -413,7 +414,7 @@ fn what_a_rollout_left_as_it_is_stays_so() {
     let cause = Cause::Moved { rollout: "rollout-1".into(), to: Billing::Spot };
     let marker = replacement_name(&id("a"), "name-a", cause.decided_by());
     let mut successor = instance("b", "running");
-    (successor.name, successor.marker) = (marker.as_str().into(), Some(marker.as_str().into()));
+    (successor.name, successor.marker) = (marker.as_str().into(), Some(Box::new(marker.as_str().into())));
     let snapshot = snapshot(vec![instance("a", "exited"), successor], vec![]);
     let moved = Recreation { step: Step::Ended, ..Recreation::planned("name-a", cause, marker.clone(), ago(10)) };
     let found = Recreation { cause: Cause::Found, ..moved.clone() };

@@ -36,6 +36,7 @@ fn exited(id: &str) -> Instance {
         billing: Billing::Spot,
         reclaim: None,
         marker: None,
+        aside: None,
         place: Some(place().into()),
         gpus: 1,
         created_at: None,

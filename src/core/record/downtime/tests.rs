@@ -32,6 +32,7 @@ fn row(id: &str, status: Status) -> Instance {
         billing: Billing::Spot,
         reclaim: None,
         marker: None,
+        aside: None,
         place: None,
         gpus: 1,
         created_at: None,

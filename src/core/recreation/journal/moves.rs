@@ -127,7 +127,8 @@ mod tests {
             let step = Step::Running { replacement: crate::core::world::instance::InstanceId::new("b") };
             let planned = Recreation::planned("web", cause, "web-recreated-1".into(), now);
             let recreation = Recreation { step, since, ..planned };
-            let situation = Situation { old, successor: Successor::Running, marked: None, overlap: None, now };
+            let situation =
+                Situation { old, successor: Successor::Running, marked: None, is_unwanted: false, overlap: None, now };
             let next = next_move(&recreation, &situation, &intent);
             assert_eq!(next, wanted, "{intent:?}");
             if let Next::Abandon(_) = next {
@@ -156,7 +157,14 @@ mod tests {
             ] {
                 let planned = Recreation::planned("web", cause.clone(), "web-recreated-1".into(), now);
                 let recreation = Recreation { step, ..planned };
-                let situation = Situation { old, successor: Successor::Running, marked: None, overlap: None, now };
+                let situation = Situation {
+                    old,
+                    successor: Successor::Running,
+                    marked: None,
+                    is_unwanted: false,
+                    overlap: None,
+                    now,
+                };
                 let next = next_move(&recreation, &situation, &MoveIntent::Undo("why".into()));
                 assert_eq!(matches!(next, Next::LeaveBoth(_)), stays, "{to:?} {old:?}: {next:?}");
                 if let Next::LeaveBoth(why) = next {
@@ -177,7 +185,14 @@ mod tests {
         ] {
             let cause = Cause::Moved { rollout: "rollout-1".into(), to: to.clone() };
             let recreation = Recreation::planned("web", cause, "web-recreated-1".into(), now);
-            let situation = Situation { old: Old::Runs, successor: Successor::None, marked: None, overlap: None, now };
+            let situation = Situation {
+                old: Old::Runs,
+                successor: Successor::None,
+                marked: None,
+                is_unwanted: false,
+                overlap: None,
+                now,
+            };
             assert_eq!(next_move(&recreation, &situation, &intent), wanted, "{to:?} {intent:?}");
         }
     }

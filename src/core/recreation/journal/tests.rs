@@ -23,7 +23,7 @@ fn at(step: Step, secs: u64) -> Recreation {
 }
 
 fn situation(old: Old, successor: Successor) -> Situation {
-    Situation { old, successor, marked: None, overlap: None, now: now() }
+    Situation { old, successor, marked: None, is_unwanted: false, overlap: None, now: now() }
 }
 
 const SETTLED: u64 = 180;
@@ -299,4 +299,20 @@ fn every_step_reads_back_as_it_was_written() {
         let text = serde_json::to_string(&recreation).unwrap();
         assert_eq!(serde_json::from_str::<Recreation>(&text).unwrap(), recreation, "{text}");
     }
+}
+
+/// A person who ends a replacement wants none any more. What was kept says that the old instance is gone by our hand.
+#[test]
+fn a_replacement_that_a_person_ended_is_not_replaced() {
+    let ended = Situation { is_unwanted: true, ..situation(Old::Failed, Successor::Gone) };
+    for step in [
+        Step::Created { replacement: id("r"), kept: None },
+        Step::Running { replacement: id("r") },
+        Step::Deleted { replacement: id("r") },
+    ] {
+        let seen = at(step, 0).observe(&ended);
+        assert_eq!(seen.step, Step::Closed { replacement: Some(id("r")) });
+    }
+    let given_up = at(Step::Abandoned { replacement: id("r"), kept: None }, 0).observe(&ended);
+    assert!(matches!(given_up.step, Step::Pending { .. }), "it was given up by us: {:?}", given_up.step);
 }

@@ -76,6 +76,7 @@ fn member(id: &str) -> ListedInstance {
         billing: Billing::OnDemand,
         reclaim: None,
         marker: None,
+        aside: None,
         place: Some(std::sync::Arc::new(place())),
         gpus: 1,
         created_at: None,

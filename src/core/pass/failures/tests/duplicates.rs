@@ -133,7 +133,7 @@ fn of_those_with_one_marker_one_stays_once_it_runs() {
 #[test]
 fn a_late_duplicate_of_one_that_was_replaced_since_is_one_of_its_successor() {
     let next = |text: &str, of: &str, status: &str| Instance {
-        marker: Some(replacement_name(&id(of), "train", "").as_str().into()),
+        marker: Some(Box::new(replacement_name(&id(of), "train", "").into())),
         ..with_marker(text, status, 4)
     };
     let closed = |by: &str| Step::Closed { replacement: Some(id(by)) };
@@ -179,7 +179,8 @@ fn a_late_duplicate_of_one_that_was_replaced_since_is_one_of_its_successor() {
 
 #[test]
 fn a_name_that_only_looks_like_a_marker_is_nobodys_twin() {
-    let copy = |text: &str, name: &str| Instance { marker: Some(name.into()), ..with_marker(text, "running", 5) };
+    let copy =
+        |text: &str, name: &str| Instance { marker: Some(Box::new(name.into())), ..with_marker(text, "running", 5) };
     for name in ["train-recreated-v2", "train-recreated-1758000000000", "train-recreated-", "train"] {
         let snapshot = snapshot(vec![copy("b", name), copy("c", name)], vec![]);
         let duplicates =

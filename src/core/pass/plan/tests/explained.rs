@@ -142,10 +142,10 @@ fn the_rules_have_their_order() {
         explain(&snapshot, &ledger, &policy, &plan, row, now()).into_iter().map(|it| it.rule).collect();
     assert_eq!(
         order.join(" "),
-        "selected not_excluded in_scope one_of_its_marker not_in_rollout no_recreation not_announced \
+        "selected not_excluded ours in_scope one_of_its_marker not_in_rollout no_recreation not_announced \
          not_bridge stopped no_unfinished_job \
          call_settled reclaim_evidence migration_not_failed not_migrating not_given_up pass_migrates \
-         room_at_home cooled_down within_limits"
+         configured room_at_home cooled_down within_limits"
     );
 }
 

@@ -55,7 +55,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         let old = anybody(rng);
         if old < name && rng.u8(..3) > 0 {
             instance.name = replacement_name(&id(old), "name", "job-a").into();
-            instance.marker = Some(instance.name.as_str().into());
+            instance.marker = Some(Box::new(instance.name.as_str().into()));
         }
         instance.created_at = Seconds::new(ago(rng.i64(0..200)).as_secs());
         instance.started_at = Seconds::new(ago(rng.i64(0..200)).as_secs()).filter(|_| rng.bool());
@@ -84,7 +84,7 @@ pub(super) fn drawn(rng: &mut fastrand::Rng) -> (Vec<Instance>, Vec<Job>, Vec<(I
         let recreation = recreation(step(rng.usize(..STEPS), pair[1]), rng.i64(0..300));
         if let Some(replacement) = instances.iter_mut().find(|it| Some(&it.id) == recreation.step.replacement()) {
             replacement.name = replacement_name(&id(pair[0]), "name", recreation.cause.decided_by()).into();
-            replacement.marker = Some(replacement.name.as_str().into());
+            replacement.marker = Some(Box::new(replacement.name.as_str().into()));
         }
         recreations.push((id(pair[0]), Recreation { failures: rng.u32(..5), ..recreation }));
     }
@@ -279,7 +279,8 @@ impl Provider {
                 let then =
                     transition(transition(recreation.clone(), Transition::Create), Transition::Found(made.clone()));
                 let created_at = Seconds::new(self.now.as_secs());
-                let (name, marker) = (recreation.marker.as_str().into(), Some(recreation.marker.as_str().into()));
+                let (name, marker) =
+                    (recreation.marker.as_str().into(), Some(Box::new(recreation.marker.as_str().into())));
                 self.instances.push(Instance {
                     name,
                     marker,
@@ -352,7 +353,7 @@ fn no_step_is_stuck() {
                                 let marker = replacement_name(&id("a"), "name", "job-a");
                                 let named = |text: &str, status: &str| Instance {
                                     name: marker.as_str().into(),
-                                    marker: Some(marker.as_str().into()),
+                                    marker: Some(Box::new(marker.as_str().into())),
                                     status: Status::from_word(status),
                                     created_at: Seconds::new(ago(minutes).as_secs()),
                                     ..exited(text)

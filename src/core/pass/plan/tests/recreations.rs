@@ -39,7 +39,7 @@ pub(super) fn created() -> Step {
 pub(super) fn replacement(text: &str, status: &str) -> Instance {
     let name = replacement_name(&id("a"), "name-a", "job-a");
     Instance {
-        marker: Some(name.as_str().into()),
+        marker: Some(Box::new(name.as_str().into())),
         name: name.into(),
         status: Status::from_word(status),
         ..exited(text)

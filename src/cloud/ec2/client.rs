@@ -1,0 +1,583 @@
+//! The calls of the API and what comes of them, over one region or several.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
+
+use super::facts::{self, Closer, Form, LaunchFacts, encoded};
+use super::pools::{self, Prices};
+use super::refusal::Ec2;
+use super::states::{self, ORIGIN};
+use super::wire::{
+    self, Attributes, Caller, CallerIdentity, Ec2Row, Instances, Launched, RowPage, SpotPrice, SpotRequest, Subnet,
+    Volume, XmlPage,
+};
+use crate::clock::{Clock, Reading};
+use crate::cloud::request::{READ_TIMEOUT, Requests};
+use crate::cloud::transport::{Method, Request, Transport};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Made, Order, Ping, Progress};
+use crate::core::record::trail::ProviderCalls;
+use crate::core::recreation::blueprint::{Blueprint, Obstacle, Prepared, Wanted};
+use crate::core::recreation::marker::letters_of_marker;
+use crate::core::rollout::findings::ListedInstance;
+use crate::core::rollout::metrics::Metrics;
+use crate::core::world::error::ErrorKind;
+use crate::core::world::instance::{Instance, InstanceId, Job, Places, ReclaimNotice, Status};
+use crate::core::world::market::{Offer, OfferQuery};
+use crate::core::world::policy::{OptIn, StandIns};
+use crate::core::world::probe::{CloseUp, Connections};
+use crate::core::world::snapshot::{Abilities, Listing, Shortfall};
+use crate::core::world::time::Timestamp;
+
+/// The most values of one filter.
+const MOST_VALUES: usize = 200;
+
+/// The rows of a page of a filtered listing: the most that every action allows.
+const FILTERED_PAGE: u32 = 500;
+
+/// The most pages of one listing; more are a listing that does not end.
+const MOST_PAGES: usize = 1000;
+
+/// How often a launch is asked for whose instance has come and gone.
+const MOST_ROUNDS: u32 = 10;
+
+/// How a fleet on EC2 is looked after.
+#[derive(Clone, Debug)]
+pub struct FleetTerms {
+    pub opt_in: OptIn,
+    pub stand_ins: StandIns,
+    /// Whether user data is part of what is recorded.
+    pub keeps_user_data: bool,
+}
+
+/// One region.
+#[derive(Debug)]
+struct Region<T> {
+    name: String,
+    requests: Requests<T, Ec2>,
+}
+
+/// EC2 behind a [`Transport`] for each region.
+#[derive(Debug)]
+pub struct Ec2Client<T> {
+    regions: Vec<Region<T>>,
+    /// STS, which says whose credentials they are.
+    identity: Requests<T, Ec2>,
+    terms: FleetTerms,
+    /// Once it was asked for.
+    account: OnceCell<String>,
+    /// What the last listing said of each instance, with its region.
+    rows: RefCell<HashMap<InstanceId, (usize, Ec2Row)>>,
+    /// The spot requests of instances that it lacked.
+    ended: RefCell<HashMap<InstanceId, SpotRequest>>,
+    /// The subnets that the settings name, by region, once they were read.
+    subnets: RefCell<HashMap<usize, Vec<Subnet>>>,
+}
+
+impl<T: Transport> Ec2Client<T> {
+    /// A client that has sent nothing yet.
+    pub fn new(regions: Vec<(String, T)>, identity: T, terms: FleetTerms) -> Self {
+        let home = regions.first().map_or_else(String::new, |(name, _)| name.clone());
+        let region = |(name, transport): (String, T)| {
+            let requests = Requests::new(transport, Ec2 { region: name.clone() });
+            Region { name, requests }
+        };
+        let regions = regions.into_iter().map(region).collect();
+        let identity = Requests::new(identity, Ec2 { region: home });
+        Self {
+            regions,
+            identity,
+            terms,
+            account: OnceCell::new(),
+            rows: RefCell::default(),
+            ended: RefCell::default(),
+            subnets: RefCell::default(),
+        }
+    }
+
+    /// Whose credentials these are.
+    ///
+    /// # Errors
+    /// When STS does not answer, or not to these credentials.
+    pub async fn caller(&self) -> Result<Caller, CloudError> {
+        let decode = |body: &[u8]| Ok(wire::read::<CallerIdentity>(body)?.get_caller_identity_result);
+        let caller = Box::pin(self.identity.ask(&request("GetCallerIdentity", &[]), decode)).await?;
+        let _ = self.account.set(caller.account.clone());
+        Ok(caller)
+    }
+
+    /// The region of a zone, for example `eu-west-1` of `eu-west-1a`.
+    fn region_of_zone(&self, zone: &str) -> Option<usize> {
+        let of_zone = self.regions.iter().enumerate().filter(|(_, it)| zone.starts_with(it.name.as_str()));
+        of_zone.max_by_key(|(_, it)| it.name.len()).map(|(n, _)| n)
+    }
+
+    /// Where an instance may be: its region, if it was listed, otherwise all.
+    fn regions_of(&self, id: &InstanceId) -> Vec<usize> {
+        let known = self.rows.borrow().get(id).map(|(region, _)| *region);
+        known.map_or_else(|| (0..self.regions.len()).collect(), |region| vec![region])
+    }
+
+    /// One call that reads.
+    async fn call<R>(
+        &self,
+        region: usize,
+        action: &'static str,
+        form: &[(String, String)],
+        decode: impl Fn(&[u8]) -> Result<R, String>,
+    ) -> Result<R, CloudError> {
+        // Boxed here, where every read passes: the futures above would be too deep for the compiler.
+        Box::pin(self.regions[region].requests.ask(&request(action, form), decode)).await
+    }
+
+    /// Every row of a listing in a region, page by page.
+    async fn pages<P: XmlPage>(
+        &self,
+        region: usize,
+        action: &'static str,
+        form: &[(String, String)],
+        at_once: u32,
+        progress: Progress<'_>,
+    ) -> Result<Vec<P::Item>, CloudError> {
+        let (mut rows, mut seen, mut has_begun_again) = (Vec::new(), Vec::new(), false);
+        loop {
+            let mut form = form.to_vec();
+            form.push(("MaxResults".into(), at_once.to_string()));
+            form.extend(seen.last().map(|token: &String| ("NextToken".into(), token.clone())));
+            let page: P = match self.call(region, action, &form, wire::read).await {
+                // The token of the page is not known any more.
+                Err(error) if error.not_found && !seen.is_empty() && !has_begun_again => {
+                    (rows, seen, has_begun_again) = (Vec::new(), Vec::new(), true);
+                    continue;
+                }
+                answer => answer?,
+            };
+            let (more, next) = page.split();
+            rows.extend(more);
+            progress(u64::try_from(rows.len()).unwrap_or(u64::MAX), None);
+            match next {
+                None => return Ok(rows),
+                Some(token) if seen.contains(&token) || seen.len() >= MOST_PAGES => {
+                    let what = "the listing repeats its pages";
+                    return Err(self.regions[region].requests.unreadable(Method::Post, action, 200, what));
+                }
+                Some(token) => seen.push(token),
+            }
+        }
+    }
+
+    /// The rows with one of these values of a filter.
+    async fn filtered<P: XmlPage>(
+        &self,
+        region: usize,
+        action: &'static str,
+        filter: &str,
+        values: &[String],
+    ) -> Result<Vec<P::Item>, CloudError> {
+        let mut rows = Vec::new();
+        for values in values.chunks(MOST_VALUES) {
+            let mut form = vec![("Filter.1.Name".to_owned(), filter.to_owned())];
+            form.extend(values.iter().enumerate().map(|(n, it)| (format!("Filter.1.Value.{}", n + 1), it.clone())));
+            rows.extend(self.pages::<P>(region, action, &form, FILTERED_PAGE, &|_, _| ()).await?);
+        }
+        Ok(rows)
+    }
+
+    /// What the instances of a region are, each once, and the spot requests of those that are gone.
+    async fn look(&self, region: usize, progress: Progress<'_>) -> Result<(Vec<Told>, Vec<SpotRequest>), CloudError> {
+        let (rows, requests) = futures_util::future::try_join(
+            self.pages::<Instances>(region, "DescribeInstances", &[], 1000, progress),
+            self.pages::<RowPage<SpotRequest>>(region, "DescribeSpotInstanceRequests", &[], 1000, &|_, _| ()),
+        )
+        .await?;
+        Ok(with_requests(rows, requests))
+    }
+
+    /// The rows with this value of a filter, in one region.
+    async fn find(&self, region: usize, filter: &str, value: &str) -> Result<Vec<Told>, CloudError> {
+        let rows = self.filtered::<Instances>(region, "DescribeInstances", filter, &[value.to_owned()]).await?;
+        let ids: Vec<String> =
+            rows.iter().map(|row| row.spot_instance_request_id.clone()).filter(|it| !it.is_empty()).collect();
+        let action = "DescribeSpotInstanceRequests";
+        let requests = self.filtered::<RowPage<SpotRequest>>(region, action, "spot-instance-request-id", &ids).await?;
+        Ok(with_requests(rows, requests).0)
+    }
+
+    fn instance(&self, row: &Ec2Row, request: Option<&SpotRequest>, places: &mut Places) -> Instance {
+        let taken_at = self.reading().map_or_else(Timestamp::default, |it| it.shown);
+        states::instance(row, request, &self.terms.opt_in, places, taken_at)
+    }
+
+    /// One instance as it is listed now, and its spot request.
+    async fn seen(&self, id: &InstanceId) -> Result<Option<Told>, CloudError> {
+        for region in self.regions_of(id) {
+            if let Some((row, request)) = self.find(region, "instance-id", id.as_str()).await?.into_iter().next() {
+                self.rows.borrow_mut().insert(id.clone(), (region, row.clone()));
+                return Ok(Some((row, request)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What an instance that runs is made of.
+    async fn facts(&self, region: usize, row: &Ec2Row) -> Result<Result<Blueprint, String>, CloudError> {
+        let ids: Vec<String> = row.block_device_mapping.item.iter().map(|it| it.ebs.volume_id.clone()).collect();
+        let attribute = async |attribute: &str| {
+            let form = [("InstanceId".to_owned(), row.instance_id.clone()), ("Attribute".into(), attribute.into())];
+            self.call(region, "DescribeInstanceAttribute", &form, wire::read::<Attributes>).await
+        };
+        let (volumes, user_data, behavior) = futures_util::future::try_join3(
+            self.filtered::<RowPage<Volume>>(region, "DescribeVolumes", "volume-id", &ids),
+            attribute("userData"),
+            attribute("instanceInitiatedShutdownBehavior"),
+        )
+        .await?;
+        let closer = Closer {
+            volumes,
+            user_data: user_data.user_data.value,
+            shutdown_behavior: behavior.instance_initiated_shutdown_behavior.value,
+        };
+        Ok(facts::blueprint(row, &closer, self.terms.keeps_user_data))
+    }
+
+    async fn prepare_one(&self, wanted: &Wanted<'_>) -> Result<Prepared, Obstacle> {
+        let unread = |error: CloudError| Obstacle::Unread { kind: error.kind, error: error.to_string() };
+        let mut blueprint = match wanted.kept {
+            Some(kept) => kept.clone(),
+            None => {
+                let Some((row, _)) = self.seen(wanted.instance).await.map_err(unread)? else {
+                    return Err(Obstacle::Gone);
+                };
+                if row.is_over() {
+                    let why = "what it was made of is not on record, and EC2 has forgotten it";
+                    return Err(Obstacle::CannotRecreate(why.into()));
+                }
+                let region = self.regions_of(wanted.instance)[0];
+                self.facts(region, &row).await.map_err(unread)?.map_err(Obstacle::CannotRecreate)?
+            }
+        };
+        if let Some(billing) = wanted.billing {
+            blueprint.billing = billing.clone();
+        }
+        let facts = LaunchFacts::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
+        let Some(region) = self.region_of_zone(&facts.zone) else {
+            return Err(Obstacle::CannotRecreate(format!("its zone {} is in none of RESPOT_EC2_REGIONS", facts.zone)));
+        };
+        let stays = wanted.stays || facts.tied_by.is_some();
+        self.place(region, blueprint, &facts, stays).await.map_err(unread)
+    }
+
+    /// The subnets that the settings name, in a region.
+    async fn named_subnets(&self, region: usize) -> Result<Vec<Subnet>, CloudError> {
+        if let Some(known) = self.subnets.borrow().get(&region) {
+            return Ok(known.clone());
+        }
+        let named = &self.terms.stand_ins.subnets;
+        let found = self.filtered::<RowPage<Subnet>>(region, "DescribeSubnets", "subnet-id", named).await?;
+        self.subnets.borrow_mut().insert(region, found.clone());
+        Ok(found)
+    }
+
+    /// The subnet for a launch in a zone: its own there, otherwise the first one that the settings name.
+    fn subnet_in(&self, facts: &LaunchFacts, zone: &str) -> Option<String> {
+        if zone == facts.zone {
+            return Some(facts.subnet.clone());
+        }
+        let subnets = self.subnets.borrow();
+        let fits = |it: &&Subnet| it.availability_zone == zone && it.vpc_id == facts.vpc;
+        subnets.values().flatten().find(fits).map(|it| it.subnet_id.clone())
+    }
+
+    /// The spot prices in force.
+    async fn prices(&self, region: usize, kinds: &[String], product: &str) -> Result<Prices, CloudError> {
+        if kinds.is_empty() {
+            return Ok(Prices::new());
+        }
+        let form = pools::price_query(kinds, product, Clock::system().machine_now());
+        let action = "DescribeSpotPriceHistory";
+        Ok(pools::prices(self.pages::<RowPage<SpotPrice>>(region, action, &form, 1000, &|_, _| ()).await?))
+    }
+
+    /// Where a replacement can go, its own pool first.
+    async fn place(
+        &self,
+        region: usize,
+        blueprint: Blueprint,
+        facts: &LaunchFacts,
+        stays: bool,
+    ) -> Result<Prepared, CloudError> {
+        let mut kinds = vec![facts.kind.clone()];
+        kinds.extend(self.terms.stand_ins.kinds.get(&facts.kind).into_iter().flatten().cloned());
+        let mut zones = vec![facts.zone.clone()];
+        if !stays {
+            let others = self.named_subnets(region).await?.into_iter().filter(|it| it.vpc_id == facts.vpc);
+            zones.extend(others.map(|it| it.availability_zone));
+        }
+        let (prices, unread) = match self.prices(region, &kinds, &facts.product).await {
+            Ok(prices) => (prices, None),
+            // Its own pool can be asked without knowing what it costs.
+            Err(error) => (Prices::new(), Some(error.to_string())),
+        };
+        let own_price = prices.get(&(facts.kind.clone(), facts.zone.clone())).copied();
+        let placements = pools::placements(facts, &kinds, &zones, &prices);
+        let tied_by = facts.tied_by.clone();
+        Ok(Prepared { blueprint, placements, gpus: 1, own_price, is_home_untried: true, tied_by, unread })
+    }
+
+    /// Launches with the token of this request, and with the next one if what came of that is gone.
+    async fn launch(&self, region: usize, mut form: Form, guard: Guard<'_>) -> Result<InstanceId, CloudError> {
+        let requests = &self.regions[region].requests;
+        let body = |form: &Form| encoded(form.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let plain = form.clone();
+        for round in 0..MOST_ROUNDS {
+            form.insert("ClientToken".into(), facts::token(&plain, round));
+            let response = match requests.write("RunInstances", body(&form), guard).await {
+                // What came of an earlier launch has ended.
+                Err(error) if error.not_found => continue,
+                answer => answer?,
+            };
+            let unreadable = |what: &str| requests.unreadable(Method::Post, "RunInstances", response.status, what);
+            let launched: Launched = wire::read(&response.body).map_err(|what| unreadable(&what))?;
+            let Some(row) = launched.instances_set.item.into_iter().next() else {
+                return Err(unreadable("it names no instance"));
+            };
+            if row.is_over() {
+                continue;
+            }
+            let id = InstanceId::new(&row.instance_id);
+            self.rows.borrow_mut().insert(id.clone(), (region, row));
+            return Ok(id);
+        }
+        let error = requests.unreadable(Method::Post, "RunInstances", 200, "every instance of its launches has ended");
+        Err(CloudError { kind: ErrorKind::State, effect: Effect::Refused, ..error })
+    }
+}
+
+/// A call that reads.
+fn request(action: &'static str, form: &[(String, String)]) -> Request {
+    let body = encoded(form.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    Request { method: Method::Post, path: action, query: Vec::new(), body: Some(body), timeout: READ_TIMEOUT }
+}
+
+/// A row, and the spot request that it came from.
+type Told = (Ec2Row, Option<SpotRequest>);
+
+/// Each instance once, the later row of two, with its spot request; and the requests of no instance.
+fn with_requests(rows: Vec<Ec2Row>, requests: Vec<SpotRequest>) -> (Vec<Told>, Vec<SpotRequest>) {
+    let mut requests: HashMap<String, SpotRequest> =
+        requests.into_iter().map(|it| (it.spot_instance_request_id.clone(), it)).collect();
+    let rows: BTreeMap<String, Ec2Row> = rows.into_iter().map(|row| (row.instance_id.clone(), row)).collect();
+    let told = rows.into_values().map(|row| {
+        let request = requests.remove(&row.spot_instance_request_id);
+        (row, request)
+    });
+    (told.collect(), requests.into_values().collect())
+}
+
+impl<T: Transport> CloudRead for Ec2Client<T> {
+    fn abilities(&self) -> Abilities {
+        Abilities { migrates: false, idempotent_create: true, forgets_ended: true }
+    }
+
+    fn owner(&self) -> String {
+        self.account.get().map_or_else(|| "ec2".into(), |account| format!("ec2 account {account}"))
+    }
+
+    async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
+        let looked = join_all((0..self.regions.len()).map(|region| Box::pin(self.look(region, progress)))).await;
+        let (mut items, mut unread, mut places) = (Vec::new(), Vec::new(), Places::default());
+        let (mut rows, mut ended) = (HashMap::new(), HashMap::new());
+        for (region, looked) in looked.into_iter().enumerate() {
+            match looked {
+                Ok((looked, requests)) => {
+                    ended.extend(requests.into_iter().map(|it| (InstanceId::new(&it.instance_id), it)));
+                    for (row, request) in looked {
+                        let instance = self.instance(&row, request.as_ref(), &mut places);
+                        rows.insert(instance.id.clone(), (region, row));
+                        items.push(instance);
+                    }
+                }
+                Err(error) => unread.push((self.regions[region].name.clone(), error)),
+            }
+        }
+        if unread.len() == self.regions.len() {
+            return Err(unread.swap_remove(0).1);
+        }
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        *self.rows.borrow_mut() = rows;
+        *self.ended.borrow_mut() = ended;
+        let shortfall =
+            unread.into_iter().next().map(|(region, error)| Shortfall::Region { region, error: error.to_string() });
+        Ok(Listing { items, shortfall })
+    }
+
+    async fn record(
+        &self,
+        known: &HashMap<InstanceId, &str>,
+        at_once: usize,
+    ) -> Vec<(InstanceId, Result<Made, CloudError>)> {
+        let wanted: Vec<(usize, Ec2Row, String)> = {
+            let rows = self.rows.borrow();
+            let is_ours =
+                |row: &Ec2Row| row.instance_state.name == "running" && states::is_ours(row, &self.terms.opt_in);
+            let running = rows.iter().filter(|(_, (_, row))| is_ours(row));
+            let marked = running.map(|(id, (region, row))| (id, *region, row, facts::mark(row)));
+            let new = marked.filter(|(id, _, _, mark)| known.get(*id) != Some(&mark.as_str()));
+            new.map(|(_, region, row, mark)| (region, row.clone(), mark)).collect()
+        };
+        let made = wanted.iter().map(async |(region, row, mark)| {
+            let made = Box::pin(self.facts(*region, row)).await.map(|blueprint| Made { mark: mark.clone(), blueprint });
+            (InstanceId::new(&row.instance_id), made)
+        });
+        stream::iter(made).buffered(at_once.max(1)).collect().await
+    }
+
+    fn ended(&self, id: &InstanceId) -> Option<ReclaimNotice> {
+        states::reclaim_of(self.ended.borrow().get(id)?)
+    }
+
+    async fn close_up(&self, id: &InstanceId) -> Result<Option<CloseUp>, CloudError> {
+        Ok(Box::pin(self.seen(id)).await?.map(|(row, request)| {
+            let mut instance = self.instance(&row, request.as_ref(), &mut Places::default());
+            // There is nothing left to delete.
+            if row.is_over() {
+                instance.status = Status::Removed;
+                instance.reclaim = None;
+            }
+            CloseUp { instance, endpoints: Vec::new(), connections: Connections::default(), gpu_price: None }
+        }))
+    }
+
+    async fn row(&self, id: &InstanceId, _name: &str) -> Result<Option<Instance>, CloudError> {
+        let seen = Box::pin(self.seen(id)).await?;
+        Ok(seen.map(|(row, request)| self.instance(&row, request.as_ref(), &mut Places::default())))
+    }
+
+    async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
+        let Some(letters) = letters_of_marker(marker) else { return Ok(Vec::new()) };
+        let filter = format!("tag:{ORIGIN}");
+        let found = (0..self.regions.len()).map(|region| Box::pin(self.find(region, &filter, letters)));
+        let mut instances = Vec::new();
+        for found in join_all(found).await {
+            for (row, request) in found?.into_iter().filter(|(row, _)| !row.is_over()) {
+                instances.push(self.instance(&row, request.as_ref(), &mut Places::default()));
+            }
+        }
+        Ok(instances)
+    }
+
+    async fn prepare(&self, wanted: &[Wanted<'_>], _jobs: &[Job], at_once: usize) -> Vec<Result<Prepared, Obstacle>> {
+        let prepared = wanted.iter().map(|wanted| Box::pin(self.prepare_one(wanted)));
+        stream::iter(prepared).buffered(at_once.max(1)).collect().await
+    }
+
+    async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
+        let kinds: Vec<String> = match query.product_name.as_str() {
+            "" => {
+                let rows = self.rows.borrow();
+                let kinds: std::collections::BTreeSet<&String> =
+                    rows.values().map(|(_, row)| &row.instance_type).collect();
+                kinds.into_iter().filter(|kind| !kind.is_empty()).cloned().collect()
+            }
+            kind => vec![kind.into()],
+        };
+        let mut offers = Vec::new();
+        for region in 0..self.regions.len() {
+            let prices = self.prices(region, &kinds, "").await?;
+            offers.extend(prices.into_iter().map(|((kind, zone), price)| Offer {
+                product_id: kind.clone(),
+                name: kind,
+                price: Some(price),
+                available: true,
+                regions: vec![zone],
+                ..Offer::default()
+            }));
+        }
+        Ok(offers)
+    }
+
+    async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
+        let Listing { items, shortfall } = self.instances(progress).await?;
+        let listed = |instance: Instance| ListedInstance {
+            product_name: instance.place.as_ref().map_or_else(String::new, |place| place.product.to_string()),
+            gpu_num: Some(1),
+            cpu_num: None,
+            memory_gb: None,
+            rootfs_size: None,
+            fittings: Err("EC2".into()),
+            endpoints: Vec::new(),
+            instance,
+        };
+        Ok(Listing { items: items.into_iter().map(listed).collect(), shortfall })
+    }
+
+    async fn metrics(
+        &self,
+        _id: &InstanceId,
+        _from: Timestamp,
+        _to: Timestamp,
+        _interval: Duration,
+    ) -> Result<Option<Metrics>, CloudError> {
+        Ok(None)
+    }
+
+    async fn ping(&self, timeout: Duration) -> Ping {
+        let form = [("MaxResults".to_owned(), "5".to_owned())];
+        let request = Request { timeout, ..request("DescribeInstances", &form) };
+        self.regions[0].requests.ping_by(&request, |body| wire::read::<Instances>(body).map(drop)).await
+    }
+
+    fn reading(&self) -> Option<Reading> {
+        self.regions.iter().find_map(|region| region.requests.reading())
+    }
+
+    fn calls(&self) -> ProviderCalls {
+        self.regions.iter().fold(ProviderCalls::default(), |sum, region| {
+            let calls = region.requests.calls();
+            ProviderCalls { total: sum.total + calls.total, failed: sum.failed + calls.failed }
+        })
+    }
+}
+
+impl<T: Transport> CloudWrite for Ec2Client<T> {
+    async fn migrate(&self, _id: &InstanceId, _guard: Guard<'_>) -> Result<(), CloudError> {
+        Err(self.regions[0].requests.unsent("migrate", "EC2 does not migrate"))
+    }
+
+    async fn create(&self, order: Order<'_>, guard: Guard<'_>) -> Result<InstanceId, CloudError> {
+        let Order { marker, replaces, blueprint, placement } = order;
+        let not_sent = |region: usize, what: &str| self.regions[region].requests.unsent("RunInstances", what);
+        let zone = placement.place.cluster.as_str();
+        let Some(region) = self.region_of_zone(zone) else {
+            return Err(not_sent(0, &format!("the zone {zone} is in none of RESPOT_EC2_REGIONS")));
+        };
+        let facts = LaunchFacts::of(blueprint).map_err(|what| not_sent(region, &what))?;
+        let subnet = self.subnet_in(&facts, zone).ok_or_else(|| not_sent(region, "no subnet is in that zone"))?;
+        let form = facts::launch(&facts, &blueprint.billing, (marker, replaces), (&placement.place, &subnet))
+            .map_err(|what| not_sent(region, &what))?;
+        Box::pin(self.launch(region, form, guard)).await
+    }
+
+    async fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
+        let Some((row, request)) = Box::pin(self.seen(id)).await? else { return Ok(()) };
+        if row.is_over() {
+            return Ok(());
+        }
+        let requests = &self.regions[self.regions_of(id)[0]].requests;
+        // Otherwise EC2 launches another one in its place, without tags.
+        if let Some(request) = request.filter(|it| it.kind == "persistent" && it.state != "cancelled") {
+            let form = [("SpotInstanceRequestId.1", request.spot_instance_request_id.as_str())];
+            Box::pin(requests.write("CancelSpotInstanceRequests", encoded(form), guard)).await?;
+        }
+        let form = [("InstanceId.1", id.as_str())];
+        match Box::pin(requests.write("TerminateInstances", encoded(form), guard)).await {
+            Ok(_) => Ok(()),
+            // It was there a moment ago: what is new may be unknown to some of EC2's machines.
+            Err(error) if error.not_found => Err(CloudError { effect: Effect::Possible, not_found: false, ..error }),
+            Err(error) => Err(error),
+        }
+    }
+}

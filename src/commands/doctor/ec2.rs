@@ -1,0 +1,92 @@
+//! Amazon EC2: whose credentials are in use, whether each region answers, what time it is there, and how many instances carry
+//! the tag that opts in.
+
+use tokio::time::{Instant, timeout};
+
+use super::provider::clock;
+use super::{Finding, LIMIT};
+use crate::clock::Clock;
+use crate::cloud::ec2::Caller;
+use crate::cloud::{CloudRead as _, Ping};
+use crate::commands::session::ec2_client;
+use crate::commands::{Exit, Failure};
+use crate::core::world::instance::{Aside, Billing, Instance};
+use crate::core::world::snapshot::Listing;
+use crate::settings::{Ec2Settings, Settings};
+
+const CREDENTIALS: &str = "credentials";
+const API: &str = "api";
+const CLOCK: &str = "clock";
+const INSTANCES: &str = "instances";
+
+pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding> {
+    let client = match ec2_client(ec2, &settings.proxies) {
+        Ok(client) => client,
+        Err(failure) => return vec![of_failure(API, failure)],
+    };
+    let source = format!("those of {}", ec2.source);
+    let mut findings = vec![match timeout(LIMIT, client.caller()).await {
+        Ok(Ok(Caller { account, arn })) => match &settings.account {
+            Some(wanted) if *wanted != account => {
+                let fix = "correct RESPOT_EC2_ACCOUNT, or use other credentials";
+                let detail = format!("{source}: account {account} ({arn}), not {wanted}");
+                Finding::failed(CREDENTIALS, Exit::Usage, detail, fix)
+            }
+            Some(_) => Finding::ok(CREDENTIALS, format!("{source}: account {account} ({arn})")),
+            None => {
+                let fix = format!("set RESPOT_EC2_ACCOUNT={account}: other credentials are refused then");
+                Finding::warning(CREDENTIALS, format!("{source}: account {account} ({arn})"), fix)
+            }
+        },
+        Ok(Err(error)) => {
+            let Failure { exit, message, hint, .. } = error.into();
+            Finding::failed(CREDENTIALS, exit, format!("{source}: {message}"), hint.unwrap_or_default())
+        }
+        Err(_) => {
+            let detail = format!("{source}: STS did not answer within {} s", LIMIT.as_secs());
+            Finding::failed(CREDENTIALS, Exit::Provider, detail, "check the network, and AWS_ENDPOINT_URL_STS")
+        }
+    }];
+    let (started, sent_at) = (Instant::now(), Clock::system().now());
+    let Ping { answer, date, .. } = client.ping(LIMIT).await;
+    let took = started.elapsed();
+    findings.push(match answer {
+        Ok(()) => Finding::ok(API, format!("EC2 answers in {}", ec2.regions[0])).took(took),
+        Err(error) => of_failure(API, error.into()),
+    });
+    findings.push(match date {
+        Some(date) => clock(sent_at + took / 2, date),
+        None => Finding::skipped(CLOCK, "not checked: the API gave no answer"),
+    });
+    findings.push(match timeout(LIMIT, client.instances(&|_, _| ())).await {
+        Ok(Ok(listing)) => instances(&listing, ec2),
+        Ok(Err(error)) => of_failure(INSTANCES, error.into()),
+        Err(_) => Finding::skipped(INSTANCES, format!("not checked: the list took longer than {} s", LIMIT.as_secs())),
+    });
+    findings
+}
+
+fn instances(listing: &Listing<Instance>, ec2: &Ec2Settings) -> Finding {
+    if let Some(shortfall) = &listing.shortfall {
+        let fix = "check RESPOT_EC2_REGIONS and the policy: nothing is done in that region";
+        return Finding::failed(INSTANCES, Exit::Unsafe, shortfall.to_string(), fix);
+    }
+    let spot = || listing.items.iter().filter(|it| it.billing == Billing::Spot && !it.status.is_going());
+    let ours = spot().filter(|it| !it.aside.as_ref().is_some_and(|aside| aside.is_foreign())).count();
+    let is_managed = |it: &&Instance| matches!(it.aside.as_deref(), Some(Aside::ManagedElsewhere { .. }));
+    let (managed, all) = (spot().filter(is_managed).count(), spot().count());
+    let regions = ec2.regions.join(", ");
+    let detail = format!(
+        "{ours} of {all} spot instances in {regions} are looked after ({}); {managed} are managed by other programs",
+        ec2.opt_in
+    );
+    match ours {
+        0 => Finding::warning(INSTANCES, detail, format!("tag those that are to be looked after: {}", ec2.opt_in)),
+        _ => Finding::ok(INSTANCES, detail),
+    }
+}
+
+fn of_failure(check: &'static str, failure: Failure) -> Finding {
+    let Failure { exit, message, hint, .. } = failure;
+    Finding::failed(check, exit, message, hint.unwrap_or_default())
+}

@@ -1,0 +1,28 @@
+//! What is kept of instances for a provider that forgets them.
+
+use std::collections::HashMap;
+
+use super::super::{Query, StoreError, StoreRead};
+use super::{Decoder, keys, record_of};
+use crate::core::pass::kept::LaunchRecord;
+use crate::core::world::instance::InstanceId;
+use crate::core::world::time::Timestamp;
+
+/// Reads what these instances are made of.
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn launch_records<S: StoreRead>(
+    store: &S,
+    ids: &[InstanceId],
+) -> Result<HashMap<InstanceId, LaunchRecord>, StoreError> {
+    let fields = ids.iter().map(ToString::to_string).collect();
+    let query = Query::MapValues { map: keys::LAUNCH_RECORDS.into(), fields };
+    let decoder = Decoder::new(store, Timestamp::LATEST);
+    let found = decoder.values(store.read(&[query]).await?.into_iter().next())?;
+    let records = ids.iter().zip(found).filter_map(|(id, text)| Some((id, text?)));
+    let record = |(id, text): (&InstanceId, String)| {
+        Ok((id.clone(), decoder.decode(&record_of(keys::LAUNCH_RECORDS, id.as_str()), &text)?))
+    };
+    records.map(record).collect()
+}

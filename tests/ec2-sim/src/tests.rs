@@ -1,0 +1,15 @@
+//! Each law has a test that fails without it.
+
+mod asking;
+mod ends;
+mod faults;
+mod launches;
+mod listings;
+mod market;
+mod persistent;
+mod reclaims;
+mod server;
+mod sts;
+mod times;
+mod tokens;
+mod vanishing;

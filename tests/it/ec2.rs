@@ -6,7 +6,7 @@ mod program;
 
 use std::time::Duration;
 
-use ec2_sim::{EndedBy, Spec, State, World};
+use ec2_sim::{EndedBy, Entry, Spec, State, Throttle, World};
 use respot::core::pass::safety::BlastRadius;
 
 use self::fleet::{Fleet, MINUTE, story};
@@ -265,6 +265,7 @@ fn a_zone_that_is_taken_comes_back_elsewhere_in_two_passes() {
         for n in 0..48 {
             world.add(Spec::spot(&format!("w{n:02}")).zone(HERE));
         }
+        world.rules.throttle = Some(Throttle::documented());
         let fleet = Fleet::new(world);
         fleet.pass().await;
         fleet.with(|world| {
@@ -281,6 +282,8 @@ fn a_zone_that_is_taken_comes_back_elsewhere_in_two_passes() {
             (running, 48 - names.len())
         });
         assert_eq!((running, lost), (48, 0));
+        let is_throttled = |it: &&Entry| it.action == "RunInstances" && it.status == Some(503);
+        assert_eq!(fleet.with(|world| world.log().iter().filter(is_throttled).count()), 0, "launches are paced");
     });
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::facts::{self, Closer, Form, LaunchFacts, encoded};
+use super::pace::LaunchPace;
 use super::pools::{self, Prices};
 use super::refusal::Ec2;
 use super::states::{self, ORIGIN};
@@ -58,6 +60,7 @@ pub struct FleetTerms {
 struct Region<T> {
     name: String,
     requests: Requests<T, Ec2>,
+    launches: RefCell<LaunchPace>,
 }
 
 /// EC2 behind a [`Transport`] for each region.
@@ -83,7 +86,7 @@ impl<T: Transport> Ec2Client<T> {
         let home = regions.first().map_or_else(String::new, |(name, _)| name.clone());
         let region = |(name, transport): (String, T)| {
             let requests = Requests::new(transport, Ec2 { region: name.clone() });
-            Region { name, requests }
+            Region { name, requests, launches: RefCell::default() }
         };
         let regions = regions.into_iter().map(region).collect();
         let identity = Requests::new(identity, Ec2 { region: home });
@@ -334,6 +337,9 @@ impl<T: Transport> Ec2Client<T> {
         let plain = form.clone();
         for round in 0..MOST_ROUNDS {
             form.insert("ClientToken".into(), facts::token(&plain, round));
+            let wait = self.regions[region].launches.borrow_mut().turn(Instant::now());
+            // A pass that is stopped sends nothing more, which the request says.
+            let _ = guard.stop.sleep(wait).await;
             let response = match requests.write("RunInstances", body(&form), guard).await {
                 // What came of an earlier launch has ended.
                 Err(error) if error.not_found => continue,

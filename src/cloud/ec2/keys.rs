@@ -117,9 +117,17 @@ impl KeyRing {
         if let Some(keys) = self.keys.borrow().as_ref().filter(is_fresh) {
             return Ok(keys.clone());
         }
-        let keys = self.obtain(&self.source).await.map_err(|error| match error {
-            TransportError::NoCredentials(why) => none(format!("{}: {why}", self.source)),
-            other => none(format!("{}: {other}", self.source)),
+        let keys = self.obtain(&self.source).await.map_err(|error| {
+            let why = match error {
+                TransportError::NoCredentials(why) => why,
+                other => other.to_string(),
+            };
+            none(match &self.source {
+                CredentialSource::Metadata => {
+                    format!("none are configured, and there is no role of this machine: {why}")
+                }
+                source => format!("{source}: {why}"),
+            })
         })?;
         *self.keys.borrow_mut() = Some(keys.clone());
         Ok(keys)

@@ -1,12 +1,13 @@
 //! Amazon EC2, whose facts are in `docs/ec2-api.md`.
 //!
 //! [`client`] makes the calls; `states` says what a row means, `facts` what a replacement is made of, `pools` where it can be
-//! launched. `wire` knows the shapes of answers, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys
+//! launched, `pace` how fast. `wire` knows the shapes of answers, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys
 //! that `keys` obtains.
 
 pub mod client;
 mod facts;
 mod keys;
+mod pace;
 mod pools;
 mod refusal;
 mod sign;

@@ -118,14 +118,26 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         request: &Request,
         decode: impl Fn(&[u8]) -> Result<R, String>,
     ) -> Result<R, CloudError> {
+        let decoded = RefCell::new(None);
+        let take = |body: &[u8]| {
+            decoded.replace(Some(decode(body)?));
+            Ok(())
+        };
+        let status = self.answered(request, &take).await?;
+        let missing = || self.unreadable(request.method, request.path, status, "nothing");
+        decoded.into_inner().ok_or_else(missing)
+    }
+
+    /// Sends a read until its body is taken. One function for all that is read: the program would be larger by each.
+    async fn answered(&self, request: &Request, take: &dyn Fn(&[u8]) -> Result<(), String>) -> Result<u16, CloudError> {
         let mut retries = Retries::new(RETRY_BUDGET);
         let mut unreadable = 0;
         loop {
             self.turn().await;
             retries.attempt();
             let failed = match self.attempt(request).await {
-                Ok(response) => match decode(&response.body) {
-                    Ok(value) => return Ok(value),
+                Ok(response) => match take(&response.body) {
+                    Ok(()) => return Ok(response.status),
                     Err(what) => {
                         self.count(0, 1);
                         unreadable += 1;

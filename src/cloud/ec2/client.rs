@@ -1,7 +1,7 @@
 //! The calls of the API and what comes of them, over one region or several.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,16 +9,16 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::facts::{self, Closer, Form, LaunchFacts, encoded};
-use super::pace::LaunchPace;
 use super::pools::{self, Prices};
 use super::refusal::Ec2;
+use super::region::{Region, Told, request};
 use super::states::{self, ORIGIN};
 use super::wire::{
     self, Attributes, Caller, CallerIdentity, Ec2Row, Instances, Launched, RowPage, SpotPrice, SpotRequest, Subnet,
-    Volume, XmlPage,
+    Volume,
 };
 use crate::clock::{Clock, Reading};
-use crate::cloud::request::{READ_TIMEOUT, Requests};
+use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Request, Transport};
 use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Made, Order, Ping, Progress};
 use crate::core::record::trail::ProviderCalls;
@@ -34,15 +34,6 @@ use crate::core::world::probe::{CloseUp, Connections};
 use crate::core::world::snapshot::{Abilities, Listing, Shortfall};
 use crate::core::world::time::Timestamp;
 
-/// The most values of one filter.
-const MOST_VALUES: usize = 200;
-
-/// The rows of a page of a filtered listing: the most that every action allows.
-const FILTERED_PAGE: u32 = 500;
-
-/// The most pages of one listing; more are a listing that does not end.
-const MOST_PAGES: usize = 1000;
-
 /// How often a launch is asked for whose instance has come and gone.
 const MOST_ROUNDS: u32 = 10;
 
@@ -53,14 +44,6 @@ pub struct FleetTerms {
     pub stand_ins: StandIns,
     /// Whether user data is part of what is recorded.
     pub keeps_user_data: bool,
-}
-
-/// One region.
-#[derive(Debug)]
-struct Region<T> {
-    name: String,
-    requests: Requests<T, Ec2>,
-    launches: RefCell<LaunchPace>,
 }
 
 /// EC2 behind a [`Transport`] for each region.
@@ -84,11 +67,7 @@ impl<T: Transport> Ec2Client<T> {
     /// A client that has sent nothing yet.
     pub fn new(regions: Vec<(String, T)>, identity: T, terms: FleetTerms) -> Self {
         let home = regions.first().map_or_else(String::new, |(name, _)| name.clone());
-        let region = |(name, transport): (String, T)| {
-            let requests = Requests::new(transport, Ec2 { region: name.clone() });
-            Region { name, requests, launches: RefCell::default() }
-        };
-        let regions = regions.into_iter().map(region).collect();
+        let regions = regions.into_iter().map(|(name, transport)| Region::new(name, transport)).collect();
         let identity = Requests::new(identity, Ec2 { region: home });
         Self {
             regions,
@@ -124,91 +103,6 @@ impl<T: Transport> Ec2Client<T> {
         known.map_or_else(|| (0..self.regions.len()).collect(), |region| vec![region])
     }
 
-    /// One call that reads.
-    async fn call<R>(
-        &self,
-        region: usize,
-        action: &'static str,
-        form: &[(String, String)],
-        decode: impl Fn(&[u8]) -> Result<R, String>,
-    ) -> Result<R, CloudError> {
-        // Boxed here, where every read passes: the futures above would be too deep for the compiler.
-        Box::pin(self.regions[region].requests.ask(&request(action, form), decode)).await
-    }
-
-    /// Every row of a listing in a region, page by page.
-    async fn pages<P: XmlPage>(
-        &self,
-        region: usize,
-        action: &'static str,
-        form: &[(String, String)],
-        at_once: u32,
-        progress: Progress<'_>,
-    ) -> Result<Vec<P::Item>, CloudError> {
-        let (mut rows, mut seen, mut has_begun_again) = (Vec::new(), Vec::new(), false);
-        loop {
-            let mut form = form.to_vec();
-            form.push(("MaxResults".into(), at_once.to_string()));
-            form.extend(seen.last().map(|token: &String| ("NextToken".into(), token.clone())));
-            let page: P = match self.call(region, action, &form, wire::read).await {
-                // The token of the page is not known any more.
-                Err(error) if error.not_found && !seen.is_empty() && !has_begun_again => {
-                    (rows, seen, has_begun_again) = (Vec::new(), Vec::new(), true);
-                    continue;
-                }
-                answer => answer?,
-            };
-            let (more, next) = page.split();
-            rows.extend(more);
-            progress(u64::try_from(rows.len()).unwrap_or(u64::MAX), None);
-            match next {
-                None => return Ok(rows),
-                Some(token) if seen.contains(&token) || seen.len() >= MOST_PAGES => {
-                    let what = "the listing repeats its pages";
-                    return Err(self.regions[region].requests.unreadable(Method::Post, action, 200, what));
-                }
-                Some(token) => seen.push(token),
-            }
-        }
-    }
-
-    /// The rows with one of these values of a filter.
-    async fn filtered<P: XmlPage>(
-        &self,
-        region: usize,
-        action: &'static str,
-        filter: &str,
-        values: &[String],
-    ) -> Result<Vec<P::Item>, CloudError> {
-        let mut rows = Vec::new();
-        for values in values.chunks(MOST_VALUES) {
-            let mut form = vec![("Filter.1.Name".to_owned(), filter.to_owned())];
-            form.extend(values.iter().enumerate().map(|(n, it)| (format!("Filter.1.Value.{}", n + 1), it.clone())));
-            rows.extend(self.pages::<P>(region, action, &form, FILTERED_PAGE, &|_, _| ()).await?);
-        }
-        Ok(rows)
-    }
-
-    /// What the instances of a region are, each once, and the spot requests of those that are gone.
-    async fn look(&self, region: usize, progress: Progress<'_>) -> Result<(Vec<Told>, Vec<SpotRequest>), CloudError> {
-        let (rows, requests) = futures_util::future::try_join(
-            self.pages::<Instances>(region, "DescribeInstances", &[], 1000, progress),
-            self.pages::<RowPage<SpotRequest>>(region, "DescribeSpotInstanceRequests", &[], 1000, &|_, _| ()),
-        )
-        .await?;
-        Ok(with_requests(rows, requests))
-    }
-
-    /// The rows with this value of a filter, in one region.
-    async fn find(&self, region: usize, filter: &str, value: &str) -> Result<Vec<Told>, CloudError> {
-        let rows = self.filtered::<Instances>(region, "DescribeInstances", filter, &[value.to_owned()]).await?;
-        let ids: Vec<String> =
-            rows.iter().map(|row| row.spot_instance_request_id.clone()).filter(|it| !it.is_empty()).collect();
-        let action = "DescribeSpotInstanceRequests";
-        let requests = self.filtered::<RowPage<SpotRequest>>(region, action, "spot-instance-request-id", &ids).await?;
-        Ok(with_requests(rows, requests).0)
-    }
-
     fn instance(&self, row: &Ec2Row, request: Option<&SpotRequest>, places: &mut Places) -> Instance {
         let taken_at = self.reading().map_or_else(Timestamp::default, |it| it.shown);
         states::instance(row, request, &self.terms.opt_in, places, taken_at)
@@ -217,7 +111,9 @@ impl<T: Transport> Ec2Client<T> {
     /// One instance as it is listed now, and its spot request.
     async fn seen(&self, id: &InstanceId) -> Result<Option<Told>, CloudError> {
         for region in self.regions_of(id) {
-            if let Some((row, request)) = self.find(region, "instance-id", id.as_str()).await?.into_iter().next() {
+            if let Some((row, request)) =
+                self.regions[region].find("instance-id", id.as_str()).await?.into_iter().next()
+            {
                 self.rows.borrow_mut().insert(id.clone(), (region, row.clone()));
                 return Ok(Some((row, request)));
             }
@@ -230,10 +126,10 @@ impl<T: Transport> Ec2Client<T> {
         let ids: Vec<String> = row.block_device_mapping.item.iter().map(|it| it.ebs.volume_id.clone()).collect();
         let attribute = async |attribute: &str| {
             let form = [("InstanceId".to_owned(), row.instance_id.clone()), ("Attribute".into(), attribute.into())];
-            self.call(region, "DescribeInstanceAttribute", &form, wire::read::<Attributes>).await
+            self.regions[region].call("DescribeInstanceAttribute", &form, wire::read::<Attributes>).await
         };
         let (volumes, user_data, behavior) = futures_util::future::try_join3(
-            self.filtered::<RowPage<Volume>>(region, "DescribeVolumes", "volume-id", &ids),
+            self.regions[region].filtered::<RowPage<Volume>>("DescribeVolumes", "volume-id", &ids),
             attribute("userData"),
             attribute("instanceInitiatedShutdownBehavior"),
         )
@@ -279,7 +175,7 @@ impl<T: Transport> Ec2Client<T> {
             return Ok(known.clone());
         }
         let named = &self.terms.stand_ins.subnets;
-        let found = self.filtered::<RowPage<Subnet>>(region, "DescribeSubnets", "subnet-id", named).await?;
+        let found = self.regions[region].filtered::<RowPage<Subnet>>("DescribeSubnets", "subnet-id", named).await?;
         self.subnets.borrow_mut().insert(region, found.clone());
         Ok(found)
     }
@@ -301,7 +197,7 @@ impl<T: Transport> Ec2Client<T> {
         }
         let form = pools::price_query(kinds, product, Clock::system().machine_now());
         let action = "DescribeSpotPriceHistory";
-        Ok(pools::prices(self.pages::<RowPage<SpotPrice>>(region, action, &form, 1000, &|_, _| ()).await?))
+        Ok(pools::prices(self.regions[region].pages::<RowPage<SpotPrice>>(action, &form, 1000, &|_, _| ()).await?))
     }
 
     /// Where a replacement can go, its own pool first.
@@ -362,27 +258,6 @@ impl<T: Transport> Ec2Client<T> {
     }
 }
 
-/// A call that reads.
-fn request(action: &'static str, form: &[(String, String)]) -> Request {
-    let body = encoded(form.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    Request { method: Method::Post, path: action, query: Vec::new(), body: Some(body), timeout: READ_TIMEOUT }
-}
-
-/// A row, and the spot request that it came from.
-type Told = (Ec2Row, Option<SpotRequest>);
-
-/// Each instance once, the later row of two, with its spot request; and the requests of no instance.
-fn with_requests(rows: Vec<Ec2Row>, requests: Vec<SpotRequest>) -> (Vec<Told>, Vec<SpotRequest>) {
-    let mut requests: HashMap<String, SpotRequest> =
-        requests.into_iter().map(|it| (it.spot_instance_request_id.clone(), it)).collect();
-    let rows: BTreeMap<String, Ec2Row> = rows.into_iter().map(|row| (row.instance_id.clone(), row)).collect();
-    let told = rows.into_values().map(|row| {
-        let request = requests.remove(&row.spot_instance_request_id);
-        (row, request)
-    });
-    (told.collect(), requests.into_values().collect())
-}
-
 impl<T: Transport> CloudRead for Ec2Client<T> {
     fn abilities(&self) -> Abilities {
         Abilities { migrates: false, idempotent_create: true, forgets_ended: true }
@@ -393,7 +268,8 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
     }
 
     async fn instances(&self, progress: Progress<'_>) -> Result<Listing<Instance>, CloudError> {
-        let looked = join_all((0..self.regions.len()).map(|region| Box::pin(self.look(region, progress)))).await;
+        let looked =
+            join_all((0..self.regions.len()).map(|region| Box::pin(self.regions[region].look(progress)))).await;
         let (mut items, mut unread, mut places) = (Vec::new(), Vec::new(), Places::default());
         let (mut rows, mut ended) = (HashMap::new(), HashMap::new());
         for (region, looked) in looked.into_iter().enumerate() {
@@ -465,7 +341,7 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
     async fn marked(&self, marker: &str) -> Result<Vec<Instance>, CloudError> {
         let Some(letters) = letters_of_marker(marker) else { return Ok(Vec::new()) };
         let filter = format!("tag:{ORIGIN}");
-        let found = (0..self.regions.len()).map(|region| Box::pin(self.find(region, &filter, letters)));
+        let found = (0..self.regions.len()).map(|region| Box::pin(self.regions[region].find(&filter, letters)));
         let mut instances = Vec::new();
         for found in join_all(found).await {
             for (row, request) in found?.into_iter().filter(|(row, _)| !row.is_over()) {

@@ -1,6 +1,6 @@
 //! Amazon EC2, whose facts are in `docs/ec2-api.md`.
 //!
-//! [`client`] makes the calls; `states` says what a row means, `facts` what a replacement is made of, `pools` where it can be
+//! [`client`] makes the calls, `region` those that read lists; `states` says what a row means, `facts` what a replacement is made of, `pools` where it can be
 //! launched, `pace` how fast. `wire` knows the shapes of answers, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys
 //! that `keys` obtains.
 
@@ -10,6 +10,7 @@ mod keys;
 mod pace;
 mod pools;
 mod refusal;
+mod region;
 mod sign;
 mod states;
 #[cfg(test)]

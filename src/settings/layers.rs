@@ -447,4 +447,16 @@ mod tests {
             assert!(is_harmless(read, &"value".to_owned()), "a file with {wrapped:?}");
         }
     }
+
+    #[test]
+    fn an_empty_value_counts_as_not_set_in_the_file_too() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("respot.toml");
+        std::fs::write(&file, "webhook_url = \"\"\nmigration_scope = \"\"\nredis_key_prefix = \"\"\n").unwrap();
+        let empty = Environment::default();
+        let layers = Layers::new(&[], &empty, Some(&file)).unwrap();
+        let given = |row: &Described| layers.get(row).map(|given| given.value.as_str());
+        assert_eq!((given(&rows::WEBHOOK_URL.row), given(&rows::MIGRATION_SCOPE.row)), (None, None));
+        assert_eq!(given(&rows::REDIS_KEY_PREFIX.row), Some(""), "whose empty value has a meaning");
+    }
 }

@@ -123,3 +123,15 @@ fn a_hangup_ends_a_pass_as_a_termination_does_but_not_under_nohup() {
     pass.signal(Signal::HUP);
     pass.wait().ends_with(0);
 }
+
+/// The store has a second name, by a hard link.
+#[test]
+fn an_output_never_overwrites_the_store_by_another_name() {
+    let stage = stage(1);
+    stage.pass(0);
+    let name = stage.path("another-name");
+    std::fs::hard_link(stage.state_file(), &name).expect("a link");
+    let call = stage.call("run").env("RESPOT_TERMINATION_MESSAGE_FILE", &name);
+    call.output().ends_with(2).says(["RESPOT_TERMINATION_MESSAGE_FILE would overwrite the store"]);
+    stage.pass(0);
+}

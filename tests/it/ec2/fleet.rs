@@ -189,25 +189,7 @@ impl Fleet {
             reporter: &Silent,
         };
         match Box::pin(run::run(&world, &cloud, &NoReceiver)).await {
-            Ok(Ran::Ended(ended)) => {
-                #[expect(clippy::disallowed_methods, clippy::disallowed_macros)]
-                if std::env::var("EC2_DEBUG").is_ok() {
-                    if let Some((snapshot, plan)) = &ended.view {
-                        for (it, decision) in plan.rows(&snapshot.instances.items) {
-                            println!(
-                                "{} {} {} {}: {}",
-                                it.id,
-                                it.name,
-                                it.status,
-                                decision.reason(),
-                                decision.detail(it, &policy)
-                            );
-                        }
-                    }
-                    println!("{:?} {:#?}", ended.execution.error, ended.attempts);
-                }
-                Some(ended)
-            }
+            Ok(Ran::Ended(ended)) => Some(ended),
             Ok(Ran::Skipped(why)) => panic!("{why:?}"),
             // A pass over a listing that fails is no fault of the test.
             Err(_) => None,

@@ -138,17 +138,29 @@ pub fn complete(
     };
     let is_replaced = |id: &InstanceId| replaced_by(id).is_some();
     let has_recorded_heir = |id: &InstanceId| replaced_by(id).is_some_and(|new| recorded.contains_key(new));
+    // A recreation has given it up, or has another one.
+    let is_superseded = |id: &InstanceId, marker: Option<&CompactString>| {
+        let has_another = |it: &Recreation| match it.step.replacement() {
+            Some(new) => *new != *id || matches!(it.step, Step::Abandoned { .. }),
+            None => false,
+        };
+        marker.is_some_and(|marker| recreations.values().any(|it| *marker == it.marker && has_another(it)))
+    };
     let mut changes = Vec::new();
     for instance in &mut snapshot.instances.items {
         if instance.status == Status::Exited && is_replaced(&instance.id) {
             instance.status = Status::Removed;
         }
-        // A launch that came to nothing, and that no recreation waits for.
-        let is_waited_for = |id: &InstanceId| recreations.values().any(|it| it.step.replacement() == Some(id));
+        // A launch that came to nothing and that no recreation waits for, or one in whose place there is another.
         let never_ran = instance.status == Status::Exited && instance.started_at.is_none();
-        if never_ran && !is_waited_for(&instance.id) {
+        let record = recorded.get(&instance.id);
+        let marker = record.map_or(&instance.marker, |kept| &kept.marker).as_deref();
+        let is_forgotten = marker.is_some() && record.is_none();
+        let is_over = is_superseded(&instance.id, marker)
+            || (never_ran || is_forgotten) && made_of(&instance.id, recreations).is_none();
+        if instance.status == Status::Exited && is_over {
             instance.status = Status::Removed;
-            changes.extend(recorded.contains_key(&instance.id).then(|| (instance.id.clone(), None)));
+            changes.extend(record.is_some().then(|| (instance.id.clone(), None)));
             continue;
         }
         let Some(kept) = known.get(&instance.id) else { continue };
@@ -194,7 +206,8 @@ pub fn complete(
         }
         let reclaim = kept.reclaim.clone().or_else(|| ended(id));
         let last_at = reclaim.as_ref().map_or(kept.seen_at, |notice| notice.reclaim_at);
-        if has_recorded_heir(id) || now.since(last_at) > KEPT_LIFE {
+        let is_over = has_recorded_heir(id) || is_superseded(id, kept.marker.as_deref());
+        if is_over || now.since(last_at) > KEPT_LIFE {
             changes.push((id.clone(), None));
             continue;
         }

@@ -135,7 +135,9 @@ async fn play(seed: u64, broken: Broken) -> Result<(), String> {
     fleet.with(|world| judge(world, &before, &unwanted)).map_err(|what| {
         let life = |it: &Instance| {
             let Instance { id, state, launched_ms, ended_ms, ended_by, state_reason, .. } = it;
-            format!("{id} {} {state} {launched_ms} {ended_ms:?} {ended_by:?} {state_reason:?}\n", it.name())
+            let replaces = it.tag("respot:replaces").unwrap_or_default();
+            let code = state_reason.as_ref().map(|(code, _)| code);
+            format!("{id} {} {state} {launched_ms} {ended_ms:?} {ended_by:?} {code:?} {replaces}\n", it.name())
         };
         let lives: String = fleet.with(|world| world.instances().map(life).collect());
         format!("{what}\n{lives}{}", fleet.writes())

@@ -196,11 +196,12 @@ fn outcome(seed: u64, broken: Broken) -> Result<(), String> {
 
 #[test]
 fn every_history_ends_well() {
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_HISTORIES").unwrap_or(HISTORIES),
+    let seeds: Vec<u64> = match number("SIM_SEED") {
+        Some(seed) => vec![seed],
+        // In the last one, a replacement that was given up was once brought back beside the next one.
+        None => (0..number("SIM_HISTORIES").unwrap_or(HISTORIES)).chain([1208]).collect(),
     };
-    let failed: Vec<String> = seeds.filter_map(|seed| outcome(seed, Broken::No).err()).collect();
+    let failed: Vec<String> = seeds.into_iter().filter_map(|seed| outcome(seed, Broken::No).err()).collect();
     assert!(failed.is_empty(), "{} failed, the first: {}", failed.len(), failed[0]);
 }
 

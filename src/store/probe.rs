@@ -21,8 +21,8 @@ pub struct Examined {
 
 /// Reads what every pass reads first, then makes every call that a pass makes, on names of its own, and reads the result.
 ///
-/// `now` decides which days a pass would read. The names are random, so that neither a pass at work nor a second probe notices. A map is made and removed by one
-/// commit. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
+/// `now` decides which days a pass would read. The names are random, so that neither a pass at work nor a second probe
+/// notices. A map is made and removed by one commit. Whatever a probe that was cut short leaves behind lives [`LEASE_LIFE`].
 ///
 /// # Errors
 /// Any of the store's; [`StoreError::Newer`] for a record of a newer format.

@@ -170,6 +170,8 @@ fn what_was_ended_on_purpose_stays_ended() {
         story(async move {
             let (fleet, old) = seen().await;
             fleet.with(|world| event(world, &old));
+            tokio::time::sleep(MINUTE).await;
+            assert_eq!(fleet.reason(&old).await, "terminated_by_user", "{what}");
             for _ in 0..8 {
                 tokio::time::sleep(20 * MINUTE).await;
                 fleet.pass().await;

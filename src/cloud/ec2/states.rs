@@ -93,15 +93,15 @@ fn end_of(row: &Ec2Row, request: Option<&SpotRequest>) -> End {
     });
     match (row.state_reason.code.as_str(), by_request) {
         // A person who ends it within the notice ends what is announced.
-        (code, _) if code.starts_with("Ec2Client.") && code.contains("Initiated") => End::Wanted,
+        (code, _) if code.starts_with("Client.") && code.contains("Initiated") => End::Wanted,
         ("Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown", None | Some(End::Reclaimed)) => {
             End::Reclaimed
         }
         ("", Some(end)) => end,
         ("Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" | "", _) => End::Unclear,
-        ("Ec2Client.InstanceTerminated", _) => End::Wanted,
+        ("Client.InstanceTerminated", _) => End::Wanted,
         ("Server.InsufficientInstanceCapacity", _) => End::NoRoom,
-        (code, None) if code.starts_with("Server.") || code.starts_with("Ec2Client.") => End::LaunchFailed,
+        (code, None) if code.starts_with("Server.") || code.starts_with("Client.") => End::LaunchFailed,
         _ => End::Unclear,
     }
 }
@@ -259,7 +259,7 @@ mod tests {
         const NO_ROOM: &str = "instance-terminated-no-capacity";
         const BY_USER: &str = "instance-terminated-by-user";
         const TAKEN: &str = "Server.SpotInstanceTermination";
-        const USER: &str = "Ec2Client.UserInitiatedShutdown";
+        const USER: &str = "Client.UserInitiatedShutdown";
         let one = |state, code| Some(("one-time", state, code));
         let keeps = |state, code| Some(("persistent", state, code));
         let rows: &[(&str, &str, Option<(&str, &str, &str)>, &str, bool, Option<&str>)] = &[
@@ -275,7 +275,7 @@ mod tests {
             ("terminated", TAKEN, one("closed", BY_USER), "removed", false, None),
             ("terminated", USER, one("closed", BY_USER), "removed", false, Some("terminated_by_user")),
             ("terminated", USER, one("closed", NO_ROOM), "removed", false, Some("terminated_by_user")),
-            ("terminated", "Ec2Client.InstanceInitiatedShutdown", None, "removed", false, Some("terminated_by_user")),
+            ("terminated", "Client.InstanceInitiatedShutdown", None, "removed", false, Some("terminated_by_user")),
             ("terminated", "Server.InsufficientInstanceCapacity", None, "exited", true, None),
             ("terminated", "Server.InternalError", None, "removed", false, None),
             ("terminated", "", None, "removed", false, None),

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use url::Url;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub api_key: Option<SecretString>,
     pub api_base_url: Url,
     pub store: StoreSetting,
+    /// 32 bytes that seal what is stored of the configuration of instances.
+    pub store_key: Option<SecretSlice<u8>>,
     pub enabled: bool,
     pub interval: Duration,
     pub job_timeout: Duration,
@@ -169,6 +171,8 @@ impl Settings {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")
                 .hint("set NOVITA_API_KEY, or NOVITA_API_KEY_FILE to a file that contains the key"));
         }
+        let store_key = layers.secret(&rows::RESPOT_STORE_KEY.row, &rows::RESPOT_STORE_KEY_FILE.row)?;
+        let store_key = store_key.map(|key| key.parse(&rows::RESPOT_STORE_KEY)).transpose()?;
         let api_base_url = layers.value(&rows::NOVITA_API_BASE_URL)?;
         if api_base_url.scheme() == "http" && !is_loopback(&api_base_url) {
             warnings.push(Warning {
@@ -211,6 +215,7 @@ impl Settings {
             api_key,
             api_base_url,
             store,
+            store_key,
             enabled,
             interval: layers.value(&rows::MIGRATION_INTERVAL_MINUTES)?,
             job_timeout: layers.value(&rows::MIGRATION_JOB_TIMEOUT_MS)?,
@@ -238,7 +243,9 @@ impl Settings {
                     _ => Halves::MigrateOnly,
                 },
                 recreate_order: layers.value(&rows::MIGRATION_RECREATE_ORDER)?,
-                max_recreations: pass.max_recreations,
+                max_recreations: pass
+                    .max_recreations
+                    .or((provider == ProviderName::Ec2).then_some(ec2::LAUNCHES_PER_PASS)),
                 retry_quarantined: pass.retry_quarantined,
                 escalation: layers.value(&rows::MIGRATION_ESCALATION)?,
                 ladder: layers.value(&rows::MIGRATION_LADDER)?,
@@ -291,7 +298,13 @@ fn check_outputs(layers: &Layers<'_>, cli: &Cli, store: &StoreSetting) -> Result
         StoreSetting::Redis { .. } => None,
     };
     let config = cli.global.config.clone().map(|file| ("the configuration file", file));
-    let inputs = [state, config, path(&rows::NOVITA_API_KEY_FILE)?, path(&rows::WEBHOOK_SECRET_FILE)?];
+    let inputs = [
+        state,
+        config,
+        path(&rows::NOVITA_API_KEY_FILE)?,
+        path(&rows::WEBHOOK_SECRET_FILE)?,
+        path(&rows::RESPOT_STORE_KEY_FILE)?,
+    ];
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // Two names of one file, by a hard link.
     let number = |path: &Path| path.metadata().ok().map(|it| (it.dev(), it.ino()));

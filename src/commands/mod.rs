@@ -210,6 +210,9 @@ impl From<StoreError> for Failure {
             }
             StoreError::Refused { .. } => "check the password, the permissions and the free space of the store",
             StoreError::Unreadable { .. } => "move the damaged records or the file away; a new one is made",
+            StoreError::Sealed { .. } => {
+                "set RESPOT_STORE_KEY to the key that it was sealed with; without that key, delete the record"
+            }
             StoreError::Foreign { .. } => "one store is for one account: name another with --store or REDIS_KEY_PREFIX",
             StoreError::Newer { .. } => "a newer respot wrote to this store: use that version here, too",
             StoreError::LeaseLost => {

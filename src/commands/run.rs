@@ -35,6 +35,7 @@ use crate::report::{Event, Reporter as _, SummaryLast, human, json, prometheus};
 use crate::settings::Settings;
 use crate::store::any::Store;
 use crate::store::records::{self, Mode};
+use crate::store::sealed::SealedStore;
 use crate::store::{StoreError, StoreWrite};
 
 /// How the id of a pass begins.
@@ -145,7 +146,7 @@ pub async fn command(session: &Session<'_>) -> Result<Printed, Failure> {
     Ok(self::show(ran?, &settings.policy, show))
 }
 
-async fn pass(session: &Session<'_>, store: &Store, outlets: &Outlets<'_>) -> Result<Ran, Failure> {
+async fn pass(session: &Session<'_>, store: &SealedStore<Store>, outlets: &Outlets<'_>) -> Result<Ran, Failure> {
     let cloud = session.client().await?;
     let mode = if session.settings.rehearsal { Mode::Rehearsal } else { Mode::Real };
     let limits = Limits::new(session.settings, mode);
@@ -167,7 +168,7 @@ fn makes_metrics(ran: &Result<Ran, Failure>) -> bool {
 }
 
 async fn metrics(
-    store: Result<&Store, &StoreError>,
+    store: Result<&SealedStore<Store>, &StoreError>,
     settings: &Settings,
     now: Timestamp,
 ) -> Result<String, StoreError> {

@@ -1,5 +1,7 @@
 //! What every command starts from: the settings, the process, and how to open what the settings name.
 
+use std::path::Path;
+
 use secrecy::ExposeSecret as _;
 
 use super::Failure;
@@ -20,6 +22,7 @@ use crate::stop::Stop;
 use crate::store::StoreError;
 use crate::store::any::Store;
 use crate::store::redis::RedisStore;
+use crate::store::sealed::{SealKey, SealedStore};
 use crate::store::sqlite::SqliteStore;
 
 /// What the command line, the settings and the process give to every command.
@@ -44,21 +47,20 @@ impl<'a> Session<'a> {
         if self.settings.now.is_some() { Clock::system() } else { self.clock.clone() }
     }
 
-    pub(super) async fn open_to_write(&self) -> Result<Store, StoreError> {
-        Ok(match &self.settings.store {
-            StoreSetting::Redis { url, prefix } => {
-                Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?)
-            }
-            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open(path, self.clock_of_store())?),
-        })
+    pub(super) async fn open_to_write(&self) -> Result<SealedStore<Store>, StoreError> {
+        Ok(SealedStore::new(self.open(SqliteStore::open).await?, seal_key(self.settings)))
     }
 
-    pub(super) async fn open_to_read(&self) -> Result<Store, StoreError> {
+    pub(super) async fn open_to_read(&self) -> Result<SealedStore<Store>, StoreError> {
+        Ok(SealedStore::reading(self.open(SqliteStore::open_read).await?, seal_key(self.settings)))
+    }
+
+    async fn open(&self, file: fn(&Path, Clock) -> Result<SqliteStore, StoreError>) -> Result<Store, StoreError> {
         Ok(match &self.settings.store {
             StoreSetting::Redis { url, prefix } => {
                 Store::Redis(RedisStore::connect(url.expose_secret(), prefix).await?)
             }
-            StoreSetting::Sqlite(path) => Store::Sqlite(SqliteStore::open_read(path, self.clock_of_store())?),
+            StoreSetting::Sqlite(path) => Store::Sqlite(file(path, self.clock_of_store())?),
         })
     }
 
@@ -74,6 +76,11 @@ impl<'a> Session<'a> {
         let Self { clock, stop, reporter, .. } = *self;
         World { cloud, store, limits, clock, stop, reporter }
     }
+}
+
+/// The key of what is sealed in the store.
+pub(super) fn seal_key(settings: &Settings) -> Option<SealKey> {
+    settings.store_key.as_ref().and_then(SealKey::new)
 }
 
 /// The client of the provider that the settings name.

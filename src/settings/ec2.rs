@@ -10,6 +10,9 @@ use crate::core::world::policy::{Eligibility, Ladder, OptIn, StandIns};
 use crate::credentials::{self, CredentialSource};
 use crate::proxies::is_loopback;
 
+/// The most launches of a pass, unless the operator says otherwise.
+pub(super) const LAUNCHES_PER_PASS: usize = 20;
+
 /// How EC2 is used.
 #[derive(Clone, Debug)]
 pub struct Ec2Settings {

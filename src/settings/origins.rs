@@ -6,15 +6,17 @@ use super::layers::{Layers, Source};
 use super::rows::{self, SETTINGS};
 
 /// Settings whose whole value is a secret, or a URL that grants access by itself.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 5] = [
     rows::NOVITA_API_KEY.row.name,
+    rows::RESPOT_STORE_KEY.row.name,
     rows::WEBHOOK_SECRET.row.name,
     rows::WEBHOOK_URL.row.name,
     rows::RESPOT_PING_URL.row.name,
 ];
 
 /// Settings that name a file with a secret in it.
-const SECRET_FILES: [&str; 2] = [rows::NOVITA_API_KEY_FILE.row.name, rows::WEBHOOK_SECRET_FILE.row.name];
+const SECRET_FILES: [&str; 3] =
+    [rows::NOVITA_API_KEY_FILE.row.name, rows::RESPOT_STORE_KEY_FILE.row.name, rows::WEBHOOK_SECRET_FILE.row.name];
 
 /// Where the settings came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

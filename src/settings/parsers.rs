@@ -223,6 +223,16 @@ pub(super) fn api_key(text: &str) -> Parsed<SecretString> {
     }
 }
 
+/// 32 bytes in base64.
+pub(super) fn sealing_key(text: &str) -> Parsed<SecretSlice<u8>> {
+    match STANDARD.decode(text) {
+        Ok(bytes) if bytes.len() == 32 => Ok(bytes.into()),
+        Ok(_) | Err(_) => {
+            Err(Invalid::hidden("it is not 32 bytes in base64", "make one with: openssl rand -base64 32"))
+        }
+    }
+}
+
 /// Text, or bytes in base64 as Standard Webhooks writes them.
 pub(super) fn signing_secret(text: &str) -> Parsed<SecretSlice<u8>> {
     let bytes = match text.strip_prefix("whsec_") {

@@ -143,6 +143,10 @@ settings! {
         "State store: `redis://…`, `rediss://…` (TLS) or `sqlite:PATH`; without it, an embedded SQLite file";
     REDIS_KEY_PREFIX: String = "respot:", parsers::text,
         "Prefix of every Redis key; may be empty";
+    RESPOT_STORE_KEY: SecretSlice<u8> = NONE, parsers::sealing_key,
+        "Key of 32 bytes in base64 that seals what is stored of the configuration of instances; or set `RESPOT_STORE_KEY_FILE`";
+    RESPOT_STORE_KEY_FILE: PathBuf = NONE, parsers::path,
+        "File that contains that key";
 
     MIGRATION_ENABLED: bool = true, parsers::boolean,
         "Set to `false` to turn passes off: `run` and `check-failed` say so and exit with 0";

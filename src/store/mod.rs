@@ -11,6 +11,7 @@ pub mod any;
 pub mod probe;
 pub mod records;
 pub mod redis;
+pub mod sealed;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -100,6 +101,9 @@ pub enum StoreError {
         /// The newest format this version writes.
         known: u64,
     },
+    /// What a replacement is made of was sealed, and cannot be opened.
+    #[error("the record {record} is sealed{}", if *.has_key { " with another RESPOT_STORE_KEY" } else { ", and RESPOT_STORE_KEY is not set" })]
+    Sealed { record: String, has_key: bool },
     /// It is the memory of passes over another account.
     #[error("the store {store} belongs to {found}, and this is {own}")]
     Foreign {

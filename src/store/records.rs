@@ -45,12 +45,12 @@ pub(super) mod keys {
     /// Map instance -> [`super::Observation`]: reclaims that were announced.
     pub(super) const OBSERVATIONS: &str = "observations";
     /// Map old instance -> [`super::Recreation`]: the journal. Closed ones are forgotten after a day.
-    pub(super) const RECREATIONS: &str = "recreations";
+    pub(in super::super) const RECREATIONS: &str = "recreations";
     /// Map instance -> [`super::Kept`]: instances as they were last seen, where the provider forgets what has ended. Dropped
     /// once they are replaced, or were not seen for a week.
     pub(super) const KEPT: &str = "kept";
     /// Map instance -> [`super::LaunchRecord`]: what they are made of.
-    pub(super) const LAUNCH_RECORDS: &str = "launch-records";
+    pub(in super::super) const LAUNCH_RECORDS: &str = "launch-records";
     /// Map instance -> [`super::Since`]: instances that are `migrating` without a job.
     pub(super) const STALLS: &str = "stalls";
     /// Map instance -> [`super::Since`]: instances that no list has. Forgotten after a day.

@@ -42,6 +42,7 @@ const fn words(words: &'static str, named: &'static [&'static str]) -> Wrong {
 const WRONG: &[Wrong] = &[
     // Quotes and control characters that no shell took away.
     env(&[("REDIS_KEY_PREFIX", "\"prod:\"")], &["REDIS_KEY_PREFIX", "quotes"]),
+    env(&[("RESPOT_STORE_KEY", "aGVsbG8=")], &["RESPOT_STORE_KEY", "openssl rand -base64 32"]),
     env(&[("WEBHOOK_SECRET", "'s3cret'")], &["WEBHOOK_SECRET", "quotes"]),
     env(&[("NOVITA_API_KEY", "sk_5e\ncret")], &["NOVITA_API_KEY", "control character"]),
     file("migration_scope = \"'all'\"", &["MIGRATION_SCOPE", "quotes"]),

@@ -54,6 +54,7 @@ const TRIES: &[Try] = &[
     ("run", &[("NOVITA_API_KEY", ""), ("NOVITA_API_KEY_FILE", "sk_f00dcafe5ecret")], "", ""),
     ("run", &[("NOVITA_API_BASE_URL", "sk_f00dcafe5ecret")], "", ""),
     ("run", &[("NOVITA_API_BASE_URL", "https://user:hunter2@x/")], "", ""),
+    ("run", &[("RESPOT_STORE_KEY", "c2VjcmV0")], "", ""),
     ("run", &[("WEBHOOK_SECRET", "whsec_c2VjcmV0"), ("WEBHOOK_URL", "https://x/")], "", ""),
     ("run", &[("WEBHOOK_SECRT", "whsec_c2VjcmV0")], "", ""),
     ("run", &[("NOVITA_APIKEY", "sk_f00dcafe")], "", ""),

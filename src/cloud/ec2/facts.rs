@@ -54,10 +54,7 @@ impl LaunchFacts {
     /// # Errors
     /// When another provider, or a newer version, wrote it.
     pub(super) fn of(blueprint: &Blueprint) -> Result<Self, String> {
-        let facts = serde_json::from_value(Value::Object(blueprint.payload.clone()));
-        facts.map_err(|_| {
-            "its stored configuration cannot be read, so it cannot be launched again; nothing was changed".into()
-        })
+        blueprint.read()
     }
 }
 

@@ -213,8 +213,7 @@ impl Spec {
     /// # Errors
     /// When another provider, or a newer version, wrote it.
     pub(super) fn of(blueprint: &Blueprint) -> Result<Self, String> {
-        let spec = serde_json::from_value(Value::Object(blueprint.payload.clone()));
-        spec.map_err(|_| "its stored blueprint cannot be read, so it cannot be recreated; nothing was changed".into())
+        blueprint.read()
     }
 
     /// The query for offers in one cluster, or in all.

@@ -11,19 +11,23 @@ use super::files::{file_unwritable, folder_of, is_ephemeral, mode, nearest, quot
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
 use crate::commands::rollout::check_probe;
+use crate::commands::session::seal_key;
 use crate::commands::{Exit, Failure};
 use crate::core::rollout::course::{Fleet, Rollout};
+use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::{Timestamp, in_words};
 use crate::paths::is_there;
 use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::store::probe::{Examined, probe};
 use crate::store::redis::{RedisStore, Risks};
+use crate::store::sealed::SealedStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreWrite, records};
 
 const STORE: &str = "store";
 const FILE: &str = "state-file";
 const ROLLOUT: &str = "rollout";
+const SEAL: &str = "store-key";
 
 /// If the last step of a rollout is older, no schedule calls it.
 const SILENT: Duration = Duration::from_secs(1800);
@@ -35,12 +39,38 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const OTHERS: u32 = 0o077;
 
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut findings = examined(settings).await;
+    findings.extend(legible(settings));
+    findings
+}
+
+/// Whether what is stored to launch instances again can be read by whoever reads the store.
+fn legible(settings: &Settings) -> Option<Finding> {
+    let what = match &settings.ec2 {
+        Some(ec2) if ec2.keeps_user_data => "user data of instances",
+        None if settings.policy.recreate_order == RecreateOrder::DeleteFirst => "the environment of instances",
+        _ => return None,
+    };
+    Some(match settings.store_key {
+        Some(_) => Finding::ok(SEAL, format!("what is stored of {what} is sealed")),
+        None => {
+            let detail = format!("{what} lies open in the store while it is needed to launch them again");
+            Finding::warning(SEAL, detail, "set RESPOT_STORE_KEY to the output of: openssl rand -base64 32")
+        }
+    })
+}
+
+async fn examined(settings: &Settings) -> Vec<Finding> {
     match &settings.store {
         StoreSetting::Redis { url, prefix } => server(url.expose_secret(), prefix, settings).await,
         StoreSetting::Sqlite(path) => match is_there(path) {
             Ok(false) => future_file(path),
             Ok(true) | Err(_) => {
-                let tried = async { try_out(&SqliteStore::open(path, Clock::system())?, settings).await }.await;
+                let tried = async {
+                    let store = SqliteStore::open(path, Clock::system())?;
+                    try_out(&SealedStore::new(store, seal_key(settings)), settings).await
+                };
+                let tried = tried.await;
                 let found = tried.unwrap_or_else(|error| vec![broken(error, Some(path))]);
                 let is_folder = path.metadata().is_ok_and(|it| it.is_dir());
                 found.into_iter().chain(if is_folder { Vec::new() } else { file(path) }).collect()
@@ -52,7 +82,8 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
 async fn server(url: &str, prefix: &str, settings: &Settings) -> Vec<Finding> {
     let tried = async {
         let store = RedisStore::connect_with(url, prefix, PATIENCE).await?;
-        Ok((try_out(&store, settings).await?, store.risks().await))
+        let risks = store.risks().await;
+        Ok((try_out(&SealedStore::new(store, seal_key(settings)), settings).await?, risks))
     };
     match timeout(LIMIT, tried).await {
         Ok(Ok((found, Ok(Risks { eviction, is_volatile })))) => {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,6 +11,9 @@ use crate::core::world::error::ErrorKind;
 use crate::core::world::instance::{Billing, InstanceId, JobId, Place};
 use crate::core::world::market::Stock;
 use crate::core::world::money::Usd;
+
+/// The member of a payload that stands for all others where they are encrypted.
+pub const SEALED: &str = "sealed";
 
 /// What a replacement is made of, but for its name and its place.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +24,21 @@ pub struct Blueprint {
     /// The provider's own terms. May contain secrets.
     #[serde(flatten)]
     pub payload: Map<String, Value>,
+}
+
+impl Blueprint {
+    /// The payload in the provider's own form.
+    ///
+    /// # Errors
+    /// When it is sealed, or another provider or a newer version wrote it.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let why = match self.payload.contains_key(SEALED) {
+            true => "is sealed, and RESPOT_STORE_KEY is not set",
+            false => "cannot be read, so it cannot be created again; nothing was changed",
+        };
+        serde_json::from_value(Value::Object(self.payload.clone()))
+            .map_err(|_| format!("its stored configuration {why}"))
+    }
 }
 
 impl fmt::Debug for Blueprint {

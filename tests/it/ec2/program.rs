@@ -159,6 +159,41 @@ fn every_source_of_credentials_signs_a_pass() {
 }
 
 /// A store belongs to one provider and one account.
+/// What is stored of an instance that runs, as whoever reads the file sees it.
+#[test]
+fn user_data_is_sealed_in_the_store_with_a_key() {
+    const KEY: &str = "RESPOT_STORE_KEY";
+    let (key, other) = ("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=", "zc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc0=");
+    each(&[Kind::Sqlite, Kind::Redis], |kind| {
+        let it = Ec2Stage::new(*kind);
+        let user_data = it.server.with(|world| world.living().find_map(|it| it.user_data.clone())).unwrap();
+        it.call("run").output().ends_with(0);
+        assert!(format!("{:?}", it.stage.dump()).contains(&user_data), "without a key it lies open");
+        let warned = it.call("doctor").output().ends_with(0);
+        assert!(warned.stdout.contains("openssl rand -base64 32"), "{}", warned.stdout);
+
+        let old = it.id("worker");
+        let form = format!("Action=CreateTags&Version=2016-11-15&ResourceId.1={old}&Tag.1.Key=team&Tag.1.Value=vision");
+        it.server.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &form).status, 200));
+        it.call("run").env(KEY, key).output().ends_with(0);
+        assert!(
+            !format!("{:?}", it.stage.dump()).contains(&user_data),
+            "what changed is sealed when it is stored again"
+        );
+        it.server.with(|world| world.reclaim_now(&old));
+        it.server.advance(60_000);
+        let refused = it.call("run").output().ends_with(4);
+        assert!(refused.stderr.contains("is sealed, and RESPOT_STORE_KEY is not set"), "{}", refused.stderr);
+        it.call("run").env(KEY, other).output().ends_with(4);
+        it.call("status").output().ends_with(0);
+        let output = it.call("run -vv").env(KEY, key).output().ends_with(0);
+        assert!(!output.all().contains(key) && !output.all().contains(&user_data));
+        let new = it.id("worker");
+        let told = it.server.with(|world| (world.launches(), world.instance(&new).unwrap().user_data.clone()));
+        assert_eq!(told, (1, Some(user_data)));
+    });
+}
+
 #[test]
 fn a_store_of_another_account_is_refused() {
     each(&[Kind::Sqlite, Kind::Redis], |kind| {

@@ -56,6 +56,7 @@ fn kind<T>(result: Result<T, StoreError>) -> &'static str {
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
         StoreError::Foreign { .. } => "foreign",
+        StoreError::Sealed { .. } => "sealed",
         StoreError::LeaseLost => "lost",
     }
 }

@@ -93,6 +93,7 @@ fn kind<T>(result: Result<T, StoreError>, path: &Path) -> &'static str {
         StoreError::Unreadable { .. } => "unreadable",
         StoreError::Newer { .. } => "newer",
         StoreError::Foreign { .. } => "foreign",
+        StoreError::Sealed { .. } => "sealed",
         StoreError::LeaseLost => "lost",
     }
 }

@@ -1,6 +1,7 @@
 //! Obtains the keys that requests are signed with, and renews them before they end.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use url::Url;
 use super::facts::encoded;
 use super::refusal::error_in;
 use super::sign::{FORM, SigningScope, host_of, sign};
+use super::wire;
+use super::xml::{Element, Shape, Unexpected, shapes};
 use crate::clock::Clock;
 use crate::cloud::http::HttpLine;
 use crate::cloud::transport::{Response, TransportError};
@@ -60,23 +63,40 @@ struct Answered {
     expiration: Option<String>,
 }
 
-/// Of AssumeRole and AssumeRoleWithWebIdentity.
-#[derive(Deserialize)]
-struct Assumed {
-    #[serde(alias = "AssumeRoleResult", alias = "AssumeRoleWithWebIdentityResult")]
-    result: AssumedResult,
-}
+shapes! {
+    /// Of AssumeRole and AssumeRoleWithWebIdentity.
+    struct Assumed {
+        result: AssumedResult = "AssumeRoleResult" | "AssumeRoleWithWebIdentityResult",
+    }
 
-#[derive(Deserialize)]
-struct AssumedResult {
-    #[serde(rename = "Credentials")]
-    credentials: Answered,
+    struct AssumedResult {
+        credentials: AssumedKeys,
+    }
+
+    struct AssumedKeys {
+        access_key_id: String,
+        secret_access_key: SecretText,
+        session_token: Option<SecretText>,
+        expiration: Option<String>,
+    }
 }
 
 /// A text that `Debug` does not show.
-#[derive(Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 struct SecretText(String);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
+impl Shape for SecretText {
+    fn read(element: &Element) -> Result<Self, Unexpected> {
+        String::read(element).map(Self)
+    }
+}
 
 impl Answered {
     fn keys(self) -> Keys {
@@ -191,10 +211,13 @@ impl KeyRing {
         if response.status != 200 {
             return Err(none(format!("STS answered {}: {}", response.status, error_in(&response.body))));
         }
-        let text = String::from_utf8_lossy(&response.body);
-        let assumed: Assumed =
-            quick_xml::de::from_str(&text).map_err(|_| none("STS answered something else than credentials"))?;
-        Ok(assumed.result.credentials.keys())
+        let assumed: Assumed = wire::read(&response.body).map_err(|what| none(format!("STS answered, but {what}")))?;
+        let AssumedKeys { access_key_id, secret_access_key, session_token: token, expiration } =
+            assumed.result.credentials;
+        if access_key_id.is_empty() || secret_access_key.0.is_empty() {
+            return Err(none("STS answered something else than credentials"));
+        }
+        Ok(Answered { access_key_id, secret_access_key, token, expiration }.keys())
     }
 
     async fn of_instance(&self) -> Result<Keys, TransportError> {

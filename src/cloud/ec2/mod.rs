@@ -17,6 +17,7 @@ mod states;
 mod tests;
 pub mod transport;
 mod wire;
+mod xml;
 
 use std::rc::Rc;
 

@@ -1,9 +1,8 @@
 //! What EC2's error responses mean (`docs/ec2-api.md` section 3.9): the code decides, and the status only where the code is
 //! unknown, since a lack of room comes as HTTP 500.
 
-use serde::Deserialize;
-
 use super::wire::text_of;
+use super::xml::{Element, Set, Shape as _, shapes};
 use crate::cloud::Effect;
 use crate::cloud::request::{Dialect, Refusal, effect_of};
 use crate::cloud::transport::{Request, Response};
@@ -18,27 +17,18 @@ pub(super) struct Ec2 {
 /// The longest message that is shown, in characters.
 const LONGEST_MESSAGE: usize = 300;
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct ErrorBody {
-    errors: ErrorList,
-    /// The form of STS.
-    error: Option<ErrorItem>,
-    #[serde(rename = "RequestID", alias = "RequestId", alias = "requestId")]
-    request_id: String,
-}
+shapes! {
+    struct ErrorBody {
+        errors: Set<ErrorItem>,
+        /// The form of STS and of load balancers.
+        error: Option<ErrorItem>,
+        request_id: String,
+    }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct ErrorList {
-    error: Vec<ErrorItem>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct ErrorItem {
-    code: String,
-    message: String,
+    struct ErrorItem {
+        code: String,
+        message: String,
+    }
 }
 
 impl Dialect for Ec2 {
@@ -83,9 +73,9 @@ pub(super) fn error_in(body: &[u8]) -> String {
 }
 
 fn error_of(body: &[u8]) -> (ErrorItem, String) {
-    let read = std::str::from_utf8(body).ok().and_then(|it| quick_xml::de::from_str(it).ok());
+    let read = Element::of(body).ok().and_then(|it| ErrorBody::read(&it).ok());
     let ErrorBody { errors, error, request_id } = read.unwrap_or_default();
-    (errors.error.into_iter().next().or(error).unwrap_or_default(), request_id)
+    (errors.item.into_iter().next().or(error).unwrap_or_default(), request_id)
 }
 
 /// Without what only `sts:DecodeAuthorizationMessage` reads, and not too long.

@@ -1,23 +1,10 @@
-//! The shapes of EC2's answers, as far as they are read. Every field may be absent, and new ones are ignored.
+//! The shapes of AWS's answers, as far as they are read. Every field may be absent, and new ones are ignored.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-/// A list: its elements are called `item`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Set<T> {
-    #[serde(default = "Vec::new")]
-    pub(super) item: Vec<T>,
-}
-
-impl<T> Default for Set<T> {
-    fn default() -> Self {
-        Self { item: Vec::new() }
-    }
-}
+pub(super) use super::xml::Set;
+use super::xml::{Element, Shape, Unexpected, shapes};
 
 /// A page of a listing.
-pub(super) trait XmlPage: DeserializeOwned {
+pub(super) trait XmlPage: Shape {
     type Item;
 
     /// The rows, and the token of the next page.
@@ -25,41 +12,27 @@ pub(super) trait XmlPage: DeserializeOwned {
 }
 
 /// The answer of a listing, whose rows are the items of one element.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default)]
 pub(super) struct RowPage<T> {
-    #[serde(
-        alias = "spotInstanceRequestSet",
-        alias = "volumeSet",
-        alias = "subnetSet",
-        alias = "spotPriceHistorySet",
-        default = "Set::default"
-    )]
     rows: Set<T>,
-    #[serde(default)]
     next_token: String,
 }
 
-impl<T: DeserializeOwned> XmlPage for RowPage<T> {
+/// The elements with the rows of a listing.
+const ROWS: &[&str] = &["spotInstanceRequestSet", "volumeSet", "subnetSet", "spotPriceHistorySet"];
+
+impl<T: Shape> Shape for RowPage<T> {
+    fn read(element: &Element) -> Result<Self, Unexpected> {
+        Ok(Self { rows: element.member(ROWS)?, next_token: element.member(&["nextToken"])? })
+    }
+}
+
+impl<T: Shape> XmlPage for RowPage<T> {
     type Item = T;
 
     fn split(self) -> (Vec<T>, Option<String>) {
         (self.rows.item, Some(self.next_token).filter(|token| !token.is_empty()))
     }
-}
-
-/// Of DescribeInstances: reservations are flattened.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Instances {
-    reservation_set: Set<Reservation>,
-    next_token: String,
-}
-
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Reservation {
-    instances_set: Set<Ec2Row>,
 }
 
 impl XmlPage for Instances {
@@ -71,263 +44,221 @@ impl XmlPage for Instances {
     }
 }
 
-/// An instance. Which fields are left after its end is in `docs/ec2-api.md` section 4.3.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Ec2Row {
-    pub(super) instance_id: String,
-    pub(super) instance_state: StateName,
-    pub(super) state_reason: Reason,
-    /// Prose, for example `User initiated (2026-03-04 00:21:54 GMT)`.
-    pub(super) reason: String,
-    /// Absent for on-demand instances.
-    pub(super) instance_lifecycle: String,
-    pub(super) spot_instance_request_id: String,
-    pub(super) launch_time: String,
-    pub(super) operator: Operator,
-    pub(super) tag_set: Set<Tag>,
-    pub(super) image_id: String,
-    pub(super) instance_type: String,
-    pub(super) key_name: String,
-    pub(super) architecture: String,
-    pub(super) ebs_optimized: bool,
-    pub(super) root_device_name: String,
-    pub(super) subnet_id: String,
-    pub(super) vpc_id: String,
-    pub(super) placement: InstancePlacement,
-    pub(super) group_set: Set<SecurityGroup>,
-    pub(super) iam_instance_profile: Profile,
-    pub(super) network_interface_set: Set<Interface>,
-    pub(super) block_device_mapping: Set<Device>,
-    pub(super) metadata_options: MetadataOptions,
-    pub(super) cpu_options: CpuOptions,
-    pub(super) monitoring: StateName,
-    pub(super) platform_details: String,
-    pub(super) enclave_options: Enabled,
-    pub(super) hibernation_options: Configured,
-    pub(super) ip_address: String,
-    pub(super) private_ip_address: String,
-    pub(super) dns_name: String,
-}
+shapes! {
+    /// Of DescribeInstances: reservations are flattened.
+    pub(super) struct Instances {
+        reservation_set: Set<Reservation>,
+        next_token: String,
+    }
 
-/// A word in an element of its own. Monitoring calls it `state`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct StateName {
-    #[serde(alias = "state")]
-    pub(super) name: String,
-}
+    struct Reservation {
+        instances_set: Set<Ec2Row>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Reason {
-    pub(super) code: String,
-    pub(super) message: String,
-}
+    /// An instance. Which fields are left after its end is in `docs/ec2-api.md` section 4.3.
+    pub(super) struct Ec2Row {
+        pub(super) instance_id: String,
+        pub(super) instance_state: StateName,
+        pub(super) state_reason: Reason,
+        /// Prose, for example `User initiated (2026-03-04 00:21:54 GMT)`.
+        pub(super) reason: String,
+        /// Absent for on-demand instances.
+        pub(super) instance_lifecycle: String,
+        pub(super) spot_instance_request_id: String,
+        pub(super) launch_time: String,
+        pub(super) operator: Operator,
+        pub(super) tag_set: Set<Tag>,
+        pub(super) image_id: String,
+        pub(super) instance_type: String,
+        pub(super) key_name: String,
+        pub(super) architecture: String,
+        pub(super) ebs_optimized: bool,
+        pub(super) root_device_name: String,
+        pub(super) subnet_id: String,
+        pub(super) vpc_id: String,
+        pub(super) placement: InstancePlacement,
+        pub(super) group_set: Set<SecurityGroup>,
+        pub(super) iam_instance_profile: Profile,
+        pub(super) network_interface_set: Set<Interface>,
+        pub(super) block_device_mapping: Set<Device>,
+        pub(super) metadata_options: MetadataOptions,
+        pub(super) cpu_options: CpuOptions,
+        pub(super) monitoring: StateName,
+        pub(super) platform_details: String,
+        pub(super) enclave_options: Enabled,
+        pub(super) hibernation_options: Configured,
+        pub(super) ip_address: String,
+        pub(super) private_ip_address: String,
+        pub(super) dns_name: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Operator {
-    pub(super) managed: bool,
-    pub(super) principal: String,
-}
+    /// A word in an element of its own. Monitoring calls it `state`.
+    pub(super) struct StateName {
+        pub(super) name: String = "state",
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(default)]
-pub(super) struct Tag {
-    pub(super) key: String,
-    pub(super) value: String,
-}
+    pub(super) struct Reason {
+        pub(super) code: String,
+        pub(super) message: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct InstancePlacement {
-    pub(super) availability_zone: String,
-    pub(super) tenancy: String,
-    pub(super) group_name: String,
-    pub(super) host_id: String,
-}
+    pub(super) struct Operator {
+        pub(super) managed: bool,
+        pub(super) principal: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SecurityGroup {
-    pub(super) group_id: String,
-}
+    #[derive(Eq, PartialOrd, Ord)]
+    pub(super) struct Tag {
+        pub(super) key: String,
+        pub(super) value: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Profile {
-    pub(super) arn: String,
-}
+    pub(super) struct InstancePlacement {
+        pub(super) availability_zone: String,
+        pub(super) tenancy: String,
+        pub(super) group_name: String,
+        pub(super) host_id: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Interface {
-    pub(super) group_set: Set<SecurityGroup>,
-    pub(super) attachment: Attachment,
-    pub(super) association: Association,
-    /// Absent counts as on, which is what a launch sets.
-    pub(super) source_dest_check: Option<bool>,
-}
+    #[derive(Eq, PartialOrd, Ord)]
+    pub(super) struct SecurityGroup {
+        pub(super) group_id: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Attachment {
-    pub(super) device_index: u32,
-    pub(super) attach_time: String,
-    pub(super) delete_on_termination: Option<bool>,
-}
+    pub(super) struct Profile {
+        pub(super) arn: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Association {
-    pub(super) public_ip: String,
-    /// `amazon` for an automatic address, otherwise it is an elastic one.
-    pub(super) ip_owner_id: String,
-}
+    pub(super) struct Interface {
+        pub(super) group_set: Set<SecurityGroup>,
+        pub(super) attachment: Attachment,
+        pub(super) association: Association,
+        /// Absent counts as on, which is what a launch sets.
+        pub(super) source_dest_check: Option<bool>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Device {
-    pub(super) device_name: String,
-    pub(super) ebs: EbsDevice,
-}
+    pub(super) struct Attachment {
+        pub(super) device_index: u32,
+        pub(super) attach_time: String,
+        pub(super) delete_on_termination: Option<bool>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct EbsDevice {
-    pub(super) volume_id: String,
-    pub(super) delete_on_termination: bool,
-}
+    pub(super) struct Association {
+        pub(super) public_ip: String,
+        /// `amazon` for an automatic address, otherwise it is an elastic one.
+        pub(super) ip_owner_id: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct MetadataOptions {
-    pub(super) http_tokens: String,
-    pub(super) http_put_response_hop_limit: Option<u32>,
-    pub(super) http_endpoint: String,
-    pub(super) http_protocol_ipv6: String,
-    pub(super) instance_metadata_tags: String,
-}
+    pub(super) struct Device {
+        pub(super) device_name: String,
+        pub(super) ebs: EbsDevice,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct CpuOptions {
-    pub(super) core_count: Option<u32>,
-    pub(super) threads_per_core: Option<u32>,
-}
+    pub(super) struct EbsDevice {
+        pub(super) volume_id: String,
+        pub(super) delete_on_termination: bool,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Enabled {
-    pub(super) enabled: bool,
-}
+    pub(super) struct MetadataOptions {
+        pub(super) http_tokens: String,
+        pub(super) http_put_response_hop_limit: Option<u32>,
+        pub(super) http_endpoint: String,
+        pub(super) http_protocol_ipv6: String,
+        pub(super) instance_metadata_tags: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Configured {
-    pub(super) configured: bool,
-}
+    pub(super) struct CpuOptions {
+        pub(super) core_count: Option<u32>,
+        pub(super) threads_per_core: Option<u32>,
+    }
 
-/// A request for a spot instance (`docs/ec2-api.md` section 3.3).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SpotRequest {
-    pub(super) spot_instance_request_id: String,
-    pub(super) instance_id: String,
-    /// `one-time` or `persistent`.
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) state: String,
-    pub(super) status: RequestStatus,
-}
+    pub(super) struct Enabled {
+        pub(super) enabled: bool,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct RequestStatus {
-    pub(super) code: String,
-    pub(super) update_time: String,
-}
+    pub(super) struct Configured {
+        pub(super) configured: bool,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Volume {
-    pub(super) volume_id: String,
-    /// In GiB.
-    pub(super) size: u32,
-    pub(super) volume_type: String,
-    pub(super) iops: Option<u32>,
-    pub(super) throughput: Option<u32>,
-    pub(super) encrypted: bool,
-    pub(super) kms_key_id: String,
-}
+    /// A request for a spot instance (`docs/ec2-api.md` section 3.3).
+    pub(super) struct SpotRequest {
+        pub(super) spot_instance_request_id: String,
+        pub(super) instance_id: String,
+        /// `one-time` or `persistent`.
+        pub(super) kind: String = "type",
+        pub(super) state: String,
+        pub(super) status: RequestStatus,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Subnet {
-    pub(super) subnet_id: String,
-    pub(super) vpc_id: String,
-    pub(super) availability_zone: String,
-}
+    pub(super) struct RequestStatus {
+        pub(super) code: String,
+        pub(super) update_time: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct SpotPrice {
-    pub(super) instance_type: String,
-    pub(super) availability_zone: String,
-    /// USD for an hour of an instance.
-    pub(super) spot_price: String,
-    pub(super) timestamp: String,
-}
+    pub(super) struct Volume {
+        pub(super) volume_id: String,
+        /// In GiB.
+        pub(super) size: u32,
+        pub(super) volume_type: String,
+        pub(super) iops: Option<u32>,
+        pub(super) throughput: Option<u32>,
+        pub(super) encrypted: bool,
+        pub(super) kms_key_id: String,
+    }
 
-/// Of DescribeInstanceAttribute, one attribute at a time.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Attributes {
-    pub(super) user_data: AttributeValue,
-    pub(super) instance_initiated_shutdown_behavior: AttributeValue,
-}
+    pub(super) struct Subnet {
+        pub(super) subnet_id: String,
+        pub(super) vpc_id: String,
+        pub(super) availability_zone: String,
+    }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct AttributeValue {
-    pub(super) value: String,
-}
+    pub(super) struct SpotPrice {
+        pub(super) instance_type: String,
+        pub(super) availability_zone: String,
+        /// USD for an hour of an instance.
+        pub(super) spot_price: String,
+        pub(super) timestamp: String,
+    }
 
-/// Of RunInstances.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Launched {
-    pub(super) instances_set: Set<Ec2Row>,
-}
+    /// Of DescribeInstanceAttribute, one attribute at a time.
+    pub(super) struct Attributes {
+        pub(super) user_data: AttributeValue,
+        pub(super) instance_initiated_shutdown_behavior: AttributeValue,
+    }
 
-/// Of GetCallerIdentity.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct CallerIdentity {
-    pub(super) get_caller_identity_result: Caller,
-}
+    pub(super) struct AttributeValue {
+        pub(super) value: String,
+    }
 
-/// Whose credentials they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct Caller {
-    /// Twelve digits.
-    pub account: String,
-    pub arn: String,
+    /// Of RunInstances.
+    pub(super) struct Launched {
+        pub(super) instances_set: Set<Ec2Row>,
+    }
+
+    /// Of GetCallerIdentity.
+    pub(super) struct CallerIdentity {
+        pub(super) get_caller_identity_result: Caller,
+    }
+
+    /// Whose credentials they are.
+    #[derive(Eq)]
+    pub struct Caller {
+        /// Twelve digits.
+        pub account: String,
+        pub arn: String,
+    }
 }
 
 /// Reads an answer whose root ends with `Response`.
 ///
 /// # Errors
 /// What is wrong with it, without quoting it.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
-    let root = text.rsplit("</").next().unwrap_or_default().trim_end();
-    if !root.ends_with("Response>") {
-        return Err(if text.is_empty() { "it is empty".into() } else { "it is not a complete answer of EC2".into() });
+pub(super) fn read<T: Shape>(body: &[u8]) -> Result<T, String> {
+    let root = Element::of(body)?;
+    if !root.name.ends_with("Response") {
+        return Err("it is not an answer of AWS".into());
     }
-    quick_xml::de::from_str(text).map_err(|_| "an element has a value that is not expected there".into())
+    T::read(&root).map_err(|Unexpected| "an element has a value that is not expected there".into())
 }
 
 /// The beginning of a body that is not understood, for messages.

@@ -1,10 +1,12 @@
-"""Proves that the answers of ec2-sim are well-formed for botocore's model of EC2 and STS.
+"""Proves that the answers of ec2-sim are well-formed for botocore's models of the services.
 
-Starts the binary, drives it with a real botocore client (so its serialiser, signer and parser take part), and walks every
-raw answer over the output shape of its operation: element names, list items, enum words, times, numbers, booleans.
+Starts the binary, drives it with real botocore clients (so their serialisers, signers and parsers take part), and walks
+every raw answer, XML or JSON, over the output shape of its operation: names, list items, enum words, times, numbers,
+booleans.
 Run: python3 judge/judge.py [path of the binary]
 """
-import json, re, subprocess, sys, urllib.request, urllib.parse, xml.etree.ElementTree as ET
+import json, re, subprocess, sys, time, urllib.request, urllib.parse, xml.etree.ElementTree as ET
+import botocore.model
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -15,8 +17,11 @@ url = server.stdout.readline().split()[-1]
 session = botocore.session.get_session()
 session.set_credentials('AKIDEXAMPLE', 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY')
 config = Config(retries={'total_max_attempts': 1})
+# CloudWatch speaks CBOR, JSON and forms; the stand-in speaks JSON, as respot does.
+botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS = ('json', 'rest-json', 'rest-xml', 'query', 'ec2')
 ec2 = session.create_client('ec2', region_name='eu-west-1', endpoint_url=url, config=config)
 sts = session.create_client('sts', region_name='eu-west-1', endpoint_url=url, config=config)
+watch = session.create_client('cloudwatch', region_name='eu-west-1', endpoint_url=url, config=config)
 
 problems, answers, elements = [], {}, 0
 TIME = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$')
@@ -56,19 +61,48 @@ def walk(node, shape, path):
         if words and text and text not in words: problems.append(f'{path}: {text!r} is no word of {shape.name}')
     else: problems.append(f'{path}: kind {kind}')
 
-def judge(response_dict, operation_name, **_):
+def walk_json(value, shape, path):
+    """The same for a JSON answer."""
+    global elements
+    elements += 1
+    kind = shape.type_name
+    wanted = {'structure': dict, 'map': dict, 'list': list, 'boolean': bool, 'integer': int, 'long': int, 'string': str}.get(kind, (int, float))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != 'boolean'): problems.append(f'{path}: {value!r} is no {kind}')
+    elif kind == 'structure':
+        for name, inner in value.items():
+            if name not in shape.members: problems.append(f'{path}/{name}: unknown member')
+            else: walk_json(inner, shape.members[name], f'{path}/{name}')
+    elif kind == 'map':
+        for inner in value.values(): walk_json(inner, shape.value, f'{path}{{}}')
+    elif kind == 'list':
+        for inner in value: walk_json(inner, shape.member, f'{path}[]')
+    elif kind == 'string':
+        words = getattr(shape, 'enum', [])
+        if words and value not in words: problems.append(f'{path}: {value!r} is no word of {shape.name}')
+
+def judge(response_dict, operation_name, client):
     body = response_dict['body'].decode()
     answers[operation_name] = answers.get(operation_name, 0) + 1
+    protocol = client.meta.service_model.resolved_protocol
+    shape = client.meta.service_model.operation_model(operation_name).output_shape
+    failed = response_dict['status_code'] >= 300
+    if protocol == 'json':
+        value = json.loads(body)
+        if failed:
+            if not value['__type'].endswith('#' + response_dict['headers']['x-amzn-errortype']): problems.append(f'{operation_name}: {value}')
+        else: walk_json(value, shape, operation_name)
+        return
     root = ET.fromstring(body)
-    if response_dict['status_code'] >= 300: return
-    model = (sts if root.tag.startswith('{https://sts') else ec2).meta.service_model.operation_model(operation_name)
+    if failed: return
     if local(root.tag) != operation_name + 'Response': problems.append(f'{operation_name}: root {root.tag}')
-    shape = model.output_shape
-    if shape is None: return
-    if root.tag.startswith('{https://sts'):
-        root = [c for c in root if local(c.tag) == operation_name + 'Result'][0]
+    namespace = client.meta.service_model.metadata.get('xmlNamespace')
+    # The model of EC2 leaves out the slash at the end, which EC2 writes.
+    if namespace and root.tag.split('}')[0].strip('{/') != namespace.strip('/'): problems.append(f'{operation_name}: {root.tag} is not in {namespace}')
+    if protocol == 'query':
+        if [local(c.tag) for c in root] != [operation_name + 'Result', 'ResponseMetadata']: problems.append(f'{operation_name}: {[c.tag for c in root]}')
+        root = root[0]
     elif local(root[0].tag) != 'requestId': problems.append(f'{operation_name}: requestId is not the first child')
-    walk(root, shape, operation_name)
+    if shape is not None: walk(root, shape, operation_name)
 
 def self_test():
     """The walk has to find each of these."""
@@ -81,11 +115,17 @@ def self_test():
         walk(ET.fromstring(f'<r>{wrong}</r>'), shape, 'self-test')
         assert problems, wrong
         problems.clear()
+    shape = watch.meta.service_model.operation_model('GetMetricData').output_shape
+    for wrong in ({'metricDataResults': []}, {'MetricDataResults': {}}, {'MetricDataResults': [{'StatusCode': 'Done'}]},
+                  {'MetricDataResults': [{'Timestamps': ['2026-01-01T00:00:00Z']}]}, {'MetricDataResults': [{'Values': [True]}]}):
+        walk_json(wrong, shape, 'self-test')
+        assert problems, wrong
+        problems.clear()
 
 self_test()
-for client in (ec2, sts):
+for client in (ec2, sts, watch):
     prefix = 'before-parse.' + client.meta.service_model.service_id.hyphenize()
-    client.meta.events.register(prefix, lambda operation_model, response_dict, **kw: judge(response_dict, operation_model.name))
+    client.meta.events.register(prefix, lambda operation_model, response_dict, client=client, **kw: judge(response_dict, operation_model.name, client))
 
 def sim(path, body=b'', **query):
     target = f'{url}/sim/{path}?{urllib.parse.urlencode(query)}'
@@ -99,6 +139,27 @@ def fails(code, status, call, **params):
         if got != (code, status): problems.append(f'{params}: {got} instead of {(code, status)}')
         if not error.response['Error'].get('Message'): problems.append(f'{code}: no message')
     else: problems.append(f'{params}: no error, {code} was wanted')
+
+def metric(identity, metric, number, namespace='AWS/EC2', period=300):
+    return {'Id': f'q{number}', 'MetricStat': {'Metric': {'Namespace': namespace, 'MetricName': metric, 'Dimensions': [{'Name': 'InstanceId', 'Value': identity}]}, 'Period': period, 'Stat': 'Average'}}
+
+def measure(identity):
+    """What CloudWatch says about an instance, which was started an hour ago."""
+    now = time.time()
+    queries = [metric(identity, 'CPUUtilization', 1), metric(identity, 'StatusCheckFailed', 2, period=60), metric(identity, 'x', 3), metric(identity, 'nvidia_smi_utilization_gpu', 4, 'CWAgent')]
+    found = watch.get_metric_data(StartTime=now - 3600, EndTime=now, MetricDataQueries=queries)['MetricDataResults']
+    assert [len(r['Values']) > 0 for r in found] == [True, True, False, False], found
+    assert 19 <= min(found[0]['Values']) <= max(found[0]['Values']) <= 21 and found[0]['Timestamps'] == sorted(found[0]['Timestamps'], reverse=True), found[0]
+    sim('gpu-load', id=identity, percent=88); sim('cpu', id=identity, percent=3)
+    pages = list(watch.get_paginator('get_metric_data').paginate(StartTime=now - 3600, EndTime=now, MetricDataQueries=queries, MaxDatapoints=5))
+    assert len(pages) > 5, pages
+    fails('ValidationError', 400, watch.get_metric_data, StartTime=now, EndTime=now - 1, MetricDataQueries=queries)
+    fails('InvalidNextToken', 400, watch.get_metric_data, StartTime=now - 60, EndTime=now, MetricDataQueries=queries, NextToken='x')
+    sim('deny', action='GetMetricData')
+    fails('AccessDeniedException', 400, watch.get_metric_data, StartTime=now - 60, EndTime=now, MetricDataQueries=queries)
+    sim('allow', action='GetMetricData')
+    sim('fault', b'GetMetricData@1:code=ThrottlingException')
+    fails('ThrottlingException', 400, watch.get_metric_data, StartTime=now - 60, EndTime=now, MetricDataQueries=queries)
 
 def look():
     """Every read there is, in the state that the world is in."""
@@ -116,6 +177,7 @@ def look():
 
 try:
     look()
+    measure(sim('state')['instances'][0]['id'])
     ec2.describe_regions(AllRegions=True)
     types = ec2.describe_instance_types(MaxResults=5)['InstanceTypes']
     ec2.describe_instance_types(InstanceTypes=['g5.xlarge'])
@@ -174,6 +236,8 @@ try:
         fails('AuthFailure', 401, session.create_client('ec2', region_name='us-east-1', **temporary).describe_instances)
     wrong = session.create_client('ec2', region_name='eu-west-1', endpoint_url=url, config=config, aws_access_key_id='AKIDEXAMPLE', aws_secret_access_key='wrong')
     fails('SignatureDoesNotMatch', 403, wrong.describe_instances)
+    wrong = session.create_client('cloudwatch', region_name='eu-west-1', endpoint_url=url, config=config, aws_access_key_id='AKIDOTHER', aws_secret_access_key='wrong')
+    fails('UnrecognizedClientException', 400, wrong.get_metric_data, StartTime=0, EndTime=1, MetricDataQueries=[metric('i-1', 'x', 1)])
     fails('AccessDenied', 403, sts.assume_role, RoleArn='arn:aws:iam::111122223333:role/forbidden', RoleSessionName='judge')
 finally:
     server.kill()

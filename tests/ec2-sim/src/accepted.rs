@@ -1,4 +1,4 @@
-//! The parameters that the actions take, and of which kind each is: from the service model (botocore's 2016-11-15).
+//! The parameters that the actions take, and of which kind each is: from the service models of botocore.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ pub(crate) enum Wanted {
     Flag,
     Number,
     Time,
+    /// A time as seconds since 1970, in JSON.
+    Seconds,
     Word(&'static [&'static str]),
 }
 
@@ -19,6 +21,7 @@ impl fmt::Display for Wanted {
             Self::Flag => f.write_str("true or false"),
             Self::Number => f.write_str("a whole number"),
             Self::Time => f.write_str("a time"),
+            Self::Seconds => f.write_str("seconds since 1970"),
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
         }
     }
@@ -26,7 +29,7 @@ impl fmt::Display for Wanted {
 
 type Parameters = &'static [(&'static str, Wanted)];
 
-use Wanted::{Flag, Number, Text, Time, Word};
+use Wanted::{Flag, Number, Seconds, Text, Time, Word};
 
 /// The parameters of an action, besides `Action` and `Version`. In a name, `#` stands for a number from 1.
 pub(crate) fn accepted(action: &str) -> Parameters {
@@ -47,6 +50,13 @@ pub(crate) fn accepted(action: &str) -> Parameters {
         "StartInstances" => START_INSTANCES,
         "CancelSpotInstanceRequests" => CANCEL_SPOT_INSTANCE_REQUESTS,
         "CreateTags" => CREATE_TAGS,
+        "DescribeTargetGroups" => DESCRIBE_TARGET_GROUPS,
+        "DescribeTargetHealth" => DESCRIBE_TARGET_HEALTH,
+        "RegisterTargets" => REGISTER_TARGETS,
+        "DeregisterTargets" => DEREGISTER_TARGETS,
+        "GetMetricData" => GET_METRIC_DATA,
+        "GetProducts" => GET_PRODUCTS,
+        "GetServiceQuota" => GET_SERVICE_QUOTA,
         _ => &[],
     }
 }
@@ -308,3 +318,101 @@ const START_INSTANCES: Parameters = &[("AdditionalInfo", Text), ("DryRun", Flag)
 const CANCEL_SPOT_INSTANCE_REQUESTS: Parameters = &[("DryRun", Flag), ("SpotInstanceRequestId.#", Text)];
 
 const CREATE_TAGS: Parameters = &[("DryRun", Flag), ("ResourceId.#", Text), ("Tag.#.Key", Text), ("Tag.#.Value", Text)];
+
+const DESCRIBE_TARGET_GROUPS: Parameters = &[
+    ("LoadBalancerArn", Text),
+    ("Marker", Text),
+    ("Names.member.#", Text),
+    ("PageSize", Number),
+    ("TargetGroupArns.member.#", Text),
+];
+
+const DESCRIBE_TARGET_HEALTH: Parameters = &[
+    ("Include.member.#", Word(&["AnomalyDetection", "All"])),
+    ("TargetGroupArn", Text),
+    ("Targets.member.#.AvailabilityZone", Text),
+    ("Targets.member.#.Id", Text),
+    ("Targets.member.#.Port", Number),
+    ("Targets.member.#.QuicServerId", Text),
+];
+
+const REGISTER_TARGETS: Parameters = &[
+    ("TargetGroupArn", Text),
+    ("Targets.member.#.AvailabilityZone", Text),
+    ("Targets.member.#.Id", Text),
+    ("Targets.member.#.Port", Number),
+    ("Targets.member.#.QuicServerId", Text),
+];
+
+const DEREGISTER_TARGETS: Parameters = &[
+    ("TargetGroupArn", Text),
+    ("Targets.member.#.AvailabilityZone", Text),
+    ("Targets.member.#.Id", Text),
+    ("Targets.member.#.Port", Number),
+    ("Targets.member.#.QuicServerId", Text),
+];
+
+const GET_METRIC_DATA: Parameters = &[
+    ("EndTime", Seconds),
+    ("LabelOptions.Timezone", Text),
+    ("MaxDatapoints", Number),
+    ("MetricDataQueries.#.AccountId", Text),
+    ("MetricDataQueries.#.Expression", Text),
+    ("MetricDataQueries.#.Id", Text),
+    ("MetricDataQueries.#.Label", Text),
+    ("MetricDataQueries.#.MetricStat.Metric.Dimensions.#.Name", Text),
+    ("MetricDataQueries.#.MetricStat.Metric.Dimensions.#.Value", Text),
+    ("MetricDataQueries.#.MetricStat.Metric.MetricName", Text),
+    ("MetricDataQueries.#.MetricStat.Metric.Namespace", Text),
+    ("MetricDataQueries.#.MetricStat.Period", Number),
+    ("MetricDataQueries.#.MetricStat.Stat", Text),
+    (
+        "MetricDataQueries.#.MetricStat.Unit",
+        Word(&[
+            "Seconds",
+            "Microseconds",
+            "Milliseconds",
+            "Bytes",
+            "Kilobytes",
+            "Megabytes",
+            "Gigabytes",
+            "Terabytes",
+            "Bits",
+            "Kilobits",
+            "Megabits",
+            "Gigabits",
+            "Terabits",
+            "Percent",
+            "Count",
+            "Bytes/Second",
+            "Kilobytes/Second",
+            "Megabytes/Second",
+            "Gigabytes/Second",
+            "Terabytes/Second",
+            "Bits/Second",
+            "Kilobits/Second",
+            "Megabits/Second",
+            "Gigabits/Second",
+            "Terabits/Second",
+            "Count/Second",
+            "None",
+        ]),
+    ),
+    ("MetricDataQueries.#.Period", Number),
+    ("MetricDataQueries.#.ReturnData", Flag),
+    ("NextToken", Text),
+    ("ScanBy", Word(&["TimestampDescending", "TimestampAscending"])),
+    ("StartTime", Seconds),
+];
+
+const GET_PRODUCTS: Parameters = &[
+    ("Filters.#.Field", Text),
+    ("Filters.#.Type", Word(&["TERM_MATCH", "EQUALS", "CONTAINS", "ANY_OF", "NONE_OF"])),
+    ("Filters.#.Value", Text),
+    ("FormatVersion", Text),
+    ("MaxResults", Number),
+    ("NextToken", Text),
+    ("ServiceCode", Text),
+];
+
+const GET_SERVICE_QUOTA: Parameters = &[("ContextId", Text), ("QuotaCode", Text), ("ServiceCode", Text)];

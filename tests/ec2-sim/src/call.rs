@@ -3,7 +3,9 @@
 use crate::error::{Answer, ApiError};
 use crate::fault::What;
 use crate::form::Form;
+use crate::json::Document;
 use crate::log::Entry;
+use crate::protocol::Protocol;
 use crate::world::World;
 use crate::xml::ec2_answer;
 
@@ -18,6 +20,8 @@ pub struct Reply {
     pub content_type: &'static str,
     /// The id of the call.
     pub request_id: String,
+    /// The header `x-amzn-errortype`, which errors of the JSON services have.
+    pub error_type: Option<String>,
     /// Whether and when it arrives.
     pub delivery: Delivery,
 }
@@ -38,10 +42,18 @@ pub enum Delivery {
     },
 }
 
-const XML: &str = "text/xml;charset=UTF-8";
+/// A call as it came in.
+struct Call<'a> {
+    key: &'a str,
+    region: &'a str,
+    service: &'a str,
+    action: &'a str,
+    form: &'a Form,
+}
 
 impl World {
-    /// A call of the API, signed by the user of the default key. `service` is `ec2` or `sts`, `form` the body.
+    /// A call of the API, signed by the user of the default key. `service` is `ec2`, `sts` or `elasticloadbalancing`,
+    /// `form` the body.
     ///
     /// What is told about an instance that ends becomes less step by step: at `shutting-down` its subnet, VPC, groups and
     /// private address are gone, at `terminated` also its profile, volumes and interfaces; then its tags go one by one,
@@ -53,13 +65,34 @@ impl World {
     /// The same, signed by this access key.
     pub fn call_as(&mut self, key: &str, region: &str, service: &str, form: &str) -> Reply {
         let form = Form::parse(form);
-        let action = form.get("Action").unwrap_or_default().to_owned();
+        let action = form.get("Action").unwrap_or_default();
+        let call = Call { key, region, service, action, form: &form };
+        self.carry_out(&call, |world, request_id| world.answer(&call, request_id))
+    }
+
+    /// A call of a service that speaks JSON: `monitoring`, `pricing` or `servicequotas`. `action` is for example
+    /// `GetMetricData`, `body` the JSON. The log has its plain values under names with dots:
+    /// `MetricDataQueries.1.MetricStat.Period`.
+    pub fn call_json(&mut self, region: &str, service: &str, action: &str, body: &str) -> Reply {
+        self.call_json_as(crate::keys::ACCESS_KEY, region, service, action, body)
+    }
+
+    /// The same, signed by this access key.
+    pub fn call_json_as(&mut self, key: &str, region: &str, service: &str, action: &str, body: &str) -> Reply {
+        let document = Document::parse(body);
+        let form = document.form();
+        let call = Call { key, region, service, action, form: &form };
+        self.carry_out(&call, |world, _| world.answer_json(&call, &document))
+    }
+
+    /// Lets a call be answered, with what goes wrong on the way, and logs it.
+    fn carry_out(&mut self, call: &Call<'_>, answer: impl FnOnce(&mut Self, &str) -> Answer<String>) -> Reply {
         let request_id = self.fresh_uuid();
-        let (delay, what) = self.script.strike(&action);
+        let (delay, what) = self.script.strike(call.action);
         let before = self.effects;
         let answered = match &what {
             Some(What::CutBefore | What::Html | What::Code { after: false, .. }) => Ok(String::new()),
-            _ => self.answer(key, region, service, &action, &form, &request_id),
+            _ => answer(self, &request_id),
         };
         let answered = match &what {
             Some(What::Code { code, status, message, .. }) => {
@@ -68,14 +101,10 @@ impl World {
             }
             _ => answered,
         };
-        let code = answered.as_ref().err().map(|error| error.code.clone().into_owned());
-        let (status, body) = match answered {
-            Ok(body) => (200, body),
-            Err(error) if service == "sts" => (error.status, error.sts(&request_id)),
-            Err(error) => (error.status, error.ec2(&request_id)),
-        };
-        let delivery = if delay == 0 { Delivery::Whole } else { Delivery::Hang { ms: delay } };
-        let mut reply = Reply { status, body, content_type: XML, request_id, delivery };
+        let mut reply = reply(call.service, request_id, &answered);
+        if delay > 0 {
+            reply.delivery = Delivery::Hang { ms: delay };
+        }
         match what {
             Some(What::CutBefore) => reply.delivery = Delivery::CutBefore,
             Some(What::CutAfter) => reply.delivery = Delivery::CutAfter,
@@ -91,44 +120,55 @@ impl World {
         let arrives = !matches!(reply.delivery, Delivery::CutBefore | Delivery::CutAfter);
         self.log.push(Entry {
             at_ms: self.now,
-            region: region.to_owned(),
-            service: service.to_owned(),
-            action,
-            form: form.pairs().to_vec(),
+            region: call.region.to_owned(),
+            service: call.service.to_owned(),
+            action: call.action.to_owned(),
+            form: call.form.pairs().to_vec(),
             status: arrives.then_some(reply.status),
-            code: code.filter(|_| arrives),
+            code: answered.err().map(|error| error.code.into_owned()).filter(|_| arrives),
             took_effect: self.effects != before,
         });
         reply
     }
 
-    /// Refuses a call that never came to an action, because of its signature.
-    pub(crate) fn refuse(&mut self, region: &str, service: &str, form: &str, error: &ApiError) -> Reply {
-        let form = Form::parse(form);
+    /// Refuses a call that never came to an action, for example because of its signature.
+    pub(crate) fn refuse(&mut self, region: &str, service: &str, action: &str, form: &Form, error: ApiError) -> Reply {
+        let error = Protocol::of(service).rename(error);
         let request_id = self.fresh_uuid();
         self.log.push(Entry {
             at_ms: self.now,
             region: region.to_owned(),
             service: service.to_owned(),
-            action: form.get("Action").unwrap_or_default().to_owned(),
+            action: action.to_owned(),
             form: form.pairs().to_vec(),
             status: Some(error.status),
             code: Some(error.code.clone().into_owned()),
             took_effect: false,
         });
-        let body = if service == "sts" { error.sts(&request_id) } else { error.ec2(&request_id) };
-        Reply { status: error.status, body, content_type: XML, request_id, delivery: Delivery::Whole }
+        reply(service, request_id, &Err(error))
     }
 
-    fn answer(
-        &mut self,
-        key: &str,
-        region: &str,
-        service: &str,
-        action: &str,
-        form: &Form,
-        id: &str,
-    ) -> Answer<String> {
+    fn answer_json(&mut self, call: &Call<'_>, document: &Document) -> Answer<String> {
+        let Call { key, region, service, action, form } = *call;
+        let known = match service {
+            "monitoring" => "GetMetricData",
+            _ => "",
+        };
+        if action.is_empty() || action != known {
+            return Err(ApiError::new("UnknownOperationException", ""));
+        }
+        document.check(action)?;
+        self.throttle_service(region, service, action)?;
+        self.permit(key, region, service, action)?;
+        if self.region(region).is_none() {
+            let message = "The security token included in the request is invalid.";
+            return Err(ApiError::new("UnrecognizedClientException", message));
+        }
+        self.get_metric_data(region, document, form)
+    }
+
+    fn answer(&mut self, call: &Call<'_>, id: &str) -> Answer<String> {
+        let Call { key, region, service, action, form } = *call;
         if action.is_empty() {
             return Err(ApiError::new("MissingAction", "The request is missing an action or a required parameter"));
         }
@@ -151,6 +191,7 @@ impl World {
         }
         form.check(action)?;
         self.throttle(region, action, form)?;
+        self.permit(key, region, service, action)?;
         let inside = match action {
             "DescribeRegions" => self.describe_regions(form),
             "DescribeInstances" => self.describe_instances(region, form),
@@ -176,6 +217,21 @@ impl World {
     pub(crate) fn region_place(&self, name: &str) -> usize {
         self.regions.iter().position(|region| region.name == name).unwrap_or_default()
     }
+}
+
+/// An answer that arrives whole and at once.
+fn reply(service: &str, request_id: String, answered: &Answer<String>) -> Reply {
+    let protocol = Protocol::of(service);
+    let is_json = matches!(protocol, Protocol::Json { .. });
+    let (status, body, error_type) = match answered {
+        Ok(body) => (200, body.clone(), None),
+        Err(error) => {
+            let error_type = is_json.then(|| error.code.clone().into_owned());
+            (error.status, protocol.write(error, &request_id), error_type)
+        }
+    };
+    let content_type = protocol.content_type();
+    Reply { status, body, content_type, request_id, error_type, delivery: Delivery::Whole }
 }
 
 const ACTIONS: [&str; 16] = [

@@ -12,6 +12,8 @@
 //! | `POST room?type=T&zone=Z[&n=N]` | places left for spot; no limit without `n` |
 //! | `POST price?type=T&zone=Z&price=P` | the spot price from now on |
 //! | `POST disrupt?zone=Z`, `restore?zone=Z` | listings fail, or work again |
+//! | `POST cpu?id=ID&percent=P`, `gpu-load?id=ID&percent=P` | how busy it is from now on |
+//! | `POST deny?action=A`, `allow?action=A` | the user may not call it, or may again |
 //! | `POST fault`, the rule as the body | adds a rule to what goes wrong |
 //! | `POST clear-faults` | forgets all rules |
 //! | `POST add?name=N[&lifecycle=spot\|on-demand][&type=T][&zone=Z]` | an instance that exists already; tells its `id` |
@@ -83,6 +85,16 @@ fn steered(world: &mut World, path: &str, query: &Query, body: &[u8]) -> Result<
             let price = query.need("price")?;
             let _: f64 = query.parsed("price")?;
             world.set_spot_price(kind, zone, price);
+            true
+        }
+        "cpu" => world.set_cpu(query.need("id")?, query.parsed("percent")?),
+        "gpu-load" => world.set_gpu_load(query.need("id")?, query.parsed("percent")?),
+        "deny" => {
+            world.deny(query.need("action")?);
+            true
+        }
+        "allow" => {
+            world.allow(query.need("action")?);
             true
         }
         "disrupt" => {

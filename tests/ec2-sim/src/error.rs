@@ -1,4 +1,4 @@
-//! Errors of the API, and the two shapes they are written in.
+//! Errors of the API, and the shapes they are written in.
 
 use std::borrow::Cow;
 
@@ -52,15 +52,20 @@ impl ApiError {
         )
     }
 
-    /// In the shape of STS.
-    pub(crate) fn sts(&self, request_id: &str) -> String {
+    /// In the shape of STS and the load balancers.
+    pub(crate) fn query(&self, namespace: &str, request_id: &str) -> String {
         let (code, message) = (escape(&self.code), escape(&self.message));
         let kind = if self.status < 500 { "Sender" } else { "Receiver" };
         format!(
-            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\n  <Error>\n    <Type>{kind}</Type>\n    \
-             <Code>{code}</Code>\n    <Message>{message}</Message>\n  </Error>\n  <RequestId>{request_id}</RequestId>\n\
-             </ErrorResponse>\n"
+            "<ErrorResponse xmlns=\"{namespace}\">\n  <Error>\n    <Type>{kind}</Type>\n    <Code>{code}</Code>\n    \
+             <Message>{message}</Message>\n  </Error>\n  <RequestId>{request_id}</RequestId>\n</ErrorResponse>\n"
         )
+    }
+
+    /// In the shape of the JSON services.
+    pub(crate) fn json(&self) -> String {
+        let name = format!("com.amazon.coral.service#{}", self.code);
+        serde_json::json!({"__type": name, "message": self.message}).to_string()
     }
 }
 
@@ -75,7 +80,13 @@ pub(crate) fn status_of(code: &str) -> u16 {
         | "AccessDenied"
         | "ExpiredToken" => 403,
         "DryRunOperation" => 412,
-        "InsufficientInstanceCapacity" | "InternalError" | "InternalFailure" | "ServerInternal" => 500,
+        "InsufficientInstanceCapacity"
+        | "InternalError"
+        | "InternalFailure"
+        | "ServerInternal"
+        | "InternalServiceFault"
+        | "InternalErrorException"
+        | "ServiceException" => 500,
         "RequestLimitExceeded" | "EC2ThrottledException" | "Unavailable" | "ServiceUnavailable" => 503,
         _ => 400,
     }

@@ -14,6 +14,11 @@ impl Form {
         Self { pairs: url::form_urlencoded::parse(text.as_bytes()).into_owned().collect() }
     }
 
+    /// The parameters that something else than a form says.
+    pub(crate) fn of(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs }
+    }
+
     pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.pairs
     }
@@ -108,7 +113,7 @@ impl Form {
                 Wanted::Text => true,
                 Wanted::Flag => matches!(value.as_str(), "true" | "false"),
                 Wanted::Number => value.parse::<i64>().is_ok(),
-                Wanted::Time => parse_time(value).is_some(),
+                Wanted::Time | Wanted::Seconds => parse_time(value).is_some(),
                 Wanted::Word(words) => words.contains(&value.as_str()),
             };
             if !is_right {
@@ -130,7 +135,7 @@ fn is_below(name: &str, above: &str) -> bool {
 }
 
 /// Whether a name fits a pattern, in which `#` stands for a number from 1.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (mut patterns, mut names) = (pattern.split('.'), name.split('.'));
     loop {
         match (patterns.next(), names.next()) {

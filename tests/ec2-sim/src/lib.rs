@@ -1,7 +1,7 @@
 //! A stateful stand-in for Amazon EC2, as awkward as the fact sheet says the real one is.
 //!
 //! [`World`] is one account: regions, instances, spot requests, volumes, rules, and a clock that is told the time. It
-//! answers calls through [`World::call`] in virtual time, or through a [`Server`] that speaks HTTP/1.1 on a loopback port
+//! answers calls through [`World::call`] and [`World::call_json`] in virtual time, or through a [`Server`] that speaks HTTP/1.1 on a loopback port
 //! for tests of the real program. A script of [`Fault`]s decides what goes wrong in between. Tests assert on the world
 //! that they end in.
 //!
@@ -28,6 +28,7 @@ mod accepted;
 mod call;
 mod catalog;
 mod control;
+mod denial;
 mod disks;
 mod ends;
 mod error;
@@ -35,13 +36,16 @@ mod events;
 mod fault;
 mod filter;
 mod form;
+mod json;
 mod keys;
 mod log;
 mod machine;
+mod metrics;
 mod order;
 mod page;
 mod place;
 mod plan;
+mod protocol;
 mod reads;
 mod region;
 mod rules;

@@ -7,7 +7,7 @@ pub struct Entry {
     pub at_ms: i64,
     /// The region it went to.
     pub region: String,
-    /// `ec2` or `sts`.
+    /// The service as calls to it are signed: `ec2`, `sts`, `monitoring` and so on.
     pub service: String,
     /// The action.
     pub action: String,

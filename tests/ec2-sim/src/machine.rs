@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::metrics::History;
+
 /// The state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -178,6 +180,8 @@ pub struct Instance {
     pub(crate) dies_with: Option<String>,
     /// Its place in the call that launched it.
     pub(crate) launch_index: usize,
+    /// When it ran, and how busy it was.
+    pub(crate) history: History,
 }
 
 impl Instance {

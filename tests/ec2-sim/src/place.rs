@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::machine::{Disk, Instance, Interface, State, Volume};
+use crate::metrics::History;
 use crate::plan::{Market, Plan, PlannedDisk, PlannedInterface};
 use crate::spot::{RequestState, SpotRequest};
 use crate::time::Event;
@@ -92,6 +93,7 @@ impl World {
             epoch: 0,
             dies_with: None,
             launch_index: 0,
+            history: History::began(launched),
         });
         self.plan_at(launched + self.rules.boot_ms, Event::Boot { slot, epoch: 0 });
         slot

@@ -47,6 +47,8 @@ pub struct Rules {
     pub empty_pages: bool,
     /// Whether every page is in an order of its own, and sometimes repeats a row of an earlier one.
     pub shuffled: bool,
+    /// How many points a page of GetMetricData holds at most.
+    pub metric_points_cap: usize,
     /// How long the token of a page is good.
     pub page_token_life_ms: i64,
     /// Whether a listing by the filter `availability-zone` survives the disruption of another zone. The documentation
@@ -80,6 +82,7 @@ impl Default for Rules {
             page_size_cap: 1_000,
             empty_pages: false,
             shuffled: false,
+            metric_points_cap: 100_800,
             page_token_life_ms: 3_600_000,
             zone_filter_survives_disruption: true,
             throttle: None,

@@ -21,6 +21,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::call::{Delivery, Reply};
 use crate::control::{Said, steer};
+use crate::form::Form;
+use crate::json::Document;
+use crate::protocol::Protocol;
 use crate::signature::{Caller, Signed};
 use crate::world::World;
 
@@ -193,6 +196,10 @@ async fn answer(request: Request<Incoming>, world: Arc<Mutex<World>>) -> Result<
     let response = Response::builder().status(reply.status).header(CONTENT_TYPE, reply.content_type);
     let response = response.header(DATE, date).header(SERVER, "AmazonEC2");
     let response = response.header("x-amzn-requestid", reply.request_id);
+    let response = match reply.error_type {
+        Some(error_type) => response.header("x-amzn-errortype", error_type),
+        None => response,
+    };
     response.body(Full::new(Bytes::from(reply.body))).map_err(|_| CutOnPurpose)
 }
 
@@ -211,11 +218,24 @@ fn serve(world: &mut World, head: &Parts, body: &[u8]) -> Reply {
     if unsigned && signed.scope().is_none() {
         return world.call_as("", "eu-west-1", "sts", form);
     }
+    let target = signed.header("x-amz-target");
     match signed.verify(&world.keys, [world.now, real_now_ms()]) {
-        Ok(Caller { key, region, service }) => world.call_as(&key, &region, &service, form),
+        Ok(Caller { key, region, service }) => match Protocol::of(&service) {
+            Protocol::Json { target: prefix, .. } => {
+                let media = signed.header("content-type").unwrap_or_default();
+                let action = target.and_then(|target| target.strip_prefix(prefix)?.strip_prefix('.'));
+                let action = action.filter(|_| Protocol::is_json(media) && signed.method == "POST");
+                world.call_json_as(&key, &region, &service, action.unwrap_or_default(), form)
+            }
+            Protocol::Ec2 | Protocol::Query(_) => world.call_as(&key, &region, &service, form),
+        },
         Err(error) => {
             let (region, service) = signed.scope().unwrap_or_else(|| (String::new(), "ec2".to_owned()));
-            world.refuse(&region, &service, form, &error)
+            if let Some((_, action)) = target.and_then(|target| target.rsplit_once('.')) {
+                return world.refuse(&region, &service, action, &Document::parse(form).form(), error);
+            }
+            let form = Form::parse(form);
+            world.refuse(&region, &service, form.get("Action").unwrap_or_default(), &form, error)
         }
     }
 }

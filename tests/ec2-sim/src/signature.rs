@@ -4,6 +4,7 @@ use ring::{digest, hmac};
 
 use crate::error::ApiError;
 use crate::keys::{AccessKey, Keys};
+use crate::protocol::Protocol;
 
 /// How far a clock may be off.
 const TOLERANCE_MS: i64 = 15 * 60_000;
@@ -61,7 +62,7 @@ impl Signed<'_> {
         Some((authorization.region.to_owned(), authorization.service.to_owned()))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim())
     }
 
@@ -96,7 +97,8 @@ impl Signed<'_> {
             return Err(ApiError::new("RequestExpired", "Request has expired."));
         }
         if key.ends_ms.is_some_and(|ends| ends <= clocks[0]) {
-            let expired = if authorization.service == "sts" { "ExpiredToken" } else { "RequestExpired" };
+            let is_query = matches!(Protocol::of(authorization.service), Protocol::Query(_));
+            let expired = if is_query { "ExpiredToken" } else { "RequestExpired" };
             return Err(ApiError::new(expired, "The security token included in the request is expired"));
         }
         Ok(Caller {
@@ -155,7 +157,7 @@ fn known_key<'a>(keys: &'a Keys, authorization: &Authorization<'_>) -> Result<&'
 }
 
 fn unknown_key(service: &str) -> ApiError {
-    if service == "sts" {
+    if matches!(Protocol::of(service), Protocol::Query(_)) {
         ApiError::new("InvalidClientTokenId", "The security token included in the request is invalid.")
     } else {
         ApiError::new("AuthFailure", "AWS was not able to validate the provided access credentials")

@@ -17,6 +17,8 @@ pub struct Spec {
     pub(crate) zone: String,
     pub(crate) started_ms_ago: i64,
     pub(crate) is_pending: bool,
+    pub(crate) cpu: Option<f64>,
+    pub(crate) gpu_load: Option<f64>,
     kind: String,
     lifecycle: Lifecycle,
     persistent: Option<Behavior>,
@@ -43,6 +45,8 @@ impl Spec {
             zone: "eu-west-1a".to_owned(),
             started_ms_ago: 3_600_000,
             is_pending: false,
+            cpu: None,
+            gpu_load: None,
             kind: "g5.xlarge".to_owned(),
             lifecycle,
             persistent: None,
@@ -208,6 +212,34 @@ impl Spec {
     #[must_use]
     pub fn protected(mut self) -> Self {
         self.facts.protected = true;
+        self
+    }
+
+    /// It cannot be stopped by the API.
+    #[must_use]
+    pub fn stop_protected(mut self) -> Self {
+        self.facts.stop_protected = true;
+        self
+    }
+
+    /// How busy its CPU is and was, in percent: exactly, where the default is 20 with a little spread.
+    #[must_use]
+    pub fn cpu(mut self, percent: f64) -> Self {
+        self.cpu = Some(percent);
+        self
+    }
+
+    /// It has the CloudWatch agent, which tells how busy its GPU is, in percent.
+    #[must_use]
+    pub fn gpu_load(mut self, percent: f64) -> Self {
+        self.gpu_load = Some(percent);
+        self
+    }
+
+    /// Detailed monitoring is on: its CPU is measured each minute instead of every five minutes.
+    #[must_use]
+    pub fn monitored(mut self) -> Self {
+        self.facts.monitoring = true;
         self
     }
 

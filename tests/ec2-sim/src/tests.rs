@@ -6,6 +6,7 @@ mod faults;
 mod launches;
 mod listings;
 mod market;
+mod metrics;
 mod persistent;
 mod reclaims;
 mod server;

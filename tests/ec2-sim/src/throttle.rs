@@ -62,4 +62,21 @@ impl World {
         }
         if is_free { Ok(()) } else { Err(ApiError::new("RequestLimitExceeded", "Request limit exceeded.")) }
     }
+
+    /// The same for the other services: their writes are those of EC2, and each has a word of its own.
+    pub(crate) fn throttle_service(&mut self, region: &str, service: &str, action: &str) -> Answer<()> {
+        let Some(throttle) = self.rules.throttle else { return Ok(()) };
+        let is_read = action.starts_with("Describe") || action.starts_with("Get");
+        let bucket = if is_read { throttle.reads } else { throttle.writes };
+        let now = self.now;
+        if self.buckets.take(region, action, bucket, 1, now) {
+            return Ok(());
+        }
+        let code = match service {
+            "servicequotas" => "TooManyRequestsException",
+            "elasticloadbalancing" => "Throttling",
+            _ => "ThrottlingException",
+        };
+        Err(ApiError::new(code, "Rate exceeded"))
+    }
 }

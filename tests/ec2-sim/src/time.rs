@@ -104,6 +104,7 @@ impl World {
         let Some(code) = self.instances[slot].dies_with.clone() else {
             let instance = &mut self.instances[slot];
             instance.state = State::Running;
+            instance.history.runs(now);
             instance.state_reason = None;
             instance.transition_reason.clear();
             return;
@@ -151,6 +152,7 @@ impl World {
         instance.epoch += 1;
         instance.noticed_ms = None;
         instance.state = State::ShuttingDown;
+        instance.history.ends(self.now);
         instance.ended_ms = Some(self.now);
         instance.ended_by = Some(by);
         instance.state_reason = told_now.then(|| reason(code));
@@ -174,6 +176,7 @@ impl World {
         let life = self.rng.i64(self.rules.row_life_ms.clone());
         let instance = &mut self.instances[slot];
         instance.state = State::Terminated;
+        instance.history.ends(now);
         instance.terminated_ms = Some(now);
         instance.row_gone_ms = Some(now + life);
         if instance.ended_by == Some(EndedBy::Reclaim) {
@@ -220,6 +223,7 @@ impl World {
         instance.epoch += 1;
         instance.noticed_ms = None;
         instance.state = State::Stopping;
+        instance.history.ends(self.now);
         instance.state_reason = Some(reason(code));
         instance.transition_reason = prose;
         let epoch = instance.epoch;
@@ -291,6 +295,7 @@ impl World {
         instance.epoch += 1;
         instance.state = State::Pending;
         instance.started_ms = now;
+        instance.history.starts(now);
         instance.state_reason = None;
         instance.transition_reason.clear();
         let epoch = instance.epoch;
@@ -351,6 +356,7 @@ impl Instance {
         for interface in &mut self.interfaces {
             interface.attached_ms += by;
         }
+        self.history.shift(by);
     }
 }
 

@@ -43,6 +43,8 @@ pub struct World {
     pub(crate) log: Vec<Entry>,
     pub(crate) keys: Keys,
     pub(crate) deaths: VecDeque<String>,
+    /// Actions that the user may not call.
+    pub(crate) denied: BTreeSet<String>,
     /// Goes on with every effect of a call.
     pub(crate) effects: u64,
     pub(crate) launches: usize,
@@ -74,6 +76,7 @@ impl World {
             log: Vec::new(),
             keys: Keys::default(),
             deaths: VecDeque::new(),
+            denied: BTreeSet::new(),
             effects: 0,
             launches: 0,
             terminations: 0,
@@ -124,8 +127,9 @@ impl World {
     /// # Panics
     /// When there is no such zone, or no such type.
     pub fn add(&mut self, spec: Spec) -> String {
-        let Spec { zone, started_ms_ago, is_pending, .. } = &spec;
+        let Spec { zone, started_ms_ago, is_pending, cpu, gpu_load, .. } = &spec;
         let (ago, is_pending) = (*started_ms_ago, *is_pending);
+        let (cpu, gpu_load) = (*cpu, *gpu_load);
         let place = self.regions.iter().position(|region| region.zone(zone).is_some()).expect("a zone of a region");
         let plan = spec.plan(&self.regions[place]);
         self.profiles.extend(plan.facts.profile.clone());
@@ -136,6 +140,7 @@ impl World {
         let instance = &mut self.instances[slot];
         instance.visible_ms = now - ago;
         instance.tag_times.clear();
+        instance.history.loads(cpu, gpu_load);
         let request = instance.request.clone();
         let id = instance.id.clone();
         if !is_pending {

@@ -1,5 +1,7 @@
 //! Short ways to ask a world.
 
+use serde_json::Value;
+
 use crate::call::Reply;
 use crate::world::World;
 
@@ -18,6 +20,20 @@ pub(super) fn good(world: &mut World, action: &str, form: &str) -> String {
     let reply = ask(world, action, form);
     assert_eq!(reply.status, 200, "{action} {form}: {}", reply.body);
     reply.body
+}
+
+/// A call to `eu-west-1` of a service that speaks JSON: the status and the answer.
+pub(super) fn ask_json(world: &mut World, service: &str, action: &str, body: &Value) -> (u16, Value) {
+    let reply = world.call_json("eu-west-1", service, action, &body.to_string());
+    (reply.status, serde_json::from_str(&reply.body).expect("JSON"))
+}
+
+/// The code of a call of such a service that fails.
+pub(super) fn refused_json(world: &mut World, service: &str, action: &str, body: &Value) -> String {
+    let (status, answer) = ask_json(world, service, action, body);
+    assert_ne!(status, 200, "{body} should have failed: {answer}");
+    let kind = answer["__type"].as_str().expect("a type");
+    kind.split_once('#').expect("a namespace").1.to_owned()
 }
 
 /// The status and the code of a call that fails.

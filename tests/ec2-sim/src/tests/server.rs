@@ -22,17 +22,27 @@ impl Client<'_> {
     }
 
     fn call_at(&self, service: &str, body: &str, now: i64) -> (u16, String) {
+        let content = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        self.send(service, &[content], "", body, now)
+    }
+
+    /// A call of a service that speaks JSON.
+    fn call_json(&self, service: &str, target: &str, body: &str) -> (u16, String) {
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        self.send(service, &headers, "", body, self.server.with(|world| world.now_ms()))
+    }
+
+    /// A call with these headers, and others that are not signed.
+    fn send(&self, service: &str, own: &[(&str, &str)], unsigned: &str, body: &str, now: i64) -> (u16, String) {
         let stamp = crate::xml::time(now).replace([':', '-'], "").replace(".000", "");
-        let mut headers = vec![
-            ("host".to_owned(), self.server.address().to_string()),
-            ("x-amz-date".to_owned(), stamp),
-            ("content-type".to_owned(), "application/x-www-form-urlencoded; charset=utf-8".to_owned()),
-        ];
+        let mut headers =
+            vec![("host".to_owned(), self.server.address().to_string()), ("x-amz-date".to_owned(), stamp)];
+        headers.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         headers.extend(self.token.clone().map(|token| ("x-amz-security-token".to_owned(), token)));
         let signed = authorization(self.key, self.secret, "eu-west-1", service, &headers, body);
         headers.push(("authorization".to_owned(), signed));
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        post(self.server, "/", &headers, body)
+        post(self.server, "/", &format!("{headers}{unsigned}"), body)
     }
 }
 
@@ -84,6 +94,44 @@ fn signed_calls_are_answered_and_others_are_not() {
     assert_eq!(verdict(post(&server, "/", "", LIST)), (403, "MissingAuthenticationToken".to_owned()));
     let early = server.with(|world| world.now_ms()) - 16 * 60_000;
     assert_eq!(verdict(good.call_at("ec2", LIST, early)), (400, "RequestExpired".to_owned()));
+}
+
+#[test]
+fn services_that_speak_json_are_told_apart_by_scope_and_target() {
+    let server = started();
+    let good = client(&server);
+    let target = "GraniteServiceVersion20100801.GetMetricData";
+    let query =
+        r#"{"Id": "a", "MetricStat": {"Period": 60, "Stat": "Sum", "Metric": {"Namespace": "N", "MetricName": "M"}}}"#;
+    let body = format!(r#"{{"StartTime": 1, "EndTime": 2, "MetricDataQueries": [{query}]}}"#);
+    let (status, answer) = good.call_json("monitoring", target, &body);
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains(r#""MetricDataResults":[{"Id":"a","#), "{answer}");
+    let kind = |(status, body): (u16, String)| {
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        (status, body["__type"].as_str().expect("a type").split_once('#').expect("a namespace").1.to_owned())
+    };
+    let wrong = Client { secret: "wrong", ..client(&server) };
+    let unknown = Client { key: "AKIDOTHER", ..client(&server) };
+    let now = server.with(|world| world.now_ms());
+    let json = ("content-type", "application/x-amz-json-1.0");
+    let unsigned = format!("x-amz-target: {target}\r\n");
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    for (answer, code) in [
+        (wrong.call_json("monitoring", target, &body), "InvalidSignatureException"),
+        (unknown.call_json("monitoring", target, &body), "UnrecognizedClientException"),
+        (good.call_json("monitoring", "AWSPriceListService.GetProducts", &body), "UnknownOperationException"),
+        (good.send("monitoring", &[json], &unsigned, &body, now), "InvalidSignatureException"),
+        (good.send("monitoring", &[json], "", &body, now), "UnknownOperationException"),
+        (good.send("monitoring", &[form, ("x-amz-target", target)], "", &body, now), "UnknownOperationException"),
+        (good.send("monitoring", &[json, ("x-amz-target", target)], "", &body, 0), "InvalidSignatureException"),
+        (good.call_json("monitoring", target, "{"), "SerializationException"),
+    ] {
+        assert_eq!(kind(answer), (400, code.to_owned()));
+    }
+    let actions = server.with(|world| world.log().iter().map(|entry| entry.action.clone()).collect::<Vec<_>>());
+    assert_eq!(actions.len(), 9);
+    assert_eq!(actions.iter().filter(|action| *action == "GetMetricData").count(), 6, "{actions:?}");
 }
 
 #[test]
@@ -152,6 +200,11 @@ fn control_calls_do_what_the_table_says() {
         ("fault".to_owned(), "RunInstances@1:cut-after", 200),
         ("fault".to_owned(), "RunInstances@0", 400),
         ("clear-faults".to_owned(), "", 200),
+        (format!("cpu?id={web}&percent=12.5"), "", 200),
+        (format!("cpu?id={web}&percent=much"), "", 400),
+        ("gpu-load?id=i-1&percent=12.5".to_owned(), "", 409),
+        ("deny?action=StopInstances".to_owned(), "", 200),
+        ("allow?action=StopInstances".to_owned(), "", 200),
         (format!("unlist?id={web}"), "", 200),
         ("explode".to_owned(), "", 404),
     ] {

@@ -22,6 +22,7 @@ botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS = ('json', 'rest-json', 'res
 ec2 = session.create_client('ec2', region_name='eu-west-1', endpoint_url=url, config=config)
 sts = session.create_client('sts', region_name='eu-west-1', endpoint_url=url, config=config)
 watch = session.create_client('cloudwatch', region_name='eu-west-1', endpoint_url=url, config=config)
+elb = session.create_client('elbv2', region_name='eu-west-1', endpoint_url=url, config=config)
 
 problems, answers, elements = [], {}, 0
 TIME = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$')
@@ -45,7 +46,7 @@ def walk(node, shape, path):
             else: walk(child, names[name], f'{path}/{name}')
     elif kind == 'list':
         for child in node:
-            if local(child.tag) != shape.member.serialization.get('name', 'item'): problems.append(f'{path}: {child.tag} in a list')
+            if local(child.tag) != shape.member.serialization.get('name', 'member'): problems.append(f'{path}: {child.tag} in a list')
             walk(child, shape.member, f'{path}[]')
     elif list(node): problems.append(f'{path}: elements in a {kind}')
     elif kind == 'boolean':
@@ -123,7 +124,7 @@ def self_test():
         problems.clear()
 
 self_test()
-for client in (ec2, sts, watch):
+for client in (ec2, sts, watch, elb):
     prefix = 'before-parse.' + client.meta.service_model.service_id.hyphenize()
     client.meta.events.register(prefix, lambda operation_model, response_dict, client=client, **kw: judge(response_dict, operation_model.name, client))
 
@@ -161,6 +162,45 @@ def measure(identity):
     sim('fault', b'GetMetricData@1:code=ThrottlingException')
     fails('ThrottlingException', 400, watch.get_metric_data, StartTime=now - 60, EndTime=now, MetricDataQueries=queries)
 
+def balance(identity, other):
+    """A target group with the one instance; the other one does not run."""
+    arn = sim('target-group', name='web')['arn']
+    assert [g['TargetGroupName'] for g in elb.describe_target_groups(TargetGroupArns=[arn])['TargetGroups']] == ['web']
+    sim('target-group', name='api')
+    assert len(list(elb.get_paginator('describe_target_groups').paginate(PaginationConfig={'PageSize': 1}))) == 2
+    targets = dict(TargetGroupArn=arn, Targets=[{'Id': identity}])
+    def state(**more):
+        found = elb.describe_target_health(TargetGroupArn=arn, **more)['TargetHealthDescriptions']
+        return [(d['Target']['Id'], d['TargetHealth']['State'], d['TargetHealth'].get('Reason')) for d in found]
+    elb.register_targets(**targets); elb.register_targets(**targets)
+    seen = [state()]
+    for step in (dict(path='advance', ms=31000), dict(path='unhealthy', id=identity), dict(path='unhealthy', id=identity, **{'is': 'false'}), None, dict(path='advance', ms=301000)):
+        if step: sim(**step)
+        else: elb.deregister_targets(**targets)
+        seen.append(state())
+    assert [s[0][1] for s in seen[:-1]] == ['initial', 'healthy', 'unhealthy', 'healthy', 'draining'] and seen[-1] == [], seen
+    assert state(Targets=[{'Id': identity, 'Port': 81}]) == [(identity, 'unused', 'Target.NotRegistered')]
+    fails('InvalidTarget', 400, elb.register_targets, TargetGroupArn=arn, Targets=[{'Id': other}])
+    fails('TargetGroupNotFound', 400, elb.describe_target_health, TargetGroupArn=arn + '0')
+    fails('ValidationError', 400, elb.describe_target_health, TargetGroupArn='web')
+    sim('deny', action='RegisterTargets')
+    fails('AccessDenied', 403, elb.register_targets, **targets)
+    sim('allow', action='RegisterTargets')
+    assert [c['after'] for c in sim('target-log')] == ['initial', 'healthy', 'unhealthy', 'healthy', 'draining', None]
+
+def protect(identity):
+    """An on-demand instance that may be neither stopped nor terminated, and that its user may not touch."""
+    sim('protected', id=identity); sim('protected', id=identity, **{'from': 'stop'})
+    for code, status, dry in (('OperationNotPermitted', 400, False), ('OperationNotPermitted', 400, True)):
+        for call in (ec2.stop_instances, ec2.terminate_instances): fails(code, status, call, InstanceIds=[identity], DryRun=dry)
+    assert ec2.describe_instance_attribute(InstanceId=identity, Attribute='disableApiTermination')['DisableApiTermination']['Value']
+    sim('protected', id=identity, **{'is': 'false'}); sim('protected', id=identity, **{'from': 'stop', 'is': 'false'})
+    for call in (ec2.stop_instances, ec2.terminate_instances): fails('DryRunOperation', 412, call, InstanceIds=[identity], DryRun=True)
+    for action in ('StopInstances', 'TerminateInstances'): sim('deny', action=action)
+    for call in (ec2.stop_instances, ec2.terminate_instances):
+        for dry in (True, False): fails('UnauthorizedOperation', 403, call, InstanceIds=[identity], DryRun=dry)
+    for action in ('StopInstances', 'TerminateInstances'): sim('allow', action=action)
+
 def look():
     """Every read there is, in the state that the world is in."""
     listed = list(ec2.get_paginator('describe_instances').paginate(PaginationConfig={'PageSize': 5}))
@@ -178,6 +218,13 @@ def look():
 try:
     look()
     measure(sim('state')['instances'][0]['id'])
+    web, beside = [i['id'] for i in sim('state')['instances'] if i['lifecycle'] == 'on-demand']
+    ec2.stop_instances(InstanceIds=[beside])
+    balance(web, beside); protect(web)
+    sim('quota', market='on-demand', group='G', vcpus=0)
+    fails('VcpuLimitExceeded', 400, ec2.start_instances, InstanceIds=[beside])
+    sim('quota', market='on-demand', group='G', vcpus=1000)
+    ec2.start_instances(InstanceIds=[beside]); sim('advance', ms=40000)
     ec2.describe_regions(AllRegions=True)
     types = ec2.describe_instance_types(MaxResults=5)['InstanceTypes']
     ec2.describe_instance_types(InstanceTypes=['g5.xlarge'])

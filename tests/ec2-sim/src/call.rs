@@ -175,6 +175,9 @@ impl World {
         if service == "sts" {
             return self.sts(key, action, form, id);
         }
+        if service == "elasticloadbalancing" {
+            return self.balancer(key, region, action, form, id);
+        }
         if service != "ec2" {
             return Err(ApiError::new("InvalidAction", format!("There is no service {service} here")));
         }

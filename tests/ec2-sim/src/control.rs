@@ -13,6 +13,12 @@
 //! | `POST price?type=T&zone=Z&price=P` | the spot price from now on |
 //! | `POST disrupt?zone=Z`, `restore?zone=Z` | listings fail, or work again |
 //! | `POST cpu?id=ID&percent=P`, `gpu-load?id=ID&percent=P` | how busy it is from now on |
+//! | `POST target-group?name=N[&region=R]` | one more target group; tells its `arn` |
+//! | `POST register?arn=A&id=ID`, `deregister?arn=A&id=ID` | as a call would |
+//! | `POST unhealthy?id=ID[&is=false]` | it fails its health checks, or passes them again |
+//! | `GET target-log` | all changes of the states of targets |
+//! | `POST protected?id=ID[&from=stop][&is=false]` | it cannot be terminated, or stopped, or can again |
+//! | `POST quota?market=spot\|on-demand&group=G&vcpus=N[&region=R]` | the vCPUs of a quota |
 //! | `POST deny?action=A`, `allow?action=A` | the user may not call it, or may again |
 //! | `POST fault`, the rule as the body | adds a rule to what goes wrong |
 //! | `POST clear-faults` | forgets all rules |
@@ -29,6 +35,7 @@ use crate::log::Entry;
 use crate::machine::{EndedBy, Instance, Lifecycle};
 use crate::spec::Spec;
 use crate::spot::SpotRequest;
+use crate::targets::{TargetChange, TargetGroup, TargetState};
 use crate::world::World;
 
 /// What a control call gets.
@@ -89,6 +96,28 @@ fn steered(world: &mut World, path: &str, query: &Query, body: &[u8]) -> Result<
         }
         "cpu" => world.set_cpu(query.need("id")?, query.parsed("percent")?),
         "gpu-load" => world.set_gpu_load(query.need("id")?, query.parsed("percent")?),
+        "target-log" => return Ok(Said::json(&world.target_log().iter().map(target_change).collect())),
+        "target-group" => {
+            let region = known_region(world, query)?;
+            let arn = world.add_target_group_in(&region, query.need("name")?);
+            return Ok(Said::json(&json!({"arn": arn})));
+        }
+        "register" => world.register(query.need("arn")?, query.need("id")?),
+        "deregister" => world.deregister(query.need("arn")?, query.need("id")?),
+        "unhealthy" => {
+            let id = query.need("id")?;
+            world.set_unhealthy(id, query.is()?);
+            world.instance(id).is_some()
+        }
+        "protected" => match query.get("from").unwrap_or("termination") {
+            "stop" => world.set_stop_protected(query.need("id")?, query.is()?),
+            _ => world.set_protected(query.need("id")?, query.is()?),
+        },
+        "quota" => {
+            let region = known_region(world, query)?;
+            world.set_quota(&region, query.lifecycle("market")?, query.need("group")?, query.parsed("vcpus")?);
+            true
+        }
         "deny" => {
             world.deny(query.need("action")?);
             true
@@ -122,10 +151,9 @@ fn steered(world: &mut World, path: &str, query: &Query, body: &[u8]) -> Result<
 
 fn add(world: &mut World, query: &Query) -> Result<Said, Said> {
     let name = query.need("name")?;
-    let mut spec = match query.get("lifecycle").unwrap_or("spot") {
-        "spot" => Spec::spot(name),
-        "on-demand" => Spec::on_demand(name),
-        other => return Err(Said::refusal(400, format_args!("{other:?} is neither spot nor on-demand"))),
+    let mut spec = match query.lifecycle("lifecycle")? {
+        Lifecycle::Spot => Spec::spot(name),
+        Lifecycle::OnDemand => Spec::on_demand(name),
     };
     if let Some(kind) = query.get("type") {
         spec = spec.kind(known_kind(kind)?);
@@ -150,6 +178,13 @@ fn known_zone<'a>(world: &World, query: &'a Query) -> Result<&'a str, Said> {
     if is_known { Ok(zone) } else { Err(Said::refusal(400, format_args!("there is no zone {zone:?}"))) }
 }
 
+/// The region that is named, or the first one.
+fn known_region(world: &World, query: &Query) -> Result<String, Said> {
+    let name = query.get("region").unwrap_or(&world.home().name);
+    let region = world.region(name).map(|region| region.name.clone());
+    region.ok_or_else(|| Said::refusal(400, format_args!("there is no region {name:?}")))
+}
+
 struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -161,9 +196,23 @@ impl Query {
         self.get(name).ok_or_else(|| Said::refusal(400, format_args!("{name} is missing")))
     }
 
+    /// Whether something is to be so, which it is unless `is` says otherwise.
+    fn is(&self) -> Result<bool, Said> {
+        self.get("is").map_or(Ok(true), |_| self.parsed("is"))
+    }
+
+    /// Spot unless it says otherwise.
+    fn lifecycle(&self, name: &str) -> Result<Lifecycle, Said> {
+        match self.get(name).unwrap_or("spot") {
+            "spot" => Ok(Lifecycle::Spot),
+            "on-demand" => Ok(Lifecycle::OnDemand),
+            other => Err(Said::refusal(400, format_args!("{other:?} is neither spot nor on-demand"))),
+        }
+    }
+
     fn parsed<T: FromStr>(&self, name: &str) -> Result<T, Said> {
         let text = self.need(name)?;
-        text.parse().map_err(|_| Said::refusal(400, format_args!("{name}={text} is no number")))
+        text.parse().map_err(|_| Said::refusal(400, format_args!("{name}={text} is not valid")))
     }
 }
 
@@ -174,6 +223,7 @@ fn state(world: &World) -> Value {
         "regions": world.regions().collect::<Vec<_>>(),
         "instances": world.instances().map(instance).collect::<Vec<_>>(),
         "requests": world.requests().map(request).collect::<Vec<_>>(),
+        "targetGroups": world.target_groups.iter().map(|group| target_group(world, group)).collect::<Vec<_>>(),
         "counts": {
             "living": world.living().count(),
             "launches": world.launches(),
@@ -181,6 +231,20 @@ fn state(world: &World) -> Value {
             "calls": world.log().len(),
         },
     })
+}
+
+fn target_group(world: &World, group: &TargetGroup) -> Value {
+    let targets = group.targets.iter().map(|target| {
+        let state = world.state_of_target(target).map(TargetState::name);
+        json!({"id": target.id, "port": target.port, "state": state})
+    });
+    json!({"arn": group.arn, "name": group.name, "region": group.region, "targets": targets.collect::<Vec<_>>()})
+}
+
+fn target_change(change: &TargetChange) -> Value {
+    let TargetChange { at_ms, group, id, port, before, after } = change;
+    let name = |state: &Option<TargetState>| state.map(TargetState::name);
+    json!({"atMs": at_ms, "group": group, "id": id, "port": port, "before": name(before), "after": name(after)})
 }
 
 fn instance(instance: &Instance) -> Value {
@@ -213,6 +277,8 @@ fn instance(instance: &Instance) -> Value {
         "volumes": instance.disks.iter().map(|disk| json!({
             "device": disk.device, "id": disk.volume, "deleteOnTermination": disk.delete_on_termination,
         })).collect::<Vec<_>>(),
+        "protected": instance.facts.protected,
+        "stopProtected": instance.facts.stop_protected,
         "launchedMs": instance.launched_ms,
         "noticedMs": instance.noticed_ms,
         "endedMs": instance.ended_ms,

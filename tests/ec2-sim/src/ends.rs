@@ -1,9 +1,11 @@
 //! TerminateInstances, StopInstances, StartInstances and CancelSpotInstanceRequests.
 
+use crate::catalog::Kind;
 use crate::error::{Answer, ApiError};
 use crate::form::Form;
-use crate::machine::{EndedBy, Lifecycle, State};
+use crate::machine::{EndedBy, Instance, Lifecycle, State};
 use crate::reads::write_state;
+use crate::run::{no_room, over_quota};
 use crate::spot::RequestState;
 use crate::time::user_initiated;
 use crate::world::World;
@@ -99,6 +101,7 @@ impl World {
             self.check_start(slot)?;
         }
         form.unless_dry_run()?;
+        self.check_means(region, &slots)?;
         let mut changes = Changes::new();
         for slot in slots {
             let before = self.instances[slot].state;
@@ -109,10 +112,7 @@ impl World {
             let instance = &self.instances[slot];
             let (market, kind, zone) = (instance.lifecycle, instance.kind.clone(), instance.zone.clone());
             let place = self.region_place(region);
-            if !self.regions[place].take_room(market, &kind, &zone) {
-                let message = "There is no capacity to start the instance.";
-                return Err(ApiError::new("InsufficientInstanceCapacity", message));
-            }
+            self.regions[place].take_room(market, &kind, &zone);
             self.start(slot);
             self.effects += 1;
             let now = self.now;
@@ -122,6 +122,31 @@ impl World {
             }
         }
         Ok(self.answer_changes(&changes))
+    }
+
+    /// Whether there are quota and room to start all that are stopped: a stopped instance has neither.
+    fn check_means(&self, region: &str, slots: &[usize]) -> Answer<()> {
+        let place = self.region_place(region);
+        let region = &self.regions[place];
+        let stopped = || slots.iter().map(|&slot| &self.instances[slot]).filter(|it| it.state == State::Stopped);
+        for instance in stopped() {
+            let market = instance.lifecycle;
+            let Some(kind) = Kind::named(&instance.kind) else { continue };
+            let alike = stopped().filter(|other| other.lifecycle == market);
+            let kinds = alike.filter_map(|other| Kind::named(&other.kind)).filter(|other| other.group == kind.group);
+            let wanted: u32 = kinds.map(|kind| kind.vcpus).sum();
+            let quota = region.quota(market, kind.group);
+            if self.vcpus_taken(&region.name, market, kind.group).saturating_add(wanted) > quota {
+                return Err(over_quota(market, quota));
+            }
+            let pool = |it: &Instance| (it.lifecycle, it.kind.clone(), it.zone.clone());
+            let wanted = stopped().filter(|other| pool(other) == pool(instance)).count();
+            let room = region.room(market, &instance.kind, &instance.zone);
+            if room.is_some_and(|room| usize::try_from(room).is_ok_and(|room| room < wanted)) {
+                return Err(no_room(market, &instance.kind, &instance.zone));
+            }
+        }
+        Ok(())
     }
 
     fn check_start(&self, slot: usize) -> Answer<()> {

@@ -98,10 +98,22 @@ impl World {
         true
     }
 
+    /// It cannot be terminated by the API, or can again.
+    pub fn set_protected(&mut self, id: &str, is_protected: bool) -> bool {
+        self.instance_mut(id).map(|instance| instance.facts.protected = is_protected).is_some()
+    }
+
+    /// It cannot be stopped by the API, or can again.
+    pub fn set_stop_protected(&mut self, id: &str, is_protected: bool) -> bool {
+        self.instance_mut(id).map(|instance| instance.facts.stop_protected = is_protected).is_some()
+    }
+
     /// Its row is gone from now on.
     pub fn unlist(&mut self, id: &str) -> bool {
         let now = self.now;
-        self.instance_mut(id).map(|instance| instance.row_gone_ms = Some(now)).is_some()
+        let is_there = self.instance_mut(id).map(|instance| instance.row_gone_ms = Some(now)).is_some();
+        self.note_targets();
+        is_there
     }
 
     fn living_slot(&self, id: &str, fits: impl Fn(&Instance) -> bool) -> Option<usize> {

@@ -25,6 +25,7 @@
 //! The section numbers in comments are those of the fact sheet about the API.
 
 mod accepted;
+mod balancer;
 mod call;
 mod catalog;
 mod control;
@@ -56,6 +57,7 @@ mod spec;
 mod spot;
 mod sts;
 mod tags;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -75,4 +77,5 @@ pub use rules::{AttributesAfterEnd, Bucket, Notice, Rules, Throttle, TokenReuse}
 pub use server::{Options, Server};
 pub use spec::Spec;
 pub use spot::{RequestState, SpotRequest};
+pub use targets::{TargetChange, TargetState};
 pub use world::{DAWN_MS, World};

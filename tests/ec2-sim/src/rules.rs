@@ -27,6 +27,10 @@ pub struct Rules {
     pub relaunch_after_ms: i64,
     /// How long the status checks of a running instance say `initializing`.
     pub checks_ms: i64,
+    /// How long a target is `initial` after its registration, and after its instance runs.
+    pub target_initial_ms: i64,
+    /// How long a target is `draining` after it was deregistered.
+    pub draining_ms: i64,
     /// Whether a reclaimed instance has its reason at `shutting-down` already, or only at `terminated`.
     pub state_reason_at_shutting_down: bool,
     /// What a spot request says while the notice of a termination runs.
@@ -72,6 +76,8 @@ impl Default for Rules {
             request_life_ms: 4 * 3_600_000,
             relaunch_after_ms: 60_000,
             checks_ms: 120_000,
+            target_initial_ms: 30_000,
+            draining_ms: 300_000,
             state_reason_at_shutting_down: true,
             notice: Notice::AtOnce,
             attributes_after_end: AttributesAfterEnd::Empty,

@@ -74,17 +74,7 @@ impl World {
         let taken = self.vcpus_taken(&region.name, market, kind.group);
         let by_quota = quota.saturating_sub(taken) / kind.vcpus;
         if by_quota < least {
-            return Err(match market {
-                Lifecycle::Spot => ApiError::new("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded"),
-                Lifecycle::OnDemand => {
-                    let message = format!(
-                        "You have requested more vCPU capacity than your current vCPU limit of {quota} allows for the \
-                         instance bucket that the specified instance type belongs to. Please visit \
-                         http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
-                    );
-                    ApiError::new("VcpuLimitExceeded", message)
-                }
-            });
+            return Err(over_quota(market, quota));
         }
         let free = region.zone_of(&plan.subnet).map_or(0, |zone| zone.free_addresses);
         let per_instance = u32::try_from(plan.interfaces.len().max(1)).unwrap_or(u32::MAX);
@@ -102,15 +92,7 @@ impl World {
         }
         let room = region.room(market, &plan.kind, &plan.zone).unwrap_or(u32::MAX);
         if room < least {
-            let message = match market {
-                Lifecycle::Spot => "There is no Spot capacity available that matches your request.".to_owned(),
-                Lifecycle::OnDemand => format!(
-                    "We currently do not have sufficient {} capacity in the Availability Zone you requested ({}). Our \
-                     system will be working on provisioning additional capacity.",
-                    plan.kind, plan.zone
-                ),
-            };
-            return Err(ApiError::new("InsufficientInstanceCapacity", message));
+            return Err(no_room(market, &plan.kind, &plan.zone));
         }
         Ok(most.min(by_quota).min(free / per_instance).min(room))
     }
@@ -139,4 +121,31 @@ impl World {
         self.write_reservation(&mut xml, &slots, &mut self.chance());
         xml.into_text()
     }
+}
+
+/// There are not enough vCPUs left in a quota.
+pub(crate) fn over_quota(market: Lifecycle, quota: u32) -> ApiError {
+    match market {
+        Lifecycle::Spot => ApiError::new("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded"),
+        Lifecycle::OnDemand => {
+            let message = format!(
+                "You have requested more vCPU capacity than your current vCPU limit of {quota} allows for the instance \
+                 bucket that the specified instance type belongs to. Please visit \
+                 http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+            );
+            ApiError::new("VcpuLimitExceeded", message)
+        }
+    }
+}
+
+/// There is no place left in a pool.
+pub(crate) fn no_room(market: Lifecycle, kind: &str, zone: &str) -> ApiError {
+    let message = match market {
+        Lifecycle::Spot => "There is no Spot capacity available that matches your request.".to_owned(),
+        Lifecycle::OnDemand => format!(
+            "We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). Our \
+             system will be working on provisioning additional capacity."
+        ),
+    };
+    ApiError::new("InsufficientInstanceCapacity", message)
 }

@@ -1,6 +1,7 @@
 //! Each law has a test that fails without it.
 
 mod asking;
+mod denial;
 mod ends;
 mod faults;
 mod launches;
@@ -11,6 +12,7 @@ mod persistent;
 mod reclaims;
 mod server;
 mod sts;
+mod targets;
 mod times;
 mod tokens;
 mod vanishing;

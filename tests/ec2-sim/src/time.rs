@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Close { request: usize, epoch: u32 },
     /// A persistent spot request launches, or starts, its instance again.
     Fulfill { request: usize, epoch: u32 },
+    /// A target becomes healthy, or is gone.
+    Targets,
 }
 
 impl World {
@@ -35,6 +37,7 @@ impl World {
             self.happen(event);
         }
         self.now = until;
+        self.note_targets();
     }
 
     /// Moves the world to another time of the calendar; nothing happens by it.
@@ -64,6 +67,7 @@ impl World {
         for listing in self.listings.values_mut() {
             listing.made_ms += by;
         }
+        self.shift_targets(by);
         self.buckets.forget();
         self.keys.shift(by);
         for event in self.timeline.values_mut() {
@@ -91,6 +95,7 @@ impl World {
                 self.requests[request].gone_ms = Some(self.now + self.rules.request_life_ms);
             }
             Event::Fulfill { request, epoch } if self.requests[request].epoch == epoch => self.fulfill(request),
+            Event::Targets => self.note_targets(),
             _ => {}
         }
     }
@@ -107,6 +112,8 @@ impl World {
             instance.history.runs(now);
             instance.state_reason = None;
             instance.transition_reason.clear();
+            self.expect_health(slot);
+            self.note_targets();
             return;
         };
         let instance = &mut self.instances[slot];
@@ -160,6 +167,7 @@ impl World {
         let epoch = instance.epoch;
         self.give_addresses_back(slot);
         self.plan_at(self.now + self.rules.stop_ms, Event::Terminated { slot, epoch });
+        self.note_targets();
     }
 
     fn give_addresses_back(&mut self, slot: usize) {
@@ -194,6 +202,8 @@ impl World {
                 volume.is_deleted |= disk.delete_on_termination;
             }
         }
+        self.plan_at(now + life, Event::Targets);
+        self.note_targets();
         self.settle_request(slot);
     }
 
@@ -228,6 +238,7 @@ impl World {
         instance.transition_reason = prose;
         let epoch = instance.epoch;
         self.plan_at(self.now + self.rules.stop_ms, Event::Stopped { slot, epoch });
+        self.note_targets();
     }
 
     fn stopped(&mut self, slot: usize) {
@@ -300,6 +311,7 @@ impl World {
         instance.transition_reason.clear();
         let epoch = instance.epoch;
         self.plan_at(now + self.rules.boot_ms, Event::Boot { slot, epoch });
+        self.note_targets();
     }
 
     /// There is room again: requests of this pool that wait try again.

@@ -12,6 +12,7 @@ use crate::region::{PROFILE, Region};
 use crate::rules::Rules;
 use crate::spec::Spec;
 use crate::spot::SpotRequest;
+use crate::targets::{TargetChange, TargetGroup};
 use crate::throttle::Buckets;
 use crate::time::Event;
 use crate::tokens::Tokens;
@@ -42,6 +43,10 @@ pub struct World {
     pub(crate) script: Script,
     pub(crate) log: Vec<Entry>,
     pub(crate) keys: Keys,
+    pub(crate) target_groups: Vec<TargetGroup>,
+    pub(crate) target_log: Vec<TargetChange>,
+    /// Instances that fail their health checks.
+    pub(crate) unhealthy: BTreeSet<String>,
     pub(crate) deaths: VecDeque<String>,
     /// Actions that the user may not call.
     pub(crate) denied: BTreeSet<String>,
@@ -75,6 +80,9 @@ impl World {
             script: Script::default(),
             log: Vec::new(),
             keys: Keys::default(),
+            target_groups: Vec::new(),
+            target_log: Vec::new(),
+            unhealthy: BTreeSet::new(),
             deaths: VecDeque::new(),
             denied: BTreeSet::new(),
             effects: 0,

@@ -57,6 +57,15 @@ impl Xml {
         });
     }
 
+    /// A list in the older protocol: its items are called `member`.
+    pub(crate) fn members<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, fill: impl Fn(&mut Self, T)) {
+        self.node(name, |xml| {
+            for item in items {
+                xml.node("member", |xml| fill(xml, item));
+            }
+        });
+    }
+
     /// A list of items that are written already.
     pub(crate) fn raw_set(&mut self, name: &str, items: &[String]) {
         if items.is_empty() {

@@ -129,3 +129,68 @@ fn tags_are_set_and_aws_s_own_are_not() {
     assert_eq!(first(&answer, "return").as_deref(), Some("true"));
     assert_eq!(world.instance(&id).expect("it").tag("k"), Some("v"));
 }
+
+#[test]
+fn a_stopped_instance_keeps_what_it_has_and_starts_with_quota_and_room() {
+    let mut world = World::new(1);
+    let spec = Spec::on_demand("web").tag("role", "web").volume("/dev/sdf", 40, false).public_address(true);
+    let (id, beside) = (world.add(spec), world.add(Spec::on_demand("beside")));
+    let by_id = format!("InstanceId.1={id}");
+    let kept = |world: &mut World| {
+        let told = row(world, &id);
+        let of = |names: &[&str]| names.iter().map(|name| texts(&told, name)).collect::<Vec<_>>();
+        of(&["subnetId", "vpcId", "groupId", "volumeId", "privateIpAddress", "networkInterfaceId", "key", "arn"])
+    };
+    let before = kept(&mut world);
+    assert!(before[..7].iter().all(|texts| !texts.is_empty()), "{before:?}");
+    let public = first(&row(&mut world, &id), "publicIp").expect("a public address");
+    good(&mut world, "StopInstances", &by_id);
+    assert_eq!(kept(&mut world), before);
+    world.advance(20_000);
+    assert_eq!(world.instance(&id).expect("it").state, State::Stopped);
+    assert_eq!(kept(&mut world), before);
+    assert!(!row(&mut world, &id).contains("<publicIp>"), "it loses its public address");
+    world.advance(30 * 86_400_000);
+    assert_eq!(kept(&mut world), before, "for ever");
+    world.user_stops(&beside);
+    world.advance(20_000);
+    let both = format!("{by_id}&InstanceId.2={beside}");
+    world.set_on_demand_room("g5.xlarge", "eu-west-1a", Some(1));
+    assert_eq!(refused(&mut world, "StartInstances", &both), (500, "InsufficientInstanceCapacity".to_owned()));
+    assert_eq!(world.living().count(), 0, "all or none");
+    world.set_on_demand_room("g5.xlarge", "eu-west-1a", Some(2));
+    for (vcpus, form) in [(3, &by_id), (7, &both)] {
+        world.set_quota("eu-west-1", crate::Lifecycle::OnDemand, "G", vcpus);
+        assert_eq!(refused(&mut world, "StartInstances", form), (400, "VcpuLimitExceeded".to_owned()));
+    }
+    world.set_quota("eu-west-1", crate::Lifecycle::OnDemand, "G", 8);
+    good(&mut world, "StartInstances", &both);
+    assert_eq!(world.home().room(crate::Lifecycle::OnDemand, "g5.xlarge", "eu-west-1a"), Some(0));
+    world.advance(30_000);
+    assert_eq!(kept(&mut world), before);
+    assert_ne!(first(&row(&mut world, &id), "publicIp"), Some(public), "another public address");
+    good(&mut world, "StartInstances", &both);
+}
+
+#[test]
+fn protection_can_be_read_and_lifted() {
+    let mut world = World::new(1);
+    let id = world.add(Spec::on_demand("a").protected().stop_protected());
+    let by_id = format!("InstanceId.1={id}");
+    let attribute = |world: &mut World, name: &str| {
+        let body = good(world, "DescribeInstanceAttribute", &format!("InstanceId={id}&Attribute={name}"));
+        first(&body, "value")
+    };
+    for (action, name) in [("StopInstances", "disableApiStop"), ("TerminateInstances", "disableApiTermination")] {
+        assert_eq!(attribute(&mut world, name).as_deref(), Some("true"));
+        for form in [&by_id, &format!("{by_id}&DryRun=true")] {
+            assert_eq!(refused(&mut world, action, form), (400, "OperationNotPermitted".to_owned()));
+        }
+        assert!(world.set_stop_protected(&id, false));
+        if action == "TerminateInstances" {
+            world.set_protected(&id, false);
+        }
+        assert_eq!(attribute(&mut world, name).as_deref(), Some("false"));
+        good(&mut world, action, &by_id);
+    }
+}

@@ -203,6 +203,16 @@ fn control_calls_do_what_the_table_says() {
         (format!("cpu?id={web}&percent=12.5"), "", 200),
         (format!("cpu?id={web}&percent=much"), "", 400),
         ("gpu-load?id=i-1&percent=12.5".to_owned(), "", 409),
+        ("target-group?name=web".to_owned(), "", 200),
+        ("target-group?name=web&region=eu-west-9".to_owned(), "", 400),
+        (format!("register?arn=arn:x&id={web}"), "", 409),
+        ("unhealthy?id=i-1".to_owned(), "", 409),
+        (format!("unhealthy?id={web}&is=maybe"), "", 400),
+        (format!("protected?id={web}"), "", 200),
+        (format!("protected?id={web}&from=stop&is=true"), "", 200),
+        ("quota?market=on-demand&group=G&vcpus=8".to_owned(), "", 200),
+        ("quota?market=any&group=G&vcpus=8".to_owned(), "", 400),
+        ("target-log".to_owned(), "", 200),
         ("deny?action=StopInstances".to_owned(), "", 200),
         ("allow?action=StopInstances".to_owned(), "", 200),
         (format!("unlist?id={web}"), "", 200),
@@ -215,8 +225,11 @@ fn control_calls_do_what_the_table_says() {
     assert_eq!(state["instances"][0]["endedBy"], "reclaim");
     assert_eq!(state["instances"][1]["zone"], "eu-west-1c");
     assert_eq!(state["requests"][0]["code"], "instance-terminated-no-capacity");
+    assert_eq!(state["targetGroups"][0]["name"], "web");
+    assert_eq!(state["instances"][1]["stopProtected"], true);
     server.with(|world| {
         assert_eq!(world.home().spot_price("g5.xlarge", "eu-west-1a"), Some("0.4012"));
+        assert_eq!(world.home().quota(crate::Lifecycle::OnDemand, "G"), 8);
         assert_eq!(world.home().room(crate::Lifecycle::Spot, "g5.xlarge", "eu-west-1a"), Some(0));
     });
     client(&server).call("ec2", LIST);

@@ -23,6 +23,7 @@ ec2 = session.create_client('ec2', region_name='eu-west-1', endpoint_url=url, co
 sts = session.create_client('sts', region_name='eu-west-1', endpoint_url=url, config=config)
 watch = session.create_client('cloudwatch', region_name='eu-west-1', endpoint_url=url, config=config)
 elb = session.create_client('elbv2', region_name='eu-west-1', endpoint_url=url, config=config)
+pricing = session.create_client('pricing', region_name='us-east-1', endpoint_url=url, config=config)
 
 problems, answers, elements = [], {}, 0
 TIME = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$')
@@ -124,7 +125,7 @@ def self_test():
         problems.clear()
 
 self_test()
-for client in (ec2, sts, watch, elb):
+for client in (ec2, sts, watch, elb, pricing):
     prefix = 'before-parse.' + client.meta.service_model.service_id.hyphenize()
     client.meta.events.register(prefix, lambda operation_model, response_dict, client=client, **kw: judge(response_dict, operation_model.name, client))
 
@@ -201,6 +202,20 @@ def protect(identity):
         for dry in (True, False): fails('UnauthorizedOperation', 403, call, InstanceIds=[identity], DryRun=dry)
     for action in ('StopInstances', 'TerminateInstances'): sim('allow', action=action)
 
+def price_list():
+    def terms(**fields): return [{'Type': 'TERM_MATCH', 'Field': field, 'Value': value} for field, value in fields.items()]
+    exact = dict(regionCode='eu-west-1', instanceType='g5.xlarge', operatingSystem='Linux', tenancy='Shared', capacitystatus='Used', preInstalledSw='NA', marketoption='OnDemand', productFamily='Compute Instance')
+    found = pricing.get_products(ServiceCode='AmazonEC2', Filters=terms(**exact), FormatVersion='aws_v1', MaxResults=100)['PriceList']
+    assert len(found) == 1 and isinstance(found[0], str), found
+    usd = [d['pricePerUnit']['USD'] for t in json.loads(found[0])['terms']['OnDemand'].values() for d in t['priceDimensions'].values()]
+    assert usd == ['1.1230000000'], usd
+    pages = list(pricing.get_paginator('get_products').paginate(ServiceCode='AmazonEC2', Filters=terms(regionCode='us-east-1'), PaginationConfig={'PageSize': 20}))
+    assert sum(len(p['PriceList']) for p in pages) == 43 and len(pages) == 3, pages
+    fails('InvalidParameterException', 400, pricing.get_products, ServiceCode='AmazonEC2', Filters=terms(instancetype='g5.xlarge'))
+    fails('InvalidNextTokenException', 400, pricing.get_products, ServiceCode='AmazonEC2', NextToken='x')
+    elsewhere = session.create_client('pricing', region_name='eu-west-1', endpoint_url=url, config=config)
+    fails('InvalidSignatureException', 400, elsewhere.get_products, ServiceCode='AmazonEC2')
+
 def look():
     """Every read there is, in the state that the world is in."""
     listed = list(ec2.get_paginator('describe_instances').paginate(PaginationConfig={'PageSize': 5}))
@@ -220,7 +235,7 @@ try:
     measure(sim('state')['instances'][0]['id'])
     web, beside = [i['id'] for i in sim('state')['instances'] if i['lifecycle'] == 'on-demand']
     ec2.stop_instances(InstanceIds=[beside])
-    balance(web, beside); protect(web)
+    balance(web, beside); protect(web); price_list()
     sim('quota', market='on-demand', group='G', vcpus=0)
     fails('VcpuLimitExceeded', 400, ec2.start_instances, InstanceIds=[beside])
     sim('quota', market='on-demand', group='G', vcpus=1000)

@@ -152,6 +152,7 @@ impl World {
         let Call { key, region, service, action, form } = *call;
         let known = match service {
             "monitoring" => "GetMetricData",
+            "pricing" => "GetProducts",
             _ => "",
         };
         if action.is_empty() || action != known {
@@ -160,6 +161,9 @@ impl World {
         document.check(action)?;
         self.throttle_service(region, service, action)?;
         self.permit(key, region, service, action)?;
+        if service == "pricing" {
+            return self.get_products(region, form);
+        }
         if self.region(region).is_none() {
             let message = "The security token included in the request is invalid.";
             return Err(ApiError::new("UnrecognizedClientException", message));

@@ -11,6 +11,7 @@
 //! | `POST launch-dies?code=C` | the next launch succeeds, its instance dies |
 //! | `POST room?type=T&zone=Z[&n=N]` | places left for spot; no limit without `n` |
 //! | `POST price?type=T&zone=Z&price=P` | the spot price from now on |
+//! | `POST on-demand-price?type=T&zone=Z&price=P` | the on-demand price from now on |
 //! | `POST disrupt?zone=Z`, `restore?zone=Z` | listings fail, or work again |
 //! | `POST cpu?id=ID&percent=P`, `gpu-load?id=ID&percent=P` | how busy it is from now on |
 //! | `POST target-group?name=N[&region=R]` | one more target group; tells its `arn` |
@@ -92,6 +93,13 @@ fn steered(world: &mut World, path: &str, query: &Query, body: &[u8]) -> Result<
             let price = query.need("price")?;
             let _: f64 = query.parsed("price")?;
             world.set_spot_price(kind, zone, price);
+            true
+        }
+        "on-demand-price" => {
+            let (kind, zone) = pool(world, query)?;
+            let price = query.need("price")?;
+            let _: f64 = query.parsed("price")?;
+            world.set_on_demand_price(kind, zone, price);
             true
         }
         "cpu" => world.set_cpu(query.need("id")?, query.parsed("percent")?),

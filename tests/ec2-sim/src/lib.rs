@@ -46,6 +46,7 @@ mod order;
 mod page;
 mod place;
 mod plan;
+mod prices;
 mod protocol;
 mod reads;
 mod region;

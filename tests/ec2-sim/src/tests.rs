@@ -9,6 +9,7 @@ mod listings;
 mod market;
 mod metrics;
 mod persistent;
+mod prices;
 mod reclaims;
 mod server;
 mod sts;

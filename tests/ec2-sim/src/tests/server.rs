@@ -194,6 +194,7 @@ fn control_calls_do_what_the_table_says() {
         ("room?type=g9.xlarge&zone=eu-west-1a&n=0".to_owned(), "", 400),
         ("price?type=g5.xlarge&zone=eu-west-1a&price=0.4012".to_owned(), "", 200),
         ("price?type=g5.xlarge&zone=eu-west-9a&price=0.4012".to_owned(), "", 400),
+        ("on-demand-price?type=g5.xlarge&zone=eu-west-1a&price=2".to_owned(), "", 200),
         ("disrupt?zone=eu-west-1a".to_owned(), "", 200),
         ("restore?zone=eu-west-1a".to_owned(), "", 200),
         ("launch-dies?code=Server.InternalError".to_owned(), "", 200),

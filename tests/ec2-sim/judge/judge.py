@@ -24,6 +24,7 @@ sts = session.create_client('sts', region_name='eu-west-1', endpoint_url=url, co
 watch = session.create_client('cloudwatch', region_name='eu-west-1', endpoint_url=url, config=config)
 elb = session.create_client('elbv2', region_name='eu-west-1', endpoint_url=url, config=config)
 pricing = session.create_client('pricing', region_name='us-east-1', endpoint_url=url, config=config)
+quotas = session.create_client('service-quotas', region_name='eu-west-1', endpoint_url=url, config=config)
 
 problems, answers, elements = [], {}, 0
 TIME = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$')
@@ -125,7 +126,7 @@ def self_test():
         problems.clear()
 
 self_test()
-for client in (ec2, sts, watch, elb, pricing):
+for client in (ec2, sts, watch, elb, pricing, quotas):
     prefix = 'before-parse.' + client.meta.service_model.service_id.hyphenize()
     client.meta.events.register(prefix, lambda operation_model, response_dict, client=client, **kw: judge(response_dict, operation_model.name, client))
 
@@ -216,6 +217,15 @@ def price_list():
     elsewhere = session.create_client('pricing', region_name='eu-west-1', endpoint_url=url, config=config)
     fails('InvalidSignatureException', 400, elsewhere.get_products, ServiceCode='AmazonEC2')
 
+def quota_list():
+    for market, codes in (('spot', 'L-34B43A08 L-3819A6DF L-7212CCBC L-E3A00192 L-85EED4F7 L-B5D1601B L-88CF9481'), ('on-demand', 'L-1216C47A L-DB2E81BA L-417A185B')):
+        for code in codes.split():
+            group = quotas.get_service_quota(ServiceCode='ec2', QuotaCode=code)['Quota']['UsageMetric']['MetricDimensions']['Class'].split('/')[0]
+            sim('quota', market=market, group=group, vcpus=96)
+            assert quotas.get_service_quota(ServiceCode='ec2', QuotaCode=code)['Quota']['Value'] == 96.0
+            sim('quota', market=market, group=group, vcpus=1000)
+    fails('NoSuchResourceException', 400, quotas.get_service_quota, ServiceCode='ec2', QuotaCode='L-00000000')
+
 def look():
     """Every read there is, in the state that the world is in."""
     listed = list(ec2.get_paginator('describe_instances').paginate(PaginationConfig={'PageSize': 5}))
@@ -235,7 +245,7 @@ try:
     measure(sim('state')['instances'][0]['id'])
     web, beside = [i['id'] for i in sim('state')['instances'] if i['lifecycle'] == 'on-demand']
     ec2.stop_instances(InstanceIds=[beside])
-    balance(web, beside); protect(web); price_list()
+    balance(web, beside); protect(web); price_list(); quota_list()
     sim('quota', market='on-demand', group='G', vcpus=0)
     fails('VcpuLimitExceeded', 400, ec2.start_instances, InstanceIds=[beside])
     sim('quota', market='on-demand', group='G', vcpus=1000)

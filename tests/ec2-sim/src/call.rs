@@ -153,6 +153,7 @@ impl World {
         let known = match service {
             "monitoring" => "GetMetricData",
             "pricing" => "GetProducts",
+            "servicequotas" => "GetServiceQuota",
             _ => "",
         };
         if action.is_empty() || action != known {
@@ -167,6 +168,9 @@ impl World {
         if self.region(region).is_none() {
             let message = "The security token included in the request is invalid.";
             return Err(ApiError::new("UnrecognizedClientException", message));
+        }
+        if service == "servicequotas" {
+            return self.get_service_quota(region, form);
         }
         self.get_metric_data(region, document, form)
     }

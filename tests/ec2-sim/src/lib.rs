@@ -48,6 +48,7 @@ mod place;
 mod plan;
 mod prices;
 mod protocol;
+mod quotas;
 mod reads;
 mod region;
 mod rules;

@@ -10,6 +10,7 @@ mod market;
 mod metrics;
 mod persistent;
 mod prices;
+mod quotas;
 mod reclaims;
 mod server;
 mod sts;

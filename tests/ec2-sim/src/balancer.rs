@@ -23,7 +23,7 @@ impl World {
         }
         form.check(action).map_err(validation)?;
         self.throttle_service(region, SERVICE, action)?;
-        self.permit(key, region, SERVICE, action)?;
+        self.permit(key, region, SERVICE, action, form)?;
         let mut xml = Xml::new();
         match action {
             "DescribeTargetGroups" => self.describe_target_groups(region, form, &mut xml)?,

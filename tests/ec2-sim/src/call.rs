@@ -161,7 +161,7 @@ impl World {
         }
         document.check(action)?;
         self.throttle_service(region, service, action)?;
-        self.permit(key, region, service, action)?;
+        self.permit(key, region, service, action, form)?;
         if service == "pricing" {
             return self.get_products(region, form);
         }
@@ -202,7 +202,7 @@ impl World {
         }
         form.check(action)?;
         self.throttle(region, action, form)?;
-        self.permit(key, region, service, action)?;
+        self.permit(key, region, service, action, form)?;
         let inside = match action {
             "DescribeRegions" => self.describe_regions(form),
             "DescribeInstances" => self.describe_instances(region, form),

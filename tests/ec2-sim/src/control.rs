@@ -9,7 +9,7 @@
 //! | `POST user-terminates?id=ID`, `user-stops?id=ID`, `shuts-down-inside?id=ID` | somebody else ends it |
 //! | `POST unlist?id=ID` | its row is gone |
 //! | `POST launch-dies?code=C` | the next launch succeeds, its instance dies |
-//! | `POST room?type=T&zone=Z[&n=N]` | places left for spot; no limit without `n` |
+//! | `POST room?type=T&zone=Z[&n=N][&market=spot\|on-demand]` | places left; no limit without `n` |
 //! | `POST price?type=T&zone=Z&price=P` | the spot price from now on |
 //! | `POST on-demand-price?type=T&zone=Z&price=P` | the on-demand price from now on |
 //! | `POST disrupt?zone=Z`, `restore?zone=Z` | listings fail, or work again |
@@ -23,7 +23,7 @@
 //! | `POST deny?action=A`, `allow?action=A` | the user may not call it, or may again |
 //! | `POST fault`, the rule as the body | adds a rule to what goes wrong |
 //! | `POST clear-faults` | forgets all rules |
-//! | `POST add?name=N[&lifecycle=spot\|on-demand][&type=T][&zone=Z]` | an instance that exists already; tells its `id` |
+//! | `POST add?name=N[&lifecycle=spot\|on-demand][&type=T][&zone=Z][&cpu=P][&gpu-load=P]` | an instance that exists already; tells its `id` |
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -85,7 +85,10 @@ fn steered(world: &mut World, path: &str, query: &Query, body: &[u8]) -> Result<
         "room" => {
             let (kind, zone) = pool(world, query)?;
             let places = query.get("n").map(|_| query.parsed("n")).transpose()?;
-            world.set_room(kind, zone, places);
+            match query.lifecycle("market")? {
+                Lifecycle::Spot => world.set_room(kind, zone, places),
+                Lifecycle::OnDemand => world.set_on_demand_room(kind, zone, places),
+            }
             true
         }
         "price" => {
@@ -168,6 +171,12 @@ fn add(world: &mut World, query: &Query) -> Result<Said, Said> {
     }
     if query.get("zone").is_some() {
         spec = spec.zone(known_zone(world, query)?);
+    }
+    if query.get("cpu").is_some() {
+        spec = spec.cpu(query.parsed("cpu")?);
+    }
+    if query.get("gpu-load").is_some() {
+        spec = spec.gpu_load(query.parsed("gpu-load")?);
     }
     Ok(Said::json(&json!({"id": world.add(spec)})))
 }

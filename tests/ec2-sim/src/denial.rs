@@ -1,6 +1,7 @@
 //! What the user of the keys may not do.
 
 use crate::error::{Answer, ApiError};
+use crate::form::Form;
 use crate::keys::AccessKey;
 use crate::protocol::Protocol;
 use crate::region::ACCOUNT;
@@ -18,13 +19,18 @@ impl World {
     }
 
     /// Refuses what the user may not call: on EC2 with a blob at the end, which only STS can read (1.5).
-    pub(crate) fn permit(&self, key: &str, region: &str, service: &str, action: &str) -> Answer<()> {
+    pub(crate) fn permit(&self, key: &str, region: &str, service: &str, action: &str, form: &Form) -> Answer<()> {
         if !self.denied.contains(action) {
             return Ok(());
         }
         let user = self.keys.get(key).map(|key: &AccessKey| key.arn.as_str()).unwrap_or_default();
         let prefix = if service == "monitoring" { "cloudwatch" } else { service };
-        let resource = format!("arn:aws:{prefix}:{region}:{ACCOUNT}:*");
+        let own = ["InstanceId.1", "InstanceId", "SpotInstanceRequestId.1", "ResourceId.1"];
+        let resource = match own.iter().find_map(|name| form.get(name)) {
+            Some(id) => format!("arn:aws:ec2:{region}:{ACCOUNT}:{}/{id}", kind_of(id)),
+            None if action == "RunInstances" => format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/*"),
+            None => form.get("TargetGroupArn").unwrap_or("*").to_owned(),
+        };
         let message = format!(
             "User: {user} is not authorized to perform: {prefix}:{action} on resource: {resource} because no \
              identity-based policy allows the {prefix}:{action} action"
@@ -41,5 +47,14 @@ impl World {
             Protocol::Query(_) => ApiError::new("AccessDenied", message),
             Protocol::Json { .. } => ApiError::new("AccessDeniedException", message),
         })
+    }
+}
+
+/// What an ARN calls the thing with this id.
+fn kind_of(id: &str) -> &'static str {
+    match id.split('-').next() {
+        Some("sir") => "spot-instances-request",
+        Some("vol") => "volume",
+        _ => "instance",
     }
 }

@@ -1,5 +1,8 @@
 //! A stateful stand-in for Amazon EC2, as awkward as the fact sheet says the real one is.
 //!
+//! Beside EC2 it answers what respot asks of STS, CloudWatch (`monitoring`), the price list (`pricing`), Service Quotas
+//! (`servicequotas`) and Elastic Load Balancing (`elasticloadbalancing`), each in its own protocol.
+//!
 //! [`World`] is one account: regions, instances, spot requests, volumes, rules, and a clock that is told the time. It
 //! answers calls through [`World::call`] and [`World::call_json`] in virtual time, or through a [`Server`] that speaks HTTP/1.1 on a loopback port
 //! for tests of the real program. A script of [`Fault`]s decides what goes wrong in between. Tests assert on the world

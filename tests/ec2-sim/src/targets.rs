@@ -154,6 +154,32 @@ impl World {
         &self.target_log
     }
 
+    /// The least number of healthy targets that a group had at any moment since a time, in Unix milliseconds. What happens
+    /// within one millisecond happens at once.
+    #[must_use]
+    pub fn fewest_healthy(&self, arn: &str, since_ms: i64) -> usize {
+        let mut healthy = std::collections::BTreeSet::new();
+        let mut fewest = None;
+        let mut changes = self.target_log.iter().filter(|change| change.group == arn).peekable();
+        while let Some(change) = changes.next() {
+            // Between this change and the one before it.
+            if change.at_ms > since_ms && fewest.is_none() {
+                fewest = Some(healthy.len());
+            }
+            let target = (change.id.as_str(), change.port);
+            if change.after == Some(TargetState::Healthy) {
+                healthy.insert(target);
+            } else {
+                healthy.remove(&target);
+            }
+            let is_last_of_its_time = changes.peek().is_none_or(|next| next.at_ms > change.at_ms);
+            if is_last_of_its_time && change.at_ms >= since_ms {
+                fewest = Some(fewest.map_or(healthy.len(), |fewest: usize| fewest.min(healthy.len())));
+            }
+        }
+        fewest.unwrap_or(healthy.len())
+    }
+
     pub(crate) fn register_targets(&mut self, place: usize, wanted: &[(String, u16)]) -> Answer<()> {
         for (id, _) in wanted {
             let region = &self.target_groups[place].region;

@@ -31,7 +31,16 @@ fn what_is_denied_fails_in_earnest_and_in_rehearsal() {
             assert_eq!(verdict(&mut world, form), (403, "UnauthorizedOperation".to_owned()), "{action}");
         }
         let message = first(&ask(&mut world, action, &form).body, "Message").expect("a message");
-        assert!(message.contains(&format!("is not authorized to perform: ec2:{action} on resource: arn:aws:ec2:")));
+        assert!(message.contains(&format!("is not authorized to perform: ec2:{action} on resource: ")));
+        let resource = match action {
+            "DescribeInstances" => "*".to_owned(),
+            "RunInstances" => "arn:aws:ec2:eu-west-1:111122223333:instance/*".to_owned(),
+            "CancelSpotInstanceRequests" => {
+                format!("arn:aws:ec2:eu-west-1:111122223333:spot-instances-request/{request}")
+            }
+            _ => format!("arn:aws:ec2:eu-west-1:111122223333:instance/{web}"),
+        };
+        assert!(message.contains(&format!(" on resource: {resource} because")), "{message}");
         let (_, blob) = message.split_once("Encoded authorization failure message: ").expect("a blob");
         assert!(blob.len() > 400 && !blob.contains(' '), "{blob}");
         world.allow(action);

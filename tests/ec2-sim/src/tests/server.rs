@@ -177,7 +177,8 @@ fn faults_cut_the_connection() {
 fn control_calls_do_what_the_table_says() {
     let server = started();
     let id = server.with(|world| world.instances().next().expect("one").id.clone());
-    let added = sim(&server, "add?name=web-1&lifecycle=on-demand&type=m5.large&zone=eu-west-1c", "").1;
+    let added =
+        sim(&server, "add?name=web-1&lifecycle=on-demand&cpu=4&gpu-load=5.5&type=m5.large&zone=eu-west-1c", "").1;
     let web = added["id"].as_str().expect("an id");
     for (call, body, status) in [
         (format!("reclaim?id={id}"), "", 200),
@@ -191,6 +192,7 @@ fn control_calls_do_what_the_table_says() {
         ("advance?ms=soon".to_owned(), "", 400),
         ("advance".to_owned(), "", 400),
         ("room?type=g5.xlarge&zone=eu-west-1a&n=0".to_owned(), "", 200),
+        ("room?type=m5.large&zone=eu-west-1a&n=3&market=on-demand".to_owned(), "", 200),
         ("room?type=g9.xlarge&zone=eu-west-1a&n=0".to_owned(), "", 400),
         ("price?type=g5.xlarge&zone=eu-west-1a&price=0.4012".to_owned(), "", 200),
         ("price?type=g5.xlarge&zone=eu-west-9a&price=0.4012".to_owned(), "", 400),
@@ -231,6 +233,7 @@ fn control_calls_do_what_the_table_says() {
     server.with(|world| {
         assert_eq!(world.home().spot_price("g5.xlarge", "eu-west-1a"), Some("0.4012"));
         assert_eq!(world.home().quota(crate::Lifecycle::OnDemand, "G"), 8);
+        assert_eq!(world.home().room(crate::Lifecycle::OnDemand, "m5.large", "eu-west-1a"), Some(3));
         assert_eq!(world.home().room(crate::Lifecycle::Spot, "g5.xlarge", "eu-west-1a"), Some(0));
     });
     client(&server).call("ec2", LIST);

@@ -111,6 +111,40 @@ fn the_log_tells_each_change_at_its_moment() {
 }
 
 #[test]
+fn the_log_says_how_many_were_healthy_at_least() {
+    let (mut world, arn, [first, second]) = with_group([Spec::spot("a"), Spec::spot("b")]);
+    assert_eq!(world.fewest_healthy(&arn, 0), 0);
+    world.register(&arn, &first);
+    world.advance(30_000);
+    assert_eq!(world.fewest_healthy(&arn, DAWN_MS), 0);
+    let since = world.now_ms();
+    for (at, wanted) in [(DAWN_MS, 0), (since - 1, 0), (since, 1), (since + 1, 1)] {
+        assert_eq!(world.fewest_healthy(&arn, at), wanted, "{}", at - since);
+    }
+    world.register(&arn, &second);
+    world.advance(30_000);
+    world.deregister(&arn, &first);
+    world.advance(600_000);
+    assert_eq!(world.fewest_healthy(&arn, since), 1, "one after the other");
+    assert_eq!(world.fewest_healthy("arn:other", since), 0);
+    world.register(&arn, &first);
+    world.advance(30_000);
+    let both = world.now_ms();
+    assert_eq!(world.fewest_healthy(&arn, both), 2);
+    world.advance(1_000);
+    world.reclaim_now(&second);
+    world.set_unhealthy(&first, true);
+    world.set_unhealthy(&first, false);
+    assert_eq!((world.fewest_healthy(&arn, both), world.fewest_healthy(&arn, since)), (1, 1), "within a millisecond");
+    world.advance(1_000);
+    world.set_unhealthy(&first, true);
+    world.advance(1_000);
+    world.set_unhealthy(&first, false);
+    assert_eq!(world.fewest_healthy(&arn, both), 0);
+    assert_eq!(world.fewest_healthy(&arn, world.now_ms()), 1);
+}
+
+#[test]
 fn health_is_told_as_elb_tells_it() {
     let (mut world, arn, [web, other]) = with_group([Spec::on_demand("web"), Spec::on_demand("other")]);
     world.register(&arn, &web);

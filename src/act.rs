@@ -18,7 +18,7 @@ use futures_util::stream::{self, StreamExt};
 use self::audit::Ticket;
 pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
-use crate::cloud::{CloudError, CloudRead as _};
+use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Guard};
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::record::trail::WriteCall;
@@ -139,6 +139,16 @@ impl<E: Edges> Pass<'_, E> {
             self.world.stop.trigger(StopCause::LeaseLost);
         }
         self.world.stop.cause().is_none() && store_error.borrow().is_none()
+    }
+
+    /// Takes the provider's next step to move traffic from one instance to another.
+    ///
+    /// # Errors
+    /// Those of the provider.
+    pub async fn shift(&self, from: &InstanceId, to: &InstanceId) -> Result<Option<String>, CloudError> {
+        let no_error = FirstStoreError::default();
+        let may_send = || self.may_send(&no_error);
+        self.writer.shift(from, to, Guard { stop: self.world.stop, may_send: &may_send }).await
     }
 
     /// Why an action was not started.

@@ -1,6 +1,7 @@
 //! Where AWS credentials come from (`docs/ec2-api.md` section 2.3): the first source that is configured decides, and its
 //! failure is the end. A program that terminates instances must not go on with whatever identity comes next.
 
+pub mod aws;
 mod profile;
 
 use std::fmt;

@@ -60,6 +60,14 @@ pub enum UserData {
     Refuse,
 }
 
+/// What becomes of an on-demand instance that a rollout has replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, const_into_str)]
+pub enum Retire {
+    Stop,
+    Terminate,
+}
+
 /// Where state is stored between passes.
 #[derive(Clone, Debug)]
 pub enum StoreSetting {
@@ -161,11 +169,14 @@ impl Settings {
 
         let enabled = layers.value(&rows::MIGRATION_ENABLED)?;
         let retry_failed = layers.value(&rows::MIGRATION_RETRY_FAILED)?;
-        let api_key = layers.secret(&rows::NOVITA_API_KEY.row, &rows::NOVITA_API_KEY_FILE.row)?;
+        let provider = layers.value(&rows::RESPOT_PROVIDER)?;
+        let api_key = match provider {
+            ProviderName::Novita => layers.secret(&rows::NOVITA_API_KEY.row, &rows::NOVITA_API_KEY_FILE.row)?,
+            ProviderName::Ec2 => None,
+        };
         let api_key = api_key.map(|key| key.parse(&rows::NOVITA_API_KEY)).transpose()?;
         // An operator who turned passes off may have removed the key, too.
         let is_off = !enabled && matches!(cli.command, Command::Run(_) | Command::CheckFailed(_));
-        let provider = layers.value(&rows::RESPOT_PROVIDER)?;
         let ec2 = if is_off { None } else { ec2::ec2(&layers, cli)? };
         if api_key.is_none() && cli.command.needs_key() && !is_off && provider == ProviderName::Novita {
             return Err(SettingsError::new("NOVITA_API_KEY is not set")

@@ -151,9 +151,32 @@ pub async fn retire<E: Edges>(pass: &Pass<'_, E>, duplicates: &[Duplicate<'_>]) 
             attempt.reason = format!("rehearsal, not deleted: duplicate of {keep}");
         } else if pass.may_send(&store_error) {
             match turn.runs(keep).await {
-                Some(true) => turn.retire(instance, keep, &mut attempt).await,
+                Some(true) => {
+                    let done = format!("deleted: duplicate of {keep}, which runs");
+                    turn.delete_spare(instance, &done, &mut attempt).await;
+                }
                 Some(false) | None => attempt.reason = format!("{keep} was not seen running, left for a later pass"),
             }
+        }
+        pass.world.reporter.event(Event::ActionEnded(&attempt));
+        attempts.push(attempt);
+    }
+    Applied { attempts, store_error: store_error.into_inner() }
+}
+
+/// Terminates what a rollout replaced and stopped, once it was kept for long enough.
+pub async fn expire<E: Edges>(pass: &Pass<'_, E>, expired: &[&Instance]) -> Applied {
+    let store_error = FirstStoreError::default();
+    let turn = Turn { pass, store_error: &store_error, listed: &[], wait: Duration::ZERO };
+    let mut attempts = Vec::with_capacity(expired.len());
+    for instance in expired {
+        let mut attempt = Attempt::new(&instance.id, &instance.name, Action::Resume, pass.now());
+        attempt.reason = pass.why_not_started(&store_error).into();
+        if pass.mode() == Mode::Rehearsal {
+            attempt.reason = "rehearsal, not terminated: a rollout replaced it".into();
+        } else if pass.may_send(&store_error) {
+            turn.delete_spare(instance, "terminated: a rollout replaced it, and it was kept long enough", &mut attempt)
+                .await;
         }
         pass.world.reporter.event(Event::ActionEnded(&attempt));
         attempts.push(attempt);

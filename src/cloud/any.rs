@@ -65,6 +65,10 @@ impl CloudRead for Provider<'_> {
         each!(self, it => it.close_up(id).await)
     }
 
+    async fn is_sound(&self, id: &InstanceId) -> Result<bool, CloudError> {
+        each!(self, it => it.is_sound(id).await)
+    }
+
     async fn row(&self, id: &InstanceId, name: &str) -> Result<Option<Instance>, CloudError> {
         each!(self, it => it.row(id, name).await)
     }
@@ -95,6 +99,10 @@ impl CloudRead for Provider<'_> {
 
     async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
         each!(self, it => it.fleet(progress).await)
+    }
+
+    fn caveats(&self) -> Vec<String> {
+        each!(self, it => it.caveats())
     }
 
     async fn metrics(
@@ -143,6 +151,20 @@ impl CloudWrite for ProviderWriter<'_> {
         match self {
             Self::Cloud(cloud) => each!(cloud, it => it.delete(id, guard).await),
             Self::Rehearsal => Rehearsal.delete(id, guard).await,
+        }
+    }
+
+    fn moves_traffic(&self) -> bool {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.moves_traffic()),
+            Self::Rehearsal => Rehearsal.moves_traffic(),
+        }
+    }
+
+    async fn shift(&self, from: &InstanceId, to: &InstanceId, guard: Guard<'_>) -> Result<Option<String>, CloudError> {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.shift(from, to, guard).await),
+            Self::Rehearsal => Rehearsal.shift(from, to, guard).await,
         }
     }
 }

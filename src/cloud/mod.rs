@@ -64,6 +64,12 @@ pub trait CloudRead {
     /// How an instance is right now, where it can be reached and what it costs; `None` if it does not exist.
     fn close_up(&self, id: &InstanceId) -> impl Future<Output = Result<Option<CloseUp>, CloudError>>;
 
+    /// Whether the provider's own checks of an instance that runs have passed, where it makes any.
+    fn is_sound(&self, id: &InstanceId) -> impl Future<Output = Result<bool, CloudError>> {
+        let _ = id;
+        async { Ok(true) }
+    }
+
     /// The row of an instance in the list, which may say more than its details, for example a reclaim notice; `None` if it
     /// is not listed.
     fn row(&self, id: &InstanceId, name: &str) -> impl Future<Output = Result<Option<Instance>, CloudError>> {
@@ -105,6 +111,11 @@ pub trait CloudRead {
 
     /// Every instance with its sizes, ports and volumes.
     fn fleet(&self, progress: Progress<'_>) -> impl Future<Output = Result<Listing<ListedInstance>, CloudError>>;
+
+    /// What an analysis of the last listing cannot know, in sentences.
+    fn caveats(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The metrics of an instance, a point each `interval`; `None` if it does not exist.
     fn metrics(
@@ -174,8 +185,25 @@ pub trait CloudWrite {
     /// Creates an instance and returns its id, long before it runs.
     fn create(&self, order: Order<'_>, guard: Guard<'_>) -> impl Future<Output = Result<InstanceId, CloudError>>;
 
-    /// Deletes an instance. One that does not exist anymore is a success.
+    /// Deletes an instance, or takes it out of service in the way that the settings want. One that does not exist anymore is
+    /// a success.
     fn delete(&self, id: &InstanceId, guard: Guard<'_>) -> impl Future<Output = Result<(), CloudError>>;
+
+    /// Whether the settings name something at the provider that traffic comes through.
+    fn moves_traffic(&self) -> bool {
+        false
+    }
+
+    /// Takes the next step to move traffic from one instance to another. Returns what is waited for; `None` once it is done.
+    fn shift(
+        &self,
+        from: &InstanceId,
+        to: &InstanceId,
+        guard: Guard<'_>,
+    ) -> impl Future<Output = Result<Option<String>, CloudError>> {
+        let _ = (from, to, guard);
+        async { Ok(None) }
+    }
 }
 
 /// The writer of a rehearsal: sends nothing.

@@ -261,12 +261,8 @@ impl CloudRead for PaperCloud<'_> {
             name: it.place.product.to_string(),
             price: it.prices[0],
             on_demand_price: it.prices[1],
-            cpu_per_gpu: None,
-            memory_per_gpu: None,
             available: true,
-            stock: Stock::Unstated,
-            regions: Vec::new(),
-            max_rootfs: None,
+            ..Offer::default()
         };
         Ok(self.trace.places.iter().map(offer).collect())
     }

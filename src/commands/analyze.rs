@@ -79,7 +79,13 @@ pub async fn analyze<C: CloudRead, S: StoreRead, P: Prober>(
         }
     });
     let opportunities: Vec<Opportunity> = stream::iter(judged).buffer_unordered(READS_AT_ONCE).collect().await;
-    let notes = market.notes().into_iter().chain(meter.note()).chain(unread_rows(&fleet.items, terms)).collect();
+    let notes = market
+        .notes()
+        .into_iter()
+        .chain(meter.note())
+        .chain(unread_rows(&fleet.items, terms))
+        .chain(cloud.caveats())
+        .collect();
     Ok(Analysis::new(opportunities, fleet.shortfall, notes))
 }
 

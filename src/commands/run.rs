@@ -334,6 +334,8 @@ async fn round<E: Edges>(
     let has_no_room = |it: &Decision| matches!(it, Decision::Skip(Skip::NoRoom { .. }));
     if todo.count() > 0 || may_bridge && plan.decisions.iter().any(has_no_room) {
         reporter.event(Event::ActionsBegin { count: todo.count() });
+        let expired = recreate::expire(pass, &todo.expired).await;
+        attempts.extend(expired.attempts);
         let retired = recreate::retire(pass, &todo.duplicates).await;
         // Waiting must not run into the deadline, nor into the next round if there may be one.
         let wait_until = if used.down.is_empty() { deadline } else { until_next };

@@ -101,14 +101,16 @@ pub(super) async fn client(settings: &Settings) -> Result<Provider<'static>, Fai
 
 /// A client of EC2, whatever account its credentials are of.
 pub(super) fn ec2_client(ec2: &Ec2Settings, proxies: &Proxies) -> Result<Ec2Client<SignedTransport>, Failure> {
-    let at = |region: &String| Ok((region.clone(), ec2.endpoint(region)?, ec2.sts_endpoint(region)?));
-    let regions = ec2.regions.iter().map(at).collect::<Result<Vec<_>, SettingsError>>()?;
     let terms = FleetTerms {
         opt_in: ec2.opt_in.clone(),
         stand_ins: ec2.stand_ins.clone(),
         keeps_user_data: ec2.keeps_user_data,
+        prices: ec2.prices.clone(),
+        retirement: ec2.retirement,
+        target_groups: ec2.target_groups.clone(),
     };
-    ec2::connect(&regions, ec2.source.clone(), terms, proxies).map_err(unusable)
+    let address = |service, region: &str| ec2.address(service, region);
+    ec2::connect(&ec2.regions, ec2.source.clone(), terms, proxies, address).map_err(unusable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -50,7 +50,7 @@ impl NetProber {
         let ProbeTarget { id, name, endpoints } = target;
         let instance = [("RESPOT_INSTANCE_ID", id), ("RESPOT_INSTANCE_NAME", name)];
         let instance = instance.map(|(name, value)| (name.to_owned(), value));
-        let addresses = endpoints.iter().map(|it| (format!("RESPOT_ENDPOINT_{}", it.port), it.address.as_str()));
+        let addresses = endpoints.iter().map(|it| (format!("RESPOT_{}", it.variable()), it.address.as_str()));
         match self.shell.run(command, instance.into_iter().chain(addresses)).await {
             Ok(()) => ProbeOutcome::Good,
             Err(ShellError::NotRun(why)) => ProbeOutcome::Untaken(why),
@@ -102,11 +102,11 @@ impl Prober for NetProber {
         match probe {
             Probe::Command(command) => self.timed(self.command(command, target)).await,
             Probe::Http { port, path } => match endpoint(target, *port, "http") {
-                Some(endpoint) => self.http(endpoint, path).await,
+                Some(endpoint) => self.http(&endpoint, path).await,
                 None => untaken(&format!("the provider reports no endpoint for port {port}")),
             },
             Probe::Tcp { port } => match endpoint(target, *port, "tcp") {
-                Some(endpoint) => self.tcp(endpoint).await,
+                Some(endpoint) => self.tcp(&endpoint).await,
                 None => untaken(&format!("the provider reports no endpoint for port {port}")),
             },
         }
@@ -118,9 +118,11 @@ fn untaken(why: &str) -> ProbeSample {
 }
 
 /// The endpoint of a port, preferably of this kind.
-fn endpoint<'a>(target: ProbeTarget<'a>, port: u16, kind: &str) -> Option<&'a Endpoint> {
+fn endpoint(target: ProbeTarget<'_>, port: u16, kind: &str) -> Option<Endpoint> {
     let mut of_port = target.endpoints.iter().filter(|it| it.port == port);
-    of_port.clone().find(|it| it.kind == kind).or_else(|| of_port.next())
+    let own = of_port.clone().find(|it| it.kind == kind).or_else(|| of_port.next()).cloned();
+    let any = || target.endpoints.iter().find(|it| it.port == Endpoint::ANY);
+    own.or_else(|| any().map(|it| Endpoint { port, address: format!("{}:{port}", it.address), ..it.clone() }))
 }
 
 /// The endpoint's scheme (default http), host, port and path, followed by `path`.

@@ -1,13 +1,18 @@
 //! What concerns Amazon EC2 alone: who it is done as, where, and for which instances.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use url::Url;
 
 use super::cli::{Cli, Command, ReportArgs};
 use super::layers::{Environment, Layers};
-use super::{ProviderName, Result, SettingsError, UserData, rows};
+use super::{ProviderName, Result, Retire, SettingsError, UserData, rows};
 use crate::core::world::money::Usd;
-use crate::core::world::policy::{Eligibility, Ladder, OptIn, StandIns};
+use crate::core::world::policy::{Eligibility, Ladder, OptIn, Retirement, StandIns};
+use crate::credentials::aws::AwsService;
 use crate::credentials::{self, CredentialSource};
+use crate::paths::read_text;
 use crate::proxies::is_loopback;
 
 /// The most launches of a pass, unless the operator says otherwise.
@@ -22,36 +27,26 @@ pub struct Ec2Settings {
     pub opt_in: OptIn,
     pub stand_ins: StandIns,
     pub keeps_user_data: bool,
-    endpoint: Option<Url>,
-    sts_endpoint: Option<Url>,
+    /// What an hour of an instance type costs on demand, where the operator says so.
+    pub prices: BTreeMap<String, Usd>,
+    pub retirement: Retirement,
+    /// ARNs.
+    pub target_groups: Vec<String>,
+    addresses: BTreeMap<AwsService, Url>,
 }
 
 impl Ec2Settings {
-    /// Where EC2 is in a region.
+    /// Where a service is in a region.
     ///
     /// # Errors
     /// When the region is no part of a host name.
-    pub fn endpoint(&self, region: &str) -> Result<Url> {
-        self.endpoint.clone().map_or_else(|| host("ec2", region), Ok)
+    pub fn address(&self, service: AwsService, region: &str) -> Result<Url> {
+        if let Some(address) = self.addresses.get(&service) {
+            return Ok(address.clone());
+        }
+        let url = format!("https://{}/", service.host(region));
+        url.parse().map_err(|_| SettingsError::new(format!("{region:?} is no region")))
     }
-
-    /// Where STS is in a region.
-    ///
-    /// # Errors
-    /// When the region is no part of a host name.
-    pub fn sts_endpoint(&self, region: &str) -> Result<Url> {
-        self.sts_endpoint.clone().map_or_else(|| host("sts", region), Ok)
-    }
-}
-
-fn host(service: &str, region: &str) -> Result<Url> {
-    let domain = match region.split('-').next() {
-        Some("cn") => "amazonaws.com.cn",
-        Some("eusc") => "amazonaws.eu",
-        _ => "amazonaws.com",
-    };
-    let url = format!("https://{service}.{region}.{domain}/");
-    url.parse().map_err(|_| SettingsError::new(format!("{region:?} is no region")))
 }
 
 impl From<String> for SettingsError {
@@ -93,8 +88,13 @@ pub(super) fn ec2(layers: &Layers<'_>, cli: &Cli) -> Result<Option<Ec2Settings>>
             kinds: layers.optional(&rows::RESPOT_EC2_TYPES)?.unwrap_or_default(),
         },
         keeps_user_data: layers.value(&rows::RESPOT_EC2_USER_DATA)? == UserData::Keep,
-        endpoint: endpoint(environment, &["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"])?,
-        sts_endpoint: endpoint(environment, &["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"])?,
+        prices: layers.optional(&rows::RESPOT_EC2_PRICES)?.map_or_else(|| Ok(BTreeMap::new()), |path| prices(&path))?,
+        retirement: Retirement {
+            stops: layers.value(&rows::RESPOT_EC2_RETIRE)? == Retire::Stop,
+            keep: layers.value(&rows::RESPOT_EC2_RETIRE_HOURS)?,
+        },
+        target_groups: layers.optional(&rows::RESPOT_EC2_TARGET_GROUPS)?.unwrap_or_default(),
+        addresses: addresses(environment)?,
     }))
 }
 
@@ -103,14 +103,8 @@ fn check(layers: &Layers<'_>, cli: &Cli) -> Result<()> {
     let refused = |what: &str, why: &str| {
         Err(SettingsError::new(format!("{what} is not possible with RESPOT_PROVIDER=ec2")).hint(why))
     };
-    match &cli.command {
-        Command::Analyze(_) | Command::Rollout(_) => {
-            return refused("moving on-demand instances to spot", "analyze and rollout know Novita only, for now");
-        }
-        Command::Report(ReportArgs { invoice: true, .. }) => {
-            return refused("report --invoice", "leave out --invoice: EC2 has no bill by instance");
-        }
-        _ => {}
+    if matches!(&cli.command, Command::Report(ReportArgs { invoice: true, .. })) {
+        return refused("report --invoice", "leave out --invoice: EC2 has no bill by instance");
     }
     let eligibility = layers.get(&rows::MIGRATION_ELIGIBILITY.row);
     if eligibility.is_some() && layers.value(&rows::MIGRATION_ELIGIBILITY)? == Eligibility::Time {
@@ -126,6 +120,47 @@ fn check(layers: &Layers<'_>, cli: &Cli) -> Result<()> {
         return refused("RESPOT_BRIDGE_USD_PER_DAY", "unset it: on-demand stand-ins are for Novita only, for now");
     }
     Ok(())
+}
+
+/// Other addresses of services.
+fn addresses(environment: &Environment) -> Result<BTreeMap<AwsService, Url>> {
+    let mut addresses = BTreeMap::new();
+    for service in AwsService::ALL {
+        let found = endpoint(environment, &[service.address_variable(), "AWS_ENDPOINT_URL"])?;
+        addresses.extend(found.map(|address| (service, address)));
+    }
+    Ok(addresses)
+}
+
+/// The prices of instance types in a file of lines like `g5.xlarge = 1.006`, which TOML takes for a table `g5`.
+fn prices(path: &Path) -> Result<BTreeMap<String, Usd>> {
+    let name = rows::RESPOT_EC2_PRICES.row.name;
+    let invalid = |what: &str| {
+        SettingsError::new(format!("invalid value for {name}: {}: {what}", path.display()))
+            .hint("write a line for each type, for example: g5.xlarge = 1.006")
+    };
+    let text = read_text(path).map_err(|error| invalid(&error.to_string()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.message()))?;
+    let mut prices = BTreeMap::new();
+    for (family, value) in table {
+        let rows = match value {
+            toml::Value::Table(sizes) => {
+                sizes.into_iter().map(|(size, value)| (format!("{family}.{size}"), value)).collect()
+            }
+            value => vec![(family, value)],
+        };
+        for (kind, value) in rows {
+            let price = match &value {
+                toml::Value::String(text) => Usd::of_decimals(text),
+                toml::Value::Float(price) => Usd::of_decimals(&price.to_string()),
+                toml::Value::Integer(price) => Usd::of_decimals(&price.to_string()),
+                _ => None,
+            };
+            let price = price.ok_or_else(|| invalid(&format!("{kind} has no price in USD for an hour")))?;
+            prices.insert(kind, price);
+        }
+    }
+    Ok(prices)
 }
 
 /// The first of these variables that is set, as a URL. Requests carry user data, so that they are encrypted unless they stay

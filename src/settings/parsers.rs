@@ -191,6 +191,19 @@ pub(super) fn opt_in(text: &str) -> Parsed<OptIn> {
     }
 }
 
+/// ARNs separated by commas.
+pub(super) fn target_groups(text: &str) -> Parsed<Vec<String>> {
+    let arns = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let is_group = |arn: &&str| {
+        let parts: Vec<&str> = arn.split(':').collect();
+        matches!(parts.as_slice(), ["arn", _, "elasticloadbalancing", region, _, group] if !region.is_empty() && group.starts_with("targetgroup/"))
+    };
+    match arns.clone().find(|arn| !is_group(arn)) {
+        Some(arn) => Err(Invalid::new(format!("{arn:?} is no ARN of a target group"))),
+        None => Ok(arns.map(Into::into).collect()),
+    }
+}
+
 pub(super) fn account(text: &str) -> Parsed<String> {
     let is_account = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_account { Ok(text.into()) } else { Err(Invalid::expected("twelve digits")) }

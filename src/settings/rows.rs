@@ -12,12 +12,13 @@ use url::Url;
 
 use super::addresses::{self, Address};
 use super::parsers::{self, Invalid};
-use super::{ProviderName, StoreSetting, UserData};
+use super::{ProviderName, Retire, StoreSetting, UserData};
 use crate::core::pass::safety::BlastRadius;
 use crate::core::rollout::course::{Course, RollbackScope};
 use crate::core::world::money::Usd;
 use crate::core::world::policy::{
-    BridgePolicy, Eligibility, Escalation, Ladder, OptIn, Placing, Policy, Prefer, RecreateOrder, Scope, Selector,
+    BridgePolicy, Eligibility, Escalation, Ladder, OptIn, Placing, Policy, Prefer, RecreateOrder, Retirement, Scope,
+    Selector,
 };
 use crate::core::world::probe::Probe;
 
@@ -252,6 +253,14 @@ settings! {
         "IDs of subnets where replacements may go besides their own, separated by commas; they must be in the same VPC";
     RESPOT_EC2_TYPES: BTreeMap<String, Vec<String>> = NONE, parsers::stand_ins,
         "Instance types that may stand in for another: `g5.xlarge=g6.xlarge+g5.2xlarge`, several separated by commas";
+    RESPOT_EC2_PRICES: PathBuf = NONE, parsers::path,
+        "File with on-demand prices in USD for an hour, one line for each type (`g5.xlarge = 1.006`); they win over those of the price list service";
+    RESPOT_EC2_RETIRE: Retire = Retire::Stop.into_str(), parsers::word,
+        "What a rollout does with an on-demand instance that it has replaced: `stop` (it is terminated later) or `terminate`";
+    RESPOT_EC2_RETIRE_HOURS: Duration = Retirement::DEFAULT.keep.as_secs() / 3600, parsers::hours[1..=8760],
+        "Hours that such an instance stays stopped before a pass terminates it";
+    RESPOT_EC2_TARGET_GROUPS: Vec<String> = NONE, parsers::target_groups,
+        "ARNs of target groups, separated by commas: a rollout registers the new instance and sees it healthy before the old one is drained";
     RESPOT_EC2_USER_DATA: UserData = UserData::Keep.into_str(), parsers::word,
         "What becomes of user data: `keep` (part of what is recorded for a replacement) or `refuse` (an instance that has any is not launched again)";
     RESPOT_GPU_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],

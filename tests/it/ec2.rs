@@ -2,6 +2,7 @@
 
 mod fleet;
 mod histories;
+mod moves;
 mod program;
 
 use std::time::Duration;

@@ -282,20 +282,20 @@ impl<E: Edges> Turn<'_, E> {
         }
     }
 
-    /// Deletes a duplicate.
-    pub(super) async fn retire(&self, duplicate: &Instance, keep: &InstanceId, attempt: &mut Attempt) {
-        let ticket = self.pass.about_to(WriteCall::Delete, (&duplicate.id, &duplicate.name), None);
+    /// Deletes an instance that another one stands for.
+    pub(super) async fn delete_spare(&self, spare: &Instance, done: &str, attempt: &mut Attempt) {
+        let ticket = self.pass.about_to(WriteCall::Delete, (&spare.id, &spare.name), None);
         // The next look must not take it for one that was lost.
-        let forgotten = Change::Observe(duplicate.id.clone(), None);
+        let forgotten = Change::Observe(spare.id.clone(), None);
         if let Err(error) = self.pass.commit(vec![forgotten]).await {
             self.store_error.borrow_mut().get_or_insert(error);
             attempt.reason = self.pass.why_not_started(self.store_error).into();
             return;
         }
-        let deletion = self.delete(ticket, &duplicate.id, attempt).await;
+        let deletion = self.delete(ticket, &spare.id, attempt).await;
         if matches!(deletion, Deletion::Gone | Deletion::Accepted) {
             attempt.outcome = Outcome::Done;
-            attempt.reason = format!("deleted: duplicate of {keep}, which runs");
+            attempt.reason = done.into();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The calls of the API and what comes of them, over one region or several.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,8 +14,8 @@ use super::refusal::Ec2;
 use super::region::{Region, Told, request};
 use super::states::{self, ORIGIN};
 use super::wire::{
-    self, Attributes, Caller, CallerIdentity, Ec2Row, Instances, Launched, RowPage, SpotPrice, SpotRequest, Subnet,
-    Volume,
+    self, Attributes, Caller, CallerIdentity, Ec2Row, InstanceStatus, Instances, Launched, RowPage, SpotPrice,
+    SpotRequest, StatusAnswer, Subnet, TypeFacts, Volume,
 };
 use crate::clock::{Clock, Reading};
 use crate::cloud::request::Requests;
@@ -27,12 +27,14 @@ use crate::core::recreation::marker::letters_of_marker;
 use crate::core::rollout::findings::ListedInstance;
 use crate::core::rollout::metrics::Metrics;
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Instance, InstanceId, Job, Places, ReclaimNotice, Status};
+use crate::core::world::instance::{Aside, Instance, InstanceId, Job, Places, ReclaimNotice, Status};
 use crate::core::world::market::{Offer, OfferQuery};
-use crate::core::world::policy::{OptIn, StandIns};
+use crate::core::world::money::Usd;
+use crate::core::world::policy::{OptIn, Retirement, StandIns};
 use crate::core::world::probe::{CloseUp, Connections};
 use crate::core::world::snapshot::{Abilities, Listing, Shortfall};
 use crate::core::world::time::Timestamp;
+use crate::credentials::aws::AwsService;
 
 /// How often a launch is asked for whose instance has come and gone.
 const MOST_ROUNDS: u32 = 10;
@@ -44,19 +46,27 @@ pub struct FleetTerms {
     pub stand_ins: StandIns,
     /// Whether user data is part of what is recorded.
     pub keeps_user_data: bool,
+    /// What an hour of an instance type costs on demand, where the operator says so.
+    pub prices: BTreeMap<String, Usd>,
+    /// What becomes of on-demand instances that a rollout has replaced.
+    pub retirement: Retirement,
+    /// ARNs of target groups in which traffic is moved.
+    pub target_groups: Vec<String>,
 }
 
 /// EC2 behind a [`Transport`] for each region.
 #[derive(Debug)]
 pub struct Ec2Client<T> {
-    regions: Vec<Region<T>>,
+    pub(super) regions: Vec<Region<T>>,
     /// STS, which says whose credentials they are.
     identity: Requests<T, Ec2>,
-    terms: FleetTerms,
+    pub(super) terms: FleetTerms,
     /// Once it was asked for.
     account: OnceCell<String>,
     /// What the last listing said of each instance, with its region.
-    rows: RefCell<HashMap<InstanceId, (usize, Ec2Row)>>,
+    pub(super) rows: RefCell<HashMap<InstanceId, (usize, Ec2Row)>>,
+    /// The instance types that were read.
+    pub(super) types: RefCell<HashMap<String, TypeFacts>>,
     /// The spot requests of instances that it lacked.
     ended: RefCell<HashMap<InstanceId, SpotRequest>>,
     /// The subnets that the settings name, by region, once they were read.
@@ -64,17 +74,18 @@ pub struct Ec2Client<T> {
 }
 
 impl<T: Transport> Ec2Client<T> {
-    /// A client that has sent nothing yet.
-    pub fn new(regions: Vec<(String, T)>, identity: T, terms: FleetTerms) -> Self {
-        let home = regions.first().map_or_else(String::new, |(name, _)| name.clone());
-        let regions = regions.into_iter().map(|(name, transport)| Region::new(name, transport)).collect();
-        let identity = Requests::new(identity, Ec2 { region: home });
+    /// A client that has sent nothing yet. `line` is a transport to a service for a region.
+    pub fn new(regions: &[String], terms: FleetTerms, line: impl Fn(AwsService, &str) -> T) -> Self {
+        let home = regions.first().map_or("", String::as_str);
+        let identity = Requests::new(line(AwsService::Sts, home), Ec2 { region: home.into() });
+        let regions = regions.iter().map(|region| Region::new(region, |service| line(service, region))).collect();
         Self {
             regions,
             identity,
             terms,
             account: OnceCell::new(),
             rows: RefCell::default(),
+            types: RefCell::default(),
             ended: RefCell::default(),
             subnets: RefCell::default(),
         }
@@ -92,7 +103,7 @@ impl<T: Transport> Ec2Client<T> {
     }
 
     /// The region of a zone, for example `eu-west-1` of `eu-west-1a`.
-    fn region_of_zone(&self, zone: &str) -> Option<usize> {
+    pub(super) fn region_of_zone(&self, zone: &str) -> Option<usize> {
         let of_zone = self.regions.iter().enumerate().filter(|(_, it)| zone.starts_with(it.name.as_str()));
         of_zone.max_by_key(|(_, it)| it.name.len()).map(|(n, _)| n)
     }
@@ -105,7 +116,7 @@ impl<T: Transport> Ec2Client<T> {
 
     fn instance(&self, row: &Ec2Row, request: Option<&SpotRequest>, places: &mut Places) -> Instance {
         let taken_at = self.reading().map_or_else(Timestamp::default, |it| it.shown);
-        states::instance(row, request, &self.terms.opt_in, places, taken_at)
+        states::instance(row, request, (&self.terms.opt_in, self.terms.retirement.keep), places, taken_at)
     }
 
     /// One instance as it is listed now, and its spot request.
@@ -165,8 +176,7 @@ impl<T: Transport> Ec2Client<T> {
         let Some(region) = self.region_of_zone(&facts.zone) else {
             return Err(Obstacle::CannotRecreate(format!("its zone {} is in none of RESPOT_EC2_REGIONS", facts.zone)));
         };
-        let stays = wanted.stays || facts.tied_by.is_some();
-        self.place(region, blueprint, &facts, stays).await.map_err(unread)
+        self.place(region, blueprint, &facts, wanted.stays).await.map_err(unread)
     }
 
     /// The subnets that the settings name, in a region.
@@ -191,7 +201,7 @@ impl<T: Transport> Ec2Client<T> {
     }
 
     /// The spot prices in force.
-    async fn prices(&self, region: usize, kinds: &[String], product: &str) -> Result<Prices, CloudError> {
+    pub(super) async fn prices(&self, region: usize, kinds: &[String], product: &str) -> Result<Prices, CloudError> {
         if kinds.is_empty() {
             return Ok(Prices::new());
         }
@@ -209,9 +219,10 @@ impl<T: Transport> Ec2Client<T> {
         stays: bool,
     ) -> Result<Prepared, CloudError> {
         let mut kinds = vec![facts.kind.clone()];
-        kinds.extend(self.terms.stand_ins.kinds.get(&facts.kind).into_iter().flatten().cloned());
+        let others = self.terms.stand_ins.kinds.get(&facts.kind).filter(|_| !stays);
+        kinds.extend(others.into_iter().flatten().cloned());
         let mut zones = vec![facts.zone.clone()];
-        if !stays {
+        if !stays && facts.tied_by.is_none() {
             let others = self.named_subnets(region).await?.into_iter().filter(|it| it.vpc_id == facts.vpc);
             zones.extend(others.map(|it| it.availability_zone));
         }
@@ -224,6 +235,21 @@ impl<T: Transport> Ec2Client<T> {
         let placements = pools::placements(facts, &kinds, &zones, &prices);
         let tied_by = facts.tied_by.clone();
         Ok(Prepared { blueprint, placements, gpus: 1, own_price, is_home_untried: true, tied_by, unread })
+    }
+
+    /// Whether a pass may terminate an instance that is stopped: a rollout retired it, long enough ago.
+    fn is_due(&self, row: &Ec2Row) -> bool {
+        let instance = self.instance(row, None, &mut Places::default());
+        instance.aside.as_deref() == Some(&Aside::Retired { until: None })
+    }
+
+    /// Stops an on-demand instance. Its tag says since when, so that a later pass knows until when it is kept.
+    async fn stop(&self, region: usize, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
+        let now = self.reading().map_or_else(|| Clock::system().machine_now(), |it| it.shown).to_string();
+        let tag = [("ResourceId.1", id.as_str()), ("Tag.1.Key", states::RETIRED), ("Tag.1.Value", now.as_str())];
+        let requests = &self.regions[region].requests;
+        requests.write("CreateTags", encoded(tag), guard).await?;
+        requests.write("StopInstances", encoded([("InstanceId.1", id.as_str())]), guard).await.map(drop)
     }
 
     /// Launches with the token of this request, and with the next one if what came of that is gone.
@@ -329,8 +355,22 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
                 instance.status = Status::Removed;
                 instance.reclaim = None;
             }
-            CloseUp { instance, endpoints: Vec::new(), connections: Connections::default(), gpu_price: None }
+            CloseUp {
+                instance,
+                endpoints: states::endpoints(&row),
+                connections: Connections::default(),
+                gpu_price: None,
+            }
         }))
+    }
+
+    async fn is_sound(&self, id: &InstanceId) -> Result<bool, CloudError> {
+        let region = self.regions_of(id)[0];
+        let form = [("InstanceId.1".to_owned(), id.to_string())];
+        let status: StatusAnswer =
+            self.regions[region].call("DescribeInstanceStatus", &form, wire::read::<StatusAnswer>).await?;
+        let is_ok = |it: &InstanceStatus| it.instance_status.status == "ok" && it.system_status.status == "ok";
+        Ok(status.instance_status_set.item.first().is_some_and(is_ok))
     }
 
     async fn row(&self, id: &InstanceId, _name: &str) -> Result<Option<Instance>, CloudError> {
@@ -357,53 +397,25 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
     }
 
     async fn offers(&self, query: &OfferQuery) -> Result<Vec<Offer>, CloudError> {
-        let kinds: Vec<String> = match query.product_name.as_str() {
-            "" => {
-                let rows = self.rows.borrow();
-                let kinds: std::collections::BTreeSet<&String> =
-                    rows.values().map(|(_, row)| &row.instance_type).collect();
-                kinds.into_iter().filter(|kind| !kind.is_empty()).cloned().collect()
-            }
-            kind => vec![kind.into()],
-        };
-        let mut offers = Vec::new();
-        for region in 0..self.regions.len() {
-            let prices = self.prices(region, &kinds, "").await?;
-            offers.extend(prices.into_iter().map(|((kind, zone), price)| Offer {
-                product_id: kind.clone(),
-                name: kind,
-                price: Some(price),
-                available: true,
-                regions: vec![zone],
-                ..Offer::default()
-            }));
-        }
-        Ok(offers)
+        Box::pin(self.offered(query)).await
     }
 
     async fn fleet(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
-        let Listing { items, shortfall } = self.instances(progress).await?;
-        let listed = |instance: Instance| ListedInstance {
-            product_name: instance.place.as_ref().map_or_else(String::new, |place| place.product.to_string()),
-            gpu_num: Some(1),
-            cpu_num: None,
-            memory_gb: None,
-            rootfs_size: None,
-            fittings: Err("EC2".into()),
-            endpoints: Vec::new(),
-            instance,
-        };
-        Ok(Listing { items: items.into_iter().map(listed).collect(), shortfall })
+        Box::pin(self.listed(progress)).await
+    }
+
+    fn caveats(&self) -> Vec<String> {
+        self.unknowns()
     }
 
     async fn metrics(
         &self,
-        _id: &InstanceId,
-        _from: Timestamp,
-        _to: Timestamp,
-        _interval: Duration,
+        id: &InstanceId,
+        from: Timestamp,
+        to: Timestamp,
+        interval: Duration,
     ) -> Result<Option<Metrics>, CloudError> {
-        Ok(None)
+        Box::pin(self.measured(id, (from, to), interval)).await
     }
 
     async fn ping(&self, timeout: Duration) -> Ping {
@@ -417,9 +429,9 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
     }
 
     fn calls(&self) -> ProviderCalls {
-        self.regions.iter().fold(ProviderCalls::default(), |sum, region| {
-            let calls = region.requests.calls();
-            ProviderCalls { total: sum.total + calls.total, failed: sum.failed + calls.failed }
+        self.regions.iter().flat_map(Region::calls).fold(ProviderCalls::default(), |sum, calls| ProviderCalls {
+            total: sum.total + calls.total,
+            failed: sum.failed + calls.failed,
         })
     }
 }
@@ -448,6 +460,15 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
         if row.is_over() {
             return Ok(());
         }
+        let is_on_demand = row.instance_lifecycle.is_empty() && row.spot_instance_request_id.is_empty();
+        match (is_on_demand, row.instance_state.name.as_str()) {
+            (true, "pending" | "running") if self.terms.retirement.stops => {
+                return Box::pin(self.stop(self.regions_of(id)[0], id, guard)).await;
+            }
+            // It is retired already; a pass that may terminate it says so.
+            (true, "stopping" | "stopped") if !self.is_due(&row) => return Ok(()),
+            _ => {}
+        }
         let requests = &self.regions[self.regions_of(id)[0]].requests;
         // Otherwise EC2 launches another one in its place, without tags.
         if let Some(request) = request.filter(|it| it.kind == "persistent" && it.state != "cancelled") {
@@ -461,5 +482,13 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
             Err(error) if error.not_found => Err(CloudError { effect: Effect::Possible, not_found: false, ..error }),
             Err(error) => Err(error),
         }
+    }
+
+    fn moves_traffic(&self) -> bool {
+        !self.terms.target_groups.is_empty()
+    }
+
+    async fn shift(&self, from: &InstanceId, to: &InstanceId, guard: Guard<'_>) -> Result<Option<String>, CloudError> {
+        Box::pin(self.shifted(from, to, guard)).await
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sign::hex;
-use super::states::{ORIGIN, REPLACES};
+use super::states::{ORIGIN, REPLACES, RETIRED};
 use super::wire::{CpuOptions, Device, Ec2Row, Interface, Volume};
 use crate::core::recreation::blueprint::Blueprint;
 use crate::core::recreation::marker::letters_of_marker;
@@ -218,7 +218,7 @@ fn devices(
 
 /// Its own tags, without those that only AWS may set and without ours, which a launch adds.
 fn tags(row: &Ec2Row, form: &mut Form) {
-    let is_kept = |key: &str| !key.starts_with("aws:") && !matches!(key, ORIGIN | REPLACES);
+    let is_kept = |key: &str| !key.starts_with("aws:") && !matches!(key, ORIGIN | REPLACES | RETIRED);
     let mut tags: Vec<_> = row.tag_set.item.iter().filter(|tag| is_kept(&tag.key)).collect();
     tags.sort();
     for (specification, resource) in [(1, "instance"), (2, "volume")] {

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::facts::encoded;
 use super::refusal::error_in;
-use super::sign::{FORM, SigningScope, host_of, sign};
+use super::sign::{FORM, Signed, SigningScope, host_of, sign};
 use super::wire;
 use super::xml::{Element, Shape, Unexpected, shapes};
 use crate::clock::Clock;
@@ -116,8 +116,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// When no CA certificate is found.
-    pub fn new(source: CredentialSource, sts: Url, region: &str, proxies: &Proxies) -> Result<Self> {
-        let line = HttpLine::new(&sts, HeaderMap::new(), proxies)?;
+    pub fn new(source: CredentialSource, sts: Url, region: &str, line: HttpLine) -> Result<Self> {
         let local = HttpLine::new(&Url::parse(METADATA)?, HeaderMap::new(), &Proxies::default())?;
         Ok(Self { source, sts, region: region.into(), line, local, keys: RefCell::default() })
     }
@@ -201,7 +200,7 @@ impl KeyRing {
         if let Some(keys) = signed_by {
             let scope = SigningScope { region: &self.region, service: "sts" };
             let at = Clock::system().machine_now();
-            let (authorization, date) = sign(keys, scope, &host_of(&self.sts), &body, at);
+            let (authorization, date) = sign(keys, scope, Signed::form(&host_of(&self.sts)), &body, at);
             request = request.header(AUTHORIZATION, authorization).header("x-amz-date", date);
             if let Some(token) = &keys.token {
                 request = request.header("x-amz-security-token", token.expose_secret());

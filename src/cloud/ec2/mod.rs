@@ -6,9 +6,12 @@
 
 pub mod client;
 mod facts;
+mod fleet;
+mod groups;
 mod keys;
 mod pace;
 mod pools;
+mod prices;
 mod refusal;
 mod region;
 mod sign;
@@ -19,33 +22,47 @@ pub mod transport;
 mod wire;
 mod xml;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::Result;
+use reqwest::header::HeaderMap;
 use url::Url;
 
 use self::client::{Ec2Client, FleetTerms};
 use self::transport::{KeyRing, SignedTransport};
 pub use self::wire::Caller;
+use crate::cloud::http::HttpLine;
 use crate::credentials::CredentialSource;
+use crate::credentials::aws::AwsService;
 use crate::proxies::Proxies;
 
-/// A client for some regions, each with the address of EC2 and that of STS there.
+/// A client for some regions; `address` is where a service is in a region.
 ///
 /// # Errors
-/// When no CA certificate is found.
-pub fn connect(
-    regions: &[(String, Url, Url)],
+/// When a region is none, or no CA certificate is found.
+pub fn connect<E: Into<anyhow::Error>>(
+    regions: &[String],
     source: CredentialSource,
     terms: FleetTerms,
     proxies: &Proxies,
+    address: impl Fn(AwsService, &str) -> Result<Url, E>,
 ) -> Result<Ec2Client<SignedTransport>> {
-    let Some((home, _, sts)) = regions.first() else { anyhow::bail!("no region of EC2 is set") };
-    let keys = Rc::new(KeyRing::new(source, sts.clone(), home, proxies)?);
-    let identity = SignedTransport::sts(sts.clone(), home, Rc::clone(&keys), proxies)?;
-    let transport = |(region, ec2, _): &(String, Url, Url)| {
-        Ok((region.clone(), SignedTransport::ec2(ec2.clone(), region, Rc::clone(&keys), proxies)?))
+    let Some(home) = regions.first() else { anyhow::bail!("no region of EC2 is set") };
+    let mut addresses = BTreeMap::new();
+    for (region, service) in regions.iter().flat_map(|region| AwsService::ALL.map(|service| (region, service))) {
+        addresses.insert((service, region.clone()), address(service, region).map_err(Into::into)?);
+    }
+    let of = |service, region: &str| addresses.get(&(service, region.to_owned())).cloned();
+    let Some((sts, ec2)) = of(AwsService::Sts, home).zip(of(AwsService::Ec2, home)) else {
+        anyhow::bail!("no service has an address")
     };
-    let transports = regions.iter().map(transport).collect::<Result<Vec<_>>>()?;
-    Ok(Ec2Client::new(transports, identity, terms))
+    // One for all: reading the system's certificates takes longer than a small pass.
+    let encrypted = addresses.values().find(|it| it.scheme() == "https").unwrap_or(&ec2);
+    let line = HttpLine::new(encrypted, HeaderMap::new(), proxies)?;
+    let keys = Rc::new(KeyRing::new(source, sts, home, line.clone())?);
+    Ok(Ec2Client::new(regions, terms, |service, region| {
+        let base = of(service, region).unwrap_or_else(|| ec2.clone());
+        SignedTransport::new(line.clone(), base, service.region_for(region), service, Rc::clone(&keys))
+    }))
 }

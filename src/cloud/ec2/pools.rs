@@ -30,7 +30,7 @@ pub(super) fn price_query(kinds: &[String], product: &str, now: Timestamp) -> Ve
 pub(super) fn prices(rows: Vec<SpotPrice>) -> Prices {
     let mut newest: BTreeMap<(String, String), (String, Usd)> = BTreeMap::new();
     for row in rows {
-        let Some(price) = usd(&row.spot_price) else { continue };
+        let Some(price) = Usd::of_decimals(&row.spot_price) else { continue };
         let known = newest.entry((row.instance_type, row.availability_zone)).or_default();
         if known.0 <= row.timestamp {
             *known = (row.timestamp, price);
@@ -68,38 +68,12 @@ pub(super) fn placements(facts: &LaunchFacts, kinds: &[String], zones: &[String]
     placements
 }
 
-/// A decimal number of USD, for example `0.4012000`; `None` unless it is more than 0.
-fn usd(text: &str) -> Option<Usd> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) {
-        return None;
-    }
-    let micros: i64 = format!("{decimals:0<6}").get(..6)?.parse().ok()?;
-    let price = whole.parse::<i64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?;
-    (price > 0).then(|| Usd::from_micros(price))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn prices_are_exact_and_the_newest_counts() {
-        for (text, micros) in [
-            ("0.4012000", Some(401_200)),
-            ("12", Some(12_000_000)),
-            ("0.0000001", None),
-            ("0", None),
-            ("", None),
-            ("-1", None),
-            ("+1.5", None),
-            ("1.-5", None),
-            ("99999999999999999999", None),
-            ("abc", None),
-        ] {
-            assert_eq!(usd(text).map(Usd::micros), micros, "{text}");
-        }
+    fn the_newest_price_counts() {
         let row = |price: &str, at: &str| SpotPrice {
             instance_type: "g5.xlarge".into(),
             availability_zone: "eu-west-1a".into(),

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use super::facts::encoded;
 use super::pace::LaunchPace;
 use super::refusal::Ec2;
@@ -10,12 +13,15 @@ use super::wire::{self, Ec2Row, Instances, RowPage, SpotRequest, XmlPage};
 use crate::cloud::request::{READ_TIMEOUT, Requests};
 use crate::cloud::transport::{Method, Request, Transport};
 use crate::cloud::{CloudError, Progress};
+use crate::core::record::trail::ProviderCalls;
+use crate::credentials::aws::AwsService;
 
 /// The most values of one filter.
 const MOST_VALUES: usize = 200;
 
-/// The rows of a page of a filtered listing: the most that every action allows.
+/// The rows of a page of a filtered listing: the most that every action allows, but for that of instance types.
 const FILTERED_PAGE: u32 = 500;
+const TYPES_PAGE: u32 = 100;
 
 /// The most pages of one listing; more are a listing that does not end.
 const MOST_PAGES: usize = 1000;
@@ -25,14 +31,31 @@ const MOST_PAGES: usize = 1000;
 pub(super) struct Region<T> {
     pub(super) name: String,
     pub(super) requests: Requests<T, Ec2>,
+    pub(super) metrics: Requests<T, Ec2>,
+    pub(super) prices: Requests<T, Ec2>,
+    pub(super) quotas: Requests<T, Ec2>,
+    pub(super) balancers: Requests<T, Ec2>,
     pub(super) launches: RefCell<LaunchPace>,
 }
 
 impl<T: Transport> Region<T> {
     /// A region of which nothing was asked yet.
-    pub(super) fn new(name: String, transport: T) -> Self {
-        let requests = Requests::new(transport, Ec2 { region: name.clone() });
-        Self { name, requests, launches: RefCell::default() }
+    pub(super) fn new(name: &str, line: impl Fn(AwsService) -> T) -> Self {
+        let requests = |service| Requests::new(line(service), Ec2 { region: name.into() });
+        Self {
+            name: name.into(),
+            requests: requests(AwsService::Ec2),
+            metrics: requests(AwsService::CloudWatch),
+            prices: requests(AwsService::PriceList),
+            quotas: requests(AwsService::Quotas),
+            balancers: requests(AwsService::LoadBalancers),
+            launches: RefCell::default(),
+        }
+    }
+
+    /// The requests sent so far, by service.
+    pub(super) fn calls(&self) -> [ProviderCalls; 5] {
+        [&self.requests, &self.metrics, &self.prices, &self.quotas, &self.balancers].map(Requests::calls)
     }
 
     /// One call that reads.
@@ -109,11 +132,12 @@ impl<T: Transport> Region<T> {
         filter: &str,
         values: &[String],
     ) -> Result<Vec<P::Item>, CloudError> {
+        let at_once = if action == "DescribeInstanceTypes" { TYPES_PAGE } else { FILTERED_PAGE };
         let mut rows = Vec::new();
         for values in values.chunks(MOST_VALUES) {
             let mut form = vec![("Filter.1.Name".to_owned(), filter.to_owned())];
             form.extend(values.iter().enumerate().map(|(n, it)| (format!("Filter.1.Value.{}", n + 1), it.clone())));
-            rows.extend(self.pages::<P>(action, &form, FILTERED_PAGE, &|_, _| ()).await?);
+            rows.extend(self.pages::<P>(action, &form, at_once, &|_, _| ()).await?);
         }
         Ok(rows)
     }
@@ -137,6 +161,18 @@ impl<T: Transport> Region<T> {
         let requests = self.filtered::<RowPage<SpotRequest>>(action, "spot-instance-request-id", &ids).await?;
         Ok(with_requests(rows, requests).0)
     }
+}
+
+/// One call that reads, in JSON.
+pub(super) async fn ask_json<T: Transport, R: DeserializeOwned>(
+    requests: &Requests<T, Ec2>,
+    action: &'static str,
+    body: &Value,
+) -> Result<R, CloudError> {
+    let request = Request { body: Some(body.to_string()), ..request(action, &[]) };
+    // The words of serde may quote what is answered.
+    let decode = |body: &[u8]| serde_json::from_slice(body).map_err(|_| "it is not what was asked for".to_owned());
+    Box::pin(requests.ask(&request, decode)).await
 }
 
 /// A call that reads.

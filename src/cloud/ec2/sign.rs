@@ -20,12 +20,36 @@ pub(super) struct SigningScope<'a> {
     pub(super) service: &'a str,
 }
 
-/// The headers `authorization` and `x-amz-date` of a form sent to `host` at a time.
-pub(super) fn sign(keys: &Keys, scope: SigningScope<'_>, host: &str, body: &str, at: Timestamp) -> (String, String) {
+/// The headers of a request that its signature covers, besides those that are about the signature.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signed<'a> {
+    pub(super) host: &'a str,
+    pub(super) content_type: &'a str,
+    /// `x-amz-target`, in the JSON protocols.
+    pub(super) target: Option<&'a str>,
+}
+
+impl<'a> Signed<'a> {
+    /// Those of a form.
+    pub(super) fn form(host: &'a str) -> Self {
+        Self { host, content_type: FORM, target: None }
+    }
+}
+
+/// The headers `authorization` and `x-amz-date` of a body sent at a time.
+pub(super) fn sign(
+    keys: &Keys,
+    scope: SigningScope<'_>,
+    signed: Signed<'_>,
+    body: &str,
+    at: Timestamp,
+) -> (String, String) {
+    let Signed { host, content_type, target } = signed;
     let stamp = stamp(at);
     let token = keys.token.as_ref().map(ExposeSecret::expose_secret);
-    let mut headers = vec![("content-type", FORM), ("host", host), ("x-amz-date", stamp.as_str())];
+    let mut headers = vec![("content-type", content_type), ("host", host), ("x-amz-date", stamp.as_str())];
     headers.extend(token.map(|token| ("x-amz-security-token", token)));
+    headers.extend(target.map(|target| ("x-amz-target", target)));
     (authorization(keys, scope, &headers, body.as_bytes(), &stamp), stamp)
 }
 
@@ -84,15 +108,24 @@ mod tests {
 
     /// As botocore signs them.
     #[test]
-    fn requests_of_ec2_are_signed_as_by_botocore() {
-        let body = "Action=DescribeInstances&Version=2016-11-15";
-        let scope = SigningScope { region: "us-east-1", service: "ec2" };
+    fn requests_are_signed_as_by_botocore() {
+        let token = Some("AQoDYXdzEPT//EXAMPLE+token==");
+        let form = ("ec2", Signed::form("ec2.us-east-1.amazonaws.com"), "Action=DescribeInstances&Version=2016-11-15");
+        let json = Signed {
+            host: "monitoring.us-east-1.amazonaws.com",
+            content_type: "application/x-amz-json-1.0",
+            target: Some("GraniteServiceVersion20100801.GetMetricData"),
+        };
+        let json = ("monitoring", json, r#"{"StartTime":1767225600}"#);
         let at: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        for (token, expected) in [
-            (None, "666805b442fae179193d912c5ffea0f958fa8db946efcb88308bed7bd90037cc"),
-            (Some("AQoDYXdzEPT//EXAMPLE+token=="), "745397b3daeaf83f4c84fda6cb668a5fed198dbd13ac37089fcba18e9f9273ba"),
+        for (token, (service, signed, body), expected) in [
+            (None, form, "666805b442fae179193d912c5ffea0f958fa8db946efcb88308bed7bd90037cc"),
+            (token, form, "745397b3daeaf83f4c84fda6cb668a5fed198dbd13ac37089fcba18e9f9273ba"),
+            (None, json, "d2a44f1bd3ab13e91c454aa58a45e081455737c2eed8f22565aa9ffc21114355"),
+            (token, json, "72611b4c218d40bdbe8c161d5ecc6d79f9f7e6f51055bbb8114ca2481e542dcf"),
         ] {
-            let (authorization, date) = sign(&keys(token), scope, "ec2.us-east-1.amazonaws.com", body, at);
+            let scope = SigningScope { region: "us-east-1", service };
+            let (authorization, date) = sign(&keys(token), scope, signed, body, at);
             assert_eq!((signature(&authorization), date.as_str()), (expected, "20260101T000000Z"));
         }
     }

@@ -1,15 +1,24 @@
 //! What a row of EC2 means: its status, whether it was reclaimed, and whose it is (`docs/ec2-api.md` sections 4.2 and 5).
 
+use std::time::Duration;
+
 use super::wire::{Ec2Row, SpotRequest};
 use crate::core::recreation::marker::marker_of_letters;
 use crate::core::world::instance::{Aside, Billing, Instance, InstanceId, Places, ReclaimNotice, Status};
 use crate::core::world::policy::OptIn;
+use crate::core::world::probe::Endpoint;
 use crate::core::world::time::{Seconds, Timestamp};
 
 /// The tag that says which instance a replacement replaces: the letters of its marker.
 pub(super) const ORIGIN: &str = "respot:origin";
 /// The same in words for people: the old instance's ID.
 pub(super) const REPLACES: &str = "respot:replaces";
+
+/// The tag of an on-demand instance that a rollout has replaced: when it was stopped for that.
+pub(super) const RETIRED: &str = "respot:retired";
+
+/// The longest time from the tag to the stop: whoever stops it later does so for a reason of their own.
+const RETIREMENT_TAKES: Duration = Duration::from_secs(900);
 
 /// How long an instance runs after its reclaim was announced.
 const NOTICE_SECS: u64 = 120;
@@ -31,6 +40,15 @@ impl Ec2Row {
     /// Whether it has ended, or is ending, for good.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.instance_state.name.as_str(), "shutting-down" | "terminated")
+    }
+
+    /// When a rollout retired it, if it did, and nobody started it since.
+    pub(super) fn retired_at(&self) -> Option<Timestamp> {
+        let at: Timestamp = self.tag(RETIRED)?.parse().ok()?;
+        let is_stopped = matches!(self.instance_state.name.as_str(), "stopping" | "stopped");
+        let stopped_at = time_in(&self.reason)?;
+        let by_us = stopped_at + Duration::from_secs(60) >= at && stopped_at.since(at) <= RETIREMENT_TAKES;
+        (is_stopped && self.instance_lifecycle.is_empty() && by_us).then_some(at)
     }
 
     /// The program or service that manages it, if one does.
@@ -110,7 +128,7 @@ fn end_of(row: &Ec2Row, request: Option<&SpotRequest>) -> End {
 pub(super) fn instance(
     row: &Ec2Row,
     request: Option<&SpotRequest>,
-    opt_in: &OptIn,
+    (opt_in, keep): (&OptIn, Duration),
     places: &mut Places,
     taken_at: Timestamp,
 ) -> Instance {
@@ -121,7 +139,11 @@ pub(super) fn instance(
     let told_at = request.and_then(|it| it.status.update_time.parse::<Timestamp>().ok());
     let ended_at = time_in(&row.reason);
     let other = |word: &str| Status::Other(Box::new(word.into()));
+    let retired =
+        row.retired_at().map(|at| Aside::Retired { until: Some(at + keep).filter(|until| *until > taken_at) });
     let (status, aside) = match (row.instance_state.name.as_str(), end) {
+        ("stopping", _) if retired.is_some() => (Status::Removing, retired),
+        ("stopped", _) if retired.is_some() => (Status::Removed, retired),
         ("pending", _) => (Status::Starting, None),
         ("running", _) => (Status::Running, None),
         // EC2 launches another one itself.
@@ -142,11 +164,13 @@ pub(super) fn instance(
         let spot_status = told.map_or(row.state_reason.code.as_str(), |it| it.status.code.as_str());
         Box::new(ReclaimNotice { spot_status: spot_status.into(), reclaim_at: at })
     };
-    let after_launch = || launched_at.map_or(taken_at, |at| at + std::time::Duration::from_secs(1));
+    let after_launch = || launched_at.map_or(taken_at, |at| at + Duration::from_secs(1));
+    let earliest = launched_at.map_or(Timestamp::default(), |at| at + Duration::from_secs(1));
     let reclaim = match status {
-        Status::Exited => Some(notice(ended_at.or(told_at).unwrap_or_else(after_launch))),
+        // In whole seconds, an end within that of the launch would be before it.
+        Status::Exited => Some(notice(ended_at.or(told_at).map_or_else(after_launch, |at| at.max(earliest)))),
         Status::Running if request.is_some_and(|it| is_notice(&it.status.code)) => {
-            Some(notice(told_at.unwrap_or(taken_at) + std::time::Duration::from_secs(NOTICE_SECS)))
+            Some(notice(told_at.unwrap_or(taken_at) + Duration::from_secs(NOTICE_SECS)))
         }
         _ => None,
     };
@@ -183,6 +207,14 @@ pub(super) fn instance(
         reclaim,
         status,
     }
+}
+
+/// Where any port of an instance can be reached: at its public address if it has one.
+pub(super) fn endpoints(row: &Ec2Row) -> Vec<Endpoint> {
+    let addresses = [&row.ip_address, &row.private_ip_address];
+    let address = addresses.into_iter().find(|it| !it.is_empty());
+    let any = |address: &String| Endpoint { port: Endpoint::ANY, kind: String::new(), address: address.clone() };
+    address.map(any).into_iter().collect()
 }
 
 /// Why it is none of those that are looked after, if so.
@@ -250,7 +282,7 @@ mod tests {
             ..SpotRequest::default()
         });
         let opt_in = OptIn::Tag { key: "respot".into(), value: Some("managed".into()) };
-        instance(row, request.as_ref(), &opt_in, &mut Places::default(), Timestamp::LATEST)
+        instance(row, request.as_ref(), (&opt_in, Duration::from_secs(3600)), &mut Places::default(), Timestamp::LATEST)
     }
 
     /// Each row: state, state reason, spot request; status, whether a reclaim is told, why it is left alone.

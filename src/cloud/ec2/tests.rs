@@ -14,7 +14,7 @@ use crate::cloud::transport::{Request, Response, Transport, TransportError};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Guard};
 use crate::core::recreation::blueprint::{Obstacle, Wanted};
 use crate::core::world::instance::{Billing, InstanceId, Place};
-use crate::core::world::policy::{OptIn, StandIns};
+use crate::core::world::policy::{OptIn, Retirement, StandIns};
 use crate::stop::Stop;
 
 const OLD: &str = "i-0aaaaaaaaaaaaaaaa";
@@ -238,8 +238,15 @@ impl Transport for &Script {
 async fn calls_have_botocores_forms() {
     let script = Script::default();
     let opt_in = OptIn::Tag { key: "respot".into(), value: None };
-    let terms = FleetTerms { opt_in, stand_ins: StandIns::default(), keeps_user_data: true };
-    let client = Ec2Client::new(vec![("eu-west-1".into(), &script)], &script, terms);
+    let terms = FleetTerms {
+        opt_in,
+        stand_ins: StandIns::default(),
+        keeps_user_data: true,
+        prices: BTreeMap::new(),
+        retirement: Retirement::DEFAULT,
+        target_groups: vec![],
+    };
+    let client = Ec2Client::new(&["eu-west-1".into()], terms, |_, _| &script);
     let (stop, id) = (Stop::default(), InstanceId::new(OLD));
     let guard = Guard { stop: &stop, may_send: &|| true };
     client.delete(&id, guard).await.expect("a success");

@@ -2,23 +2,17 @@
 
 use std::rc::Rc;
 
-use anyhow::Result;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::facts::encoded;
 pub use super::keys::KeyRing;
-use super::sign::{FORM, SigningScope, host_of, sign};
+use super::sign::{FORM, Signed, SigningScope, host_of, sign};
 use crate::clock::Clock;
 use crate::cloud::http::HttpLine;
 use crate::cloud::transport::{Request, Response, Transport, TransportError};
-use crate::proxies::Proxies;
-
-/// The version of EC2's API.
-const EC2: &str = "2016-11-15";
-/// The version of STS's API.
-const STS: &str = "2011-06-15";
+use crate::credentials::aws::{AwsService, Protocol};
 
 /// Signs each attempt and sends it.
 #[derive(Clone, Debug)]
@@ -26,37 +20,15 @@ pub struct SignedTransport {
     line: HttpLine,
     base: Url,
     region: String,
-    service: &'static str,
-    version: &'static str,
+    service: AwsService,
     keys: Rc<KeyRing>,
 }
 
 impl SignedTransport {
-    /// A transport to EC2 at `base` in a region.
-    ///
-    /// # Errors
-    /// When no CA certificate is found.
-    pub fn ec2(base: Url, region: &str, keys: Rc<KeyRing>, proxies: &Proxies) -> Result<Self> {
-        Self::new(base, region, ("ec2", EC2), keys, proxies)
-    }
-
-    /// The same to STS.
-    ///
-    /// # Errors
-    /// When no CA certificate is found.
-    pub fn sts(base: Url, region: &str, keys: Rc<KeyRing>, proxies: &Proxies) -> Result<Self> {
-        Self::new(base, region, ("sts", STS), keys, proxies)
-    }
-
-    fn new(
-        base: Url,
-        region: &str,
-        (service, version): (&'static str, &'static str),
-        keys: Rc<KeyRing>,
-        proxies: &Proxies,
-    ) -> Result<Self> {
-        let line = HttpLine::new(&base, HeaderMap::new(), proxies)?;
-        Ok(Self { line, base, region: region.into(), service, version, keys })
+    /// A transport to a service at `base` in a region.
+    #[must_use]
+    pub fn new(line: HttpLine, base: Url, region: &str, service: AwsService, keys: Rc<KeyRing>) -> Self {
+        Self { line, base, region: region.into(), service, keys }
     }
 }
 
@@ -73,9 +45,16 @@ pub fn form_of(request: &Request, version: &str) -> String {
 impl Transport for SignedTransport {
     async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
         let keys = self.keys.keys().await?;
-        let body = form_of(request, self.version);
-        let scope = SigningScope { region: &self.region, service: self.service };
-        let (authorization, date) = sign(&keys, scope, &host_of(&self.base), &body, Clock::system().machine_now());
+        let (content_type, target, body) = match self.service.protocol() {
+            Protocol::Form { version } => (FORM.to_owned(), None, form_of(request, version)),
+            Protocol::Json { version, target } => {
+                let body = request.body.clone().unwrap_or_default();
+                (format!("application/x-amz-json-{version}"), Some(format!("{target}{}", request.path)), body)
+            }
+        };
+        let scope = SigningScope { region: &self.region, service: self.service.signing_name() };
+        let headers = Signed { host: &host_of(&self.base), content_type: &content_type, target: target.as_deref() };
+        let (authorization, date) = sign(&keys, scope, headers, &body, Clock::system().machine_now());
         let sensitive = |text: &str| {
             let mut value = HeaderValue::from_str(text)
                 .map_err(|_| TransportError::NoCredentials("the keys contain characters that cannot be sent".into()))?;
@@ -85,9 +64,12 @@ impl Transport for SignedTransport {
         let mut builder = self
             .line
             .request(reqwest::Method::POST, self.base.clone())
-            .header(CONTENT_TYPE, FORM)
+            .header(CONTENT_TYPE, content_type)
             .header("x-amz-date", date)
             .header(AUTHORIZATION, sensitive(&authorization)?);
+        if let Some(target) = target {
+            builder = builder.header("x-amz-target", target);
+        }
         if let Some(token) = &keys.token {
             builder = builder.header("x-amz-security-token", sensitive(token.expose_secret())?);
         }

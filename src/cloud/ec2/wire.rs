@@ -19,7 +19,7 @@ pub(super) struct RowPage<T> {
 }
 
 /// The elements with the rows of a listing.
-const ROWS: &[&str] = &["spotInstanceRequestSet", "volumeSet", "subnetSet", "spotPriceHistorySet"];
+const ROWS: &[&str] = &["spotInstanceRequestSet", "volumeSet", "subnetSet", "spotPriceHistorySet", "instanceTypeSet"];
 
 impl<T: Shape> Shape for RowPage<T> {
     fn read(element: &Element) -> Result<Self, Unexpected> {
@@ -220,10 +220,46 @@ shapes! {
         pub(super) timestamp: String,
     }
 
+    /// An instance type.
+    pub(super) struct TypeFacts {
+        pub(super) instance_type: String,
+        v_cpu_info: VcpuInfo,
+        memory_info: MemoryInfo,
+        pub(super) instance_storage_info: InstanceStore,
+    }
+
+    struct VcpuInfo {
+        default_v_cpus: Option<u32>,
+    }
+
+    struct MemoryInfo {
+        size_in_mi_b: Option<u32>,
+    }
+
+    pub(super) struct InstanceStore {
+        pub(super) total_size_in_gb: Option<u32> = "totalSizeInGB",
+    }
+
+    /// Of DescribeInstanceStatus.
+    pub(super) struct StatusAnswer {
+        pub(super) instance_status_set: Set<InstanceStatus>,
+    }
+
+    pub(super) struct InstanceStatus {
+        pub(super) instance_status: CheckWord,
+        pub(super) system_status: CheckWord,
+    }
+
+    /// `ok` once it has passed, `initializing` for the first minutes.
+    pub(super) struct CheckWord {
+        pub(super) status: String,
+    }
+
     /// Of DescribeInstanceAttribute, one attribute at a time.
     pub(super) struct Attributes {
         pub(super) user_data: AttributeValue,
         pub(super) instance_initiated_shutdown_behavior: AttributeValue,
+        pub(super) disable_api_termination: AttributeValue,
     }
 
     pub(super) struct AttributeValue {
@@ -246,6 +282,18 @@ shapes! {
         /// Twelve digits.
         pub account: String,
         pub arn: String,
+    }
+}
+
+impl TypeFacts {
+    /// Its vCPUs, if known.
+    pub(super) fn cpus(&self) -> Option<u32> {
+        self.v_cpu_info.default_v_cpus
+    }
+
+    /// Its memory in GiB, if known.
+    pub(super) fn memory_gb(&self) -> Option<u32> {
+        self.memory_info.size_in_mi_b.map(|mib| mib / 1024)
     }
 }
 

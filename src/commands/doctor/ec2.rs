@@ -39,8 +39,9 @@ pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding
             }
         },
         Ok(Err(error)) => {
-            let Failure { exit, message, hint, .. } = error.into();
-            Finding::failed(CREDENTIALS, exit, format!("{source}: {message}"), hint.unwrap_or_default())
+            let Failure { exit, message, .. } = error.into();
+            let fix = "see the table of credentials in docs/ec2.md: the first source that is configured decides";
+            Finding::failed(CREDENTIALS, exit, format!("{source}: {message}"), fix)
         }
         Err(_) => {
             let detail = format!("{source}: STS did not answer within {} s", LIMIT.as_secs());

@@ -1,8 +1,10 @@
 //! The operator's hook, which moves traffic between the instances of a rollout.
 
+use std::time::Duration;
+
 use futures_util::stream::{self, StreamExt};
 use secrecy::ExposeSecret;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Drive;
 use super::step::{Stored, close_ups};
@@ -47,9 +49,8 @@ impl Hook {
         .into();
         for (which, seen) in [("OLD", old), ("NEW", new)] {
             let endpoints = seen.map_or(&[][..], |seen| &seen.endpoints);
-            environment.extend(
-                endpoints.iter().map(|it| (format!("RESPOT_{which}_ENDPOINT_{}", it.port), it.address.as_str())),
-            );
+            environment
+                .extend(endpoints.iter().map(|it| (format!("RESPOT_{which}_{}", it.variable()), it.address.as_str())));
         }
         match timeout(self.setting.limit, self.shell.run(self.setting.command.expose_secret(), environment)).await {
             Ok(Ok(())) => Ok(()),
@@ -65,42 +66,88 @@ const AT_ONCE: usize = 4;
 /// A stop of the program waits for no hook: it is killed, and called again by the next step.
 const STOPPED: &str = "the program was stopped";
 
+/// How long a step waits for the provider to move traffic, and how often it looks.
+const PATIENCE_WITH_TRAFFIC: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_secs(5);
+
+/// What was not switched yet.
+#[derive(Debug, Default)]
+pub(super) struct Unswitched {
+    /// What went wrong, in sentences.
+    pub(super) troubles: Vec<String>,
+    /// What is waited for.
+    pub(super) waits: Vec<String>,
+}
+
+/// How a switch ended.
+enum Switched {
+    Done,
+    Waits(String),
+    Failed(String),
+}
+
 impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_, C, W, S, N, P> {
-    /// Calls the hook for each of these switches and stores each confirmation. Returns what was not confirmed, in words.
+    /// Moves the traffic of each of these switches, at the provider first, then by the hook, and stores each confirmation.
     pub(super) async fn switch(
         &self,
         pass: &Pass<'_, (C, W, S)>,
         (fleet, stored): (&mut Fleet, &mut Stored),
         switches: Vec<Switch>,
-    ) -> Result<Vec<String>, StoreError> {
-        let Some(hook) = self.hook.filter(|_| !switches.is_empty()) else { return Ok(Vec::new()) };
+    ) -> Result<Unswitched, StoreError> {
+        let mut unswitched = Unswitched::default();
+        if switches.is_empty() || self.hook.is_none() && !self.writer.moves_traffic() {
+            return Ok(unswitched);
+        }
         let ids: Vec<_> = switches.iter().flat_map(|it| [&it.from, &it.to]).collect();
         let seen = close_ups(pass.world.cloud, &ids).await;
         let rollout = fleet.rollout.id.clone();
         let (rollout, seen) = (&rollout, &seen);
         let calls = switches.iter().map(|switch| async move {
-            let called = hook.call(rollout, switch, [seen.get(&switch.from), seen.get(&switch.to)]);
+            let moved = async {
+                match self.shifted(pass, switch).await {
+                    Switched::Done => {}
+                    other => return other,
+                }
+                let Some(hook) = self.hook else { return Switched::Done };
+                match hook.call(rollout, switch, [seen.get(&switch.from), seen.get(&switch.to)]).await {
+                    Ok(()) => Switched::Done,
+                    Err(why) => Switched::Failed(format!("RESPOT_ROLLOUT_HOOK did not move traffic: {why}")),
+                }
+            };
             tokio::select! {
                 biased;
-                _ = pass.world.stop.triggered() => (switch, Err(STOPPED.to_owned())),
-                called = called => (switch, called),
+                _ = pass.world.stop.triggered() => (switch, Switched::Failed(STOPPED.to_owned())),
+                moved = moved => (switch, moved),
             }
         });
-        let mut troubles = Vec::new();
         let mut calls = std::pin::pin!(stream::iter(calls).buffer_unordered(AT_ONCE));
         while let Some((switch, called)) = calls.next().await {
+            let Switch { name, from, to, .. } = switch;
             match called {
-                Ok(()) => {
+                Switched::Done => {
                     pass.world.reporter.event(Event::TrafficSwitched { switch });
                     fleet.switched(switch);
                     stored.save(pass, fleet, Vec::new()).await?;
                 }
-                Err(why) => troubles.push(format!(
-                    "{}: RESPOT_ROLLOUT_HOOK did not move traffic from {} to {}: {why}; the next step calls it again",
-                    switch.name, switch.from, switch.to
-                )),
+                Switched::Waits(what) => unswitched.waits.push(format!("{name}: {what}")),
+                Switched::Failed(why) => unswitched
+                    .troubles
+                    .push(format!("{name}: traffic stays at {from} instead of {to}: {why}; the next step tries again")),
             }
         }
-        Ok(troubles)
+        Ok(unswitched)
+    }
+
+    /// Moves traffic where the provider does that.
+    async fn shifted(&self, pass: &Pass<'_, (C, W, S)>, switch: &Switch) -> Switched {
+        let until = Instant::now() + PATIENCE_WITH_TRAFFIC;
+        loop {
+            match pass.shift(&switch.from, &switch.to).await {
+                Ok(None) => return Switched::Done,
+                Ok(Some(what)) if Instant::now() >= until => return Switched::Waits(what),
+                Ok(Some(_)) => tokio::time::sleep(POLL).await,
+                Err(error) => return Switched::Failed(error.to_string()),
+            }
+        }
     }
 }

@@ -83,7 +83,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let (Some(mut fleet), its) = records::rollout(store, pass.now()).await? else {
             return Ok(no_rollout(&ledger.recreations));
         };
-        fleet.rollout.has_hook = self.hook.is_some();
+        fleet.rollout.has_hook = self.hook.is_some() || self.writer.moves_traffic();
         redated.extend(its);
         stored.0 = fleet.clone();
         use MemberState::{Moving, Ready, Returning, Undoing, Waiting};
@@ -129,7 +129,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         };
         if !is_held && pass.world.stop.cause().is_none() {
             let switches = fleet.switches_after();
-            unswitched.extend(self.switch(pass, (&mut fleet, &mut stored), switches).await?);
+            let after = self.switch(pass, (&mut fleet, &mut stored), switches).await?;
+            unswitched.troubles.extend(after.troubles);
+            unswitched.waits.extend(after.waits);
         }
         if has_work || todo == Todo::Work {
             if pass.world.stop.cause().is_none() {
@@ -146,11 +148,12 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         if let held @ 1.. = fleet.held_by_notices(&view) {
             message.push_str(&format!("; on-demand instances kept until an announced reclaim is over: {held}"));
         }
-        if let waits @ [_, ..] = &*fleet.waits(&view) {
+        let waits: Vec<String> = fleet.waits(&view).into_iter().chain(unswitched.waits).collect();
+        if !waits.is_empty() {
             message.push_str(&format!("; waiting for {}", waits.join(", ")));
         }
         let mut troubles = failures(&fleet, &states);
-        troubles.extend(unswitched);
+        troubles.extend(unswitched.troubles);
         troubles.extend(fleet.overdue(pass.now()));
         for trouble in &troubles {
             pass.world.reporter.event(Event::RolloutTroubled { trouble });
@@ -228,6 +231,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     ) -> Option<CloseUp> {
         let seen = pass.world.cloud.close_up(id).await.ok()??;
         if seen.instance.status != Status::Running || seen.instance.billing != Billing::Spot {
+            return None;
+        }
+        if !pass.world.cloud.is_sound(id).await.ok()? {
             return None;
         }
         let target = ProbeTarget { id: id.as_str(), name, endpoints: &seen.endpoints };

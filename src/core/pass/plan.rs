@@ -13,7 +13,7 @@ use super::settle::{CallEnd, Settlement, observe, settle, without_effects};
 use super::verdict::{Decision, Eligible, Instead, Recreating, Skip, Verdict};
 use crate::core::recreation::blueprint::{Nearness, Placement};
 use crate::core::recreation::journal::{CLOSED_LIFE, Cause, ENDED_LIFE, Recreation, Step};
-use crate::core::world::instance::{Billing, Instance, InstanceId, Status};
+use crate::core::world::instance::{Aside, Billing, Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -41,6 +41,8 @@ pub struct Plan {
 /// What a plan asks for, by the way it is carried out.
 #[derive(Debug, Default)]
 pub struct Work<'a> {
+    /// What a rollout replaced and stopped, and what was kept long enough.
+    pub expired: Vec<&'a Instance>,
     pub duplicates: Vec<Duplicate<'a>>,
     /// Those that earlier passes started come first.
     pub recreations: Vec<&'a Recreating>,
@@ -67,7 +69,7 @@ impl Work<'_> {
     /// How many actions there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.duplicates.len() + self.recreations.len() + self.migrations.len()
+        self.expired.len() + self.duplicates.len() + self.recreations.len() + self.migrations.len()
     }
 }
 
@@ -89,6 +91,9 @@ impl Plan {
                 }
                 Decision::Recreate(recreating) | Decision::Resume(recreating) => work.recreations.push(recreating),
                 Decision::Retire { keep } => work.duplicates.push(Duplicate { instance, keep }),
+                Decision::Skip(Skip::Aside(aside)) if **aside == Aside::Retired { until: None } => {
+                    work.expired.push(instance);
+                }
                 Decision::Skip(_) => {}
             }
         }

@@ -65,19 +65,27 @@ pub struct ListedInstance {
 /// The ports and volumes of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fittings {
-    /// Without those that the provider keeps for itself.
-    pub ports: Vec<u16>,
+    /// What has addresses that change with a move, for example `its ports 22, 8080`; without ports that the provider keeps
+    /// for itself.
+    pub addressed: Option<String>,
     /// By id.
     pub network_volumes: Vec<String>,
-    /// Mount points of volumes on the node itself, which a recreation loses.
+    /// Mount points or names of volumes that a recreation loses besides its disk.
     pub local_volumes: Vec<String>,
+    /// What the provider calls the disk that a recreation loses, for example `container disk`.
+    pub disk: &'static str,
+    /// What else the operator has to consent to, in sentences.
+    pub consents: Vec<String>,
+    /// What rules a move out, in sentences.
+    pub obstacles: Vec<String>,
 }
 
 impl ListedInstance {
     /// Whether it could be moved at all.
     #[must_use]
     pub fn is_on_demand(&self) -> bool {
-        self.instance.billing == Billing::OnDemand && self.instance.status == Status::Running
+        let Instance { billing, status, aside, .. } = &self.instance;
+        *billing == Billing::OnDemand && *status == Status::Running && aside.is_none()
     }
 
     /// The query for spot offers like it; `None` if what to query for is unknown.

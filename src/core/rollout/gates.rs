@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::findings::{Findings, ListedInstance, Offered, Probed, Terms};
 use super::metrics::{self, ResourceHealth};
 use crate::core::pass::market::Markets;
-use crate::core::world::market::{Offer, Stock};
+use crate::core::world::market::{Offer, Quota, Stock};
 use crate::core::world::probe::Probe;
 use crate::core::world::time::Timestamp;
 
@@ -161,6 +161,9 @@ fn performance(listed: &ListedInstance, findings: &Findings<'_>, now: Timestamp)
             gate.say(Weight::Against(Certainty::UNKNOWN), "no fresh metrics show that it is healthy");
         }
     }
+    if let Some(what) = findings.metrics.as_ref().and_then(|it| it.unreported) {
+        gate.say(Weight::For(Certainty::UNKNOWN), format!("its {what} is not reported"));
+    }
     gate
 }
 
@@ -197,6 +200,14 @@ fn compare(gate: &mut Gate, listed: &ListedInstance, offer: &Offer) {
 fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> Gate {
     let mut gate = Gate::default();
     stock(&mut gate, listed, (&findings.offered, findings.markets));
+    if let Some(quota) = findings.offered.offer().and_then(|offer| offer.quota.as_ref()) {
+        let Quota { what, limit, used, more } = quota;
+        match limit {
+            Ok(limit) => room(&mut gate, what, (*limit, *used, *more)),
+            Err(why) => gate.say(Weight::For(Certainty::UNKNOWN), format!("the quota of {what} is unknown: {why}")),
+        }
+        return gate;
+    }
     let usage = findings.usage;
     let gpus = u64::from(listed.gpu_num.unwrap_or(0));
     let quotas = [
@@ -205,16 +216,9 @@ fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> 
     ];
     for (what, setting, quota, used, more) in quotas {
         match quota.map(u64::from) {
-            Some(quota) if used + more > quota => {
-                let text = format!("no quota for both at once: {used} {what} in use plus {more} more, {quota} allowed");
-                gate.say(Weight::Against(Certainty::STATED), text);
-            }
             Some(quota) => {
-                gate.say(
-                    Weight::For(Certainty::STATED),
-                    format!("{used} {what} in use plus {more} more, {quota} allowed"),
-                );
-                if !usage.is_complete {
+                room(&mut gate, what, (quota, used, more));
+                if used + more <= quota && !usage.is_complete {
                     gate.say(Weight::For(Certainty::UNKNOWN), format!("there may be more {what} than the list shows"));
                 }
             }
@@ -224,6 +228,15 @@ fn resource(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> 
         }
     }
     gate
+}
+
+/// Whether a quota has room for the new instance beside the old one.
+fn room(gate: &mut Gate, what: &str, (quota, used, more): (u64, u64, u64)) {
+    let text = format!("{used} {what} in use plus {more} more, {quota} allowed");
+    match used.saturating_add(more) > quota {
+        true => gate.say(Weight::Against(Certainty::STATED), format!("no quota for both at once: {text}")),
+        false => gate.say(Weight::For(Certainty::STATED), text),
+    }
 }
 
 /// Only its own product in its own cluster counts, so its volumes are where the offer is.
@@ -298,38 +311,38 @@ fn application(listed: &ListedInstance, probed: &Probed, terms: &Terms) -> Gate 
     gate
 }
 
-/// What the operator has to consent to. Every instance has a container disk.
+/// What rules a move out, and what the operator has to consent to. Every instance has a disk.
 fn losses(gate: &mut Gate, listed: &ListedInstance, terms: &Terms) {
     let Ok(fittings) = &listed.fittings else { return };
+    for obstacle in &fittings.obstacles {
+        gate.say(Weight::Against(Certainty::STATED), obstacle.as_str());
+    }
     let consent = terms.consent(&listed.instance);
-    let disk = listed.rootfs_size.map_or(String::new(), |size| format!(" ({size} GB)"));
+    let size = listed.rootfs_size.map_or(String::new(), |size| format!(" ({size} GB)"));
     let local = match fittings.local_volumes.as_slice() {
         [] => String::new(),
         mounts => format!(" and the data at {}", mounts.join(", ")),
     };
-    match consent {
-        Some(pattern) => {
-            let text = format!("its container disk{disk}{local} may be lost: it matches {}", pattern.as_str());
-            gate.say(Weight::For(Certainty::STATED), text);
-        }
-        None => {
-            let text = format!("its container disk{disk}{local} would be lost: allow that with --may-lose");
-            gate.say(Weight::Against(Certainty::STATED), text);
+    let disk = format!("its {}{size}{local}", fittings.disk);
+    let losses = [(format!("{disk} may be lost"), format!("{disk} would be lost"))];
+    for (may, would) in losses.into_iter().chain(fittings.consents.iter().map(|it| (it.clone(), it.clone()))) {
+        match consent {
+            Some(pattern) => {
+                gate.say(Weight::For(Certainty::STATED), format!("{may}: it matches {}", pattern.as_str()));
+            }
+            None => gate.say(Weight::Against(Certainty::STATED), format!("{would}: allow that with --may-lose")),
         }
     }
-    let ports = fittings.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (weight, text) = match (ports.is_empty(), terms.notifies, consent) {
-        (true, _, _) => (Weight::For(Certainty::STATED), "it has no ports whose addresses could change".into()),
-        (false, true, _) => {
-            (Weight::For(Certainty::STATED), format!("a webhook is notified of new addresses of its ports {ports}"))
+    let (weight, text) = match (&fittings.addressed, terms.notifies, consent) {
+        (None, _, _) => (Weight::For(Certainty::STATED), "it has no ports whose addresses could change".into()),
+        (Some(what), true, _) => {
+            (Weight::For(Certainty::STATED), format!("a webhook is notified of new addresses of {what}"))
         }
-        (false, false, Some(_)) => (
-            Weight::For(Certainty::STATED),
-            format!("the addresses of its ports {ports} may change, as its disk may be lost"),
-        ),
-        (false, false, None) => {
-            let text =
-                format!("no webhook is notified of new addresses of its ports {ports}: set WEBHOOK_URL or --may-lose");
+        (Some(what), false, Some(_)) => {
+            (Weight::For(Certainty::STATED), format!("the addresses of {what} may change, as its disk may be lost"))
+        }
+        (Some(what), false, None) => {
+            let text = format!("no webhook is notified of new addresses of {what}: set WEBHOOK_URL or --may-lose");
             (Weight::Against(Certainty::STATED), text)
         }
     };

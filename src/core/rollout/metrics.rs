@@ -46,6 +46,8 @@ pub struct Metrics {
     pub memory: Vec<Point>,
     pub disk: Vec<Point>,
     pub gpu: Vec<Point>,
+    /// What the provider does not report at all, if anything.
+    pub unreported: Option<&'static str>,
 }
 
 /// Whether an instance is about to run out of a resource.
@@ -188,7 +190,7 @@ mod tests {
         for row @ ([cpu, memory, disk], ago, cpus, expected) in rows {
             // Only the last point counts.
             let of = |value: &Option<u32>| value.map_or(vec![], |value| series(&[9_999, value], *ago));
-            let metrics = Metrics { cpu: of(cpu), memory: of(memory), disk: of(disk), gpu: vec![] };
+            let metrics = Metrics { cpu: of(cpu), memory: of(memory), disk: of(disk), gpu: vec![], unreported: None };
             match (metrics.health(*cpus, now), expected) {
                 (ResourceHealth::Healthy { unmeasured, .. }, Ok(Some(expected))) => {
                     assert_eq!(unmeasured, *expected, "{row:?}");

@@ -269,13 +269,17 @@ pub enum Aside {
     StoppedByProvider,
     StoppedByUser,
     TerminatedByUser,
+    /// A rollout replaced and stopped it. It is kept until then, or has been kept for long enough.
+    Retired {
+        until: Option<Timestamp>,
+    },
 }
 
 impl Aside {
     /// Whether it is none of the instances that are looked after.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        matches!(self, Self::NotOptedIn | Self::ManagedElsewhere { .. })
+        matches!(self, Self::NotOptedIn | Self::ManagedElsewhere { .. } | Self::Retired { .. })
     }
 }
 
@@ -289,6 +293,10 @@ impl fmt::Display for Aside {
             }
             Self::StoppedByUser => f.write_str("a person or a program stopped it"),
             Self::TerminatedByUser => f.write_str("a person or a program terminated it"),
+            Self::Retired { until: Some(until) } => {
+                write!(f, "a rollout replaced it: it is stopped, and terminated after {until}")
+            }
+            Self::Retired { until: None } => f.write_str("a rollout replaced it, and a pass terminates it now"),
         }
     }
 }

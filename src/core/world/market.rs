@@ -23,6 +23,20 @@ pub struct Offer {
     pub regions: Vec<String>,
     /// The largest container disk in GB, if known.
     pub max_rootfs: Option<u32>,
+    /// What it counts against, where the provider says so.
+    pub quota: Option<Quota>,
+}
+
+/// How much an account may have at once of something, and how much of it is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// For example `spot vCPUs`.
+    pub what: String,
+    /// The error says why it is not known.
+    pub limit: Result<u64, String>,
+    pub used: u64,
+    /// What one more would take.
+    pub more: u64,
 }
 
 /// How much of a product is left.

@@ -27,6 +27,20 @@ impl Usd {
         Self(micros)
     }
 
+    /// From a decimal number, for example `0.4012000`; `None` unless it is more than 0. Digits after the sixth decimal
+    /// do not count.
+    #[must_use]
+    pub fn of_decimals(text: &str) -> Option<Self> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !are_digits(whole) || !are_digits(decimals) {
+            return None;
+        }
+        let micros: i64 = format!("{decimals:0<6}").get(..6)?.parse().ok()?;
+        let amount = whole.parse::<i64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?;
+        (amount > 0).then_some(Self(amount))
+    }
+
     /// From 1/100000 USD.
     #[must_use]
     pub fn from_hundred_thousandths(amount: u64) -> Self {
@@ -146,6 +160,24 @@ pub fn decimal(number: u64, places: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_read_exactly() {
+        for (text, micros) in [
+            ("0.4012000", Some(401_200)),
+            ("12", Some(12_000_000)),
+            ("0.0000001", None),
+            ("0", None),
+            ("", None),
+            ("-1", None),
+            ("+1.5", None),
+            ("1.-5", None),
+            ("99999999999999999999", None),
+            ("abc", None),
+        ] {
+            assert_eq!(Usd::of_decimals(text).map(Usd::micros), micros, "{text}");
+        }
+    }
 
     #[test]
     fn amounts_are_written_with_their_significant_digits() {

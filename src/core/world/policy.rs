@@ -62,6 +62,19 @@ impl fmt::Display for OptIn {
     }
 }
 
+/// What becomes of an on-demand instance that a rollout has replaced, where the provider can stop one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Whether it is stopped first, and kept.
+    pub stops: bool,
+    /// How long one that is stopped is kept.
+    pub keep: Duration,
+}
+
+impl Retirement {
+    pub const DEFAULT: Self = Self { stops: true, keep: Duration::from_secs(72 * 3600) };
+}
+
 /// Where replacements may go besides the place of the instance itself, where the provider does not say what is alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StandIns {

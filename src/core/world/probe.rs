@@ -61,12 +61,23 @@ impl fmt::Display for Probe {
 /// Where a port of an instance can be reached from outside (`novita-api.md` section 2.1, `portMappings`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The port that the instance listens on.
+    /// The port that the instance listens on, or [`Self::ANY`].
     pub port: u16,
     /// `http` or `tcp`; empty if the provider left it out.
     pub kind: String,
     /// `host:port`, or a URL that starts with `http://` or `https://`.
     pub address: String,
+}
+
+impl Endpoint {
+    /// Every port, at the same port of its address, which is a host then.
+    pub const ANY: u16 = 0;
+
+    /// How a variable is called that tells it to a command.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        if self.port == Self::ANY { "ADDRESS".into() } else { format!("ENDPOINT_{}", self.port) }
+    }
 }
 
 /// Where an instance can be reached: addresses, never a password.

@@ -7,14 +7,23 @@ use std::time::Duration;
 
 use ec2_sim::{DAWN_MS, Delivery, Instance, World};
 use respot::act::{self, Limits};
+use respot::cli::RolloutVerb;
 use respot::clock::Clock;
 use respot::cloud::ec2::client::{Ec2Client, FleetTerms};
 use respot::cloud::ec2::transport::form_of;
 use respot::cloud::transport::{Request, Response, Transport, TransportError};
+use respot::commands::Failure;
+use respot::commands::analyze::analyze;
+use respot::commands::rollout::{self, Drive, Stepped};
 use respot::commands::run::{self, Ended, Ran};
 use respot::core::pass::safety::BlastRadius;
-use respot::core::world::policy::{Eligibility, OptIn, Policy, StandIns};
+use respot::core::rollout::analysis::Analysis;
+use respot::core::rollout::course::Course;
+use respot::core::rollout::findings::Terms;
+use respot::core::world::money::Usd;
+use respot::core::world::policy::{Eligibility, OptIn, Policy, Retirement, StandIns};
 use respot::core::world::time::Timestamp;
+use respot::credentials::aws::{AwsService, Protocol};
 use respot::notify::NoReceiver;
 use respot::report::Silent;
 use respot::stop::Stop;
@@ -22,6 +31,8 @@ use respot::store::LEASE_LIFE;
 use respot::store::records::Mode;
 use respot::store::sqlite::SqliteStore;
 use tokio::time::{Instant, sleep};
+
+use super::moves::{Answers, terms};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
@@ -70,7 +81,7 @@ impl Account {
 pub(crate) struct Wire {
     account: Rc<Account>,
     region: String,
-    service: &'static str,
+    service: AwsService,
     broken: Broken,
 }
 
@@ -80,7 +91,12 @@ impl Transport for Wire {
         if self.account.cut_off.borrow().contains(&self.region) {
             return Err(TransportError::NotSent("no route to host".into()));
         }
-        let mut form = form_of(request, "2016-11-15");
+        let (region, service) = (self.region.as_str(), self.service.signing_name());
+        let version = match self.service.protocol() {
+            Protocol::Form { version } => version,
+            Protocol::Json { .. } => "",
+        };
+        let mut form = form_of(request, version);
         if self.broken == Broken::TokenForgotten {
             form = form.replace("ClientToken=respot-", &format!("ClientToken={:08x}", fastrand::u32(..)));
         }
@@ -88,7 +104,10 @@ impl Transport for Wire {
         if is_read && self.account.with(|world| world.living().any(|it| form.contains(&it.id))) {
             return Err(TransportError::NotSent("not while it runs".into()));
         }
-        let mut reply = self.account.with(|world| world.call(&self.region, self.service, &form));
+        let mut reply = self.account.with(|world| match version {
+            "" => world.call_json(region, service, request.path, request.body.as_deref().unwrap_or_default()),
+            _ => world.call(region, service, &form),
+        });
         match reply.delivery {
             Delivery::Whole => {}
             Delivery::CutBefore | Delivery::CutAfter => return Err(TransportError::Broken("reset by peer".into())),
@@ -117,6 +136,10 @@ pub(crate) struct Fleet {
     clock: Clock,
     regions: RefCell<Vec<String>>,
     pub(crate) broken: Broken,
+    /// On-demand prices of the operator.
+    pub(crate) prices: BTreeMap<String, Usd>,
+    pub(crate) retirement: Retirement,
+    pub(crate) target_groups: Vec<String>,
 }
 
 impl Fleet {
@@ -131,6 +154,9 @@ impl Fleet {
             clock,
             regions: RefCell::new(vec!["eu-west-1".into()]),
             broken: Broken::No,
+            prices: BTreeMap::new(),
+            retirement: Retirement::DEFAULT,
+            target_groups: Vec::new(),
         }
     }
 
@@ -150,8 +176,10 @@ impl Fleet {
 
     fn client(&self) -> Ec2Client<Wire> {
         let broken = self.broken;
-        let wire =
-            |region: &str, service| Wire { account: Rc::clone(&self.account), region: region.into(), service, broken };
+        let wire = |service: AwsService, region: &str| {
+            let region = service.region_for(region).to_owned();
+            Wire { account: Rc::clone(&self.account), region, service, broken }
+        };
         let subnets = self.with(|world| {
             let home = world.home();
             ["eu-west-1a", "eu-west-1b", "eu-west-1c"].map(|zone| home.subnet(zone).to_owned()).to_vec()
@@ -161,10 +189,65 @@ impl Fleet {
             opt_in: OptIn::Tag { key: "respot".into(), value: Some("managed".into()) },
             stand_ins: StandIns { subnets, kinds },
             keeps_user_data: true,
+            prices: self.prices.clone(),
+            retirement: self.retirement,
+            target_groups: self.target_groups.clone(),
         };
-        let regions = self.regions.borrow();
-        let lines = regions.iter().map(|region| (region.clone(), wire(region, "ec2"))).collect();
-        Ec2Client::new(lines, wire("eu-west-1", "sts"), terms)
+        Ec2Client::new(&self.regions.borrow(), terms, wire)
+    }
+
+    /// What moving on-demand instances to spot would save.
+    pub(crate) async fn analyze(&self, terms: &Terms) -> Result<Analysis, Failure> {
+        let cloud = self.client();
+        Box::pin(analyze(&cloud, &self.store, &Answers::default(), terms, &self.clock, &Silent)).await
+    }
+
+    /// One call of the schedule: `respot rollout --yes`, or a verb.
+    pub(crate) async fn rollout(&self, prober: &Answers, verb: Option<RolloutVerb>) -> Stepped {
+        let (cloud, stop, policy) = (self.client(), Stop::default(), Policy::default());
+        let limits = Limits::of(&policy, Mode::Real);
+        let world = act::World {
+            cloud: &cloud,
+            store: &self.store,
+            limits: &limits,
+            clock: &self.clock,
+            stop: &stop,
+            reporter: &Silent,
+        };
+        let course = Course { samples: 30, ..Course::default() };
+        let drive = Drive {
+            world: &world,
+            writer: &cloud,
+            notify: &NoReceiver,
+            prober,
+            terms: &terms(),
+            course: &course,
+            hook: None,
+        };
+        let stepped = async {
+            match verb {
+                Some(verb) => drive.apply(verb).await,
+                None => match rollout::prospect(&drive, false).await? {
+                    None => drive.step().await,
+                    Some(analysis) => drive.start(&analysis).await,
+                },
+            }
+        };
+        Box::pin(stepped).await.unwrap()
+    }
+
+    /// The schedule calls every five minutes until the rollout is over; answers what each call said.
+    pub(crate) async fn whole_rollout(&self, prober: &Answers) -> Vec<Stepped> {
+        let mut steps = Vec::new();
+        for _ in 0..120 {
+            steps.push(self.rollout(prober, None).await);
+            let last = steps.last().and_then(|it| it.fleet.as_ref());
+            if last.is_none_or(|fleet| fleet.rollout.state.end().is_some()) {
+                return steps;
+            }
+            sleep(5 * MINUTE).await;
+        }
+        panic!("it does not end: {:?}", steps.last().map(|it| &it.message));
     }
 
     /// A pass, whose end is not asked for.

@@ -81,8 +81,14 @@ fn wrong_settings_and_credentials_are_said_and_nothing_is_sent() {
         ("run", &[("MIGRATION_LADDER", "migrate")], 2, "only to migrate"),
         ("run", &[("RESPOT_EC2_TYPES", "g5.xlarge")], 2, "expected type=other"),
         ("run", &[("AWS_ENDPOINT_URL", "http://example.com")], 2, "invalid value for AWS_ENDPOINT_URL"),
-        ("analyze", &[], 2, "Novita only"),
-        ("rollout --yes", &[], 2, "Novita only"),
+        ("analyze", &[("RESPOT_EC2_PRICES", "/nowhere")], 2, "invalid value for RESPOT_EC2_PRICES: /nowhere"),
+        (
+            "analyze",
+            &[("RESPOT_EC2_PRICES", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))],
+            2,
+            "has no price in USD",
+        ),
+        ("rollout --yes", &[("RESPOT_EC2_TARGET_GROUPS", "web")], 2, "no ARN of a target group"),
         ("report --invoice", &[], 2, "EC2 has no bill"),
         ("run", &[("RESPOT_EC2_REGIONS", "eu-west-1,mars-north-1")], 0, "mars-north-1 could not be read"),
     ];

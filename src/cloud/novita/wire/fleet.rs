@@ -66,7 +66,7 @@ mod tests {
         let sizes = (member.gpu_num, member.cpu_num, member.memory_gb, member.rootfs_size);
         assert_eq!(sizes, (Some(2), Some(16), Some(62), Some(60)));
         let fittings = member.fittings.as_ref().expect("fittings");
-        assert_eq!(fittings.ports, [8080], "without the provider's own");
+        assert_eq!(fittings.addressed.as_deref(), Some("its ports 8080"), "without the provider's own");
         assert_eq!(fittings.network_volumes, ["v"]);
         assert_eq!(fittings.local_volumes, ["/l"]);
         assert_eq!(member.endpoints.len(), 1);

@@ -88,6 +88,7 @@ fn offer(row: &Map<String, Value>, billing: &str) -> Option<Offer> {
         // Documented as an object; clients receive names.
         regions: regions.iter().filter_map(Value::as_str).map(|it| it.trim().to_owned()).collect(),
         max_rootfs: size("maxRootFS"),
+        quota: None,
     })
 }
 

@@ -22,6 +22,7 @@ pub(in crate::cloud::novita) fn metrics(body: &[u8]) -> Result<Metrics, String> 
         memory: series(fields.get("memUtilization")),
         disk: series(fields.get("rootDiskUtilization")),
         gpu: series(gpu.and_then(|gpu| gpu.get("avg")).or(gpu)),
+        unreported: None,
     })
 }
 

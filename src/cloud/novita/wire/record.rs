@@ -149,10 +149,14 @@ impl Record {
         let alone = self.alone();
         let (network_volumes, local_volumes) = alone.volumes()?;
         let ports = alone.first("portMappings", ports)?.into_iter().map(|port| port.number);
+        let ports = ports.filter(|port| !RESERVED_PORTS.contains(port)).map(|port| port.to_string());
+        let ports = ports.collect::<Vec<_>>().join(", ");
         Ok(Fittings {
-            ports: ports.filter(|port| !RESERVED_PORTS.contains(port)).collect(),
+            addressed: (!ports.is_empty()).then(|| format!("its ports {ports}")),
             network_volumes: network_volumes.into_iter().map(|volume| volume.id).collect(),
             local_volumes,
+            disk: "container disk",
+            ..Fittings::default()
         })
     }
 

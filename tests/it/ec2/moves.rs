@@ -1,0 +1,376 @@
+//! On-demand instances on EC2: what spot would save, and how they move there, in virtual time.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ec2_sim::{Lifecycle, Spec, State, World};
+use respot::cli::RolloutVerb;
+use respot::core::rollout::analysis::{Analysis, Opportunity};
+use respot::core::rollout::course::RolloutEnd;
+use respot::core::rollout::findings::Terms;
+use respot::core::world::policy::Selector;
+use respot::core::world::probe::Probe;
+use respot::measure::{ProbeOutcome, ProbeSample, ProbeTarget, Prober};
+
+use super::fleet::{Fleet, MINUTE, story};
+
+/// An application that answers within 70 ms, but for those that are sick.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) sick: HashSet<String>,
+    samples: Cell<u64>,
+}
+
+impl Prober for Answers {
+    async fn sample(&self, _: &Probe, target: ProbeTarget<'_>) -> ProbeSample {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(target.endpoints.len(), 1, "an instance has an address for all ports");
+        let outcome = match self.sick.contains(target.name) {
+            true => ProbeOutcome::Bad("503 Service Unavailable".into()),
+            false => ProbeOutcome::Good,
+        };
+        self.samples.set(self.samples.get() + 1);
+        ProbeSample { took: Duration::from_micros(70_000 + self.samples.get() * 389 % 997), outcome }
+    }
+}
+
+pub(super) fn terms() -> Terms {
+    Terms {
+        may_lose: vec![Selector::parse("*").unwrap()],
+        probe: Some(Probe::parse("http:8080/").unwrap()),
+        ..Terms::default()
+    }
+}
+
+fn of<'a>(analysis: &'a Analysis, name: &str) -> Option<&'a Opportunity> {
+    analysis.opportunities.iter().find(|it| it.name == name)
+}
+
+fn evidence(it: &Opportunity, gate: &str) -> String {
+    let (_, gate) = it.gates.all().into_iter().find(|(name, _)| *name == gate).unwrap();
+    gate.evidence.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// Each row: an instance, whether it is analyzed, whether it may move, a gate, and what that says.
+#[test]
+fn an_analysis_knows_prices_quotas_load_and_what_a_move_would_lose() {
+    type Row = (&'static str, fn(Spec) -> Spec, Option<bool>, &'static str, &'static str);
+    let rows: &[Row] = &[
+        ("plain", |it| it, Some(true), "resource", "0 spot vCPUs (G and VT) in use plus 4 more, 64 allowed"),
+        ("plain", |it| it, Some(true), "performance", "healthy now: CPU 30"),
+        ("plain", |it| it, Some(true), "performance", "its GPU load is not reported"),
+        (
+            "plain",
+            |it| it,
+            Some(true),
+            "application",
+            "its root volume (100 GB) and the data at the instance store (250 GB)",
+        ),
+        ("gpu", |it| it.gpu_load(80.0), Some(true), "performance", "healthy now"),
+        ("busy", |it| it.cpu(98.0), Some(false), "performance", "near its limits now: CPU 98"),
+        (
+            "kept",
+            |it| it.volume("/dev/sdf", 500, false),
+            Some(true),
+            "application",
+            "(/dev/sdf) stays with the old instance",
+        ),
+        ("lost", |it| it.volume("/dev/sdg", 50, true), Some(true), "application", "and the data at /dev/sdg"),
+        ("protected", Spec::protected, Some(false), "application", "its termination protection is on"),
+        ("foreign", |it| it.without_tag("respot"), None, "", ""),
+        ("grouped", |it| it.tag("aws:autoscaling:groupName", "web"), None, "", ""),
+    ];
+    for (name, change, moves, gate, said) in rows {
+        story(async move {
+            let mut world = World::new(31);
+            world.add(change(Spec::on_demand(name).cpu(30.0)));
+            world.set_quota("eu-west-1", Lifecycle::Spot, "G", 64);
+            let fleet = Fleet::new(world);
+            let analysis = fleet.analyze(&terms()).await.unwrap();
+            let found = of(&analysis, name);
+            assert_eq!(found.map(|it| it.approved), *moves, "{name}: {found:?}");
+            let Some(found) = found else { return };
+            let (cost, spot) = (found.current_cost.unwrap(), found.spot_cost.unwrap());
+            assert_eq!((cost.to_string(), spot.to_string()), ("1.123".into(), "0.4512".into()));
+            assert!(evidence(found, gate).contains(said), "{name}: {}", evidence(found, gate));
+            assert_eq!(fleet.with(|world| world.log().iter().filter(|it| it.took_effect).count()), 0);
+        });
+    }
+}
+
+/// Each row: what cannot be read, whether the instance still counts as an opportunity, and what is said of it.
+#[test]
+fn what_cannot_be_read_is_not_known() {
+    for (fault, found, said) in [
+        ("GetProducts@all:code=AccessDeniedException,status=400", false, "could not be read"),
+        (
+            "GetServiceQuota@all:code=AccessDeniedException,status=400",
+            true,
+            "the quota of spot vCPUs (G and VT) is unknown",
+        ),
+        ("GetMetricData@all:code=AccessDeniedException,status=400", true, "no fresh metrics"),
+    ] {
+        story(async move {
+            let mut world = World::new(32);
+            world.add(Spec::on_demand("worker").cpu(30.0));
+            world.fault(fault.parse().unwrap());
+            let fleet = Fleet::new(world);
+            let analysis = fleet.analyze(&terms()).await;
+            let analysis = match analysis {
+                Ok(analysis) => analysis,
+                Err(error) => {
+                    assert!(!found && error.message.contains("GetProducts"), "{error:?}");
+                    return;
+                }
+            };
+            let it = of(&analysis, "worker").unwrap();
+            assert_eq!(it.saving().is_some(), found, "{it:?}");
+            let all = ["performance", "resource", "application"].map(|gate| evidence(it, gate)).join("; ");
+            assert!(all.contains(said), "{all}");
+        });
+    }
+}
+
+/// A file of prices stands in for the price list, and wins over it.
+#[test]
+fn prices_of_the_operator_win() {
+    story(async {
+        let mut world = World::new(33);
+        world.add(Spec::on_demand("worker").cpu(30.0));
+        world.deny("GetProducts");
+        let mut fleet = Fleet::new(world);
+        fleet.prices.insert("g5.xlarge".into(), respot::core::world::money::Usd::from_micros(2_000_000));
+        let analysis = fleet.analyze(&terms()).await.unwrap();
+        assert_eq!(of(&analysis, "worker").unwrap().current_cost.unwrap().to_string(), "2.00");
+    });
+}
+
+/// Three on-demand instances, and their ids.
+fn three() -> (World, Vec<String>) {
+    let mut world = World::new(34);
+    let ids = (0..3).map(|n| world.add(Spec::on_demand(&format!("web-{n}")).cpu(30.0).user_data("echo hunter2")));
+    let ids = ids.collect();
+    world.add(Spec::on_demand("foreign").without_tag("respot"));
+    (world, ids)
+}
+
+fn end(steps: &[respot::commands::rollout::Stepped]) -> Option<RolloutEnd> {
+    steps.last()?.fleet.as_ref()?.rollout.state.end()
+}
+
+fn said(steps: &[respot::commands::rollout::Stepped]) -> Vec<&str> {
+    steps.iter().map(|it| it.message.as_str()).collect()
+}
+
+fn state_of(fleet: &Fleet, id: &str) -> State {
+    fleet.with(|world| world.instance(id).unwrap().state)
+}
+
+/// What is replaced is stopped, kept for as long as the settings say, and terminated by a pass.
+#[test]
+fn a_rollout_moves_all_and_keeps_the_old_ones_stopped() {
+    story(async {
+        let (world, old) = three();
+        let fleet = Fleet::new(world);
+        let steps = fleet.whole_rollout(&Answers::default()).await;
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
+        tokio::time::sleep(5 * MINUTE).await;
+        for (n, id) in old.iter().enumerate() {
+            assert_eq!(state_of(&fleet, id), State::Stopped);
+            let name = format!("web-{n}");
+            let new = fleet.with(|world| {
+                let spot = |it: &&ec2_sim::Instance| it.name() == name && it.lifecycle == Lifecycle::Spot;
+                let found: Vec<_> = world.living().filter(spot).cloned().collect();
+                assert_eq!(found.len(), 1, "{name}");
+                found[0].clone()
+            });
+            assert_eq!(
+                (new.state, new.kind.as_str(), new.tag("respot:replaces")),
+                (State::Running, "g5.xlarge", Some(id.as_str()))
+            );
+            assert_eq!(new.tag("respot:retired"), None);
+            assert!(new.user_data.is_some());
+        }
+        assert_eq!((fleet.with(|world| world.terminations()), fleet.with(|world| world.launches())), (0, 3));
+        tokio::time::sleep(60 * 71 * MINUTE).await;
+        fleet.passes(2).await;
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Stopped), "71 hours are not 72");
+        tokio::time::sleep(60 * 2 * MINUTE).await;
+        fleet.passes(2).await;
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Terminated));
+        assert_eq!((fleet.with(|world| world.terminations()), fleet.with(|world| world.launches())), (3, 3));
+        assert_eq!(fleet.living("foreign"), 1);
+    });
+}
+
+/// Whoever starts it again, or stops it later, has reasons of their own: it is not retired any more.
+#[test]
+fn what_somebody_starts_again_is_not_terminated() {
+    story(async {
+        let (world, old) = three();
+        let fleet = Fleet::new(world);
+        fleet.whole_rollout(&Answers::default()).await;
+        tokio::time::sleep(5 * MINUTE).await;
+        let start = format!("Action=StartInstances&Version=2016-11-15&InstanceId.1={}", old[0]);
+        fleet.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &start).status, 200));
+        tokio::time::sleep(60 * MINUTE).await;
+        fleet.with(|world| assert!(world.user_stops(&old[0])));
+        tokio::time::sleep(60 * 80 * MINUTE).await;
+        fleet.passes(2).await;
+        let states: Vec<State> = old.iter().map(|id| state_of(&fleet, id)).collect();
+        assert_eq!(states, [State::Stopped, State::Terminated, State::Terminated]);
+    });
+}
+
+#[test]
+fn what_is_to_be_terminated_at_once_is() {
+    story(async {
+        let (world, old) = three();
+        let mut fleet = Fleet::new(world);
+        fleet.retirement.stops = false;
+        let steps = fleet.whole_rollout(&Answers::default()).await;
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed));
+        assert!(old.iter().all(|id| state_of(&fleet, id) != State::Running));
+        assert_eq!(fleet.with(|world| world.terminations()), 3);
+    });
+}
+
+/// Each row: what goes wrong, and how the rollout ends. The on-demand instances run on, and no spot instance is left.
+#[test]
+fn a_rollout_that_fails_leaves_everything_as_it_was() {
+    type Trouble = fn(&mut World);
+    let rows: [(&str, bool, Trouble); 4] = [
+        ("the application is sick on spot", true, |_| ()),
+        ("no room", false, |world| {
+            for zone in ["a", "b", "c"] {
+                world.set_room("g5.xlarge", &format!("eu-west-1{zone}"), Some(0));
+            }
+        }),
+        ("launches die", false, |world| (0..40).for_each(|_| world.launch_dies_with("Client.InternalError"))),
+        ("launches are denied", false, |world| world.deny("RunInstances")),
+    ];
+    for (what, is_sick, trouble) in rows {
+        story(async move {
+            let (mut world, old) = three();
+            trouble(&mut world);
+            let fleet = Fleet::new(world);
+            let mut prober = Answers::default();
+            let mut steps = vec![fleet.rollout(&prober, None).await];
+            if is_sick {
+                prober.sick.extend((0..3).map(|n| format!("web-{n}")));
+            }
+            for _ in 0..60 {
+                tokio::time::sleep(5 * MINUTE).await;
+                steps.push(fleet.rollout(&prober, None).await);
+                if end(&steps).is_some() {
+                    break;
+                }
+            }
+            assert!(
+                end(&steps).is_some_and(|end| end != RolloutEnd::Failed),
+                "{what}: {}",
+                steps.last().unwrap().message
+            );
+            let states: Vec<State> = old.iter().map(|id| state_of(&fleet, id)).collect();
+            assert_eq!(states, [State::Running; 3], "{what}: {:?}", said(&steps));
+            let spot = |world: &mut World| world.living().filter(|it| it.lifecycle == Lifecycle::Spot).count();
+            assert_eq!(fleet.with(spot), 0, "{what}: no spot instance is left");
+        });
+    }
+}
+
+/// An abort after the on-demand instances were stopped creates new ones, billed on demand.
+#[test]
+fn an_abort_puts_everything_back() {
+    for until in ["soaking", "retiring"] {
+        story(async move {
+            let (world, old) = three();
+            let fleet = Fleet::new(world);
+            let prober = Answers::default();
+            for _ in 0..60 {
+                let stepped = fleet.rollout(&prober, None).await;
+                if stepped.fleet.is_some_and(|it| it.rollout.state.as_str() == until) {
+                    break;
+                }
+                tokio::time::sleep(5 * MINUTE).await;
+            }
+            fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
+            for _ in 0..40 {
+                tokio::time::sleep(5 * MINUTE).await;
+                let stepped = fleet.rollout(&prober, None).await;
+                if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
+                    break;
+                }
+            }
+            let running = |lifecycle| {
+                fleet.with(|world| {
+                    let its = |it: &&ec2_sim::Instance| it.lifecycle == lifecycle && it.state == State::Running;
+                    world.living().filter(its).filter(|it| it.name().starts_with("web-")).count()
+                })
+            };
+            assert_eq!((running(Lifecycle::OnDemand), running(Lifecycle::Spot)), (3, 0), "{until}");
+            assert!(until != "soaking" || old.iter().all(|id| state_of(&fleet, id) == State::Running));
+        });
+    }
+}
+
+/// At no moment is a group without a healthy target, and in the end its targets are the new instances.
+#[test]
+fn traffic_moves_without_a_gap() {
+    story(async {
+        let (mut world, old) = three();
+        let group = world.add_target_group("web");
+        old.iter().for_each(|id| assert!(world.register(&group, id)));
+        world.advance(120_000);
+        let since = world.now_ms();
+        let mut fleet = Fleet::new(world);
+        fleet.target_groups = vec![group.clone()];
+        let steps = fleet.whole_rollout(&Answers::default()).await;
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
+        assert!(
+            steps.iter().all(|it| it.troubles.is_empty()),
+            "{:?}",
+            steps.iter().flat_map(|it| &it.troubles).collect::<Vec<_>>()
+        );
+        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
+        let new: Vec<String> = fleet.with(|world| {
+            let spot = world.living().filter(|it| it.lifecycle == Lifecycle::Spot);
+            spot.map(|it| it.id.clone()).collect()
+        });
+        for id in &new {
+            assert_eq!(fleet.with(|world| world.target_state(&group, id)), Some("healthy"));
+        }
+        assert!(old.iter().all(|id| fleet.with(|world| world.target_state(&group, id)).is_none()));
+    });
+}
+
+/// An instance that does not become healthy holds the rollout, and the old one goes on serving.
+#[test]
+fn nothing_is_drained_before_its_successor_is_healthy() {
+    story(async {
+        let (mut world, old) = three();
+        let group = world.add_target_group("web");
+        old.iter().for_each(|id| assert!(world.register(&group, id)));
+        world.advance(120_000);
+        let since = world.now_ms();
+        let mut fleet = Fleet::new(world);
+        fleet.target_groups = vec![group.clone()];
+        let prober = Answers::default();
+        let mut said = String::new();
+        for _ in 0..40 {
+            fleet.with(|world| {
+                let spot: Vec<String> =
+                    world.living().filter(|it| it.lifecycle == Lifecycle::Spot).map(|it| it.id.clone()).collect();
+                spot.iter().for_each(|id| {
+                    world.set_unhealthy(id, true);
+                });
+            });
+            said = fleet.rollout(&prober, None).await.message;
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        assert!(said.contains("to be healthy in web"), "{said}");
+        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+    });
+}

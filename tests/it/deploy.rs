@@ -4,6 +4,7 @@
 
 mod image;
 mod kubernetes;
+mod policies;
 mod schedules;
 mod workflow;
 

@@ -142,8 +142,21 @@ const FLAGS_OF_OTHERS: &[(&str, &[&str])] = &[
     ("redis-server", &["appendonly", "maxmemory-policy"]),
     ("kubectl", &["namespace", "from-file", "from-literal", "from", "dry-run", "for", "timeout", "selector", "tail"]),
     ("systemctl and journalctl", &["now", "unit", "since", "no-pager"]),
-    ("aws", &["aws-service-name", "profile"]),
-    ("apt-get, rm, jq", &["yes", "no-install-recommends", "raw-output", "args"]),
+    (
+        "aws",
+        &[
+            "aws-service-name",
+            "cluster-name",
+            "policy-document",
+            "policy-name",
+            "profile",
+            "role-arn",
+            "role-name",
+            "service-account",
+        ],
+    ),
+    ("gh", &["body"]),
+    ("apt-get, rm, jq", &["yes", "no-install-recommends", "raw-output", "args", "from-file"]),
 ];
 
 /// Every variable that an operator may set.

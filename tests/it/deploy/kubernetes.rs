@@ -154,7 +154,17 @@ fn understands(overlay: &str, scheduled: &Scheduled<'_>) {
     for name in secrets.keys() {
         assert!(known_variables().contains(name.as_str()), "{overlay}: {name}");
     }
-    assert!(!secrets["NOVITA_API_KEY"].1, "{overlay}: no pass without a key");
+    match &settings.ec2 {
+        None => assert!(!secrets["NOVITA_API_KEY"].1, "{overlay}: no pass without a key"),
+        Some(_) => {
+            assert!(!secrets.contains_key("NOVITA_API_KEY"), "{overlay}: EC2 has no use for it");
+            assert!(settings.account.is_some(), "{overlay}: whose instances are they?");
+            let accounts = of_kind(scheduled.all, "ServiceAccount");
+            let own = accounts.iter().find(|it| it["metadata"]["name"] == scheduled.pod()["serviceAccountName"]);
+            let role = &own.expect("a service account")["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
+            assert_eq!(role.is_string(), overlay.ends_with("irsa"), "{overlay} is not what its name says");
+        }
+    }
     match settings.store {
         StoreSetting::Redis { .. } => assert!(!secrets["REDIS_URL"].1, "{overlay}: no pass without its memory"),
         StoreSetting::Sqlite(file) => {
@@ -205,8 +215,16 @@ fn every_pod_is_restricted() {
                     .filter_map(|it| it["port"].as_u64())
                     .collect();
                 let probed = rolls_out(&overlay).then(|| probed_port(&scheduled));
-                let expected: BTreeSet<u64> = [53, 443, 6379, 6380].into_iter().chain(probed).collect();
+                // The agent of EKS on the node, and nobody else.
+                let agent = overlay.ends_with("pod-identity").then_some(80);
+                let expected: BTreeSet<u64> = [53, 443, 6379, 6380].into_iter().chain(probed).chain(agent).collect();
                 assert_eq!(opened, expected, "{overlay}");
+                for rule in policy["spec"]["egress"].as_array().unwrap() {
+                    let unencrypted = rule["ports"].as_array().unwrap().iter().any(|it| it["port"] == 80);
+                    let to =
+                        json!([{"ipBlock": {"cidr": "169.254.170.23/32"}}, {"ipBlock": {"cidr": "fd00:ec2::23/128"}}]);
+                    assert_eq!(rule["to"], if unencrypted { to } else { Value::Null }, "{overlay}");
+                }
             }
         }
         assert!(!of_kind(&all, "NetworkPolicy").is_empty(), "{overlay}");

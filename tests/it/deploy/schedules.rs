@@ -110,6 +110,23 @@ fn the_service_takes_a_step_of_a_rollout() {
     assert_eq!(document["rollout"]["state"], "moving", "{document}");
 }
 
+/// On an instance with a role nobody has to make a file for a key, and no setting asks for one.
+#[test]
+fn the_service_needs_no_key_on_ec2() {
+    let (service, dropped) = (unit("deploy/systemd/respot.service"), unit("deploy/systemd/ec2.conf"));
+    assert_eq!(values(&dropped, "LoadCredential"), ["", "respot.toml:/etc/respot/respot.toml"], "the key is left out");
+    let stage = stage();
+    let file = stage.file("respot.toml", read("examples/ec2.toml"));
+    let lines = values(&service, "Environment").into_iter().map(|it| it.split_once('=').unwrap());
+    let left = lines.filter(|(name, _)| *name != value(&dropped, "UnsetEnvironment"));
+    let replaced = |value: &str| value.replace("%d/respot.toml", file.to_str().unwrap());
+    let mut environment: Vec<(String, String)> = left.map(|(name, value)| (name.to_owned(), replaced(value))).collect();
+    environment.push(("STATE_DIRECTORY".into(), stage.path("state").to_str().unwrap().into()));
+    assert!(environment.iter().all(|(_, value)| !value.contains("%d")), "{environment:?}");
+    let loaded = settings(&["run"], &environment);
+    assert!(loaded.ec2.is_some() && loaded.account.is_some());
+}
+
 /// Each line of the crontab by `/bin/sh` with cron's meagre environment.
 #[test]
 fn the_lines_of_the_crontab_work() {

@@ -1,4 +1,4 @@
-//! The GitHub workflow: its step is run as a runner would, by bash, with the real program and the real jq.
+//! The GitHub workflows: the step that they share is run as a runner would, by bash, with the real program and the real jq.
 
 use std::fs;
 
@@ -7,13 +7,20 @@ use serde_json::Value;
 
 use super::{documents, passed_over, read};
 use crate::harness::{KEY, Kind, Stage};
+use crate::tidy::known_variables;
 
-fn job() -> Value {
-    documents(&read("deploy/github-actions/respot.yml"))[0]["jobs"]["dry-run"].clone()
+/// The workflow for Novita, and that for Amazon EC2.
+const WORKFLOWS: [&str; 2] = ["respot.yml", "respot-ec2.yml"];
+
+/// What a step writes the summary with, from the checkout.
+const SUMMARY: &str = "deploy/github-actions/summary.jq";
+
+fn workflow(file: &str) -> Value {
+    documents(&read(&format!("deploy/github-actions/{file}")))[0].clone()
 }
 
-fn plan_step() -> Value {
-    let steps = job()["steps"].as_array().unwrap().clone();
+fn plan_step(workflow: &Value) -> Value {
+    let steps = workflow["jobs"]["dry-run"]["steps"].as_array().unwrap().clone();
     steps.into_iter().find(|it| it["id"] == "plan").unwrap()
 }
 
@@ -42,7 +49,8 @@ fn run(stage: &Stage, url: &str) -> Ran {
     let program = format!("#!/bin/sh\nexec '{}' \"$@\" --now={now}\n", env!("CARGO_BIN_EXE_respot"));
     let program = stage.file("bin/respot", program);
     fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let step = plan_step();
+    stage.file(SUMMARY, read(SUMMARY));
+    let step = plan_step(&workflow(WORKFLOWS[0]));
     assert_eq!(step["shell"], "bash");
     let script = stage.file("step.sh", step["run"].as_str().unwrap());
     let call = stage.other("bash").arg("--noprofile").arg("--norc").arg("-eo").arg("pipefail").arg(script);
@@ -102,18 +110,28 @@ fn nothing_to_do_and_failures_are_told_apart() {
 
 #[test]
 fn the_workflow_may_do_little_and_trusts_what_it_names() {
-    let workflow = &documents(&read("deploy/github-actions/respot.yml"))[0];
-    assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}));
-    assert!(workflow["concurrency"]["group"].is_string());
-    assert!(job()["timeout-minutes"].is_number());
-    for step in job()["steps"].as_array().unwrap() {
-        if let Some(uses) = step["uses"].as_str() {
-            let commit = uses.split('@').nth(1).unwrap();
-            assert!(commit.len() == 40 && commit.bytes().all(|it| it.is_ascii_hexdigit()), "{uses} can change");
-            assert_eq!(step["with"]["persist-credentials"], false);
+    let [novita, ec2] = WORKFLOWS.map(workflow);
+    assert_eq!(novita["permissions"], serde_json::json!({"contents": "read"}));
+    assert_eq!(ec2["permissions"], serde_json::json!({"contents": "read", "id-token": "write"}));
+    assert_ne!(novita["concurrency"]["group"], ec2["concurrency"]["group"]);
+    for workflow in [&novita, &ec2] {
+        assert!(workflow["concurrency"]["group"].is_string());
+        assert!(workflow["jobs"]["dry-run"]["timeout-minutes"].is_number());
+        for step in workflow["jobs"]["dry-run"]["steps"].as_array().unwrap() {
+            if let Some(uses) = step["uses"].as_str() {
+                let (action, commit) = uses.split_once('@').unwrap();
+                assert!(commit.len() == 40 && commit.bytes().all(|it| it.is_ascii_hexdigit()), "{uses} can change");
+                let keeps = action == "actions/checkout" && step["with"]["persist-credentials"] != false;
+                assert!(!keeps, "{uses} leaves a token behind");
+            }
+        }
+        for (name, value) in plan_step(workflow)["env"].as_object().unwrap() {
+            let stored = ["secrets", "vars"].map(|of| format!("${{{{ {of}.{name} }}}}"));
+            let is_chosen = name == "RESPOT_PROVIDER" && value == "ec2";
+            assert!(is_chosen || stored.iter().any(|it| value == it), "{name} is called as its variable is");
+            assert!(known_variables().contains(name.as_str()), "{name} is no setting");
         }
     }
-    for (name, value) in plan_step()["env"].as_object().unwrap() {
-        assert_eq!(*value, format!("${{{{ secrets.{name} }}}}"), "a secret is called as its variable is");
-    }
+    let (of_novita, of_ec2) = (plan_step(&novita), plan_step(&ec2));
+    assert_eq!((&of_novita["run"], &of_novita["shell"]), (&of_ec2["run"], &of_ec2["shell"]), "what is tested above");
 }

@@ -209,16 +209,19 @@ pub(crate) fn known_variables() -> BTreeSet<&'static str> {
 }
 
 /// Variables that probes and hooks are given.
-const GIVEN_TO_COMMANDS: [&str; 10] = [
+const GIVEN_TO_COMMANDS: [&str; 13] = [
     "RESPOT_INSTANCE_ID",
     "RESPOT_INSTANCE_NAME",
     "RESPOT_ENDPOINT_8080",
+    "RESPOT_ADDRESS",
     "RESPOT_HOOK_KEY",
     "RESPOT_ROLLOUT_ID",
     "RESPOT_OLD_ID",
     "RESPOT_NEW_ID",
     "RESPOT_NEW_BILLING",
     "RESPOT_OLD_ENDPOINT_8080",
+    "RESPOT_OLD_ADDRESS",
+    "RESPOT_NEW_ADDRESS",
     "RESPOT_NEW_ENDPOINT_8080",
 ];
 

@@ -110,7 +110,7 @@ pub(super) fn ec2_client(ec2: &Ec2Settings, proxies: &Proxies) -> Result<Ec2Clie
         target_groups: ec2.target_groups.clone(),
     };
     let address = |service, region: &str| ec2.address(service, region);
-    ec2::connect(&ec2.regions, ec2.source.clone(), terms, proxies, address).map_err(unusable)
+    ec2::connect(&ec2.regions, ec2.source.clone(), terms, proxies, ec2.metadata.clone(), address).map_err(unusable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

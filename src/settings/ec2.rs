@@ -32,6 +32,8 @@ pub struct Ec2Settings {
     pub retirement: Retirement,
     /// ARNs.
     pub target_groups: Vec<String>,
+    /// Where the machine tells of itself, if not at the usual address.
+    pub metadata: Option<Url>,
     addresses: BTreeMap<AwsService, Url>,
 }
 
@@ -94,6 +96,7 @@ pub(super) fn ec2(layers: &Layers<'_>, cli: &Cli) -> Result<Option<Ec2Settings>>
             keep: layers.value(&rows::RESPOT_EC2_RETIRE_HOURS)?,
         },
         target_groups: layers.optional(&rows::RESPOT_EC2_TARGET_GROUPS)?.unwrap_or_default(),
+        metadata: endpoint(environment, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"])?,
         addresses: addresses(environment)?,
     }))
 }

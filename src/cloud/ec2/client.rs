@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -63,6 +64,8 @@ pub struct Ec2Client<T> {
     pub(super) terms: FleetTerms,
     /// Once it was asked for.
     account: OnceCell<String>,
+    /// The instance that this program runs on, once that is known.
+    host: Rc<RefCell<Option<String>>>,
     /// What the last listing said of each instance, with its region.
     pub(super) rows: RefCell<HashMap<InstanceId, (usize, Ec2Row)>>,
     /// The instance types that were read.
@@ -84,11 +87,23 @@ impl<T: Transport> Ec2Client<T> {
             identity,
             terms,
             account: OnceCell::new(),
+            host: Rc::default(),
             rows: RefCell::default(),
             types: RefCell::default(),
             ended: RefCell::default(),
             subnets: RefCell::default(),
         }
+    }
+
+    /// The same, on the instance that `host` will name. That one is never acted on.
+    #[must_use]
+    pub fn running_on(self, host: Rc<RefCell<Option<String>>>) -> Self {
+        Self { host, ..self }
+    }
+
+    /// Whether this program runs on an instance.
+    pub(super) fn is_host(&self, id: &str) -> bool {
+        self.host.borrow().as_deref() == Some(id)
     }
 
     /// Whose credentials these are.
@@ -133,7 +148,7 @@ impl<T: Transport> Ec2Client<T> {
     }
 
     /// What an instance that runs is made of.
-    async fn facts(&self, region: usize, row: &Ec2Row) -> Result<Result<Blueprint, String>, CloudError> {
+    pub(super) async fn facts(&self, region: usize, row: &Ec2Row) -> Result<Result<Blueprint, String>, CloudError> {
         let ids: Vec<String> = row.block_device_mapping.item.iter().map(|it| it.ebs.volume_id.clone()).collect();
         let attribute = async |attribute: &str| {
             let form = [("InstanceId".to_owned(), row.instance_id.clone()), ("Attribute".into(), attribute.into())];
@@ -459,6 +474,10 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
         let Some((row, request)) = Box::pin(self.seen(id)).await? else { return Ok(()) };
         if row.is_over() {
             return Ok(());
+        }
+        if self.is_host(id.as_str()) {
+            let why = "this program runs on that instance";
+            return Err(self.regions[self.regions_of(id)[0]].requests.unsent("TerminateInstances", why));
         }
         let is_on_demand = row.instance_lifecycle.is_empty() && row.spot_instance_request_id.is_empty();
         match (is_on_demand, row.instance_state.name.as_str()) {

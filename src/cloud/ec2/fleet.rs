@@ -145,15 +145,18 @@ impl<T: Transport> Ec2Client<T> {
             first.map(|it| &it.association).filter(|it| !it.public_ip.is_empty() && it.ip_owner_id != "amazon");
         consents.extend(elastic.map(|it| format!("its elastic address {} is not moved", it.public_ip)));
         let is_protected = protection.disable_api_termination.value == "true";
-        let obstacles =
-            is_protected.then(|| "its termination protection is on, so that it could not be retired".into());
+        let obstacles = [
+            (is_protected, "its termination protection is on, so that it could not be retired"),
+            (self.is_host(&row.instance_id), "this program runs on it"),
+        ];
+        let obstacles = obstacles.into_iter().filter(|(is_one, _)| *is_one).map(|(_, what)| what.to_owned());
         let fittings = Fittings {
             addressed: Some("its network interface".into()),
             network_volumes: Vec::new(),
             local_volumes,
             disk: "root volume",
             consents,
-            obstacles: obstacles.into_iter().collect(),
+            obstacles: obstacles.collect(),
         };
         Ok((size, fittings))
     }

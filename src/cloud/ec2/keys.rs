@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,6 +30,7 @@ const RESERVE: Duration = Duration::from_secs(600);
 /// The metadata endpoint of an EC2 instance.
 const METADATA: &str = "http://169.254.169.254";
 const METADATA_PATH: &str = "/latest/meta-data/iam/security-credentials/";
+const HOST_PATH: &str = "/latest/meta-data/instance-id";
 
 /// How long the endpoints on the machine may take, and how often they are asked.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,11 +45,14 @@ pub struct KeyRing {
     source: CredentialSource,
     sts: Url,
     region: String,
+    metadata: Url,
     /// To STS, which may be behind a proxy.
     line: HttpLine,
     /// To endpoints on the machine, which are not.
     local: HttpLine,
     keys: RefCell<Option<Keys>>,
+    /// The instance that this program runs on, if the metadata was asked for keys and told that, too.
+    host: Rc<RefCell<Option<String>>>,
 }
 
 /// What a container's endpoint, the metadata and a command answer. Names differ in their case only.
@@ -112,13 +117,27 @@ fn none(why: impl Into<String>) -> TransportError {
 }
 
 impl KeyRing {
-    /// Keys of `source`, with STS at `sts` in a region.
+    /// Keys of `source`, with STS at `sts` in a region; the metadata of the instance is at its usual address unless another one
+    /// is named.
     ///
     /// # Errors
     /// When no CA certificate is found.
-    pub fn new(source: CredentialSource, sts: Url, region: &str, line: HttpLine) -> Result<Self> {
-        let local = HttpLine::new(&Url::parse(METADATA)?, HeaderMap::new(), &Proxies::default())?;
-        Ok(Self { source, sts, region: region.into(), line, local, keys: RefCell::default() })
+    pub fn new(
+        source: CredentialSource,
+        (sts, region): (Url, &str),
+        metadata: Option<Url>,
+        line: HttpLine,
+    ) -> Result<Self> {
+        let metadata = metadata.map_or_else(|| Url::parse(METADATA), Ok)?;
+        let local = HttpLine::new(&metadata, HeaderMap::new(), &Proxies::default())?;
+        let (keys, host) = (RefCell::default(), Rc::default());
+        Ok(Self { source, sts, region: region.into(), metadata, line, local, keys, host })
+    }
+
+    /// The instance that this program runs on, once its metadata were asked for keys.
+    #[must_use]
+    pub fn host(&self) -> Rc<RefCell<Option<String>>> {
+        Rc::clone(&self.host)
     }
 
     /// Where the keys come from.
@@ -220,14 +239,15 @@ impl KeyRing {
     }
 
     async fn of_instance(&self) -> Result<Keys, TransportError> {
-        let url =
-            |path: &str| Url::parse(METADATA).and_then(|it| it.join(path)).map_err(|error| none(error.to_string()));
+        let url = |path: &str| self.metadata.join(path).map_err(|error| none(error.to_string()));
         let life = ("x-aws-ec2-metadata-token-ttl-seconds", Some("21600"));
         let token = self.local(reqwest::Method::PUT, &url("/latest/api/token")?, &[life]).await?;
         let token = String::from_utf8_lossy(&token.body).into_owned();
         let shown = ("x-aws-ec2-metadata-token", Some(token.as_str()));
         let role = self.local(reqwest::Method::GET, &url(METADATA_PATH)?, &[shown]).await?;
         let role = String::from_utf8_lossy(&role.body).lines().next().unwrap_or_default().trim().to_owned();
+        let host = self.local(reqwest::Method::GET, &url(HOST_PATH)?, &[shown]).await;
+        *self.host.borrow_mut() = host.ok().map(|it| String::from_utf8_lossy(&it.body).trim().to_owned());
         let path = format!("{METADATA_PATH}{role}");
         decoded(&self.local(reqwest::Method::GET, &url(&path)?, &[shown]).await?)
     }

@@ -14,6 +14,7 @@ mod pools;
 mod prices;
 mod refusal;
 mod region;
+mod rehearsal;
 mod sign;
 mod states;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use self::client::{Ec2Client, FleetTerms};
+pub use self::rehearsal::Rehearsed;
 use self::transport::{KeyRing, SignedTransport};
 pub use self::wire::Caller;
 use crate::cloud::http::HttpLine;
@@ -37,7 +39,8 @@ use crate::credentials::CredentialSource;
 use crate::credentials::aws::AwsService;
 use crate::proxies::Proxies;
 
-/// A client for some regions; `address` is where a service is in a region.
+/// A client for some regions; `address` is where a service is in a region, `metadata` where the machine tells of itself, if that
+/// is not the usual address.
 ///
 /// # Errors
 /// When a region is none, or no CA certificate is found.
@@ -46,6 +49,7 @@ pub fn connect<E: Into<anyhow::Error>>(
     source: CredentialSource,
     terms: FleetTerms,
     proxies: &Proxies,
+    metadata: Option<Url>,
     address: impl Fn(AwsService, &str) -> Result<Url, E>,
 ) -> Result<Ec2Client<SignedTransport>> {
     let Some(home) = regions.first() else { anyhow::bail!("no region of EC2 is set") };
@@ -60,9 +64,11 @@ pub fn connect<E: Into<anyhow::Error>>(
     // One for all: reading the system's certificates takes longer than a small pass.
     let encrypted = addresses.values().find(|it| it.scheme() == "https").unwrap_or(&ec2);
     let line = HttpLine::new(encrypted, HeaderMap::new(), proxies)?;
-    let keys = Rc::new(KeyRing::new(source, sts, home, line.clone())?);
-    Ok(Ec2Client::new(regions, terms, |service, region| {
+    let keys = Rc::new(KeyRing::new(source, (sts, home), metadata, line.clone())?);
+    let host = keys.host();
+    let client = Ec2Client::new(regions, terms, |service, region| {
         let base = of(service, region).unwrap_or_else(|| ec2.clone());
         SignedTransport::new(line.clone(), base, service.region_for(region), service, Rc::clone(&keys))
-    }))
+    });
+    Ok(client.running_on(host))
 }

@@ -1,6 +1,6 @@
 //! What instance types cost and how many an account may have (`docs/ec2-api.md` sections 3.6 and 3.7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::client::Ec2Client;
 use super::fleet::LINUX;
 use super::region::ask_json;
+use super::wire::TypeFacts;
 use crate::cloud::CloudError;
 use crate::cloud::transport::Transport;
 use crate::core::world::market::{Offer, OfferQuery, Quota};
@@ -106,6 +107,26 @@ impl<T: Transport> Ec2Client<T> {
         Ok(prices.first().copied().filter(|_| prices.len() == 1))
     }
 
+    /// The quotas that the spot instances of the last listing count against, in the first region. `more` is what the largest
+    /// of them would take again.
+    pub async fn quotas(&self) -> Vec<Quota> {
+        if self.read_types().await.is_err() {
+            return Vec::new();
+        }
+        let kinds: BTreeMap<&str, String> = {
+            let rows = self.rows.borrow();
+            let spot = rows.values().filter(|(at, row)| *at == 0 && !row.is_over() && row.instance_lifecycle == "spot");
+            let mut kinds: Vec<String> = spot.map(|(_, row)| row.instance_type.clone()).collect();
+            kinds.sort_by_key(|kind| self.types.borrow().get(kind).and_then(TypeFacts::cpus));
+            kinds.into_iter().filter_map(|kind| Some((quota_of(&kind)?.0, kind))).collect()
+        };
+        let mut quotas = Vec::new();
+        for kind in kinds.values() {
+            quotas.extend(self.quota(0, kind).await);
+        }
+        quotas
+    }
+
     /// How much of its quota of vCPUs a spot instance of a type would take.
     async fn quota(&self, region: usize, kind: &str) -> Option<Quota> {
         let (code, covers) = quota_of(kind)?;
@@ -115,7 +136,7 @@ impl<T: Transport> Ec2Client<T> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut to what is possible")]
         let limit = answer.map(|it| it.quota.value.clamp(0.0, 1e9) as u64).map_err(|error| error.to_string());
         let types = self.types.borrow();
-        let cpus = |kind: &str| types.get(kind).and_then(super::wire::TypeFacts::cpus).map_or(0, u64::from);
+        let cpus = |kind: &str| types.get(kind).and_then(TypeFacts::cpus).map_or(0, u64::from);
         let rows = self.rows.borrow();
         let living =
             rows.values().filter(|(at, row)| *at == region && !row.is_over() && row.instance_lifecycle == "spot");

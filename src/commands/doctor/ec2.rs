@@ -6,11 +6,12 @@ use tokio::time::{Instant, timeout};
 use super::provider::clock;
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
-use crate::cloud::ec2::Caller;
+use crate::cloud::ec2::{Caller, Rehearsed};
 use crate::cloud::{CloudRead as _, Ping};
 use crate::commands::session::ec2_client;
 use crate::commands::{Exit, Failure};
 use crate::core::world::instance::{Aside, Billing, Instance};
+use crate::core::world::market::Quota;
 use crate::core::world::snapshot::Listing;
 use crate::settings::{Ec2Settings, Settings};
 
@@ -18,6 +19,8 @@ const CREDENTIALS: &str = "credentials";
 const API: &str = "api";
 const CLOCK: &str = "clock";
 const INSTANCES: &str = "instances";
+const PERMISSIONS: &str = "permissions";
+const QUOTA: &str = "quota";
 
 pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding> {
     let client = match ec2_client(ec2, &settings.proxies) {
@@ -64,7 +67,66 @@ pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding
         Ok(Err(error)) => of_failure(INSTANCES, error.into()),
         Err(_) => Finding::skipped(INSTANCES, format!("not checked: the list took longer than {} s", LIMIT.as_secs())),
     });
+    if !findings.iter().any(|it| it.exit != Exit::Done) {
+        findings.extend(match timeout(LIMIT, client.rehearsed()).await {
+            Ok((reads, writes)) => permissions(&reads, &writes),
+            Err(_) => {
+                let detail = format!("not rehearsed: that took longer than {} s", LIMIT.as_secs());
+                vec![Finding::skipped(PERMISSIONS, detail)]
+            }
+        });
+        if let Ok(quotas) = timeout(LIMIT, client.quotas()).await {
+            findings.extend(quotas.into_iter().map(|quota| quota_left(&quota)));
+        }
+    }
     findings
+}
+
+/// What the credentials may do. Whoever only looks needs no permission to write.
+fn permissions(reads: &[Rehearsed], writes: &[Rehearsed]) -> Vec<Finding> {
+    let names = |calls: Vec<&Rehearsed>| calls.into_iter().map(|(action, _)| *action).collect::<Vec<_>>().join(", ");
+    let denied = |calls: &[Rehearsed]| {
+        let errors = calls.iter().filter_map(|(_, answer)| answer.as_ref()?.as_ref().err());
+        errors.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let all = || reads.iter().chain(writes);
+    let allowed = names(all().filter(|(_, answer)| matches!(answer, Some(Ok(())))).collect());
+    let untried = names(all().filter(|(_, answer)| answer.is_none()).collect());
+    let mut findings = Vec::new();
+    if !allowed.is_empty() {
+        findings.push(Finding::ok(PERMISSIONS, format!("allowed, as a rehearsal says: {allowed}")));
+    }
+    match denied(reads).as_str() {
+        "" => {}
+        errors => {
+            let fix = "attach deploy/aws/read-policy.json";
+            findings.push(Finding::failed(PERMISSIONS, Exit::Provider, errors, fix));
+        }
+    }
+    match denied(writes).as_str() {
+        "" => {}
+        errors => findings.push(Finding::warning(
+            PERMISSIONS,
+            errors,
+            "attach deploy/aws/write-policy.json, and deploy/aws/rollout-policy.json for rollouts, unless you only look",
+        )),
+    }
+    if !untried.is_empty() {
+        let detail = format!("not rehearsed, since no instance with the tag is fit for it: {untried}");
+        findings.push(Finding::skipped(PERMISSIONS, detail));
+    }
+    findings
+}
+
+fn quota_left(Quota { what, limit, used, more }: &Quota) -> Finding {
+    match limit {
+        Ok(limit) if used + more > *limit => {
+            let fix = "ask for more in Service Quotas: a replacement may be refused";
+            Finding::warning(QUOTA, format!("{used} of {limit} {what} are in use"), fix)
+        }
+        Ok(limit) => Finding::ok(QUOTA, format!("{used} of {limit} {what} are in use")),
+        Err(why) => Finding::skipped(QUOTA, format!("the quota of {what} is not known: {why}")),
+    }
 }
 
 fn instances(listing: &Listing<Instance>, ec2: &Ec2Settings) -> Finding {

@@ -117,6 +117,34 @@ fn endpoint(answer: String) -> (String, thread::JoinHandle<String>) {
     (url, asked)
 }
 
+/// The metadata of an instance, with these keys of its role.
+fn metadata([id, secret]: [&'static str; 2], host: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, host) = (format!("http://{}", listener.local_addr().unwrap()), host.to_owned());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut buffer) = (stream.unwrap(), [0; 8192]);
+            let read = stream.read(&mut buffer).unwrap();
+            let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
+            let has_token = asked.contains("x-aws-ec2-metadata-token: session-1");
+            let answer = match asked.split(' ').take(2).collect::<Vec<_>>().as_slice() {
+                ["PUT", "/latest/api/token"] if asked.contains("x-aws-ec2-metadata-token-ttl-seconds") => {
+                    "session-1".into()
+                }
+                ["GET", "/latest/meta-data/iam/security-credentials/"] if has_token => "passes".into(),
+                ["GET", "/latest/meta-data/instance-id"] if has_token => host.clone(),
+                ["GET", "/latest/meta-data/iam/security-credentials/passes"] if has_token => format!(
+                    r#"{{"Code": "Success", "AccessKeyId": "{id}", "SecretAccessKey": "{secret}", "Token": "", "Expiration": "2099-01-01T00:00:00Z"}}"#
+                ),
+                other => panic!("{other:?}"),
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+            stream.write_all((head + &answer).as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
 #[test]
 fn every_source_of_credentials_signs_a_pass() {
     let it = Ec2Stage::new(Kind::Sqlite);
@@ -156,6 +184,17 @@ fn every_source_of_credentials_signs_a_pass() {
     let told = doctor(call.env("AWS_CONTAINER_AUTHORIZATION_TOKEN", "show-me"));
     assert!(told.contains("the container's role") && told.contains(ACCOUNT), "{told}");
     assert!(asked.join().unwrap().contains("show-me"));
+    // The instance that the program runs on, which is never moved.
+    let host = it.server.with(|world| world.add(Spec::on_demand("host").cpu(20.0)));
+    let url = metadata([ACCESS_KEY, SECRET_KEY], &host);
+    let here = |words: &str| {
+        let call = it.bare(words).env("AWS_EC2_METADATA_DISABLED", "false");
+        call.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)
+    };
+    let told = doctor(here("doctor"));
+    assert!(told.contains("the role of the instance that this runs on") && told.contains(ACCOUNT), "{told}");
+    let told = here("analyze --probe tcp:22 --may-lose *").output().ends_with(0).stdout;
+    assert!(told.contains("this program runs on it"), "{told}");
     // A source that is configured and fails is the end, whatever else there is.
     let call =
         it.bare("run").env("AWS_PROFILE", "misspelt").env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/");
@@ -164,7 +203,31 @@ fn every_source_of_credentials_signs_a_pass() {
     call.output().ends_with(3).says(["the container's role"]);
 }
 
-/// A store belongs to one provider and one account.
+/// Each row: what the policy denies, the exit code, and what is said of it.
+#[test]
+fn doctor_rehearses_every_permission() {
+    let rows: &[(&[&str], i32, &str)] = &[
+        (&[], 0, "allowed, as a rehearsal says: DescribeSpotInstanceRequests, DescribeInstanceAttribute"),
+        (&[], 0, "DescribeInstanceStatus, RunInstances"),
+        (&[], 0, "no instance with the tag is fit for it: TerminateInstances, StopInstances"),
+        (&[], 0, "8 of 64 spot vCPUs (G and VT) are in use"),
+        (&["DescribeVolumes"], 3, "attach deploy/aws/read-policy.json"),
+        (&["RunInstances"], 0, "attach deploy/aws/write-policy.json"),
+        (&["GetServiceQuota"], 0, "the quota of spot vCPUs (G and VT) is not known"),
+    ];
+    each(rows, |(denied, code, said)| {
+        let it = Ec2Stage::new(Kind::Sqlite);
+        it.server.with(|world| {
+            world.set_quota("eu-west-1", ec2_sim::Lifecycle::Spot, "G", 64);
+            denied.iter().for_each(|action| world.deny(action));
+        });
+        let told = it.call("doctor").output().ends_with(*code).stdout;
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(said), "{said}: {told}");
+        assert_eq!(it.server.with(|world| world.log().iter().filter(|it| it.took_effect).count()), 0);
+    });
+}
+
 /// What is stored of an instance that runs, as whoever reads the file sees it.
 #[test]
 fn user_data_is_sealed_in_the_store_with_a_key() {
@@ -200,6 +263,7 @@ fn user_data_is_sealed_in_the_store_with_a_key() {
     });
 }
 
+/// A store belongs to one provider and one account.
 #[test]
 fn a_store_of_another_account_is_refused() {
     each(&[Kind::Sqlite, Kind::Redis], |kind| {

@@ -130,6 +130,37 @@ mod tests {
         }
     }
 
+    /// As another implementation signs the same headers, which always says what the time is.
+    #[tokio::test]
+    async fn requests_are_signed_as_by_reqsign() {
+        use reqsign_core::SignRequest as _;
+        let token = "AQoDYXdzEPT//EXAMPLE+token==";
+        let credential = |token: Option<&str>| reqsign_aws_v4::Credential {
+            access_key_id: "AKIDEXAMPLE".into(),
+            secret_access_key: keys(None).secret.expose_secret().into(),
+            session_token: token.map(Into::into),
+            expires_in: None,
+        };
+        for (service, body, token) in [("ec2", "Action=StopInstances", None), ("pricing", "{}", Some(token))] {
+            let host = format!("{service}.eu-west-1.amazonaws.com");
+            let hash = hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref());
+            let request = http::Request::post(format!("https://{host}/")).header("content-type", FORM);
+            let request = request.header("host", &host).header("x-amz-content-sha256", &hash);
+            let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+            let signer = reqsign_aws_v4::RequestSigner::new(service, "eu-west-1");
+            let context = reqsign_core::Context::new();
+            signer.sign_request(&context, &mut parts, Some(&credential(token)), None).await.expect("a signature");
+            let header = |name: &str| parts.headers[name].to_str().expect("text").to_owned();
+            let stamp = header("x-amz-date");
+            let mut headers =
+                vec![("content-type", FORM), ("host", &host), ("x-amz-content-sha256", &hash), ("x-amz-date", &stamp)];
+            headers.extend(token.map(|token| ("x-amz-security-token", token)));
+            let scope = SigningScope { region: "eu-west-1", service };
+            let ours = authorization(&keys(token), scope, &headers, body.as_bytes(), &stamp);
+            assert_eq!(ours, header("authorization"));
+        }
+    }
+
     /// Two of the vectors that AWS publishes.
     #[test]
     fn published_vectors_come_out() {

@@ -32,7 +32,7 @@ pub struct Planned {
 /// Exit codes 2 to 6.
 pub async fn command(session: &Session<'_>, detailed_exit_code: bool, all: bool) -> Result<Printed, Failure> {
     let Session { settings, show, .. } = *session;
-    let (store, cloud) = (session.open_to_read().await?, session.client().await?);
+    let (store, cloud) = (session.open_to_plan().await?, session.client().await?);
     let limits = Limits::new(settings, Mode::Real);
     let planned = dry_run(&session.world(&cloud, &store, &limits)).await?;
     Ok(self::show(planned, &settings.policy, (detailed_exit_code, all), show))

@@ -29,7 +29,7 @@ const EVENTS: usize = 10;
 /// Exit codes 2, 3, 4 and 6.
 pub async fn command(session: &Session<'_>, wanted: &str) -> Result<Printed, Failure> {
     let Session { settings, clock, show, .. } = *session;
-    let (store, cloud) = (session.open_to_read().await?, session.client().await?);
+    let (store, cloud) = (session.open_to_plan().await?, session.client().await?);
     let limits = Limits::new(settings, Mode::Real);
     let world = session.world(&cloud, &store, &limits);
     let (explained, failure) = explain(&world, settings.enabled, wanted).await?;

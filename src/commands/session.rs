@@ -51,8 +51,14 @@ impl<'a> Session<'a> {
         Ok(SealedStore::new(self.open(SqliteStore::open).await?, seal_key(self.settings)))
     }
 
+    /// To foretell what a pass would do, which must be able to read the same.
+    pub(super) async fn open_to_plan(&self) -> Result<SealedStore<Store>, StoreError> {
+        Ok(SealedStore::new(self.open(SqliteStore::open_read).await?, seal_key(self.settings)))
+    }
+
+    /// To show what passes did.
     pub(super) async fn open_to_read(&self) -> Result<SealedStore<Store>, StoreError> {
-        Ok(SealedStore::reading(self.open(SqliteStore::open_read).await?, seal_key(self.settings)))
+        Ok(SealedStore::showing(self.open(SqliteStore::open_read).await?, seal_key(self.settings)))
     }
 
     async fn open(&self, file: fn(&Path, Clock) -> Result<SqliteStore, StoreError>) -> Result<Store, StoreError> {

@@ -102,7 +102,7 @@ pub enum StoreError {
         known: u64,
     },
     /// What a replacement is made of was sealed, and cannot be opened.
-    #[error("the record {record} is sealed{}", if *.has_key { " with another RESPOT_STORE_KEY" } else { ", and RESPOT_STORE_KEY is not set" })]
+    #[error("the record {record} is sealed{}", if *.has_key { " with another RESPOT_STORE_KEY, or damaged" } else { ", and RESPOT_STORE_KEY is not set" })]
     Sealed { record: String, has_key: bool },
     /// It is the memory of passes over another account.
     #[error("the store {store} belongs to {found}, and this is {own}")]

@@ -22,6 +22,9 @@ const SEALED_MAPS: [(&str, &str); 2] = [(keys::RECREATIONS, "kept"), (keys::LAUN
 /// The members of a blueprint that anyone may read.
 const LEGIBLE: [&str; 2] = ["billing", "notes"];
 
+/// How many instances are looked at to tell whether their configuration lies open.
+const LOOKED_AT: usize = 100;
+
 /// The key that blueprints are sealed with.
 #[derive(Debug)]
 pub struct SealKey(LessSafeKey);
@@ -43,9 +46,8 @@ impl SealKey {
         Some(STANDARD.encode([nonce.as_slice(), &text].concat()))
     }
 
-    fn open(&self, place: &str, sealed: &str) -> Option<Map<String, Value>> {
-        let bytes = STANDARD.decode(sealed).ok()?;
-        let (nonce, text) = bytes.split_at_checked(NONCE_LEN)?;
+    /// What was sealed for this place with this key, if it was.
+    fn open(&self, place: &str, (nonce, text): (&[u8], &[u8])) -> Option<Map<String, Value>> {
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = text.to_vec();
         serde_json::from_slice(self.0.open_in_place(nonce, Aad::from(place.as_bytes()), &mut text).ok()?).ok()
@@ -62,14 +64,41 @@ pub struct SealedStore<S> {
 }
 
 impl<S: StoreRead> SealedStore<S> {
-    /// To write to: whoever acts on a record must be able to read all of it.
+    /// For passes, and for what foretells them: whoever acts on a record must be able to read all of it.
     pub fn new(store: S, key: Option<SealKey>) -> Self {
         Self { store, key, is_lenient: false }
     }
 
-    /// To read from: without a key, what is sealed stays so.
-    pub fn reading(store: S, key: Option<SealKey>) -> Self {
-        Self { is_lenient: key.is_none(), ..Self::new(store, key) }
+    /// For what only shows what passes did: what cannot be opened stays sealed.
+    pub fn showing(store: S, key: Option<SealKey>) -> Self {
+        Self { is_lenient: true, ..Self::new(store, key) }
+    }
+
+    /// How many configurations lie open, of all recreations and of some instances.
+    ///
+    /// # Errors
+    /// Any of the store's.
+    pub async fn legible(&self) -> Result<usize, StoreError> {
+        let fields = Query::Fields(keys::LAUNCH_RECORDS.into());
+        let answers = self.store.read(&[Query::Map(keys::RECREATIONS.into()), fields]).await?;
+        let mut texts: Vec<(&str, String)> = Vec::new();
+        let mut some = Vec::new();
+        for answer in answers {
+            match answer {
+                Answer::Map(entries) => texts.extend(entries.into_iter().map(|(_, text)| ("kept", text))),
+                Answer::Fields(fields) => some = fields.into_iter().take(LOOKED_AT).collect(),
+                Answer::Values(_) => {}
+            }
+        }
+        let query = Query::MapValues { map: keys::LAUNCH_RECORDS.into(), fields: some };
+        if let Some(Answer::Values(values)) = self.store.read(&[query]).await?.pop() {
+            texts.extend(values.into_iter().flatten().map(|text| ("blueprint", text)));
+        }
+        let is_open = |(member, text): &&(&str, String)| {
+            let record: Value = serde_json::from_str(text).unwrap_or_default();
+            record[member].is_object() && record[member].get(SEALED).is_none()
+        };
+        Ok(texts.iter().filter(is_open).count())
     }
 
     fn seal(&self, write: &Write) -> Result<Write, StoreError> {
@@ -84,10 +113,8 @@ impl<S: StoreRead> SealedStore<S> {
                 std::mem::take(blueprint).into_iter().partition(|(name, _)| LEGIBLE.contains(&name.as_str()));
             *blueprint = legible;
             let sealed = key.seal(&place(map, field), &Value::Object(secret).to_string());
-            let sealed = sealed.ok_or_else(|| StoreError::Unreadable {
-                store: self.store.label(),
-                detail: "the system has no random numbers to seal a record with".into(),
-            })?;
+            let sealed = sealed
+                .ok_or_else(|| self.unreadable("the system has no random numbers to seal a record with".into()))?;
             blueprint.insert(SEALED.into(), sealed.into());
         }
         Ok(Write::MapSet { map: map.clone(), field: field.clone(), value: Value::Object(record).to_string() })
@@ -102,8 +129,14 @@ impl<S: StoreRead> SealedStore<S> {
         let Some(member) = member_of(map).filter(|_| text.contains(SEALED)) else { return Ok(text) };
         let Ok(Value::Object(mut record)) = serde_json::from_str::<Value>(&text) else { return Ok(text) };
         let Some(Value::Object(blueprint)) = record.get_mut(member) else { return Ok(text) };
-        let Some(Value::String(sealed)) = blueprint.get(SEALED) else { return Ok(text) };
-        let opened = self.key.as_ref().and_then(|key| key.open(&place(map, field), sealed));
+        let Some(sealed) = blueprint.get(SEALED) else { return Ok(text) };
+        let bytes = sealed.as_str().and_then(|it| STANDARD.decode(it).ok());
+        let parts = bytes.as_deref().and_then(|bytes| bytes.split_at_checked(NONCE_LEN));
+        let Some(parts) = parts.filter(|(_, text)| text.len() > AES_256_GCM.tag_len()) else {
+            let detail = format!("what is sealed in the record {map}[{field}] is damaged");
+            return if self.is_lenient { Ok(text) } else { Err(self.unreadable(detail)) };
+        };
+        let opened = self.key.as_ref().and_then(|key| key.open(&place(map, field), parts));
         let Some(secret) = opened else {
             if self.is_lenient {
                 return Ok(text);
@@ -113,6 +146,10 @@ impl<S: StoreRead> SealedStore<S> {
         blueprint.remove(SEALED);
         blueprint.extend(secret);
         Ok(Value::Object(record).to_string())
+    }
+
+    fn unreadable(&self, detail: String) -> StoreError {
+        StoreError::Unreadable { store: self.store.label(), detail }
     }
 
     fn open_answer(&self, query: &Query, answer: Answer) -> Result<Answer, StoreError> {
@@ -230,19 +267,30 @@ mod tests {
             let record = format!("{map}[i-1]");
             let refused = |has_key| Err(StoreError::Sealed { record: record.clone(), has_key });
             assert_eq!(read(&SealedStore::new(open(), key(2)), map).await, refused(true), "another key");
-            assert_eq!(read(&SealedStore::reading(open(), key(2)), map).await, refused(true), "another key");
             assert_eq!(read(&SealedStore::new(open(), None), map).await, refused(false), "no key");
-            let shown = read(&SealedStore::reading(open(), None), map).await.expect("what is legible");
-            assert!(shown[0].1.to_string().contains(SEALED));
+            for other in [None, key(2)] {
+                let shown = read(&SealedStore::showing(open(), other), map).await.expect("what is legible");
+                assert!(shown[0].1.to_string().contains(SEALED));
+            }
 
-            // Moved to another instance, or damaged, it is refused.
+            // Moved to another instance it is refused; what is no ciphertext was damaged.
             write(&open(), map, "i-2", &raw).await;
             assert!(matches!(read(&sealed, map).await, Err(StoreError::Sealed { .. })));
+            for damaged in [Value::Null, 7.into(), "".into(), "!!!!".into(), "AAAA".into()] {
+                let mut record: Value = serde_json::from_str(&raw).expect("JSON");
+                let member = if record["kept"].is_object() { "kept" } else { "blueprint" };
+                record[member][SEALED] = damaged.clone();
+                write(&open(), map, "i-2", &record.to_string()).await;
+                let read = read(&sealed, map).await;
+                assert!(matches!(read, Err(StoreError::Unreadable { .. })), "{damaged}: {read:?}");
+            }
             write(&open(), map, "i-2", &record_without_secrets(&raw)).await;
             assert!(read(&sealed, map).await.is_ok());
         }
         // A file of before, and the way back.
+        assert_eq!(sealed.legible().await, Ok(0));
         write(&open(), keys::LAUNCH_RECORDS, "i-1", &stored.to_string()).await;
+        assert_eq!(sealed.legible().await, Ok(1));
         assert_eq!(read(&sealed, keys::LAUNCH_RECORDS).await.expect("entries")[0].1, stored);
         write(&SealedStore::new(open(), None), keys::LAUNCH_RECORDS, "i-1", &stored.to_string()).await;
         assert_eq!(read(&open(), keys::LAUNCH_RECORDS).await.expect("entries")[0].1, stored);

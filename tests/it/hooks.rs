@@ -152,3 +152,25 @@ fn a_hook_that_hangs_or_is_cut_off_is_called_again() {
         assert_eq!(living(&stage), (0, 1));
     });
 }
+
+/// A hook that began may have moved traffic: what it was to be moved to is deleted only after the hook has moved it back, and
+/// not without the hook.
+#[test]
+fn a_switch_that_is_not_confirmed_is_taken_back_first() {
+    side_by_side(&BOTH, 2, |kind| {
+        let (stage, traffic) = (stage(*kind, 1, &good()), Traffic::new());
+        let hangs = traffic.command("sleep 20");
+        until(&stage, &hangs, |it| it["state"] == "retiring");
+        assert_eq!(step(&stage, &hangs).0, 1);
+        let abort = call(&stage, "abort").output();
+        assert!(abort.all().contains("set RESPOT_ROLLOUT_HOOK again"), "{}", abort.all());
+        let held = call(&stage, "--yes").output();
+        assert!(held.code() == 1 && held.all().contains("set RESPOT_ROLLOUT_HOOK again"), "{}", held.all());
+        assert_eq!((living(&stage), deleted(&stage).len()), ((1, 1), 0), "either may serve");
+        let hook = traffic.command("true");
+        assert_eq!(until(&stage, &hook, is_over)["rollout"]["state"], "aborted");
+        let calls = traffic.calls();
+        assert_eq!((&*calls[1][2], &*calls[1][3], calls.len()), ("web-0", "onDemand", 2), "{calls:?}");
+        assert_eq!(living(&stage), (1, 0));
+    });
+}

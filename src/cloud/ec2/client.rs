@@ -68,6 +68,8 @@ pub struct Ec2Client<T> {
     host: Rc<RefCell<Option<String>>>,
     /// What the last listing said of each instance, with its region.
     pub(super) rows: RefCell<HashMap<InstanceId, (usize, Ec2Row)>>,
+    /// Why the price list could not be read.
+    pub(super) unpriced: RefCell<Option<String>>,
     /// The instance types that were read.
     pub(super) types: RefCell<HashMap<String, TypeFacts>>,
     /// The spot requests of instances that it lacked.
@@ -89,6 +91,7 @@ impl<T: Transport> Ec2Client<T> {
             account: OnceCell::new(),
             host: Rc::default(),
             rows: RefCell::default(),
+            unpriced: RefCell::default(),
             types: RefCell::default(),
             ended: RefCell::default(),
             subnets: RefCell::default(),

@@ -60,7 +60,12 @@ impl<T: Transport> Ec2Client<T> {
         let untagged =
             format!("not analyzed, since they lack the tag {opt_in} or another program manages them: {left_out}");
         let untagged = (left_out > 0).then_some(untagged);
-        untagged.into_iter().chain([covered.to_owned()]).collect()
+        let unpriced = self
+            .unpriced
+            .borrow()
+            .as_ref()
+            .map(|error| format!("on-demand prices could not be read, name them in RESPOT_EC2_PRICES: {error}"));
+        untagged.into_iter().chain(unpriced).chain([covered.to_owned()]).collect()
     }
 
     /// Reads what the types of all listed instances are.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::Ec2Client;
 use super::fleet::LINUX;
-use super::region::ask_json;
+use super::region::{Region, ask_json};
 use super::wire::TypeFacts;
 use crate::cloud::CloudError;
 use crate::cloud::transport::Transport;
@@ -57,7 +57,7 @@ impl<T: Transport> Ec2Client<T> {
         for region in regions {
             let prices = self.prices(region, &kinds, platform).await?;
             let (on_demand, quota) = match zone {
-                Some(_) => (self.on_demand_price(region, kind, platform).await?, self.quota(region, kind).await),
+                Some(_) => (self.on_demand_price(region, kind, platform).await, self.quota(region, kind).await),
                 None => (None, None),
             };
             let facts = self.types.borrow().get(kind).cloned().unwrap_or_default();
@@ -81,14 +81,23 @@ impl<T: Transport> Ec2Client<T> {
 
     /// What an hour of a type costs on demand: by the operator's file, or by the price list. `None` if that has no such price,
     /// or several.
-    async fn on_demand_price(&self, region: usize, kind: &str, platform: &str) -> Result<Option<Usd>, CloudError> {
+    async fn on_demand_price(&self, region: usize, kind: &str, platform: &str) -> Option<Usd> {
         if let Some(price) = self.terms.prices.get(kind) {
-            return Ok(Some(*price));
+            return Some(*price);
         }
         if platform != LINUX {
-            return Ok(None);
+            return None;
         }
-        let region = &self.regions[region];
+        match self.listed_price(&self.regions[region], kind).await {
+            Ok(price) => price,
+            Err(error) => {
+                *self.unpriced.borrow_mut() = Some(error.to_string());
+                None
+            }
+        }
+    }
+
+    async fn listed_price(&self, region: &Region<T>, kind: &str) -> Result<Option<Usd>, CloudError> {
         let filter = |(field, value): (&str, &str)| json!({"Type": "TERM_MATCH", "Field": field, "Value": value});
         let filters = [
             ("regionCode", region.name.as_str()),

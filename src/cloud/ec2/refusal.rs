@@ -1,6 +1,8 @@
 //! What EC2's error responses mean (`docs/ec2-api.md` section 3.9): the code decides, and the status only where the code is
 //! unknown, since a lack of room comes as HTTP 500.
 
+use serde::Deserialize;
+
 use super::wire::text_of;
 use super::xml::{Element, Set, Shape as _, shapes};
 use crate::cloud::Effect;
@@ -72,7 +74,21 @@ pub(super) fn error_in(body: &[u8]) -> String {
     if code.is_empty() { text_of(body) } else { format!("{code}: {}", readable(&message)) }
 }
 
+/// What the services that speak JSON answer.
+#[derive(Deserialize)]
+struct JsonError {
+    /// Behind `#`, if that is there.
+    #[serde(rename = "__type")]
+    code: String,
+    #[serde(default, alias = "Message")]
+    message: String,
+}
+
 fn error_of(body: &[u8]) -> (ErrorItem, String) {
+    if let Ok(JsonError { code, message }) = serde_json::from_slice(body) {
+        let code = code.rsplit('#').next().unwrap_or_default().to_owned();
+        return (ErrorItem { code, message }, String::new());
+    }
     let read = Element::of(body).ok().and_then(|it| ErrorBody::read(&it).ok());
     let ErrorBody { errors, error, request_id } = read.unwrap_or_default();
     (errors.item.into_iter().next().or(error).unwrap_or_default(), request_id)
@@ -272,6 +288,26 @@ mod tests {
         }
         let gone = refused("TerminateInstances", 400, &error("InvalidInstanceID.NotFound", ""));
         assert!(gone.not_found);
+    }
+
+    #[test]
+    fn services_that_speak_json_refuse_in_json() {
+        for (body, kind, shown) in [
+            (
+                r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#,
+                ErrorKind::RateLimit,
+                "400 ThrottlingException: Rate exceeded",
+            ),
+            (
+                r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"no"}"#,
+                ErrorKind::Auth,
+                "400 AccessDeniedException: no",
+            ),
+            (r#"{"__type":"NoSuchResourceException"}"#, ErrorKind::Api, "400 NoSuchResourceException: "),
+        ] {
+            let refusal = refused("GetMetricData", 400, body);
+            assert_eq!((refusal.kind, refusal.effect, refusal.message.as_str()), (kind, Effect::Refused, shown));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::store::probe::{Examined, probe};
 use crate::store::redis::{RedisStore, Risks};
 use crate::store::sealed::SealedStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{StoreError, StoreWrite, records};
+use crate::store::{StoreError, StoreRead as _, StoreWrite, records};
 
 const STORE: &str = "store";
 const FILE: &str = "state-file";
@@ -38,33 +38,32 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// All permissions of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
-pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
-    let mut findings = examined(settings).await;
-    findings.extend(legible(settings));
-    findings
-}
-
-/// Whether what is stored to launch instances again can be read by whoever reads the store.
-fn legible(settings: &Settings) -> Option<Finding> {
-    let what = match &settings.ec2 {
-        Some(ec2) if ec2.keeps_user_data => "user data of instances",
-        None if settings.policy.recreate_order == RecreateOrder::DeleteFirst => "the environment of instances",
-        _ => return None,
+/// Whether what is stored to create instances again can be read by whoever reads the store: `open` configurations lie open.
+fn legible(settings: &Settings, open: usize) -> Option<Finding> {
+    let stores = match &settings.ec2 {
+        Some(ec2) => ec2.keeps_user_data,
+        None => settings.policy.recreate_order == RecreateOrder::DeleteFirst,
     };
-    Some(match settings.store_key {
-        Some(_) => Finding::ok(SEAL, format!("what is stored of {what} is sealed")),
-        None => {
-            let detail = format!("{what} lies open in the store while it is needed to launch them again");
+    let what = if settings.ec2.is_some() { "user data of instances" } else { "the environment of instances" };
+    Some(match (&settings.store_key, open) {
+        (Some(_), 0) => Finding::ok(SEAL, "configurations of instances are sealed"),
+        (Some(_), open) => {
+            let detail = format!("records that still lie open: {open}, with {what}");
+            Finding::warning(SEAL, detail, "run a pass: each is sealed when it is stored again")
+        }
+        (None, 0) if !stores => return None,
+        (None, _) => {
+            let detail = format!("{what} lies open in the store while it is needed to create them again");
             Finding::warning(SEAL, detail, "set RESPOT_STORE_KEY to the output of: openssl rand -base64 32")
         }
     })
 }
 
-async fn examined(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     match &settings.store {
         StoreSetting::Redis { url, prefix } => server(url.expose_secret(), prefix, settings).await,
         StoreSetting::Sqlite(path) => match is_there(path) {
-            Ok(false) => future_file(path),
+            Ok(false) => future_file(path).into_iter().chain(legible(settings, 0)).collect(),
             Ok(true) | Err(_) => {
                 let tried = async {
                     let store = SqliteStore::open(path, Clock::system())?;
@@ -115,7 +114,7 @@ fn forgets() -> Finding {
     Finding::warning(STORE, detail, "set appendonly yes, or save 60 1, on the server")
 }
 
-async fn try_out<S: StoreWrite>(store: &S, settings: &Settings) -> Result<Vec<Finding>, StoreError> {
+async fn try_out<S: StoreWrite>(store: &SealedStore<S>, settings: &Settings) -> Result<Vec<Finding>, StoreError> {
     let now = settings.now.unwrap_or_else(|| Clock::system().now());
     let Examined { round_trip, at_work, unreadable } = probe(store, now).await?;
     if let Some(error) = unreadable {
@@ -132,7 +131,8 @@ async fn try_out<S: StoreWrite>(store: &S, settings: &Settings) -> Result<Vec<Fi
         }
         _ => None,
     };
-    Ok(iter::once(found).chain(rollout).collect())
+    let legible = legible(settings, store.legible().await?);
+    Ok(iter::once(found).chain(legible).chain(rollout).collect())
 }
 
 /// Whether the open rollout goes on by itself.

@@ -95,9 +95,21 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         switches: Vec<Switch>,
     ) -> Result<Unswitched, StoreError> {
         let mut unswitched = Unswitched::default();
-        if switches.is_empty() || self.hook.is_none() && !self.writer.moves_traffic() {
+        if switches.is_empty() {
             return Ok(unswitched);
         }
+        if self.hook.is_none() && !self.writer.moves_traffic() {
+            let held = |Switch { name, from, to, .. }: &Switch| {
+                format!(
+                    "{name}: its traffic was moved by a hook, and has to be moved from {from} to {to}: set \
+                     RESPOT_ROLLOUT_HOOK again"
+                )
+            };
+            unswitched.troubles = switches.iter().map(held).collect();
+            return Ok(unswitched);
+        }
+        fleet.switching(&switches);
+        stored.save(pass, fleet, Vec::new()).await?;
         let ids: Vec<_> = switches.iter().flat_map(|it| [&it.from, &it.to]).collect();
         let seen = close_ups(pass.world.cloud, &ids).await;
         let rollout = fleet.rollout.id.clone();
@@ -132,7 +144,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 Switched::Waits(what) => unswitched.waits.push(format!("{name}: {what}")),
                 Switched::Failed(why) => unswitched
                     .troubles
-                    .push(format!("{name}: traffic stays at {from} instead of {to}: {why}; the next step tries again")),
+                    .push(format!("{name}: it is not confirmed that traffic moved from {from} to {to}: {why}; the next step tries again")),
             }
         }
         Ok(unswitched)

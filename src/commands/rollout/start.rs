@@ -57,7 +57,7 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
     /// # Errors
     /// As [`step`](Self::step).
     pub async fn start(&self, analysis: &Analysis) -> Result<Stepped, Failure> {
-        let approved: Vec<&Opportunity> = analysis.found().filter(|it| it.approved).collect();
+        let (approved, lacks) = analysis.movable();
         if approved.is_empty() {
             let found = analysis.found().count();
             return Ok(nothing(format!(
@@ -75,6 +75,9 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 Ok(())
             })
             .await?;
+        if let (Some(what), true) = (lacks, stepped.fleet.is_some()) {
+            stepped.message.push_str(&format!("; others stay, since the quota of {what} has no room for all at once"));
+        }
         match (ran, self.world.stop.cause()) {
             (super::Ran::Ended(_), Some(cause)) => Err(Failure::stopped(cause)),
             (super::Ran::Ended(_), None) => Ok(stepped),

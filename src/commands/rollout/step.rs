@@ -24,8 +24,8 @@ use crate::core::pass::safety;
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::news::closes;
 use crate::core::record::outbox::Happened;
-use crate::core::recreation::journal::Recreation;
-use crate::core::rollout::course::{Fleet, MemberState, RolloutEnd, State};
+use crate::core::recreation::journal::{Next, Recreation};
+use crate::core::rollout::course::{Fleet, Member, MemberState, RolloutEnd, State};
 use crate::core::rollout::members::FleetView;
 use crate::core::rollout::steps::Todo;
 use crate::core::world::instance::{Billing, InstanceId, Status};
@@ -118,9 +118,16 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
         let is_new = |state: &State| matches!(state, State::Retiring { .. } | State::Moving { .. });
         let waits = todo != Todo::Work && is_new(&fleet.rollout.state);
         let is_held = waits || fleet.rollout.paused_at.is_some();
-        let switches = if is_held { Vec::new() } else { fleet.switches_before(&view) };
+        let silent = if is_held { Vec::new() } else { self.silent(pass, &fleet.retiring(&view)).await };
+        fleet.heard(&silent, pass.now());
+        stored.save(pass, &fleet, Vec::new()).await?;
+        let mut switches = if is_held { Vec::new() } else { fleet.switches_before(&view) };
+        switches.retain(|switch| !silent.contains(&switch.member));
         let mut unswitched = self.switch(pass, (&mut fleet, &mut stored), switches).await?;
-        let works = if is_held { Vec::new() } else { fleet.works(&view) };
+        let mut works = if is_held { Vec::new() } else { fleet.works(&view) };
+        works.retain(|work| work.next != Next::DeleteOld || !silent.contains(&work.instance));
+        let silent = fleet.members.iter().filter(|it| it.silent_since.is_some() && it.state == MemberState::Ready);
+        unswitched.waits.extend(silent.map(|it| format!("{}, whose spot instance does not respond", it.name)));
         let awaits = fleet.members.iter().any(|member| member.awaited().is_some());
         let has_work = !works.is_empty() || awaits;
         let journal = match has_work {
@@ -219,6 +226,16 @@ impl<C: CloudRead, W: CloudWrite, S: StoreWrite, N: Notify, P: Prober> Drive<'_,
                 return;
             }
         }
+    }
+
+    /// The members whose successor does not respond right now, among those whose on-demand instance is about to go.
+    async fn silent(&self, pass: &Pass<'_, (C, W, S)>, retiring: &[(&Member, &InstanceId)]) -> Vec<InstanceId> {
+        let Some(probe) = &self.terms.probe else { return Vec::new() };
+        let asked = retiring.iter().map(|(member, successor)| async move {
+            let seen = self.responding(pass, probe, successor, &member.name).await;
+            seen.is_none().then(|| member.id.clone())
+        });
+        stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(ready).collect().await
     }
 
     /// The details of an instance, if it runs as spot and responds.

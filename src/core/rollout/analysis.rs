@@ -9,6 +9,7 @@
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use super::gates::Gates;
 use super::metrics::Workload;
 use crate::core::pass::market::Market;
 use crate::core::world::instance::{InstanceId, Place};
-use crate::core::world::market::Stock;
+use crate::core::world::market::{Quota, Stock};
 use crate::core::world::money::{HOURS_PER_MONTH, Usd};
 use crate::core::world::snapshot::Shortfall;
 use crate::core::world::time::Timestamp;
@@ -76,6 +77,8 @@ pub struct Opportunity {
     /// The record of reclaims in its place; `None` if there is none.
     pub market: Option<Market>,
     pub workload: Workload,
+    /// What its move would take of quotas.
+    pub claims: Vec<Claim>,
     pub gates: Gates,
     /// Whether all three gates approve, and spot is cheaper.
     pub approved: bool,
@@ -111,6 +114,31 @@ impl Opportunity {
     }
 }
 
+/// What a move takes of something that the account may have so much of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// For example `GPUs`.
+    pub what: String,
+    pub left: u64,
+    pub more: u64,
+}
+
+/// What a move would take of the quotas that are known.
+fn claims(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms) -> Vec<Claim> {
+    let claim = |what: &str, quota: u64, used: u64, more: u64| Claim {
+        what: what.into(),
+        left: quota.saturating_sub(used),
+        more,
+    };
+    if let Some(Quota { what, limit, used, more }) = findings.offered.offer().and_then(|it| it.quota.as_ref()) {
+        return limit.iter().map(|limit| claim(what, *limit, *used, *more)).collect();
+    }
+    let usage = findings.usage;
+    let gpus = terms.gpu_quota.map(|quota| claim("GPUs", quota.into(), usage.gpus, listed.gpu_num.unwrap_or(0).into()));
+    let instances = terms.instance_quota.map(|quota| claim("instances", quota.into(), usage.instances, 1));
+    gpus.into_iter().chain(instances).collect()
+}
+
 /// Judges an instance by all that is known about it.
 #[must_use]
 pub fn judge(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms, now: Timestamp) -> Opportunity {
@@ -134,6 +162,7 @@ pub fn judge(listed: &ListedInstance, findings: &Findings<'_>, terms: &Terms, no
         risk: Risk::of(market.as_ref(), stock),
         market,
         workload: findings.metrics.as_ref().map_or(Workload::Unknown, |it| it.workload(*cpu_num)),
+        claims: claims(listed, findings, terms),
         approved: gates.approve() && saving(current_cost, spot_cost).is_some(),
         gates,
     }
@@ -171,6 +200,24 @@ impl Analysis {
     /// The instances that would save something.
     pub fn found(&self) -> impl Iterator<Item = &Opportunity> {
         self.opportunities.iter().filter(|it| it.saving().is_some())
+    }
+
+    /// The approved opportunities that the quotas have room for together, since each runs beside what it replaces until the
+    /// end; and what the first of the others lacks.
+    #[must_use]
+    pub fn movable(&self) -> (Vec<&Opportunity>, Option<&str>) {
+        let (mut chosen, mut lacks, mut taken) = (Vec::new(), None, HashMap::<&str, u64>::new());
+        for it in self.found().filter(|it| it.approved) {
+            let so_far = |claim: &Claim| taken.get(claim.what.as_str()).copied().unwrap_or(0);
+            match it.claims.iter().find(|claim| so_far(claim).saturating_add(claim.more) > claim.left) {
+                Some(claim) => lacks = lacks.or(Some(claim.what.as_str())),
+                None => {
+                    it.claims.iter().for_each(|claim| *taken.entry(&claim.what).or_default() += claim.more);
+                    chosen.push(it);
+                }
+            }
+        }
+        (chosen, lacks)
     }
 
     /// What all opportunities would save together.

@@ -275,9 +275,15 @@ pub struct Member {
     /// Since when a successor that had been ready is not seen running, although nothing says that it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled_since: Option<Timestamp>,
+    /// Since when a successor whose on-demand instance is about to go does not respond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Timestamp>,
     /// The instance that serves, as the hook last confirmed; `None` before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<InstanceId>,
+    /// The instance that its traffic was about to be moved to when it was last moved, until that is confirmed: it may serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switching: Option<InstanceId>,
     /// The successor that was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<InstanceId>,
@@ -396,7 +402,9 @@ impl Fleet {
                     retired_at: None,
                     undone_at: None,
                     unsettled_since: None,
+                    silent_since: None,
                     serves: None,
+                    switching: None,
                     withdrawn: None,
                     is_open: false,
                     note: None,

@@ -136,6 +136,24 @@ impl Fleet {
         self.members.iter().filter(|it| it.state == MemberState::Ready).filter_map(of).collect()
     }
 
+    /// These members' successors do not respond, although their on-demand instances are about to go. One that does not for
+    /// too long is given up.
+    pub fn heard(&mut self, silent: &[InstanceId], now: Timestamp) {
+        let hold = self.rollout.hold;
+        for member in self.members.iter_mut().filter(|it| it.state == MemberState::Ready) {
+            if !silent.contains(&member.id) {
+                member.silent_since = None;
+                continue;
+            }
+            let since = *member.silent_since.get_or_insert(now);
+            if now.since(since) >= hold {
+                let minutes = hold.as_secs() / 60;
+                let spot = member.successor.as_ref().map_or("", InstanceId::as_str);
+                member.fail(format!("its spot instance {spot} has not responded for {minutes} min"));
+            }
+        }
+    }
+
     /// The recreations to advance, in the order in which members are moved, or in reverse if they are put back.
     #[must_use]
     pub fn works(&self, view: &FleetView<'_>) -> Vec<Recreating> {
@@ -342,7 +360,7 @@ impl Member {
 
     /// The work that is due, unless traffic has to be switched first.
     fn work(&self, rollout: &Rollout, view: &FleetView<'_>) -> Option<Recreating> {
-        let waits = |work: &Recreating| rollout.has_hook && self.switch_before(work).is_some();
+        let waits = |work: &Recreating| self.has_traffic(rollout) && self.switch_before(work).is_some();
         self.intended(rollout, view).filter(|work| !waits(work))
     }
 

@@ -36,7 +36,15 @@ impl Fleet {
     #[must_use]
     pub fn switches_before(&self, view: &FleetView<'_>) -> Vec<Switch> {
         let before = |it: &Member| it.switch_before(&it.intended(&self.rollout, view)?);
-        self.members.iter().filter(|_| self.rollout.has_hook).filter_map(before).collect()
+        self.members.iter().filter(|it| it.has_traffic(&self.rollout)).filter_map(before).collect()
+    }
+
+    /// The members whose on-demand instance is due to be deleted now, each with its successor.
+    #[must_use]
+    pub fn retiring(&self, view: &FleetView<'_>) -> Vec<(&Member, &InstanceId)> {
+        let is_due = |it: &&Member| it.intended(&self.rollout, view).is_some_and(|work| work.next == Next::DeleteOld);
+        let ready = self.members.iter().filter(|it| it.state == MemberState::Ready);
+        ready.filter(is_due).filter_map(|it| Some((it, it.successor.as_ref()?))).collect()
     }
 
     /// What has to be switched after what was done.
@@ -45,10 +53,19 @@ impl Fleet {
         self.members.iter().filter_map(|member| member.switch_after(&self.rollout)).collect()
     }
 
-    /// The hook has confirmed a switch.
+    /// Traffic is about to be moved: from now on either instance may serve.
+    pub fn switching(&mut self, switches: &[Switch]) {
+        for switch in switches {
+            if let Some(member) = self.members.iter_mut().find(|member| member.id == switch.member) {
+                member.switching = Some(switch.to.clone());
+            }
+        }
+    }
+
+    /// A switch is confirmed.
     pub fn switched(&mut self, switch: &Switch) {
         if let Some(member) = self.members.iter_mut().find(|member| member.id == switch.member) {
-            member.serves = Some(switch.to.clone());
+            (member.serves, member.switching) = (Some(switch.to.clone()), None);
         }
     }
 }
@@ -59,6 +76,11 @@ impl Member {
         Switch { member, name, from: from.clone(), to: to.clone(), billing }
     }
 
+    /// Whether somebody moves its traffic, in this call or in an earlier one.
+    pub(super) fn has_traffic(&self, rollout: &Rollout) -> bool {
+        rollout.has_hook || self.serves.is_some() || self.switching.is_some()
+    }
+
     /// What has to be switched before this work.
     pub(super) fn switch_before(&self, work: &Recreating) -> Option<Switch> {
         let (old, new) = (&work.instance, work.recreation.step.replacement()?);
@@ -66,7 +88,9 @@ impl Member {
         let billing = |is_spot| if is_spot { Billing::Spot } else { Billing::OnDemand };
         match work.next {
             Next::DeleteOld if self.serves.as_ref() != Some(new) => Some(self.switch(old, new, billing(to_spot))),
-            Next::Abandon(_) if self.serves.as_ref() == Some(new) => Some(self.switch(new, old, billing(!to_spot))),
+            Next::Abandon(_) if self.serves.as_ref() == Some(new) || self.switching.as_ref() == Some(new) => {
+                Some(self.switch(new, old, billing(!to_spot)))
+            }
             _ => None,
         }
     }
@@ -82,7 +106,7 @@ impl Member {
             }
             _ => return None,
         };
-        let is_due = rollout.has_hook && self.serves.as_ref() != Some(to);
+        let is_due = rollout.has_hook && (self.serves.as_ref() != Some(to) || self.switching.is_some());
         Some(self.switch(from?, to, billing)).filter(|_| is_due)
     }
 }

@@ -128,6 +128,7 @@ mod tests {
         ];
         let performance = Gate { evidence: if approved { vec![] } else { against } };
         Opportunity {
+            claims: Vec::new(),
             instance: InstanceId::new(name),
             name: name.into(),
             place: Some(Place { product: "4090.16c62g".into(), cluster: "us-xx-1".into() }),

@@ -103,7 +103,11 @@ fn an_analysis_knows_prices_quotas_load_and_what_a_move_would_lose() {
 #[test]
 fn what_cannot_be_read_is_not_known() {
     for (fault, found, said) in [
-        ("GetProducts@all:code=AccessDeniedException,status=400", false, "could not be read"),
+        (
+            "GetProducts@all:code=AccessDeniedException,status=400",
+            false,
+            "on-demand prices could not be read, name them in RESPOT_EC2_PRICES",
+        ),
         (
             "GetServiceQuota@all:code=AccessDeniedException,status=400",
             true,
@@ -116,17 +120,11 @@ fn what_cannot_be_read_is_not_known() {
             world.add(Spec::on_demand("worker").cpu(30.0));
             world.fault(fault.parse().unwrap());
             let fleet = Fleet::new(world);
-            let analysis = fleet.analyze(&terms()).await;
-            let analysis = match analysis {
-                Ok(analysis) => analysis,
-                Err(error) => {
-                    assert!(!found && error.message.contains("GetProducts"), "{error:?}");
-                    return;
-                }
-            };
+            let analysis = fleet.analyze(&terms()).await.unwrap();
             let it = of(&analysis, "worker").unwrap();
             assert_eq!(it.saving().is_some(), found, "{it:?}");
             let all = ["performance", "resource", "application"].map(|gate| evidence(it, gate)).join("; ");
+            let all = all + &analysis.notes.join("; ");
             assert!(all.contains(said), "{all}");
         });
     }
@@ -372,5 +370,51 @@ fn nothing_is_drained_before_its_successor_is_healthy() {
         assert!(said.contains("to be healthy in web"), "{said}");
         assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
         assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+    });
+}
+
+/// A successor that does not respond any more when its turn comes: nothing is retired for it, and in the end it goes.
+#[test]
+fn nothing_is_retired_for_what_does_not_respond() {
+    story(async {
+        let (world, old) = three();
+        let fleet = Fleet::new(world);
+        let mut prober = Answers::default();
+        let mut said = String::new();
+        for n in 0..80 {
+            let stepped = fleet.rollout(&prober, None).await;
+            said = stepped.message;
+            let Some(rollout) = stepped.fleet.map(|it| it.rollout) else { panic!("{said}") };
+            if rollout.state.as_str() == "retiring" && prober.sick.is_empty() {
+                prober.sick.extend((0..3).map(|n| format!("web-{n}")));
+            } else if !prober.sick.is_empty() && rollout.state.end().is_none() && n % 4 == 0 {
+                assert!(said.contains("does not respond"), "{said}");
+                assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+            }
+            if rollout.state.end().is_some() {
+                break;
+            }
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running), "{said}");
+        let spot = |world: &mut World| world.living().filter(|it| it.lifecycle == Lifecycle::Spot).count();
+        assert_eq!(fleet.with(spot), 0, "{said}");
+    });
+}
+
+/// Each instance alone has room in the quota, all together do not.
+#[test]
+fn a_rollout_begins_with_what_the_quota_has_room_for() {
+    story(async {
+        let (mut world, old) = three();
+        world.set_quota("eu-west-1", Lifecycle::Spot, "G", 8);
+        let fleet = Fleet::new(world);
+        let analysis = fleet.analyze(&terms()).await.unwrap();
+        assert_eq!(analysis.approved().count, 3);
+        let steps = fleet.whole_rollout(&Answers::default()).await;
+        assert!(steps[0].message.contains("the quota of spot vCPUs (G and VT) has no room"), "{}", steps[0].message);
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
+        let running = old.iter().filter(|id| state_of(&fleet, id) == State::Running).count();
+        assert_eq!((running, fleet.with(|world| world.launches())), (1, 2));
     });
 }

@@ -51,11 +51,13 @@ class Judge:
         self.operations.append(request.operation)
         found = list(self.signature(request))
         model = self.model(request.service)
+        target = request.headers.get("x-amz-target")
         if request.operation not in model.operation_names:
             found.append("there is no such operation")
         else:
             shape = model.operation_model(request.operation).input_shape
-            if "x-amz-target" in request.headers:
+            if target:
+                found += json_headers(request, model.metadata)
                 found += json_value(json.loads(body), shape, "")
             else:
                 pairs = urllib.parse.parse_qsl(body.decode(), keep_blank_values=True)
@@ -190,6 +192,18 @@ def bounds(value, shape, path):
         yield f"{path} is not within {least} and {most}: {value}"
 
 
+def json_headers(request, metadata):
+    """What is wrong with the headers by which a JSON service knows what is asked."""
+    wanted = f"{metadata.get('targetPrefix')}.{request.operation}"
+    if request.headers["x-amz-target"] != wanted:
+        yield f"x-amz-target is {request.headers['x-amz-target']}, not {wanted}"
+    wanted = f"application/x-amz-json-{metadata.get('jsonVersion')}"
+    if request.headers.get("content-type") != wanted:
+        yield f"content-type is {request.headers.get('content-type')}, not {wanted}"
+    if "x-amz-target" not in request.signed:
+        yield "x-amz-target is not signed"
+
+
 JSON_KINDS = {
     "structure": dict,
     "map": dict,
@@ -207,7 +221,7 @@ JSON_KINDS = {
 def json_value(value, shape, path):
     """What is wrong with a value of a JSON service."""
     kind = shape.type_name
-    if not isinstance(value, JSON_KINDS.get(kind, object)):
+    if not isinstance(value, JSON_KINDS.get(kind, object)) or isinstance(value, bool) != (kind == "boolean"):
         yield f"{path or 'the body'} is no {kind}"
     elif kind == "structure":
         members = {member.serialization.get("name", name): member for name, member in shape.members.items()}
@@ -249,9 +263,29 @@ MISTAKES = (
     ("elbv2", "RegisterTargets", "TargetGroupArn=a&Targets.1.Id=i-1", "no .member"),
 )
 
+METRIC = {"Namespace": "AWS/EC2", "MetricName": "CPUUtilization", "Dimensions": [{"Name": "InstanceId", "Value": "i-1"}]}
+QUERY = {"Id": "cpu", "MetricStat": {"Metric": METRIC, "Period": 300, "Stat": "Average"}}
+TIMES = {"StartTime": 1795852800, "EndTime": 1795939200}
+JSON_MISTAKES = (
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [QUERY], **TIMES}, None),
+    ("cloudwatch", "GetMetricData", {"MetricDataQuery": [QUERY], **TIMES}, "unknown name"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [QUERY], "StartTime": 1795852800}, "EndTime is missing"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [{**QUERY, "Id": ""}], **TIMES}, "not within"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": QUERY, **TIMES}, "no list"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [], "StartTime": "2026-11-28", "EndTime": 1}, "no timestamp"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [], **TIMES, "MaxDatapoints": True}, "no integer"),
+    ("cloudwatch", "GetMetricData", {"MetricDataQueries": [], **TIMES, "ScanBy": "Ascending"}, "none of the words"),
+    ("service-quotas", "GetServiceQuota", {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF"}, None),
+    ("service-quotas", "GetServiceQuota", {"ServiceCode": "ec2"}, "QuotaCode is missing"),
+)
+
 
 def self_test():
     """The judge has to find each of these, and nothing in what is right."""
+    for service, operation, body, wanted in JSON_MISTAKES:
+        found = list(json_value(body, Judge("", "").model(service).operation_model(operation).input_shape, ""))
+        is_right = wanted in found[0] if wanted and found else not wanted and not found
+        assert is_right, f"the judge says of {body}: {found}, not {wanted}"
     for service, operation, parameters, wanted in (
         *MISTAKES,
         ("ec2", "RunInstances", "MinCount=1&MaxCount=1&SecurityGroupId.1=sg-1", None),

@@ -84,7 +84,7 @@ async fn foresee<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, observed: 
 /// What `dry-run` prints. Outside a terminal every instance has its row, as with `--all`.
 #[must_use]
 pub fn show(planned: Planned, policy: &Policy, (detailed_exit_code, all): (bool, bool), show: Presentation) -> Printed {
-    let acts = !planned.plan.actions(&planned.snapshot.instances.items).is_empty();
+    let acts = planned.plan.work(&planned.snapshot.instances.items).count() > 0;
     let document = if show.json() {
         Document::json((planned, policy.clone()), |(planned, policy), out| {
             let Planned { execution, snapshot, plan } = planned;

@@ -77,12 +77,12 @@ impl<S: StoreRead> SealedStore<S> {
     /// How many configurations lie open, of all recreations and of some instances.
     ///
     /// # Errors
-    /// Any of the store's.
+    /// Any of the store's; those of records that cannot be opened.
     pub async fn legible(&self) -> Result<usize, StoreError> {
         let fields = Query::Fields(keys::LAUNCH_RECORDS.into());
         let answers = self.store.read(&[Query::Map(keys::RECREATIONS.into()), fields]).await?;
         let mut texts: Vec<(&str, String)> = Vec::new();
-        let mut some = Vec::new();
+        let mut some: Vec<String> = Vec::new();
         for answer in answers {
             match answer {
                 Answer::Map(entries) => texts.extend(entries.into_iter().map(|(_, text)| ("kept", text))),
@@ -90,9 +90,12 @@ impl<S: StoreRead> SealedStore<S> {
                 Answer::Values(_) => {}
             }
         }
-        let query = Query::MapValues { map: keys::LAUNCH_RECORDS.into(), fields: some };
+        let query = Query::MapValues { map: keys::LAUNCH_RECORDS.into(), fields: some.clone() };
         if let Some(Answer::Values(values)) = self.store.read(&[query]).await?.pop() {
-            texts.extend(values.into_iter().flatten().map(|text| ("blueprint", text)));
+            for (field, text) in some.iter().zip(values).filter_map(|(field, text)| Some((field, text?))) {
+                self.open(keys::LAUNCH_RECORDS, field, text.clone())?;
+                texts.push(("blueprint", text));
+            }
         }
         let is_open = |(member, text): &&(&str, String)| {
             let record: Value = serde_json::from_str(text).unwrap_or_default();

@@ -255,19 +255,40 @@ impl<T: Transport> Ec2Client<T> {
         Ok(Prepared { blueprint, placements, gpus: 1, own_price, is_home_untried: true, tied_by, unread })
     }
 
-    /// Whether a pass may terminate an instance that is stopped: a rollout retired it, long enough ago.
+    /// Whether a pass may terminate an instance that is stopped: a rollout retired it, long enough ago, and what took its
+    /// place runs.
     fn is_due(&self, row: &Ec2Row) -> bool {
         let instance = self.instance(row, None, &mut Places::default());
-        instance.aside.as_deref() == Some(&Aside::Retired { until: None })
+        instance.aside.as_deref() == Some(&Aside::Retired { until: None }) && self.has_heir(row)
     }
 
-    /// Stops an on-demand instance. Its tag says since when, so that a later pass knows until when it is kept.
+    /// Whether a spot instance runs in the place of another, by the last listing: the one that replaced it, or one of its name,
+    /// since that may have been replaced in turn.
+    fn has_heir(&self, old: &Ec2Row) -> bool {
+        let name = |row: &Ec2Row| row.tag("Name").filter(|name| !name.is_empty()).map(str::to_owned);
+        let is_heir = |row: &Ec2Row| {
+            row.instance_lifecycle == "spot"
+                && row.instance_state.name == "running"
+                && states::is_ours(row, &self.terms.opt_in)
+                && (row.tag(states::REPLACES) == Some(&old.instance_id)
+                    || name(old).is_some() && name(row) == name(old))
+        };
+        self.rows.borrow().values().any(|(_, row)| is_heir(row))
+    }
+
+    /// Stops an on-demand instance. Its tag says when, so that a later pass knows until when it is kept, and that no one else
+    /// stopped it.
     async fn stop(&self, region: usize, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
-        let now = self.reading().map_or_else(|| Clock::system().machine_now(), |it| it.shown).to_string();
-        let tag = [("ResourceId.1", id.as_str()), ("Tag.1.Key", states::RETIRED), ("Tag.1.Value", now.as_str())];
         let requests = &self.regions[region].requests;
-        requests.write("CreateTags", encoded(tag), guard).await?;
-        requests.write("StopInstances", encoded([("InstanceId.1", id.as_str())]), guard).await.map(drop)
+        let tag = async |before: &str| {
+            let now = self.reading().map_or_else(|| Clock::system().machine_now(), |it| it.shown);
+            let value = format!("{before}{now}");
+            let tag = [("ResourceId.1", id.as_str()), ("Tag.1.Key", states::RETIRED), ("Tag.1.Value", value.as_str())];
+            requests.write("CreateTags", encoded(tag), guard).await
+        };
+        tag(states::BEGUN).await?;
+        requests.write("StopInstances", encoded([("InstanceId.1", id.as_str())]), guard).await?;
+        tag("").await.map(drop)
     }
 
     /// Launches with the token of this request, and with the next one if what came of that is gone.
@@ -334,6 +355,15 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
         }
         items.sort_by(|a, b| a.id.cmp(&b.id));
         *self.rows.borrow_mut() = rows;
+        let retired = items.iter_mut().filter(|it| it.aside.as_deref() == Some(&Aside::Retired { until: None }));
+        for instance in retired {
+            let rows = self.rows.borrow();
+            let Some((_, row)) = rows.get(&instance.id) else { continue };
+            if !self.has_heir(row) {
+                let until = row.retired_at().map(|at| at + self.terms.retirement.keep);
+                instance.aside = Some(Box::new(Aside::Retired { until }));
+            }
+        }
         *self.ended.borrow_mut() = ended;
         let shortfall =
             unread.into_iter().next().map(|(region, error)| Shortfall::Region { region, error: error.to_string() });

@@ -14,11 +14,15 @@ pub(super) const ORIGIN: &str = "respot:origin";
 /// The same in words for people: the old instance's ID.
 pub(super) const REPLACES: &str = "respot:replaces";
 
-/// The tag of an on-demand instance that a rollout has replaced: when it was stopped for that.
+/// The tag of an on-demand instance that a rollout has replaced: when it was stopped for that, or that its stop has begun.
 pub(super) const RETIRED: &str = "respot:retired";
+/// Before the time, while the stop is not confirmed.
+pub(super) const BEGUN: &str = "begun ";
 
-/// The longest time from the tag to the stop: whoever stops it later does so for a reason of their own.
-const RETIREMENT_TAKES: Duration = Duration::from_secs(900);
+/// How long a stop may take, in seconds, and by how much clocks may differ: whoever stops it at another time has reasons of
+/// their own.
+const STOP_TAKES: u64 = 120;
+const CLOCKS_DIFFER: u64 = 5;
 
 /// How long an instance runs after its reclaim was announced.
 const NOTICE_SECS: u64 = 120;
@@ -44,11 +48,17 @@ impl Ec2Row {
 
     /// When a rollout retired it, if it did, and nobody started it since.
     pub(super) fn retired_at(&self) -> Option<Timestamp> {
-        let at: Timestamp = self.tag(RETIRED)?.parse().ok()?;
-        let is_stopped = matches!(self.instance_state.name.as_str(), "stopping" | "stopped");
+        let told = self.tag(RETIRED)?;
+        let (told, before, after) = match told.strip_prefix(BEGUN) {
+            Some(begun) => (begun, CLOCKS_DIFFER, STOP_TAKES),
+            None => (told, STOP_TAKES, CLOCKS_DIFFER),
+        };
+        let at: Timestamp = told.parse().ok()?;
         let stopped_at = time_in(&self.reason)?;
-        let by_us = stopped_at + Duration::from_secs(60) >= at && stopped_at.since(at) <= RETIREMENT_TAKES;
-        (is_stopped && self.instance_lifecycle.is_empty() && by_us).then_some(at)
+        let is_it =
+            stopped_at + Duration::from_secs(before) >= at && stopped_at.since(at) <= Duration::from_secs(after);
+        let is_stopped = matches!(self.instance_state.name.as_str(), "stopping" | "stopped");
+        (is_stopped && self.instance_lifecycle.is_empty() && is_it).then_some(at)
     }
 
     /// The program or service that manages it, if one does.

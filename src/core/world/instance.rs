@@ -269,7 +269,7 @@ pub enum Aside {
     StoppedByProvider,
     StoppedByUser,
     TerminatedByUser,
-    /// A rollout replaced and stopped it. It is kept until then, or has been kept for long enough.
+    /// A rollout replaced and stopped it. It is kept until then, and while nothing runs in its place; `None` if neither is so.
     Retired {
         until: Option<Timestamp>,
     },
@@ -294,7 +294,7 @@ impl fmt::Display for Aside {
             Self::StoppedByUser => f.write_str("a person or a program stopped it"),
             Self::TerminatedByUser => f.write_str("a person or a program terminated it"),
             Self::Retired { until: Some(until) } => {
-                write!(f, "a rollout replaced it: it is stopped, and terminated after {until}")
+                write!(f, "a rollout replaced it: it is stopped, and terminated after {until} while its successor runs")
             }
             Self::Retired { until: None } => f.write_str("a rollout replaced it, and a pass terminates it now"),
         }

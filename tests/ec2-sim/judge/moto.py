@@ -432,12 +432,13 @@ def story_rolled_out(world):
         same(marks, wanted["tags"], "tags of what was stopped")
     same(targets(balancer, group), {new[0]: 8080, new[1]: 8081, foreign: 80}, "targets")
     same(told([world.row(foreign)]), others, "the instance without the tag")
-    wanted = {"RunInstances": 2, "RegisterTargets": 2, "DeregisterTargets": 2, "CreateTags": 2, "StopInstances": 2}
+    wanted = {"RunInstances": 2, "RegisterTargets": 2, "DeregisterTargets": 2, "CreateTags": 4, "StopInstances": 2}
     writes = world.proxy.writes()
     same({it: writes.count(it) for it in writes}, wanted, "writes of the rollout")
     assert writes.index("RegisterTargets") > 1, f"traffic was moved before both ran: {writes}"
     for identity in (first, second):
-        same(world.proxy.writes_about(identity)[-3:], ["DeregisterTargets", "CreateTags", "StopInstances"], "order of writes")
+        order = ["DeregisterTargets", "CreateTags", "StopInstances", "CreateTags"]
+        same(world.proxy.writes_about(identity)[-4:], order, "order of writes")
 
     after = told(world.rows())
     summary = world.respot("run", **settings)["summary"]

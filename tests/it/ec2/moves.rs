@@ -202,22 +202,89 @@ fn a_rollout_moves_all_and_keeps_the_old_ones_stopped() {
     });
 }
 
-/// Whoever starts it again, or stops it later, has reasons of their own: it is not retired any more.
+/// Whoever starts it again, and stops it, has reasons of their own: it is not retired any more, however soon that is.
 #[test]
 fn what_somebody_starts_again_is_not_terminated() {
+    for soon in [1, 60] {
+        story(async move {
+            let (world, old) = three();
+            let fleet = Fleet::new(world);
+            fleet.whole_rollout(&Answers::default()).await;
+            tokio::time::sleep(5 * MINUTE).await;
+            let start = format!("Action=StartInstances&Version=2016-11-15&InstanceId.1={}", old[0]);
+            fleet.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &start).status, 200));
+            tokio::time::sleep(soon * MINUTE).await;
+            fleet.with(|world| assert!(world.user_stops(&old[0])));
+            tokio::time::sleep(60 * 80 * MINUTE).await;
+            fleet.passes(2).await;
+            let states: Vec<State> = old.iter().map(|id| state_of(&fleet, id)).collect();
+            assert_eq!(states, [State::Stopped, State::Terminated, State::Terminated]);
+        });
+    }
+}
+
+/// Each row: what became of the spot instances when the time is over. Without one in its place, what was stopped stays.
+#[test]
+fn what_was_stopped_stays_while_nothing_runs_in_its_place() {
+    type Event = fn(&mut World, &str);
+    let rows: [(&str, Event); 2] = [
+        ("taken, and no room anywhere", |world, id| {
+            for (kind, zone) in ["g5.xlarge", "g6.xlarge"].iter().flat_map(|kind| ["a", "b", "c"].map(|it| (kind, it)))
+            {
+                world.set_room(kind, &format!("eu-west-1{zone}"), Some(0));
+            }
+            assert!(world.reclaim_now(id));
+        }),
+        ("terminated by its user", |world, id| assert!(world.user_terminates(id))),
+    ];
+    for (what, event) in rows {
+        story(async move {
+            let (world, old) = three();
+            let fleet = Fleet::new(world);
+            fleet.whole_rollout(&Answers::default()).await;
+            fleet.passes(2).await;
+            fleet.with(|world| {
+                let spot = world.living().filter(|it| it.lifecycle == Lifecycle::Spot).map(|it| it.id.clone());
+                spot.collect::<Vec<_>>().iter().for_each(|id| event(world, id));
+            });
+            for _ in 0..5 {
+                tokio::time::sleep(60 * 20 * MINUTE).await;
+                fleet.pass().await;
+            }
+            assert!(old.iter().all(|id| state_of(&fleet, id) == State::Stopped), "{what}");
+        });
+    }
+}
+
+/// A stop that is refused leaves nothing behind that would take a later stop of its owner for its own.
+#[test]
+fn an_owner_who_stops_what_was_put_back_keeps_it() {
     story(async {
-        let (world, old) = three();
+        let (mut world, old) = three();
+        world.deny("StopInstances");
         let fleet = Fleet::new(world);
-        fleet.whole_rollout(&Answers::default()).await;
-        tokio::time::sleep(5 * MINUTE).await;
-        let start = format!("Action=StartInstances&Version=2016-11-15&InstanceId.1={}", old[0]);
-        fleet.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &start).status, 200));
-        tokio::time::sleep(60 * MINUTE).await;
-        fleet.with(|world| assert!(world.user_stops(&old[0])));
+        let prober = Answers::default();
+        for _ in 0..40 {
+            let stepped = fleet.rollout(&prober, None).await;
+            let is_refused = fleet.with(|world| world.log().iter().any(|it| it.action == "StopInstances"));
+            if is_refused || stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
+                break;
+            }
+            tokio::time::sleep(MINUTE).await;
+        }
+        fleet.with(|world| world.allow("StopInstances"));
+        for _ in 0..20 {
+            let stepped = fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
+            if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+        fleet.with(|world| old.iter().for_each(|id| assert!(world.user_stops(id))));
         tokio::time::sleep(60 * 80 * MINUTE).await;
         fleet.passes(2).await;
-        let states: Vec<State> = old.iter().map(|id| state_of(&fleet, id)).collect();
-        assert_eq!(states, [State::Stopped, State::Terminated, State::Terminated]);
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Stopped));
     });
 }
 
@@ -340,6 +407,44 @@ fn traffic_moves_without_a_gap() {
             assert_eq!(fleet.with(|world| world.target_state(&group, id)), Some("healthy"));
         }
         assert!(old.iter().all(|id| fleet.with(|world| world.target_state(&group, id)).is_none()));
+    });
+}
+
+/// Aborted while the old ones drain: they serve again before what took their place goes.
+#[test]
+fn an_abort_while_targets_drain_leaves_no_gap() {
+    story(async {
+        let (mut world, old) = three();
+        let group = world.add_target_group("web");
+        old.iter().for_each(|id| assert!(world.register(&group, id)));
+        world.advance(120_000);
+        let since = world.now_ms();
+        let mut fleet = Fleet::new(world);
+        fleet.target_groups = vec![group.clone()];
+        let prober = Answers::default();
+        for _ in 0..60 {
+            fleet.rollout(&prober, None).await;
+            if old.iter().any(|id| fleet.with(|world| world.target_state(&group, id)) == Some("draining")) {
+                break;
+            }
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        for _ in 0..30 {
+            let stepped = fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
+            if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
+                break;
+            }
+            tokio::time::sleep(MINUTE).await;
+        }
+        assert!(
+            fleet.with(|world| world.fewest_healthy(&group, since)) >= 1,
+            "there is a healthy target at each moment"
+        );
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+        let targets: Vec<_> = old.iter().map(|id| fleet.with(|world| world.target_state(&group, id))).collect();
+        assert_eq!(targets, [Some("healthy"); 3]);
+        let spot = |world: &mut World| world.living().filter(|it| it.lifecycle == Lifecycle::Spot).count();
+        assert_eq!(fleet.with(spot), 0);
     });
 }
 

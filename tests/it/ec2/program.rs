@@ -254,6 +254,8 @@ fn user_data_is_sealed_in_the_store_with_a_key() {
         let refused = it.call("run").output().ends_with(4);
         assert!(refused.stderr.contains("is sealed, and RESPOT_STORE_KEY is not set"), "{}", refused.stderr);
         it.call("run").env(KEY, other).output().ends_with(4);
+        it.call("doctor").env(KEY, other).output().ends_with(4);
+        it.call("doctor").output().ends_with(4);
         it.call("status").output().ends_with(0);
         let output = it.call("run -vv").env(KEY, key).output().ends_with(0);
         assert!(!output.all().contains(key) && !output.all().contains(&user_data));

@@ -73,14 +73,16 @@ fn is_tested(module: &[&str], test: &str) -> bool {
 
 #[test]
 fn the_tests_behind_the_promises_exist() {
-    let readme = read("README.md");
-    let promises = readme.split("\n## The promises").nth(1).unwrap().split("\n## ").next().unwrap();
-    let tests: Vec<&str> = promises.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
-    assert!(tests.len() > 10, "{tests:?}");
-    for test in tests {
-        let parts: Vec<&str> = test.split("::").collect();
-        let (name, module) = parts.split_last().unwrap();
-        assert!(is_tested(module, name), "README.md names the test {test}, which does not exist");
+    for (path, section) in [("README.md", "\n## The promises"), ("docs/ec2.md", "\n## What it will never do")] {
+        let text = read(path);
+        let promises = text.split(section).nth(1).unwrap().split("\n## ").next().unwrap();
+        let tests: Vec<&str> = promises.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
+        assert!(tests.len() > 10, "{tests:?}");
+        for test in tests {
+            let parts: Vec<&str> = test.split("::").collect();
+            let (name, module) = parts.split_last().unwrap();
+            assert!(is_tested(module, name), "{path} names the test {test}, which does not exist");
+        }
     }
 }
 

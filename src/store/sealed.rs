@@ -64,7 +64,7 @@ pub struct SealedStore<S> {
 }
 
 impl<S: StoreRead> SealedStore<S> {
-    /// For passes, and for what foretells them: whoever acts on a record must be able to read all of it.
+    /// For passes, and for commands that foretell them: to act on a record, all of it must be legible.
     pub fn new(store: S, key: Option<SealKey>) -> Self {
         Self { store, key, is_lenient: false }
     }

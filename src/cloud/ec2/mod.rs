@@ -1,8 +1,9 @@
 //! Amazon EC2, whose facts are in `docs/ec2-api.md`.
 //!
-//! [`client`] makes the calls, `region` those that read lists; `states` says what a row means, `facts` what a replacement is made of, `pools` where it can be
-//! launched, `pace` how fast. `wire` knows the shapes of answers, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys
-//! that `keys` obtains.
+//! [`client`] makes the calls, `region` those that read lists, `rehearsal` those that only ask for permission. `states` says what a
+//! row means, `facts` what a replacement is made of, `pools` where it can be launched, `pace` how fast. For a move to spot, `fleet`
+//! reads what it would lose, `prices` what it would save, and `groups` moves its traffic. `wire` knows the shapes of answers, which
+//! `xml` reads, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys that `keys` obtains.
 
 pub mod client;
 mod facts;

@@ -151,7 +151,12 @@ impl<T: Transport> Ec2Client<T> {
             rows.values().filter(|(at, row)| *at == region && !row.is_over() && row.instance_lifecycle == "spot");
         let counted = living.filter(|(_, row)| quota_of(&row.instance_type).is_some_and(|(its, _)| its == code));
         let used = counted.map(|(_, row)| cpus(&row.instance_type)).sum();
-        Some(Quota { what: format!("spot vCPUs ({covers})"), limit, used, more: cpus(kind) })
+        Some(Quota {
+            what: format!("spot vCPUs ({covers} in {})", self.regions[region].name),
+            limit,
+            used,
+            more: cpus(kind),
+        })
     }
 }
 

@@ -19,8 +19,7 @@ pub(super) const RETIRED: &str = "respot:retired";
 /// Before the time, while the stop is not confirmed.
 pub(super) const BEGUN: &str = "begun ";
 
-/// How long a stop may take, in seconds, and by how much clocks may differ: whoever stops it at another time has reasons of
-/// their own.
+/// How long a stop may take, in seconds, and by how much clocks may differ: a stop at another time is its owner's.
 const STOP_TAKES: u64 = 120;
 const CLOCKS_DIFFER: u64 = 5;
 
@@ -46,7 +45,7 @@ impl Ec2Row {
         matches!(self.instance_state.name.as_str(), "shutting-down" | "terminated")
     }
 
-    /// When a rollout retired it, if it did, and nobody started it since.
+    /// When a rollout retired it, if it did, and it was not started since.
     pub(super) fn retired_at(&self) -> Option<Timestamp> {
         let told = self.tag(RETIRED)?;
         let (told, before, after) = match told.strip_prefix(BEGUN) {

@@ -82,7 +82,7 @@ pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding
     findings
 }
 
-/// What the credentials may do. Whoever only looks needs no permission to write.
+/// What the credentials may do. An operator who only looks needs no permission to write.
 fn permissions(reads: &[Rehearsed], writes: &[Rehearsed]) -> Vec<Finding> {
     let names = |calls: Vec<&Rehearsed>| calls.into_iter().map(|(action, _)| *action).collect::<Vec<_>>().join(", ");
     let denied = |calls: &[Rehearsed]| {

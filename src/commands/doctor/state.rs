@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// All permissions of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
-/// Whether what is stored to create instances again can be read by whoever reads the store: `open` configurations lie open.
+/// Whether what is stored to create instances again can be read by anyone who reads the store: `open` configurations lie open.
 fn legible(settings: &Settings, open: usize) -> Option<Finding> {
     let stores = match &settings.ec2 {
         Some(ec2) => ec2.keeps_user_data,

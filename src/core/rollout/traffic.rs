@@ -76,7 +76,7 @@ impl Member {
         Switch { member, name, from: from.clone(), to: to.clone(), billing }
     }
 
-    /// Whether somebody moves its traffic, in this call or in an earlier one.
+    /// Whether its traffic is moved, in this call or in an earlier one.
     pub(super) fn has_traffic(&self, rollout: &Rollout) -> bool {
         rollout.has_hook || self.serves.is_some() || self.switching.is_some()
     }

@@ -11,7 +11,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-binary = sys.argv[1] if len(sys.argv) > 1 else '/tmp/ec2sim/target/debug/ec2-sim'
+binary = sys.argv[1] if len(sys.argv) > 1 else 'target/debug/ec2-sim'
 server = subprocess.Popen([binary, '--instances', '6', '--on-demand', '2', '--region', 'us-east-1'], stdout=subprocess.PIPE, text=True)
 url = server.stdout.readline().split()[-1]
 session = botocore.session.get_session()

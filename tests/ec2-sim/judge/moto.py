@@ -374,7 +374,7 @@ def story_analyzed(world):
         zone = world.row(identity)["Placement"]["AvailabilityZone"]
         same(got, [name, kind, zone, PRICES[kind], spot, saving], f"row of {name}")
         same((row["monthlySavings"], row["annualSavings"]), (saving * 730, saving * 8760), f"savings of {name}")
-        quota = [it for it in row["gates"]["resource"]["evidence"] if "quota of spot vCPUs (G and VT) is unknown" in it]
+        quota = [it for it in row["gates"]["resource"]["evidence"] if "quota of spot vCPUs (G and VT in eu-west-1) is unknown" in it]
         assert len(quota) == 1 and "NoSuchResourceException" in quota[0], f"quota: {row['gates']['resource']}"
         same(row["gates"]["application"]["verdict"], "approve", f"application gate of {name}")
     same((found["totalMonthlySavings"], found["totalAnnualSavings"]), (savings * 730, savings * 8760), "all savings")

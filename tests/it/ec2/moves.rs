@@ -57,7 +57,13 @@ fn evidence(it: &Opportunity, gate: &str) -> String {
 fn an_analysis_knows_prices_quotas_load_and_what_a_move_would_lose() {
     type Row = (&'static str, fn(Spec) -> Spec, Option<bool>, &'static str, &'static str);
     let rows: &[Row] = &[
-        ("plain", |it| it, Some(true), "resource", "0 spot vCPUs (G and VT) in use plus 4 more, 64 allowed"),
+        (
+            "plain",
+            |it| it,
+            Some(true),
+            "resource",
+            "0 spot vCPUs (G and VT in eu-west-1) in use plus 4 more, 64 allowed",
+        ),
         ("plain", |it| it, Some(true), "performance", "healthy now: CPU 30"),
         ("plain", |it| it, Some(true), "performance", "its GPU load is not reported"),
         (
@@ -111,7 +117,7 @@ fn what_cannot_be_read_is_not_known() {
         (
             "GetServiceQuota@all:code=AccessDeniedException,status=400",
             true,
-            "the quota of spot vCPUs (G and VT) is unknown",
+            "the quota of spot vCPUs (G and VT in eu-west-1) is unknown",
         ),
         ("GetMetricData@all:code=AccessDeniedException,status=400", true, "no fresh metrics"),
     ] {
@@ -517,7 +523,11 @@ fn a_rollout_begins_with_what_the_quota_has_room_for() {
         let analysis = fleet.analyze(&terms()).await.unwrap();
         assert_eq!(analysis.approved().count, 3);
         let steps = fleet.whole_rollout(&Answers::default()).await;
-        assert!(steps[0].message.contains("the quota of spot vCPUs (G and VT) has no room"), "{}", steps[0].message);
+        assert!(
+            steps[0].message.contains("the quota of spot vCPUs (G and VT in eu-west-1) has no room"),
+            "{}",
+            steps[0].message
+        );
         assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
         let running = old.iter().filter(|id| state_of(&fleet, id) == State::Running).count();
         assert_eq!((running, fleet.with(|world| world.launches())), (1, 2));

@@ -210,10 +210,10 @@ fn doctor_rehearses_every_permission() {
         (&[], 0, "allowed, as a rehearsal says: DescribeSpotInstanceRequests, DescribeInstanceAttribute"),
         (&[], 0, "DescribeInstanceStatus, RunInstances"),
         (&[], 0, "no instance with the tag is fit for it: TerminateInstances, StopInstances"),
-        (&[], 0, "8 of 64 spot vCPUs (G and VT) are in use"),
+        (&[], 0, "8 of 64 spot vCPUs (G and VT in eu-west-1) are in use"),
         (&["DescribeVolumes"], 3, "attach deploy/aws/read-policy.json"),
         (&["RunInstances"], 0, "attach deploy/aws/write-policy.json"),
-        (&["GetServiceQuota"], 0, "the quota of spot vCPUs (G and VT) is not known"),
+        (&["GetServiceQuota"], 0, "the quota of spot vCPUs (G and VT in eu-west-1) is not known"),
     ];
     each(rows, |(denied, code, said)| {
         let it = Ec2Stage::new(Kind::Sqlite);

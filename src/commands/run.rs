@@ -336,7 +336,10 @@ async fn round<E: Edges>(
         reporter.event(Event::ActionsBegin { count: todo.count() });
         let expired = recreate::expire(pass, &todo.expired).await;
         attempts.extend(expired.attempts);
-        let retired = recreate::retire(pass, &todo.duplicates).await;
+        let retired = match expired.store_error {
+            Some(error) => Applied { store_error: Some(error), ..Applied::default() },
+            None => recreate::retire(pass, &todo.duplicates).await,
+        };
         // Waiting must not run into the deadline, nor into the next round if there may be one.
         let wait_until = if used.down.is_empty() { deadline } else { until_next };
         let wait = || {

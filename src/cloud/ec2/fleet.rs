@@ -39,11 +39,10 @@ impl<T: Transport> Ec2Client<T> {
             let row = self.rows.borrow().get(&instance.id).cloned();
             match row {
                 Some((region, row)) => Box::pin(self.fitted(region, &row, instance)).await,
-                None => Ok(bare(instance)),
+                None => bare(instance),
             }
         });
-        let listed: Vec<Result<ListedInstance, CloudError>> = stream::iter(listed).buffered(AT_ONCE).collect().await;
-        Ok(Listing { items: listed.into_iter().collect::<Result<_, _>>()?, shortfall })
+        Ok(Listing { items: stream::iter(listed).buffered(AT_ONCE).collect().await, shortfall })
     }
 
     /// What an analysis does not know.
@@ -85,7 +84,7 @@ impl<T: Transport> Ec2Client<T> {
         Ok(())
     }
 
-    async fn fitted(&self, region: usize, row: &Ec2Row, instance: Instance) -> Result<ListedInstance, CloudError> {
+    async fn fitted(&self, region: usize, row: &Ec2Row, instance: Instance) -> ListedInstance {
         let facts = self.types.borrow().get(&row.instance_type).cloned().unwrap_or_default();
         let product_name = match row.platform_details.as_str() {
             "" | LINUX => row.instance_type.clone(),
@@ -95,13 +94,13 @@ impl<T: Transport> Ec2Client<T> {
             && instance.status == Status::Running
             && states::is_ours(row, &self.terms.opt_in);
         let (rootfs_size, fittings) = match is_candidate {
-            true => {
-                let (size, fittings) = self.losses(region, row, &facts).await?;
-                (size, Ok(fittings))
-            }
+            true => match self.losses(region, row, &facts).await {
+                Ok((size, fittings)) => (size, Ok(fittings)),
+                Err(error) => (None, Err(error.to_string())),
+            },
             false => (None, Err("it is not read of those that stay".into())),
         };
-        Ok(ListedInstance {
+        ListedInstance {
             product_name,
             cpu_num: facts.cpus(),
             memory_gb: facts.memory_gb(),
@@ -109,7 +108,7 @@ impl<T: Transport> Ec2Client<T> {
             fittings,
             endpoints: states::endpoints(row),
             ..bare(instance)
-        })
+        }
     }
 
     /// What a move would lose, and the size of the root volume in GiB.

@@ -49,7 +49,7 @@ fn legible(settings: &Settings, open: usize) -> Option<Finding> {
         (Some(_), 0) => Finding::ok(SEAL, "configurations of instances are sealed"),
         (Some(_), open) => {
             let detail = format!("records that still lie open: {open}, with {what}");
-            Finding::warning(SEAL, detail, "run a pass: each is sealed when it is stored again")
+            Finding::warning(SEAL, detail, "each is sealed once its instance changes or is replaced")
         }
         (None, 0) if !stores => return None,
         (None, _) => {

@@ -119,6 +119,7 @@ fn what_cannot_be_read_is_not_known() {
             true,
             "the quota of spot vCPUs (G and VT in eu-west-1) is unknown",
         ),
+        ("DescribeVolumes@all:code=UnauthorizedOperation,status=403", true, "what it would lose is unknown"),
         ("GetMetricData@all:code=AccessDeniedException,status=400", true, "no fresh metrics"),
     ] {
         story(async move {

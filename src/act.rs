@@ -18,7 +18,7 @@ use futures_util::stream::{self, StreamExt};
 use self::audit::Ticket;
 pub use self::ids::new_id;
 pub use self::world::{Edges, Limits, Pass, World};
-use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Guard};
+use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Guard, Registered};
 use crate::core::record::execution::{Attempt, Outcome};
 use crate::core::record::outbox::{Happened, Outgoing};
 use crate::core::record::trail::WriteCall;
@@ -149,6 +149,26 @@ impl<E: Edges> Pass<'_, E> {
         let no_error = FirstStoreError::default();
         let may_send = || self.may_send(&no_error);
         self.writer.shift(from, to, Guard { stop: self.world.stop, may_send: &may_send }).await
+    }
+
+    /// Registers those replacements in target groups that `may` be acted on, and says so.
+    pub async fn register(&self, may: &dyn Fn(&InstanceId) -> bool) {
+        let no_error = FirstStoreError::default();
+        let may_send = || self.may_send(&no_error);
+        let told = |error: &CloudError, instance: Option<&InstanceId>| {
+            self.world.reporter.event(Event::NotRegistered { instance, error: &error.to_string() });
+        };
+        match self.writer.register(may, Guard { stop: self.world.stop, may_send: &may_send }).await {
+            Ok(all) => {
+                for Registered { instance, group, answer } in &all {
+                    match answer {
+                        Ok(()) => self.world.reporter.event(Event::Registered { instance, group }),
+                        Err(error) => told(error, Some(instance)),
+                    }
+                }
+            }
+            Err(error) => told(&error, None),
+        }
     }
 
     /// Why an action was not started.

@@ -7,7 +7,7 @@ use super::ec2;
 use super::http::HttpTransport;
 use super::novita::client::Client;
 use super::replay::PaperCloud;
-use super::{CloudError, CloudRead, CloudWrite, Guard, Made, Order, Ping, Progress, Rehearsal};
+use super::{CloudError, CloudRead, CloudWrite, Guard, Made, Order, Ping, Progress, Registered, Rehearsal};
 use crate::clock::Reading;
 use crate::core::record::invoice::BillRow;
 use crate::core::record::trail::ProviderCalls;
@@ -165,6 +165,17 @@ impl CloudWrite for ProviderWriter<'_> {
         match self {
             Self::Cloud(cloud) => each!(cloud, it => it.shift(from, to, guard).await),
             Self::Rehearsal => Rehearsal.shift(from, to, guard).await,
+        }
+    }
+
+    async fn register(
+        &self,
+        may: &dyn Fn(&InstanceId) -> bool,
+        guard: Guard<'_>,
+    ) -> Result<Vec<Registered>, CloudError> {
+        match self {
+            Self::Cloud(cloud) => each!(cloud, it => it.register(may, guard).await),
+            Self::Rehearsal => Rehearsal.register(may, guard).await,
         }
     }
 }

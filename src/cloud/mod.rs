@@ -165,6 +165,15 @@ pub struct Made {
     pub blueprint: Result<Blueprint, String>,
 }
 
+/// A replacement that was to be reached through a target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub instance: InstanceId,
+    /// For example `web:8000`.
+    pub group: String,
+    pub answer: Result<(), CloudError>,
+}
+
 /// A replacement to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
@@ -203,6 +212,17 @@ pub trait CloudWrite {
     ) -> impl Future<Output = Result<Option<String>, CloudError>> {
         let _ = (from, to, guard);
         async { Ok(None) }
+    }
+
+    /// Lets traffic reach replacements, as [`CloudRead::record`] found them running, where it reached what they replace.
+    /// Only those that `may` be acted on.
+    fn register(
+        &self,
+        may: &dyn Fn(&InstanceId) -> bool,
+        guard: Guard<'_>,
+    ) -> impl Future<Output = Result<Vec<Registered>, CloudError>> {
+        let _ = (may, guard);
+        async { Ok(Vec::new()) }
     }
 }
 

@@ -324,6 +324,11 @@ async fn round<E: Edges>(
     }
     pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges, pass.now()));
     record::settle(pass, open, (&snapshot, &ledger, redated), &plan).await?;
+    let is_left_out =
+        |it: &Decision| matches!(it, Decision::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::Nameless));
+    let left_out = plan.rows(&snapshot.instances.items).filter(|(_, decision)| is_left_out(decision));
+    let left_out: HashSet<&InstanceId> = left_out.map(|(instance, _)| &instance.id).collect();
+    pass.register(&|id| !left_out.contains(id)).await;
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;
     let todo = plan.work(listed);

@@ -79,6 +79,8 @@ impl Bars {
             | Event::IdlePattern { .. }
             | Event::IdlePlace { .. }
             | Event::NotRecorded { .. }
+            | Event::Registered { .. }
+            | Event::NotRegistered { .. }
             | Event::OffersUnread { .. }
             | Event::MemoryLost { .. }
             | Event::Undelivered { .. }

@@ -189,6 +189,18 @@ pub(super) fn event(event: Event<'_>) {
         Event::NotRecorded { instance, error } => {
             warn!(%instance, error, "what it is made of could not be recorded; the next pass tries again");
         }
+        Event::Registered { instance, group } => {
+            info!(%instance, group, "registered in the target group of what it replaces");
+        }
+        Event::NotRegistered { instance: Some(instance), error } => {
+            warn!(%instance, error, "not registered in the target group of what it replaces; the next pass tries again");
+        }
+        Event::NotRegistered { instance: None, error } => {
+            warn!(
+                error,
+                "what is in RESPOT_EC2_TARGET_GROUPS could not be read: no replacement is registered in this pass"
+            );
+        }
         Event::OffersUnread { error } => {
             warn!(error, "the places on offer could not be read, and some of them may be missing in this pass");
         }

@@ -115,6 +115,16 @@ pub enum Event<'a> {
         instance: &'a InstanceId,
         error: &'a str,
     },
+    /// A replacement gets traffic through a target group.
+    Registered {
+        instance: &'a InstanceId,
+        group: &'a str,
+    },
+    /// It does not; without an instance, it is not known what is in the target groups.
+    NotRegistered {
+        instance: Option<&'a InstanceId>,
+        error: &'a str,
+    },
     /// What is on offer could not be read, so that places may be missing.
     OffersUnread {
         error: &'a str,

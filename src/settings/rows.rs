@@ -260,7 +260,7 @@ settings! {
     RESPOT_EC2_RETIRE_HOURS: Duration = Retirement::DEFAULT.keep.as_secs() / 3600, parsers::hours[1..=8760],
         "Hours that such an instance stays stopped before a pass terminates it";
     RESPOT_EC2_TARGET_GROUPS: Vec<String> = NONE, parsers::target_groups,
-        "ARNs of target groups, separated by commas: a rollout registers the new instance and sees it healthy before the old one is drained";
+        "ARNs of target groups, separated by commas: a replacement is registered where the old one was; a rollout sees it healthy before it drains the old one";
     RESPOT_EC2_USER_DATA: UserData = UserData::Keep.into_str(), parsers::word,
         "What becomes of user data: `keep` (part of what is recorded for a replacement) or `refuse` (an instance that has any is not launched again)";
     RESPOT_GPU_QUOTA: u32 = NONE, parsers::integer[1..=1_000_000],

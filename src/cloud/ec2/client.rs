@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::facts::{self, Closer, Form, LaunchFacts, encoded};
+use super::groups::{Groups, Membership, Targets};
 use super::pools::{self, Prices};
 use super::refusal::Ec2;
 use super::region::{Region, Told, request};
@@ -21,7 +22,7 @@ use super::wire::{
 use crate::clock::{Clock, Reading};
 use crate::cloud::request::Requests;
 use crate::cloud::transport::{Method, Request, Transport};
-use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Made, Order, Ping, Progress};
+use crate::cloud::{CloudError, CloudRead, CloudWrite, Effect, Guard, Made, Order, Ping, Progress, Registered};
 use crate::core::record::trail::ProviderCalls;
 use crate::core::recreation::blueprint::{Blueprint, Obstacle, Prepared, Wanted};
 use crate::core::recreation::marker::letters_of_marker;
@@ -76,6 +77,9 @@ pub struct Ec2Client<T> {
     ended: RefCell<HashMap<InstanceId, SpotRequest>>,
     /// The subnets that the settings name, by region, once they were read.
     subnets: RefCell<HashMap<usize, Vec<Subnet>>>,
+    /// What is to be put into target groups, and why it is not known what is in them.
+    pub(super) unregistered: RefCell<Targets>,
+    pub(super) unseen: RefCell<Option<CloudError>>,
 }
 
 impl<T: Transport> Ec2Client<T> {
@@ -95,6 +99,8 @@ impl<T: Transport> Ec2Client<T> {
             types: RefCell::default(),
             ended: RefCell::default(),
             subnets: RefCell::default(),
+            unregistered: RefCell::default(),
+            unseen: RefCell::default(),
         }
     }
 
@@ -151,7 +157,12 @@ impl<T: Transport> Ec2Client<T> {
     }
 
     /// What an instance that runs is made of.
-    pub(super) async fn facts(&self, region: usize, row: &Ec2Row) -> Result<Result<Blueprint, String>, CloudError> {
+    pub(super) async fn facts(
+        &self,
+        region: usize,
+        row: &Ec2Row,
+        targets: String,
+    ) -> Result<Result<Blueprint, String>, CloudError> {
         let ids: Vec<String> = row.block_device_mapping.item.iter().map(|it| it.ebs.volume_id.clone()).collect();
         let attribute = async |attribute: &str| {
             let form = [("InstanceId".to_owned(), row.instance_id.clone()), ("Attribute".into(), attribute.into())];
@@ -167,6 +178,7 @@ impl<T: Transport> Ec2Client<T> {
             volumes,
             user_data: user_data.user_data.value,
             shutdown_behavior: behavior.instance_initiated_shutdown_behavior.value,
+            targets,
         };
         Ok(facts::blueprint(row, &closer, self.terms.keeps_user_data))
     }
@@ -184,11 +196,15 @@ impl<T: Transport> Ec2Client<T> {
                     return Err(Obstacle::CannotRecreate(why.into()));
                 }
                 let region = self.regions_of(wanted.instance)[0];
-                self.facts(region, &row).await.map_err(unread)?.map_err(Obstacle::CannotRecreate)?
+                self.facts(region, &row, String::new()).await.map_err(unread)?.map_err(Obstacle::CannotRecreate)?
             }
         };
         if let Some(billing) = wanted.billing {
             blueprint.billing = billing.clone();
+        }
+        // A rollout moves traffic itself, once what it has launched is healthy.
+        if wanted.stays {
+            blueprint.payload.remove(LaunchFacts::TARGETS);
         }
         let facts = LaunchFacts::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
         let Some(region) = self.region_of_zone(&facts.zone) else {
@@ -375,17 +391,28 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
         known: &HashMap<InstanceId, &str>,
         at_once: usize,
     ) -> Vec<(InstanceId, Result<Made, CloudError>)> {
-        let wanted: Vec<(usize, Ec2Row, String)> = {
-            let rows = self.rows.borrow();
+        let targets = Box::pin(self.seen_targets()).await;
+        let wanted: Vec<(usize, Ec2Row, String, String)> = {
+            let (rows, none) = (self.rows.borrow(), Groups::new());
             let is_ours =
                 |row: &Ec2Row| row.instance_state.name == "running" && states::is_ours(row, &self.terms.opt_in);
             let running = rows.iter().filter(|(_, (_, row))| is_ours(row));
-            let marked = running.map(|(id, (region, row))| (id, *region, row, facts::mark(row)));
-            let new = marked.filter(|(id, _, _, mark)| known.get(*id) != Some(&mark.as_str()));
-            new.map(|(_, region, row, mark)| (region, row.clone(), mark)).collect()
+            let marked = running.map(|(id, (region, row))| {
+                let target = (*region, row.instance_id.clone());
+                let now = targets.as_ref().map(|all| all.get(&target).unwrap_or(&none));
+                let known = known.get(id).copied().unwrap_or_default();
+                let member = Membership::seen(known, now, row.tag(states::TARGETS).unwrap_or_default());
+                if now.is_some() && !member.missing.is_empty() {
+                    self.unregistered.borrow_mut().insert(target, member.missing.clone());
+                }
+                (*region, row, known == member.mark(&facts::mark(row)), member)
+            });
+            let new = marked.filter(|(_, _, is_known, _)| !is_known);
+            new.map(|(region, row, _, it)| (region, row.clone(), it.mark(&facts::mark(row)), it.tag())).collect()
         };
-        let made = wanted.iter().map(async |(region, row, mark)| {
-            let made = Box::pin(self.facts(*region, row)).await.map(|blueprint| Made { mark: mark.clone(), blueprint });
+        let made = wanted.iter().map(async |(region, row, mark, targets)| {
+            let made = Box::pin(self.facts(*region, row, targets.clone())).await;
+            let made = made.map(|blueprint| Made { mark: mark.clone(), blueprint });
             (InstanceId::new(&row.instance_id), made)
         });
         stream::iter(made).buffered(at_once.max(1)).collect().await
@@ -542,5 +569,16 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
 
     async fn shift(&self, from: &InstanceId, to: &InstanceId, guard: Guard<'_>) -> Result<Option<String>, CloudError> {
         Box::pin(self.shifted(from, to, guard)).await
+    }
+
+    async fn register(
+        &self,
+        may: &dyn Fn(&InstanceId) -> bool,
+        guard: Guard<'_>,
+    ) -> Result<Vec<Registered>, CloudError> {
+        match self.unseen.take() {
+            Some(error) => Err(error),
+            None => Ok(Box::pin(self.registered(may, guard)).await),
+        }
     }
 }

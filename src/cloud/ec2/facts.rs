@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sign::hex;
-use super::states::{ORIGIN, REPLACES, RETIRED};
+use super::states::{ORIGIN, REPLACES, RETIRED, TARGETS};
 use super::wire::{CpuOptions, Device, Ec2Row, Interface, Volume};
 use crate::core::recreation::blueprint::Blueprint;
 use crate::core::recreation::marker::letters_of_marker;
@@ -33,6 +33,9 @@ pub(super) struct LaunchFacts {
     pub(super) tied_by: Option<String>,
     /// The product by which AWS prices it, for example `Linux/UNIX`.
     pub(super) product: String,
+    /// The target groups in which a replacement is to be registered, as a tag.
+    #[serde(default)]
+    pub(super) targets: String,
 }
 
 /// What the listing does not say of an instance.
@@ -43,12 +46,17 @@ pub(super) struct Closer {
     pub(super) user_data: String,
     /// `stop` or `terminate`.
     pub(super) shutdown_behavior: String,
+    /// The target groups that it is in, or is to be put into.
+    pub(super) targets: String,
 }
 
 /// What user data is replaced with where it is not to be kept.
 pub(super) const REFUSED: &str = "its user data is not kept (RESPOT_EC2_USER_DATA=refuse), so it is left to you";
 
 impl LaunchFacts {
+    /// The field of the target groups.
+    pub(super) const TARGETS: &str = "targets";
+
     /// Reads the payload of a blueprint.
     ///
     /// # Errors
@@ -153,6 +161,7 @@ pub(super) fn blueprint(row: &Ec2Row, closer: &Closer, keeps_user_data: bool) ->
         vpc: row.vpc_id.clone(),
         tied_by,
         product: row.platform_details.clone(),
+        targets: closer.targets.clone(),
     };
     let billing = if row.instance_lifecycle.is_empty() { Billing::OnDemand } else { Billing::Spot };
     match serde_json::json!(facts) {
@@ -218,7 +227,7 @@ fn devices(
 
 /// Its own tags, without those that only AWS may set and without ours, which a launch adds.
 fn tags(row: &Ec2Row, form: &mut Form) {
-    let is_kept = |key: &str| !key.starts_with("aws:") && !matches!(key, ORIGIN | REPLACES | RETIRED);
+    let is_kept = |key: &str| !key.starts_with("aws:") && !matches!(key, ORIGIN | REPLACES | RETIRED | TARGETS);
     let mut tags: Vec<_> = row.tag_set.item.iter().filter(|tag| is_kept(&tag.key)).collect();
     tags.sort();
     for (specification, resource) in [(1, "instance"), (2, "volume")] {
@@ -259,7 +268,10 @@ pub(super) fn launch(
         let is_key =
             |name: &&String| name.starts_with(&format!("TagSpecification.{specification}.")) && name.ends_with(".Key");
         let count = facts.form.keys().filter(is_key).count();
-        for (n, (key, value)) in [(ORIGIN, letters), (REPLACES, old.as_str())].into_iter().enumerate() {
+        let targets = (TARGETS, facts.targets.as_str());
+        let has_targets = specification == 1 && !targets.1.is_empty();
+        let own = [(ORIGIN, letters), (REPLACES, old.as_str())].into_iter().chain(has_targets.then_some(targets));
+        for (n, (key, value)) in own.enumerate() {
             let name = format!("TagSpecification.{specification}.Tag.{}", count + n + 1);
             form.insert(format!("{name}.Key"), key.into());
             form.insert(format!("{name}.Value"), value.into());

@@ -73,7 +73,7 @@ impl<T: Transport> Ec2Client<T> {
 
     /// A launch of another instance like this one.
     async fn launch_form(&self, row: &Ec2Row) -> Option<Vec<(String, String)>> {
-        let blueprint = self.facts(0, row).await.ok()?.ok()?;
+        let blueprint = self.facts(0, row, String::new()).await.ok()?.ok()?;
         let facts = LaunchFacts::of(&blueprint).ok()?;
         let id = InstanceId::new(&row.instance_id);
         let marker = marker_of_letters(&id, row.tag("Name").unwrap_or_default(), NO_ORIGIN)?;

@@ -14,6 +14,9 @@ pub(super) const ORIGIN: &str = "respot:origin";
 /// The same in words for people: the old instance's ID.
 pub(super) const REPLACES: &str = "respot:replaces";
 
+/// The tag of a replacement: the target groups in which what it replaces was, each with its port.
+pub(super) const TARGETS: &str = "respot:targets";
+
 /// The tag of an on-demand instance that a rollout has replaced: when it was stopped for that, or that its stop has begun.
 pub(super) const RETIRED: &str = "respot:retired";
 /// Before the time, while the stop is not confirmed.

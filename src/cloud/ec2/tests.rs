@@ -113,6 +113,7 @@ fn closer() -> Closer {
     };
     Closer {
         volumes: vec![root, volume("vol-2", 50, "gp2")],
+        targets: String::new(),
         user_data: "IyEvYmluL3NoCg==".into(),
         shutdown_behavior: "terminate".into(),
     }

@@ -74,6 +74,8 @@ pub struct Fittings {
     pub local_volumes: Vec<String>,
     /// What the provider calls the disk that a recreation loses, for example `container disk`.
     pub disk: &'static str,
+    /// What a move takes along, in sentences.
+    pub carried: Vec<String>,
     /// What else the operator has to consent to, in sentences.
     pub consents: Vec<String>,
     /// What rules a move out, in sentences.

@@ -317,6 +317,9 @@ fn losses(gate: &mut Gate, listed: &ListedInstance, terms: &Terms) {
     for obstacle in &fittings.obstacles {
         gate.say(Weight::Against(Certainty::STATED), obstacle.as_str());
     }
+    for carried in &fittings.carried {
+        gate.say(Weight::For(Certainty::STATED), carried.as_str());
+    }
     let consent = terms.consent(&listed.instance);
     let size = listed.rootfs_size.map_or(String::new(), |size| format!(" ({size} GB)"));
     let local = match fittings.local_volumes.as_slice() {

@@ -47,7 +47,7 @@ fn of<'a>(analysis: &'a Analysis, name: &str) -> Option<&'a Opportunity> {
     analysis.opportunities.iter().find(|it| it.name == name)
 }
 
-fn evidence(it: &Opportunity, gate: &str) -> String {
+pub(super) fn evidence(it: &Opportunity, gate: &str) -> String {
     let (_, gate) = it.gates.all().into_iter().find(|(name, _)| *name == gate).unwrap();
     gate.evidence.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join("; ")
 }
@@ -152,7 +152,7 @@ fn prices_of_the_operator_win() {
 }
 
 /// Three on-demand instances, and their ids.
-fn three() -> (World, Vec<String>) {
+pub(super) fn three() -> (World, Vec<String>) {
     let mut world = World::new(34);
     let ids = (0..3).map(|n| world.add(Spec::on_demand(&format!("web-{n}")).cpu(30.0).user_data("echo hunter2")));
     let ids = ids.collect();
@@ -160,15 +160,15 @@ fn three() -> (World, Vec<String>) {
     (world, ids)
 }
 
-fn end(steps: &[respot::commands::rollout::Stepped]) -> Option<RolloutEnd> {
+pub(super) fn end(steps: &[respot::commands::rollout::Stepped]) -> Option<RolloutEnd> {
     steps.last()?.fleet.as_ref()?.rollout.state.end()
 }
 
-fn said(steps: &[respot::commands::rollout::Stepped]) -> Vec<&str> {
+pub(super) fn said(steps: &[respot::commands::rollout::Stepped]) -> Vec<&str> {
     steps.iter().map(|it| it.message.as_str()).collect()
 }
 
-fn state_of(fleet: &Fleet, id: &str) -> State {
+pub(super) fn state_of(fleet: &Fleet, id: &str) -> State {
     fleet.with(|world| world.instance(id).unwrap().state)
 }
 
@@ -385,104 +385,6 @@ fn an_abort_puts_everything_back() {
             assert!(until != "soaking" || old.iter().all(|id| state_of(&fleet, id) == State::Running));
         });
     }
-}
-
-/// At no moment is a group without a healthy target, and in the end its targets are the new instances.
-#[test]
-fn traffic_moves_without_a_gap() {
-    story(async {
-        let (mut world, old) = three();
-        let group = world.add_target_group("web");
-        old.iter().for_each(|id| assert!(world.register(&group, id)));
-        world.advance(120_000);
-        let since = world.now_ms();
-        let mut fleet = Fleet::new(world);
-        fleet.target_groups = vec![group.clone()];
-        let steps = fleet.whole_rollout(&Answers::default()).await;
-        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
-        assert!(
-            steps.iter().all(|it| it.troubles.is_empty()),
-            "{:?}",
-            steps.iter().flat_map(|it| &it.troubles).collect::<Vec<_>>()
-        );
-        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
-        let new: Vec<String> = fleet.with(|world| {
-            let spot = world.living().filter(|it| it.lifecycle == Lifecycle::Spot);
-            spot.map(|it| it.id.clone()).collect()
-        });
-        for id in &new {
-            assert_eq!(fleet.with(|world| world.target_state(&group, id)), Some("healthy"));
-        }
-        assert!(old.iter().all(|id| fleet.with(|world| world.target_state(&group, id)).is_none()));
-    });
-}
-
-/// Aborted while the old ones drain: they serve again before what took their place goes.
-#[test]
-fn an_abort_while_targets_drain_leaves_no_gap() {
-    story(async {
-        let (mut world, old) = three();
-        let group = world.add_target_group("web");
-        old.iter().for_each(|id| assert!(world.register(&group, id)));
-        world.advance(120_000);
-        let since = world.now_ms();
-        let mut fleet = Fleet::new(world);
-        fleet.target_groups = vec![group.clone()];
-        let prober = Answers::default();
-        for _ in 0..60 {
-            fleet.rollout(&prober, None).await;
-            if old.iter().any(|id| fleet.with(|world| world.target_state(&group, id)) == Some("draining")) {
-                break;
-            }
-            tokio::time::sleep(5 * MINUTE).await;
-        }
-        for _ in 0..30 {
-            let stepped = fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
-            if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
-                break;
-            }
-            tokio::time::sleep(MINUTE).await;
-        }
-        assert!(
-            fleet.with(|world| world.fewest_healthy(&group, since)) >= 1,
-            "there is a healthy target at each moment"
-        );
-        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
-        let targets: Vec<_> = old.iter().map(|id| fleet.with(|world| world.target_state(&group, id))).collect();
-        assert_eq!(targets, [Some("healthy"); 3]);
-        let spot = |world: &mut World| world.living().filter(|it| it.lifecycle == Lifecycle::Spot).count();
-        assert_eq!(fleet.with(spot), 0);
-    });
-}
-
-/// An instance that does not become healthy holds the rollout, and the old one goes on serving.
-#[test]
-fn nothing_is_drained_before_its_successor_is_healthy() {
-    story(async {
-        let (mut world, old) = three();
-        let group = world.add_target_group("web");
-        old.iter().for_each(|id| assert!(world.register(&group, id)));
-        world.advance(120_000);
-        let since = world.now_ms();
-        let mut fleet = Fleet::new(world);
-        fleet.target_groups = vec![group.clone()];
-        let prober = Answers::default();
-        let mut said = String::new();
-        for _ in 0..40 {
-            fleet.with(|world| {
-                let spot: Vec<String> =
-                    world.living().filter(|it| it.lifecycle == Lifecycle::Spot).map(|it| it.id.clone()).collect();
-                spot.iter().for_each(|id| {
-                    world.set_unhealthy(id, true);
-                });
-            });
-            said = fleet.rollout(&prober, None).await.message;
-            tokio::time::sleep(5 * MINUTE).await;
-        }
-        assert!(said.contains("to be healthy in web"), "{said}");
-        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
-        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
-    });
 }
 
 /// A successor that does not respond any more when its turn comes: nothing is retired for it, and in the end it goes.

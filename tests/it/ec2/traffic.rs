@@ -1,0 +1,221 @@
+//! Target groups of load balancers: traffic follows what a rollout moves and what is launched again, in virtual time.
+
+use ec2_sim::{Instance, Lifecycle, Spec, State, World};
+use respot::cli::RolloutVerb;
+use respot::core::rollout::course::RolloutEnd;
+
+use super::fleet::{Fleet, MINUTE, story};
+use super::moves::{Answers, end, evidence, said, state_of, terms, three};
+
+/// A fleet whose instances serve in a target group, its ARN, and the time from which on they do.
+fn served(mut world: World, ids: &[String]) -> (Fleet, String, i64) {
+    let group = world.add_target_group("web");
+    ids.iter().for_each(|id| assert!(world.register(&group, id)));
+    world.advance(120_000);
+    let since = world.now_ms();
+    let mut fleet = Fleet::new(world);
+    fleet.target_groups = vec![group.clone()];
+    (fleet, group, since)
+}
+
+fn target(fleet: &Fleet, group: &str, id: &str) -> Option<&'static str> {
+    fleet.with(|world| world.target_state(group, id))
+}
+
+/// The spot instances that exist.
+fn spot(fleet: &Fleet) -> Vec<String> {
+    let is_spot = |it: &&Instance| it.lifecycle == Lifecycle::Spot;
+    fleet.with(|world| world.living().filter(is_spot).map(|it| it.id.clone()).collect())
+}
+
+/// What happens to a worker behind a load balancer after it was reclaimed.
+type Event = fn(&Fleet, &str);
+
+/// Takes every spot instance.
+fn reclaim(fleet: &Fleet) {
+    spot(fleet).iter().for_each(|id| fleet.with(|world| assert!(world.reclaim_now(id))));
+}
+
+/// Each row: what happens before the reclaim, what after the pass that launches, and how the target is in the end.
+#[test]
+fn a_replacement_serves_where_what_it_replaces_did() {
+    let nothing: Event = |_, _| ();
+    let rows: &[(&str, Event, Event, Option<&str>)] = &[
+        ("nothing", nothing, nothing, Some("healthy")),
+        (
+            "its registration fails",
+            |fleet, _| {
+                fleet.with(|world| world.fault("RegisterTargets@1:code=InternalFailure,status=500".parse().unwrap()));
+            },
+            nothing,
+            Some("healthy"),
+        ),
+        (
+            "the group cannot be read",
+            nothing,
+            |fleet, _| {
+                fleet.with(|world| world.fault("DescribeTargetHealth@1:code=AccessDenied,status=403".parse().unwrap()));
+            },
+            Some("healthy"),
+        ),
+        ("it is reclaimed in turn before a pass sees it", nothing, |fleet, _| reclaim(fleet), Some("healthy")),
+        (
+            "a person had taken it out",
+            |fleet, group| spot(fleet).iter().for_each(|id| fleet.with(|world| assert!(world.deregister(group, id)))),
+            nothing,
+            None,
+        ),
+    ];
+    for (what, before, after, then) in rows {
+        story(async move {
+            let mut world = World::new(41);
+            let id = world.add(Spec::spot("worker"));
+            let (fleet, group, _) = served(world, &[id]);
+            fleet.passes(1).await;
+            before(&fleet, &group);
+            tokio::time::sleep(5 * MINUTE).await;
+            fleet.passes(1).await;
+            reclaim(&fleet);
+            fleet.pass().await;
+            after(&fleet, &group);
+            fleet.passes(4).await;
+            let new = fleet.only("worker");
+            assert_eq!(
+                (new.state, target(&fleet, &group, &new.id)),
+                (State::Running, *then),
+                "{what}\n{}",
+                fleet.writes()
+            );
+        });
+    }
+}
+
+/// What a person takes out of the group stays out, and so does what replaces it.
+#[test]
+fn what_is_taken_out_of_a_group_stays_out() {
+    story(async {
+        let mut world = World::new(42);
+        let id = world.add(Spec::spot("worker"));
+        let (fleet, group, _) = served(world, &[id]);
+        fleet.passes(1).await;
+        reclaim(&fleet);
+        fleet.passes(3).await;
+        let second = fleet.only("worker").id;
+        assert_eq!(target(&fleet, &group, &second), Some("healthy"));
+        fleet.with(|world| assert!(world.deregister(&group, &second)));
+        fleet.passes(3).await;
+        assert_eq!(target(&fleet, &group, &second), None);
+        reclaim(&fleet);
+        fleet.passes(3).await;
+        assert_eq!(target(&fleet, &group, &fleet.only("worker").id), None);
+    });
+}
+
+/// Passes between the steps of a rollout do not send traffic to what has not passed it yet.
+#[test]
+fn a_pass_leaves_the_traffic_of_a_rollout_alone() {
+    story(async {
+        let (world, old) = three();
+        let (fleet, group, since) = served(world, &old);
+        let prober = Answers::default();
+        fleet.passes(1).await;
+        let mut soaked = 0;
+        for _ in 0..80 {
+            let stepped = fleet.rollout(&prober, None).await;
+            fleet.pass().await;
+            let rollout = stepped.fleet.expect("a rollout").rollout;
+            if rollout.state.end().is_some() {
+                assert_eq!(rollout.state.end(), Some(RolloutEnd::Completed));
+                break;
+            }
+            if rollout.state.as_str() == "soaking" {
+                soaked += 1;
+                assert!(
+                    spot(&fleet).iter().all(|id| target(&fleet, &group, id).is_none()),
+                    "{}",
+                    rollout.state.as_str()
+                );
+            }
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        assert!(soaked > 0);
+        assert!(spot(&fleet).iter().all(|id| target(&fleet, &group, id) == Some("healthy")));
+        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
+        reclaim(&fleet);
+        fleet.passes(3).await;
+        assert_eq!(spot(&fleet).len(), 3);
+        assert!(spot(&fleet).iter().all(|id| target(&fleet, &group, id) == Some("healthy")));
+    });
+}
+
+/// At no moment is a group without a healthy target, and in the end its targets are the new instances.
+#[test]
+fn traffic_moves_without_a_gap() {
+    story(async {
+        let (world, old) = three();
+        let (fleet, group, since) = served(world, &old);
+        let analysis = fleet.analyze(&terms()).await.unwrap();
+        let told = evidence(&analysis.opportunities[0], "application");
+        assert!(told.contains("the target group web:8000 passes to the new instance"), "{told}");
+        let steps = fleet.whole_rollout(&Answers::default()).await;
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
+        assert!(
+            steps.iter().all(|it| it.troubles.is_empty()),
+            "{:?}",
+            steps.iter().flat_map(|it| &it.troubles).collect::<Vec<_>>()
+        );
+        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
+        assert!(spot(&fleet).iter().all(|id| target(&fleet, &group, id) == Some("healthy")));
+        assert!(old.iter().all(|id| target(&fleet, &group, id).is_none()));
+    });
+}
+
+/// Aborted while the old ones drain: they serve again before what took their place goes.
+#[test]
+fn an_abort_while_targets_drain_leaves_no_gap() {
+    story(async {
+        let (world, old) = three();
+        let (fleet, group, since) = served(world, &old);
+        let prober = Answers::default();
+        for _ in 0..60 {
+            fleet.rollout(&prober, None).await;
+            if old.iter().any(|id| target(&fleet, &group, id) == Some("draining")) {
+                break;
+            }
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        for _ in 0..30 {
+            let stepped = fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
+            if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {
+                break;
+            }
+            tokio::time::sleep(MINUTE).await;
+        }
+        assert!(
+            fleet.with(|world| world.fewest_healthy(&group, since)) >= 1,
+            "there is a healthy target at each moment"
+        );
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+        assert!(old.iter().all(|id| target(&fleet, &group, id) == Some("healthy")));
+        assert_eq!(spot(&fleet), Vec::<String>::new());
+    });
+}
+
+/// An instance that does not become healthy holds the rollout, and the old one goes on serving.
+#[test]
+fn nothing_is_drained_before_its_successor_is_healthy() {
+    story(async {
+        let (world, old) = three();
+        let (fleet, group, since) = served(world, &old);
+        let prober = Answers::default();
+        let mut said = String::new();
+        for _ in 0..40 {
+            spot(&fleet).iter().for_each(|id| fleet.with(|world| world.set_unhealthy(id, true)));
+            said = fleet.rollout(&prober, None).await.message;
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        assert!(said.contains("to be healthy in web"), "{said}");
+        assert!(fleet.with(|world| world.fewest_healthy(&group, since)) >= 3);
+        assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running));
+    });
+}

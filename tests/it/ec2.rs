@@ -4,6 +4,7 @@ mod fleet;
 mod histories;
 mod moves;
 mod program;
+mod rollouts;
 mod traffic;
 
 use std::time::Duration;

@@ -204,6 +204,11 @@ impl Fleet {
 
     /// One call of the schedule: `respot rollout --yes`, or a verb.
     pub(crate) async fn rollout(&self, prober: &Answers, verb: Option<RolloutVerb>) -> Stepped {
+        self.try_rollout(prober, verb).await.unwrap()
+    }
+
+    /// The same, where it may fail.
+    pub(crate) async fn try_rollout(&self, prober: &Answers, verb: Option<RolloutVerb>) -> Result<Stepped, Failure> {
         let (cloud, stop, policy) = (self.client(), Stop::default(), Policy::default());
         let limits = Limits::of(&policy, Mode::Real);
         let world = act::World {
@@ -233,7 +238,7 @@ impl Fleet {
                 },
             }
         };
-        Box::pin(stepped).await.unwrap()
+        Box::pin(stepped).await
     }
 
     /// The schedule calls every five minutes until the rollout is over; answers what each call said.

@@ -152,23 +152,20 @@ impl<E: Edges> Pass<'_, E> {
     }
 
     /// Registers those replacements in target groups that `may` be acted on, and says so.
-    pub async fn register(&self, may: &dyn Fn(&InstanceId) -> bool) {
+    /// Returns how many failed.
+    pub async fn register(&self, may: &dyn Fn(&InstanceId) -> bool) -> usize {
         let no_error = FirstStoreError::default();
         let may_send = || self.may_send(&no_error);
-        let told = |error: &CloudError, instance: Option<&InstanceId>| {
-            self.world.reporter.event(Event::NotRegistered { instance, error: &error.to_string() });
-        };
-        match self.writer.register(may, Guard { stop: self.world.stop, may_send: &may_send }).await {
-            Ok(all) => {
-                for Registered { instance, group, answer } in &all {
-                    match answer {
-                        Ok(()) => self.world.reporter.event(Event::Registered { instance, group }),
-                        Err(error) => told(error, Some(instance)),
-                    }
-                }
-            }
-            Err(error) => told(&error, None),
+        let all = self.writer.register(may, Guard { stop: self.world.stop, may_send: &may_send }).await;
+        for Registered { instance, group, answer } in &all {
+            let error = answer.as_ref().err().map(ToString::to_string);
+            self.world.reporter.event(match (instance, &error) {
+                (instance, Some(error)) => Event::NotRegistered { instance: instance.as_ref(), group, error },
+                (Some(instance), None) => Event::Registered { instance, group },
+                (None, None) => continue,
+            });
         }
+        all.iter().filter(|it| it.answer.is_err()).count()
     }
 
     /// Why an action was not started.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,14 +33,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The text of a configuration file or a secret, which may come from a pipe.
 ///
 /// # Errors
-/// When it cannot be read, is longer than any such file, or when nothing comes from a pipe for five seconds.
+/// When it cannot be read, is longer than any such file, when nothing comes from a pipe for five seconds, or when it ends
+/// without a word: a file can be empty, a pipe that is has lost its writer.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     // A pipe without a writer would be waited for.
     let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    let is_pipe = file.metadata()?.file_type().is_fifo();
+    if is_pipe {
+        // Before its first writer it looks as after its last one.
+        Patient(&file).wait()?;
+    }
     let mut bounded = Patient(&file).take(LONGEST_TEXT + 1);
     let mut text = String::new();
     bounded.read_to_string(&mut text)?;
+    if is_pipe && text.is_empty() {
+        return Err(silence());
+    }
     if bounded.limit() == 0 {
         return Err(io::Error::other(format!("it is longer than {LONGEST_TEXT} bytes")));
     }
@@ -50,17 +59,24 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 /// Reads what does not block, and waits for more for a limited time.
 struct Patient<'a>(&'a File);
 
+fn silence() -> io::Error {
+    io::Error::other("it is a pipe, and nothing comes from it")
+}
+
+impl Patient<'_> {
+    /// Waits until there is something to read, or the writer is gone.
+    fn wait(&self) -> io::Result<()> {
+        let mut waits = [PollFd::new(self.0, PollFlags::IN)];
+        let limit = PATIENCE.try_into().map_err(io::Error::other)?;
+        if poll(&mut waits, Some(&limit))? == 0 { Err(silence()) } else { Ok(()) }
+    }
+}
+
 impl Read for Patient<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut waits = [PollFd::new(self.0, PollFlags::IN)];
-                    let limit = PATIENCE.try_into().map_err(io::Error::other)?;
-                    if poll(&mut waits, Some(&limit))? == 0 {
-                        return Err(io::Error::other("nothing comes from it"));
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
                 read => return read,
             }
         }

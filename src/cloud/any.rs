@@ -168,11 +168,7 @@ impl CloudWrite for ProviderWriter<'_> {
         }
     }
 
-    async fn register(
-        &self,
-        may: &dyn Fn(&InstanceId) -> bool,
-        guard: Guard<'_>,
-    ) -> Result<Vec<Registered>, CloudError> {
+    async fn register(&self, may: &dyn Fn(&InstanceId) -> bool, guard: Guard<'_>) -> Vec<Registered> {
         match self {
             Self::Cloud(cloud) => each!(cloud, it => it.register(may, guard).await),
             Self::Rehearsal => Rehearsal.register(may, guard).await,

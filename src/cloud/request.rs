@@ -43,6 +43,12 @@ pub trait Dialect {
     /// Reads a response whose status is not 2xx. The message must not repeat secrets of the request.
     fn refusal(&self, request: &Request, response: &Response) -> Refusal;
 
+    /// The class and the text of an error that a body tells of although the status is 2xx.
+    fn told(&self, body: &[u8]) -> Option<(ErrorKind, String)> {
+        let _ = body;
+        None
+    }
+
     /// How to fix an error of this kind; `status` is `None` when there was no response.
     fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str>;
 }
@@ -141,7 +147,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
                     Err(what) => {
                         self.count(0, 1);
                         unreadable += 1;
-                        let error = self.unreadable(request.method, request.path, response.status, &what);
+                        let error = self.misread(request, &response, &what);
                         Failed { error, status: Some(response.status), retry_after: None }
                     }
                 },
@@ -212,8 +218,7 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         match self.transport.exchange(request).await {
             Ok(response) => {
                 let answer = if (200..300).contains(&response.status) {
-                    decode(&response.body)
-                        .map_err(|what| self.unreadable(request.method, request.path, response.status, &what))
+                    decode(&response.body).map_err(|what| self.misread(request, &response, &what))
                 } else {
                     Err(self.refused(request, &response))
                 };
@@ -280,6 +285,18 @@ impl<T: Transport, D: Dialect> Requests<T, D> {
         let request = Request { method, path, query: Vec::new(), body: None, timeout: Duration::ZERO };
         let message = format!("{status}: unexpected response: {what}");
         CloudError { message, ..self.error(&request, ErrorKind::Api, Effect::Possible, Some(status)) }
+    }
+
+    /// The same for a body that was received: an error that it tells of says more than its shape.
+    fn misread(&self, request: &Request, response: &Response, what: &str) -> CloudError {
+        let status = response.status;
+        match self.dialect.told(&response.body) {
+            Some((kind, text)) => {
+                let message = format!("{status}: an error: {text}");
+                CloudError { message, ..self.error(request, kind, Effect::Possible, Some(status)) }
+            }
+            None => self.unreadable(request.method, request.path, status, what),
+        }
     }
 
     /// A call that cannot be made, and was not.

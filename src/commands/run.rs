@@ -242,6 +242,8 @@ struct Used {
     recreations: usize,
     /// The counts of the first plan.
     planned: Summary,
+    /// Replacements that get no traffic yet, at the last look.
+    unregistered: usize,
     /// Reclaimed instances that were not seen running since.
     down: HashSet<InstanceId>,
     /// Instances that no market had room for. The next wave takes those first that were not tried yet.
@@ -328,7 +330,7 @@ async fn round<E: Edges>(
         |it: &Decision| matches!(it, Decision::Skip(Skip::NotSelected | Skip::Excluded { .. } | Skip::Nameless));
     let left_out = plan.rows(&snapshot.instances.items).filter(|(_, decision)| is_left_out(decision));
     let left_out: HashSet<&InstanceId> = left_out.map(|(instance, _)| &instance.id).collect();
-    pass.register(&|id| !left_out.contains(id)).await;
+    used.unregistered = pass.register(&|id| !left_out.contains(id)).await;
     used.look(&snapshot, &plan);
     let listed = &snapshot.instances.items;
     let todo = plan.work(listed);
@@ -416,6 +418,7 @@ async fn round<E: Edges>(
     let is_cut = is_cut || may_bridge && is_new && attempts.iter().any(resumed);
     open.attempts.append(&mut attempts);
     open.summary = used.planned.with_attempts(&open.attempts);
+    open.summary.error_count += u64::try_from(used.unregistered).unwrap_or(u64::MAX);
     open.view.get_or_insert((snapshot, plan));
     match error {
         Some(error) => Err(error.into()),

@@ -160,7 +160,7 @@ pub(super) fn event(event: Event<'_>) {
             warn!("records of the store are damaged or of a newer version, and left out here: {}", records.join(", "));
         }
         Event::TrafficSwitched { switch: Switch { name, from, to, .. } } => {
-            info!(instanceName = name, from = from.as_str(), to = to.as_str(), "traffic moved by RESPOT_ROLLOUT_HOOK");
+            info!(instanceName = name, from = from.as_str(), to = to.as_str(), "traffic moved");
         }
         Event::RolloutTroubled { trouble } => warn!("{trouble}"),
         Event::RolloutStepped { message } => info!("{message}"),
@@ -192,14 +192,11 @@ pub(super) fn event(event: Event<'_>) {
         Event::Registered { instance, group } => {
             info!(%instance, group, "registered in the target group of what it replaces");
         }
-        Event::NotRegistered { instance: Some(instance), error } => {
-            warn!(%instance, error, "not registered in the target group of what it replaces; the next pass tries again");
+        Event::NotRegistered { instance: Some(instance), group, error } => {
+            warn!(%instance, group, error, "not registered in the target group of what it replaces; the next pass tries again");
         }
-        Event::NotRegistered { instance: None, error } => {
-            warn!(
-                error,
-                "what is in RESPOT_EC2_TARGET_GROUPS could not be read: no replacement is registered in this pass"
-            );
+        Event::NotRegistered { instance: None, group, error } => {
+            warn!(group, error, "the target group could not be read: no replacement is registered in it in this pass");
         }
         Event::OffersUnread { error } => {
             warn!(error, "the places on offer could not be read, and some of them may be missing in this pass");

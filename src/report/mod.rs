@@ -120,9 +120,10 @@ pub enum Event<'a> {
         instance: &'a InstanceId,
         group: &'a str,
     },
-    /// It does not; without an instance, it is not known what is in the target groups.
+    /// It does not; without an instance, it is not known what is in the target group.
     NotRegistered {
         instance: Option<&'a InstanceId>,
+        group: &'a str,
         error: &'a str,
     },
     /// What is on offer could not be read, so that places may be missing.

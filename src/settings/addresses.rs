@@ -85,7 +85,11 @@ pub(super) fn store(text: &str) -> Result<StoreSetting, Invalid> {
     let scheme = text.get(.."sqlite:".len()).filter(|scheme| scheme.eq_ignore_ascii_case("sqlite:"));
     if let Some(path) = scheme.map(|scheme| &text[scheme.len()..]).filter(|path| !path.is_empty()) {
         // None of these is part of a name that is meant, and each would be another memory without a word.
-        let odd = path.trim() != path || path.starts_with(['"', '\'', '$']) || path.contains('?');
+        let odd = path.trim() != path
+            || path.starts_with(['"', '\'', '$'])
+            || path.contains('?')
+            || path.starts_with("file:")
+            || path == ":memory:";
         if odd {
             const HINT: &str = "write sqlite:/path/to/state.db, without quotes, blanks, variables and parameters";
             return Err(Invalid { hint: Some(HINT), ..Invalid::new("the path is none that is meant") });

@@ -76,6 +76,13 @@ pub(super) fn ec2(layers: &Layers<'_>, cli: &Cli) -> Result<Option<Ec2Settings>>
         return Err(SettingsError::new("no region of EC2 is set")
             .hint("set RESPOT_EC2_REGIONS, for example to eu-west-1, or AWS_REGION"));
     }
+    let target_groups = layers.optional(&rows::RESPOT_EC2_TARGET_GROUPS)?.unwrap_or_default();
+    let region_of = |arn: &str| arn.split(':').nth(3).unwrap_or_default().to_owned();
+    if let Some(arn) = target_groups.iter().find(|arn| !regions.contains(&region_of(arn))) {
+        return Err(SettingsError::new(format!("RESPOT_EC2_TARGET_GROUPS: {arn} is in {}", region_of(arn))).hint(
+            format!("the regions of this fleet are {}: add its region to RESPOT_EC2_REGIONS", regions.join(", ")),
+        ));
+    }
     let opt_in = layers.value(&rows::RESPOT_EC2_TAG)?;
     if opt_in == OptIn::Everything && layers.get(&rows::RESPOT_EC2_ACCOUNT.row).is_none() {
         return Err(SettingsError::new("RESPOT_EC2_TAG is * and RESPOT_EC2_ACCOUNT is not set")
@@ -95,7 +102,7 @@ pub(super) fn ec2(layers: &Layers<'_>, cli: &Cli) -> Result<Option<Ec2Settings>>
             stops: layers.value(&rows::RESPOT_EC2_RETIRE)? == Retire::Stop,
             keep: layers.value(&rows::RESPOT_EC2_RETIRE_HOURS)?,
         },
-        target_groups: layers.optional(&rows::RESPOT_EC2_TARGET_GROUPS)?.unwrap_or_default(),
+        target_groups,
         metadata: endpoint(environment, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"])?,
         addresses: addresses(environment)?,
     }))

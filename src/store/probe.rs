@@ -33,12 +33,14 @@ pub async fn probe<S: StoreWrite>(store: &S, now: Timestamp) -> Result<Examined,
     records::opening(store, Mode::Real).await?;
     records::ledger(store, &[], Mode::Real, now).await?;
     // Not read by every pass, but written.
-    let written = [keys::WRITES, keys::EXECUTIONS, keys::OUTBOX].map(|map| Query::Fields(map.into()));
+    let written = [keys::WRITES, keys::EXECUTIONS, keys::OUTBOX, keys::DOWNTIME, keys::LAUNCH_RECORDS];
+    let written = written.map(|map| Query::Fields(map.into()));
     store.read(&written).await?;
     prove_writable(store).await?;
     let latest = Selection { limit: 1, ..Selection::default() };
     let unreadable = async {
         records::overview(store, &latest, Timestamp::LATEST).await?;
+        records::rollout(store, now).await?;
         records::rollout_steps(store).await
     };
     Ok(Examined { round_trip, at_work, unreadable: unreadable.await.err() })

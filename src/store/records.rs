@@ -63,7 +63,7 @@ pub(super) mod keys {
     /// Map instance -> [`super::Spell`]: what is down.
     pub(super) const SPELLS: &str = "spells";
     /// Map time of the end and instance -> [`super::Spell`]: what was down; the newest [`super::SPELLS_KEPT`] are kept.
-    pub(super) const DOWNTIME: &str = "downtime";
+    pub(in super::super) const DOWNTIME: &str = "downtime";
     /// Map day (UTC) -> sums of what was down and what ran, and those of all time; [`super::DAYS_KEPT`] days are kept.
     pub(super) const DOWNTIME_DAYS: &str = "downtime-days";
     /// Map day (UTC) -> [`crate::core::pass::usage::InstanceDay`]: what ran, by instance; [`super::INSTANCE_DAYS_KEPT`] days are kept.
@@ -358,7 +358,10 @@ pub async fn ledger<S: StoreRead>(
     let bridges: Bridges = decoder.records(keys::BRIDGES, answers.next())?;
     newer.map_or(Ok(()), Err)?;
     let (spells, days) = downtime::known(&decoder, &mut answers)?;
-    let kept = decoder.records(keys::KEPT, answers.next())?;
+    // What is damaged is recorded again while its instance runs.
+    let kept: Sorted<Kept> = decoder.sorted(keys::KEPT, answers.next())?;
+    kept.newer.map_or(Ok(()), Err)?;
+    let kept = kept.intact.into_iter().map(|(id, kept)| (InstanceId::new(&id), kept)).collect();
     let instance_days = downtime::ran(&decoder, days_at_hand, answers.next())?;
     let owner = memory::owner(&decoder, answers.next())?;
     let mut ledger = Ledger {

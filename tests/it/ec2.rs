@@ -56,6 +56,9 @@ fn whatever_becomes_of_the_answer_there_is_one() {
         "RunInstances@1:cut-after",
         "RunInstances@1-2:cut-after",
         "RunInstances@1:code=InternalError,status=500,after",
+        "RunInstances@1:cut-after RunInstances@2:code=InsufficientInstanceCapacity,status=500",
+        "RunInstances@1:cut-after RunInstances@2:code=Unsupported,status=400",
+        "RunInstances@1:cut-after RunInstances@2:code=MaxSpotInstanceCountExceeded,status=400",
         "RunInstances@1:html",
         "RunInstances@1:empty",
         "RunInstances@1-3:code=RequestLimitExceeded,status=503",
@@ -68,7 +71,7 @@ fn whatever_becomes_of_the_answer_there_is_one() {
             let (fleet, old) = seen().await;
             fleet.with(|world| {
                 world.reclaim_now(&old);
-                world.fault(fault.parse().unwrap());
+                fault.split(' ').for_each(|fault| world.fault(fault.parse().unwrap()));
             });
             tokio::time::sleep(5 * MINUTE).await;
             fleet.passes(5).await;

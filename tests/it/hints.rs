@@ -267,10 +267,36 @@ fn settings_without_an_effect_are_said() {
 fn a_key_may_come_from_a_pipe() {
     let stage = Stage::new(Kind::Sqlite, World::new(1));
     let given = format!("echo {}", crate::harness::KEY);
-    for (script, code, says) in [("sleep 7", 2, "nothing comes from it"), (&given, 0, "Migration job completed")] {
+    for (script, code, says) in [
+        ("sleep 7", 2, "nothing comes from it"),
+        ("true", 2, "nothing comes from it"),
+        (&given, 0, "Migration job completed"),
+    ] {
         let words = format!("{script} | NOVITA_API_KEY_FILE=/dev/stdin {} run", env!("CARGO_BIN_EXE_respot"));
         let call = stage.other("sh").arg("-c").arg(words).env("HOME", stage.path(""));
         let output = call.env("NOVITA_API_BASE_URL", stage.provider.url()).output().ends_with(code);
         assert!(output.stderr.contains(says), "{script}: {}", output.stderr);
+    }
+}
+
+/// It may say that this is a rehearsal: its writer is waited for, and without one there is no pass.
+#[test]
+fn a_configuration_may_come_from_a_named_pipe() {
+    for (writer, code, says) in
+        [("sleep 1; echo migration_dry_run=true > c", 0, "true"), (":", 2, "nothing comes from it")]
+    {
+        let mut world = World::new(1);
+        let id = world.add(Spec::exited("worker"));
+        let stage = Stage::new(Kind::Sqlite, world);
+        let pass = format!("mkfifo c; ({writer}) & {} run -o json --config c", env!("CARGO_BIN_EXE_respot"));
+        let call = stage
+            .other("sh")
+            .arg("-c")
+            .arg(pass)
+            .env("HOME", stage.path(""))
+            .env("NOVITA_API_KEY", crate::harness::KEY);
+        let output = call.env("NOVITA_API_BASE_URL", stage.provider.url()).output().ends_with(code);
+        assert!(output.all().contains(says), "{writer}: {}", output.all());
+        assert_eq!(stage.provider.with(|world| world.migrations_of(&id)), 0, "{writer}");
     }
 }

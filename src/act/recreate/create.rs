@@ -6,7 +6,7 @@ use super::turn::{Presence, Turn};
 use super::{Awaits, Task};
 use crate::act::board::Turnout;
 use crate::act::{Edges, is_of_the_account};
-use crate::cloud::{CloudRead as _, CloudWrite as _, Effect, Guard, Order};
+use crate::cloud::{CloudError, CloudRead as _, CloudWrite as _, Effect, Guard, Order};
 use crate::core::pass::ladder::Ask;
 use crate::core::pass::verdict::Recreating;
 use crate::core::record::execution::Outcome;
@@ -94,8 +94,10 @@ impl<E: Edges> Turn<'_, E> {
             if answer.as_ref().is_err_and(|error| error.effect == Effect::Possible)
                 && self.pass.world.cloud.abilities().idempotent_create
             {
-                // The answer was lost. The same marker brings it again, whether the instance exists or not.
-                answer = self.pass.writer.create(order, guard).await;
+                // The answer was lost. The same marker brings it again, whether the instance exists or not; a refusal does not
+                // say that it does not.
+                let again = self.pass.writer.create(order, guard).await;
+                answer = again.map_err(|error| CloudError { effect: Effect::Possible, ..error });
             }
             let response_time = millis(begun.elapsed());
             self.pass.answered(ticket, answer.as_ref().map(Some), response_time);

@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::facts::{self, Closer, Form, LaunchFacts, encoded};
-use super::groups::{Groups, Membership, Targets};
+use super::groups::{Balance, Targets};
 use super::pools::{self, Prices};
 use super::refusal::Ec2;
 use super::region::{Region, Told, request};
@@ -77,9 +77,9 @@ pub struct Ec2Client<T> {
     ended: RefCell<HashMap<InstanceId, SpotRequest>>,
     /// The subnets that the settings name, by region, once they were read.
     subnets: RefCell<HashMap<usize, Vec<Subnet>>>,
-    /// What is to be put into target groups, and why it is not known what is in them.
+    /// The target groups at the last listing, and what is to be put into them.
+    pub(super) balance: RefCell<Balance>,
     pub(super) unregistered: RefCell<Targets>,
-    pub(super) unseen: RefCell<Option<CloudError>>,
 }
 
 impl<T: Transport> Ec2Client<T> {
@@ -99,8 +99,8 @@ impl<T: Transport> Ec2Client<T> {
             types: RefCell::default(),
             ended: RefCell::default(),
             subnets: RefCell::default(),
+            balance: RefCell::default(),
             unregistered: RefCell::default(),
-            unseen: RefCell::default(),
         }
     }
 
@@ -138,7 +138,7 @@ impl<T: Transport> Ec2Client<T> {
         known.map_or_else(|| (0..self.regions.len()).collect(), |region| vec![region])
     }
 
-    fn instance(&self, row: &Ec2Row, request: Option<&SpotRequest>, places: &mut Places) -> Instance {
+    pub(super) fn instance(&self, row: &Ec2Row, request: Option<&SpotRequest>, places: &mut Places) -> Instance {
         let taken_at = self.reading().map_or_else(Timestamp::default, |it| it.shown);
         states::instance(row, request, (&self.terms.opt_in, self.terms.retirement.keep), places, taken_at)
     }
@@ -202,14 +202,17 @@ impl<T: Transport> Ec2Client<T> {
         if let Some(billing) = wanted.billing {
             blueprint.billing = billing.clone();
         }
-        // A rollout moves traffic itself, once what it has launched is healthy.
-        if wanted.stays {
-            blueprint.payload.remove(LaunchFacts::TARGETS);
-        }
-        let facts = LaunchFacts::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
+        let mut facts = LaunchFacts::of(&blueprint).map_err(Obstacle::CannotRecreate)?;
         let Some(region) = self.region_of_zone(&facts.zone) else {
             return Err(Obstacle::CannotRecreate(format!("its zone {} is in none of RESPOT_EC2_REGIONS", facts.zone)));
         };
+        // A rollout moves traffic itself, once what it has launched is healthy.
+        facts.targets = if wanted.stays {
+            String::new()
+        } else {
+            self.served(region, wanted.instance, &facts, &mut blueprint.notes)
+        };
+        blueprint.payload.insert(LaunchFacts::TARGETS.into(), facts.targets.clone().into());
         self.place(region, blueprint, &facts, wanted.stays).await.map_err(unread)
     }
 
@@ -269,42 +272,6 @@ impl<T: Transport> Ec2Client<T> {
         let placements = pools::placements(facts, &kinds, &zones, &prices);
         let tied_by = facts.tied_by.clone();
         Ok(Prepared { blueprint, placements, gpus: 1, own_price, is_home_untried: true, tied_by, unread })
-    }
-
-    /// Whether a pass may terminate an instance that is stopped: a rollout retired it, long enough ago, and what took its
-    /// place runs.
-    fn is_due(&self, row: &Ec2Row) -> bool {
-        let instance = self.instance(row, None, &mut Places::default());
-        instance.aside.as_deref() == Some(&Aside::Retired { until: None }) && self.has_heir(row)
-    }
-
-    /// Whether a spot instance runs in the place of another, by the last listing: the one that replaced it, or one of its name,
-    /// since that may have been replaced in turn.
-    fn has_heir(&self, old: &Ec2Row) -> bool {
-        let name = |row: &Ec2Row| row.tag("Name").filter(|name| !name.is_empty()).map(str::to_owned);
-        let is_heir = |row: &Ec2Row| {
-            row.instance_lifecycle == "spot"
-                && row.instance_state.name == "running"
-                && states::is_ours(row, &self.terms.opt_in)
-                && (row.tag(states::REPLACES) == Some(&old.instance_id)
-                    || name(old).is_some() && name(row) == name(old))
-        };
-        self.rows.borrow().values().any(|(_, row)| is_heir(row))
-    }
-
-    /// Stops an on-demand instance. Its tag says when, so that a later pass knows until when it is kept, and that no one else
-    /// stopped it.
-    async fn stop(&self, region: usize, id: &InstanceId, guard: Guard<'_>) -> Result<(), CloudError> {
-        let requests = &self.regions[region].requests;
-        let tag = async |before: &str| {
-            let now = self.reading().map_or_else(|| Clock::system().machine_now(), |it| it.shown);
-            let value = format!("{before}{now}");
-            let tag = [("ResourceId.1", id.as_str()), ("Tag.1.Key", states::RETIRED), ("Tag.1.Value", value.as_str())];
-            requests.write("CreateTags", encoded(tag), guard).await
-        };
-        tag(states::BEGUN).await?;
-        requests.write("StopInstances", encoded([("InstanceId.1", id.as_str())]), guard).await?;
-        tag("").await.map(drop)
     }
 
     /// Launches with the token of this request, and with the next one if what came of that is gone.
@@ -369,6 +336,8 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
         if unread.len() == self.regions.len() {
             return Err(unread.swap_remove(0).1);
         }
+        let balance = Box::pin(self.balance()).await;
+        *self.balance.borrow_mut() = balance;
         items.sort_by(|a, b| a.id.cmp(&b.id));
         *self.rows.borrow_mut() = rows;
         let retired = items.iter_mut().filter(|it| it.aside.as_deref() == Some(&Aside::Retired { until: None }));
@@ -391,18 +360,16 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
         known: &HashMap<InstanceId, &str>,
         at_once: usize,
     ) -> Vec<(InstanceId, Result<Made, CloudError>)> {
-        let targets = Box::pin(self.seen_targets()).await;
         let wanted: Vec<(usize, Ec2Row, String, String)> = {
-            let (rows, none) = (self.rows.borrow(), Groups::new());
+            let rows = self.rows.borrow();
             let is_ours =
                 |row: &Ec2Row| row.instance_state.name == "running" && states::is_ours(row, &self.terms.opt_in);
             let running = rows.iter().filter(|(_, (_, row))| is_ours(row));
             let marked = running.map(|(id, (region, row))| {
-                let target = (*region, row.instance_id.clone());
-                let now = targets.as_ref().map(|all| all.get(&target).unwrap_or(&none));
                 let known = known.get(id).copied().unwrap_or_default();
-                let member = Membership::seen(known, now, row.tag(states::TARGETS).unwrap_or_default());
-                if now.is_some() && !member.missing.is_empty() {
+                let member = self.membership(*region, row, known);
+                if !member.missing.is_empty() {
+                    let target = (*region, row.instance_id.clone());
                     self.unregistered.borrow_mut().insert(target, member.missing.clone());
                 }
                 (*region, row, known == member.mark(&facts::mark(row)), member)
@@ -545,7 +512,12 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
                 return Box::pin(self.stop(self.regions_of(id)[0], id, guard)).await;
             }
             // It is retired already; a pass that may terminate it says so.
-            (true, "stopping" | "stopped") if !self.is_due(&row) => return Ok(()),
+            (true, "stopping" | "stopped") if row.retired_at().is_some() && !self.is_due(&row) => return Ok(()),
+            // Its owner was faster: it is out of service, and stays stopped.
+            (true, "stopping" | "stopped") if row.retired_at().is_none() => {
+                let region = self.regions_of(id)[0];
+                return Box::pin(self.tag_retired(region, id, states::BY_OWNER, guard)).await;
+            }
             _ => {}
         }
         let requests = &self.regions[self.regions_of(id)[0]].requests;
@@ -571,14 +543,7 @@ impl<T: Transport> CloudWrite for Ec2Client<T> {
         Box::pin(self.shifted(from, to, guard)).await
     }
 
-    async fn register(
-        &self,
-        may: &dyn Fn(&InstanceId) -> bool,
-        guard: Guard<'_>,
-    ) -> Result<Vec<Registered>, CloudError> {
-        match self.unseen.take() {
-            Some(error) => Err(error),
-            None => Ok(Box::pin(self.registered(may, guard)).await),
-        }
+    async fn register(&self, may: &dyn Fn(&InstanceId) -> bool, guard: Guard<'_>) -> Vec<Registered> {
+        Box::pin(self.registered(may, guard)).await
     }
 }

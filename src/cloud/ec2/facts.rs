@@ -64,7 +64,21 @@ impl LaunchFacts {
     pub(super) fn of(blueprint: &Blueprint) -> Result<Self, String> {
         blueprint.read()
     }
+
+    /// Whether a tag for target groups can be added.
+    pub(super) fn has_room_for(&self, targets: &str) -> bool {
+        let is_tag = |name: &&String| name.starts_with("TagSpecification.1.") && name.ends_with(".Key");
+        let tags = self.form.keys().filter(is_tag).count();
+        tags + OWN_TAGS < MOST_TAGS && targets.chars().count() <= LONGEST_TAG
+    }
 }
+
+/// The most tags of an instance, and the most characters of the value of one.
+const MOST_TAGS: usize = 50;
+const LONGEST_TAG: usize = 256;
+
+/// Tags that a launch adds to those of the instance, and the one for target groups.
+const OWN_TAGS: usize = 2;
 
 /// Identifies what the listing says of an instance that its replacement needs: a change means that the record is old.
 pub(super) fn mark(row: &Ec2Row) -> String {
@@ -151,7 +165,7 @@ pub(super) fn blueprint(row: &Ec2Row, closer: &Closer, keeps_user_data: bool) ->
         of_type.insert("CpuOptions.ThreadsPerCore".into(), "1".into());
     }
     let tied_by = devices(row, &closer.volumes, &mut form, &mut notes)?;
-    tags(row, &mut form);
+    tags(row, &mut form, &mut notes);
     let facts = LaunchFacts {
         form,
         of_type,
@@ -225,11 +239,16 @@ fn devices(
     Ok(tied_by)
 }
 
-/// Its own tags, without those that only AWS may set and without ours, which a launch adds.
-fn tags(row: &Ec2Row, form: &mut Form) {
+/// Its own tags, without those that only AWS may set and without ours, which a launch adds; its name first, since there may be
+/// too many.
+fn tags(row: &Ec2Row, form: &mut Form, notes: &mut Vec<String>) {
     let is_kept = |key: &str| !key.starts_with("aws:") && !matches!(key, ORIGIN | REPLACES | RETIRED | TARGETS);
     let mut tags: Vec<_> = row.tag_set.item.iter().filter(|tag| is_kept(&tag.key)).collect();
-    tags.sort();
+    tags.sort_by(|a, b| (a.key != "Name", a).cmp(&(b.key != "Name", b)));
+    if tags.len() > MOST_TAGS - OWN_TAGS {
+        let left_out: Vec<&str> = tags.drain(MOST_TAGS - OWN_TAGS..).map(|tag| tag.key.as_str()).collect();
+        notes.push(format!("its tags {} are not set: EC2 allows {MOST_TAGS}", left_out.join(", ")));
+    }
     for (specification, resource) in [(1, "instance"), (2, "volume")] {
         form.insert(format!("TagSpecification.{specification}.ResourceType"), resource.into());
         for (n, tag) in tags.iter().enumerate() {

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Ec2Client;
-use super::groups::Targets;
 use super::region::ask_json;
 use super::states;
 use super::wire::{self, Attributes, Ec2Row, RowPage, TypeFacts, Volume};
@@ -36,11 +35,10 @@ impl<T: Transport> Ec2Client<T> {
     pub(super) async fn listed(&self, progress: Progress<'_>) -> Result<Listing<ListedInstance>, CloudError> {
         let Listing { items, shortfall } = self.instances(progress).await?;
         self.read_types().await?;
-        let targets = Box::pin(self.seen_targets()).await.unwrap_or_default();
         let listed = items.into_iter().map(async |instance| {
             let row = self.rows.borrow().get(&instance.id).cloned();
             match row {
-                Some((region, row)) => Box::pin(self.fitted(region, &row, &targets, instance)).await,
+                Some((region, row)) => Box::pin(self.fitted(region, &row, instance)).await,
                 None => bare(instance),
             }
         });
@@ -61,8 +59,8 @@ impl<T: Transport> Ec2Client<T> {
         let untagged =
             format!("not analyzed, since they lack the tag {opt_in} or another program manages them: {left_out}");
         let untagged = (left_out > 0).then_some(untagged);
-        let unseen = match (&*self.unseen.borrow(), self.terms.target_groups.is_empty()) {
-            (Some(error), _) => Some(format!("what is in RESPOT_EC2_TARGET_GROUPS could not be read: {error}")),
+        let unseen = match (self.balance.borrow().unread.first(), self.terms.target_groups.is_empty()) {
+            (Some((group, error)), _) => Some(format!("what is in the target group {group} could not be read: {error}")),
             (None, true) => Some(
                 "whether an instance is in a target group of a load balancer is not known: RESPOT_EC2_TARGET_GROUPS names none"
                     .to_owned(),
@@ -94,7 +92,7 @@ impl<T: Transport> Ec2Client<T> {
         Ok(())
     }
 
-    async fn fitted(&self, region: usize, row: &Ec2Row, targets: &Targets, instance: Instance) -> ListedInstance {
+    async fn fitted(&self, region: usize, row: &Ec2Row, instance: Instance) -> ListedInstance {
         let facts = self.types.borrow().get(&row.instance_type).cloned().unwrap_or_default();
         let product_name = match row.platform_details.as_str() {
             "" | LINUX => row.instance_type.clone(),
@@ -106,9 +104,10 @@ impl<T: Transport> Ec2Client<T> {
         let (rootfs_size, fittings) = match is_candidate {
             true => match self.losses(region, row, &facts).await {
                 Ok((size, mut fittings)) => {
-                    let groups = targets.get(&(region, row.instance_id.clone())).into_iter().flatten();
-                    let carried =
-                        groups.map(|it| format!("its place in the target group {it} passes to the new instance"));
+                    let groups = self.balance.borrow().of(region, &row.instance_id);
+                    let carried = groups
+                        .iter()
+                        .map(|it| format!("its place in the target group {it} passes to the new instance"));
                     fittings.carried.extend(carried);
                     (size, Ok(fittings))
                 }

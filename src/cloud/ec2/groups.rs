@@ -1,11 +1,12 @@
 //! Target groups of load balancers: traffic moves from one instance to another (`docs/ec2-api.md` section 4.5).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::client::Ec2Client;
-use super::facts::encoded;
+use super::facts::{LaunchFacts, encoded};
 use super::region::{Region, request};
-use super::wire;
+use super::states::TARGETS;
+use super::wire::{self, Ec2Row};
 use super::xml::{Set, shapes};
 use crate::cloud::transport::Transport;
 use crate::cloud::{CloudError, Guard, Registered};
@@ -39,29 +40,56 @@ shapes! {
 /// Target groups, each with its port: `web:8000`.
 pub(super) type Groups = BTreeSet<String>;
 
-/// The target groups of each instance, by its region.
-pub(super) type Targets = HashMap<(usize, String), Groups>;
+/// What is to be put into target groups, by region and instance.
+pub(super) type Targets = BTreeMap<(usize, String), Groups>;
+
+/// The target groups of the settings, as they are now.
+#[derive(Debug, Default)]
+pub(super) struct Balance {
+    targets: Targets,
+    /// By region and name.
+    read: HashSet<(usize, String)>,
+    /// The names of those that could not be read, and why.
+    pub(super) unread: Vec<(String, CloudError)>,
+}
+
+impl Balance {
+    /// The groups that an instance is in.
+    pub(super) fn of(&self, region: usize, id: &str) -> Groups {
+        self.targets.get(&(region, id.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn is_read(&self, region: usize, group: &str) -> bool {
+        let name = group.split_once(':').map_or(group, |(name, _)| name);
+        self.read.contains(&(region, name.to_owned()))
+    }
+}
 
 /// The target groups of an instance that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Membership {
-    /// Those that it is in.
-    pub(super) now: Groups,
+    /// Those that it is in, as far as that is known.
+    now: Groups,
     /// Those that it is or was in, so that no pass puts it back where a person has taken it out.
     ever: Groups,
     /// Those that it is still to be put into, since what it replaces was in them.
+    to_enter: Groups,
+    /// Those of them that were read, so that it is known to be missing there.
     pub(super) missing: Groups,
 }
 
 impl Membership {
-    /// From what was known of it, as [`Self::mark`] wrote it, from the groups that it is in, if those could be read, and from
-    /// its tag.
-    pub(super) fn seen(known: &str, now: Option<&Groups>, tag: &str) -> Self {
+    /// From what was known of it, as [`Self::mark`] wrote it, from the groups that it is in, those of them that `is_read`
+    /// says were read, and from its tag.
+    pub(super) fn seen(known: &str, now: &Groups, is_read: impl Fn(&str) -> bool, tag: &str) -> Self {
         let mut parts = known.split('+').skip(1).map(groups);
         let (known_now, mut ever) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        ever.extend(known_now.iter().chain(now.into_iter().flatten()).cloned());
-        let missing = groups(tag).difference(&ever).cloned().collect();
-        Self { now: now.cloned().unwrap_or(known_now), ever, missing }
+        let unread = known_now.iter().filter(|group| !is_read(group));
+        let now: Groups = now.iter().chain(unread).cloned().collect();
+        ever.extend(known_now.iter().chain(&now).cloned());
+        let to_enter: Groups = groups(tag).difference(&ever).cloned().collect();
+        let missing = to_enter.iter().filter(|group| is_read(group)).cloned().collect();
+        Self { now, ever, to_enter, missing }
     }
 
     /// Completes the mark of what an instance is made of.
@@ -74,8 +102,13 @@ impl Membership {
 
     /// As a tag of its replacement.
     pub(super) fn tag(&self) -> String {
-        words(&self.now.union(&self.missing).cloned().collect())
+        words(&self.now.union(&self.to_enter).cloned().collect())
     }
+}
+
+/// The groups in a tag, with others besides.
+fn with(tag: &str, more: Groups) -> String {
+    words(&groups(tag).into_iter().chain(more).collect())
 }
 
 fn groups(words: &str) -> Groups {
@@ -87,35 +120,72 @@ fn words(groups: &Groups) -> String {
 }
 
 impl<T: Transport> Ec2Client<T> {
-    /// The targets in the groups of the settings; `None` if there are no groups, or if they cannot be read, which
-    /// [`Self::unseen`] then says.
-    pub(super) async fn seen_targets(&self) -> Option<Targets> {
-        if self.terms.target_groups.is_empty() {
-            return None;
-        }
-        let read = self.read_targets().await;
-        read.map_err(|error| *self.unseen.borrow_mut() = Some(error)).ok()
+    /// How many targets the last listing found in the groups of the settings, and which groups it could not read.
+    pub fn targets(&self) -> (usize, Vec<(String, CloudError)>) {
+        let balance = self.balance.borrow();
+        (balance.targets.len(), balance.unread.clone())
     }
 
-    /// What drains is no target any more.
-    async fn read_targets(&self) -> Result<Targets, CloudError> {
-        let mut found = Targets::new();
+    /// Reads the target groups of the settings, each by itself. What drains is no target any more.
+    pub(super) async fn balance(&self) -> Balance {
+        let mut balance = Balance::default();
         for arn in &self.terms.target_groups {
-            let (at, region) = self.home(arn)?;
-            for TargetDescription { target, target_health } in region.targets(arn).await? {
-                if target_health.state != "draining" {
-                    let port = target.port.map_or(String::new(), |port| format!(":{port}"));
-                    found.entry((at, target.id)).or_default().insert(format!("{}{port}", parts(arn).1));
+            let (region, name) = parts(arn);
+            let Some(at) = self.regions.iter().position(|it| it.name == region) else { continue };
+            let targets = match self.regions[at].targets(arn).await {
+                Ok(targets) => targets,
+                Err(error) => {
+                    balance.unread.push((name.to_owned(), error));
+                    continue;
                 }
+            };
+            balance.read.insert((at, name.to_owned()));
+            for TargetDescription { target, .. } in
+                targets.into_iter().filter(|it| it.target_health.state != "draining")
+            {
+                let port = target.port.map_or(String::new(), |port| format!(":{port}"));
+                balance.targets.entry((at, target.id)).or_default().insert(format!("{name}{port}"));
             }
         }
-        Ok(found)
+        balance
+    }
+
+    /// The membership of an instance that is listed, from what was known of it.
+    pub(super) fn membership(&self, region: usize, row: &Ec2Row, known: &str) -> Membership {
+        let balance = self.balance.borrow();
+        let now = balance.of(region, &row.instance_id);
+        Membership::seen(known, &now, |group| balance.is_read(region, group), row.tag(TARGETS).unwrap_or_default())
+    }
+
+    /// The target groups for what replaces an instance: those on record, and those that still list it.
+    pub(super) fn served(
+        &self,
+        region: usize,
+        old: &InstanceId,
+        facts: &LaunchFacts,
+        notes: &mut Vec<String>,
+    ) -> String {
+        let balance = self.balance.borrow();
+        let targets = with(&facts.targets, balance.of(region, old.as_str()));
+        if !targets.is_empty() && !facts.has_room_for(&targets) {
+            notes.push(format!("it is not registered in {targets}: its tags leave no room to say so"));
+            return String::new();
+        }
+        if targets.is_empty() && !balance.unread.is_empty() {
+            notes.push("whether it was in a target group is not known: they could not be read".into());
+        }
+        targets
     }
 
     /// Registers what was found to be missing in a target group and `may` be acted on.
     pub(super) async fn registered(&self, may: &dyn Fn(&InstanceId) -> bool, guard: Guard<'_>) -> Vec<Registered> {
         let missing = self.unregistered.take().into_iter().map(|((at, id), groups)| (at, InstanceId::new(&id), groups));
-        let mut registered = Vec::new();
+        let unread = |(group, error): &(String, CloudError)| Registered {
+            instance: None,
+            group: group.clone(),
+            answer: Err(error.clone()),
+        };
+        let mut registered: Vec<Registered> = self.balance.borrow().unread.iter().map(unread).collect();
         for (at, id, groups) in missing.filter(|(_, id, _)| may(id)) {
             for group in groups {
                 let (name, port) =
@@ -125,19 +195,10 @@ impl<T: Transport> Ec2Client<T> {
                 let Some(arn) = self.terms.target_groups.iter().find(is_it) else { continue };
                 let target = (arn.as_str(), &id, port.and_then(|port| port.parse().ok()));
                 let answer = self.regions[at].change_target("RegisterTargets", target, guard).await;
-                registered.push(Registered { instance: id.clone(), group, answer });
+                registered.push(Registered { instance: Some(id.clone()), group, answer });
             }
         }
         registered
-    }
-
-    /// The region of a target group.
-    fn home(&self, arn: &str) -> Result<(usize, &Region<T>), CloudError> {
-        let (name, _) = parts(arn);
-        self.regions.iter().enumerate().find(|(_, it)| it.name == name).ok_or_else(|| {
-            let what = format!("the region of {arn} is in none of RESPOT_EC2_REGIONS");
-            self.regions[0].balancers.unsent("DescribeTargetHealth", &what)
-        })
     }
 
     /// Takes the next step to move traffic in every target group of the settings in which `from` is a target: `to` is
@@ -165,8 +226,11 @@ impl<T: Transport> Ec2Client<T> {
         to: &InstanceId,
         guard: Guard<'_>,
     ) -> Result<Option<String>, CloudError> {
-        let (_, region) = self.home(arn)?;
-        let name = parts(arn).1;
+        let (region, name) = parts(arn);
+        let Some(region) = self.regions.iter().find(|it| it.name == region) else {
+            let what = format!("the region of {arn} is in none of RESPOT_EC2_REGIONS");
+            return Err(self.regions[0].balancers.unsent("DescribeTargetHealth", &what));
+        };
         let targets = region.targets(arn).await?;
         let of = |id: &InstanceId| targets.iter().find(|it| it.target.id == id.as_str());
         let state = |id: &InstanceId| of(id).map_or("", |it| it.target_health.state.as_str());
@@ -217,27 +281,29 @@ impl<T: Transport> Region<T> {
 mod tests {
     use super::*;
 
-    /// Each row: what was known of an instance, the groups that it is in, its tag; what is known then, what it lacks, and
-    /// what its replacement is told.
+    /// Each row: what was known of an instance, the groups that it is in, those that could not be read, its tag; what is
+    /// known then, what it lacks, and what its replacement is told.
     #[test]
     fn what_was_taken_out_by_a_person_stays_out() {
-        let rows: &[(&str, Option<&str>, &str, &str, &str, &str)] = &[
-            ("m", Some(""), "", "m", "", ""),
-            ("m", Some("web:80"), "", "m+web:80+web:80", "", "web:80"),
-            ("m+web:80+web:80", Some(""), "", "m++web:80", "", ""),
-            ("m++web:80", Some(""), "web:80", "m++web:80", "", ""),
-            ("m", Some(""), "web:80", "m", "web:80", "web:80"),
-            ("", Some("web:80"), "api:80 web:80", "m+web:80+web:80", "api:80", "api:80 web:80"),
-            ("m+web:80+web:80", None, "", "m+web:80+web:80", "", "web:80"),
-            ("", None, "web:80", "m", "web:80", "web:80"),
+        let rows: &[(&str, &str, &str, &str, &str, &str, &str)] = &[
+            ("m", "", "", "", "m", "", ""),
+            ("m", "web:80", "", "", "m+web:80+web:80", "", "web:80"),
+            ("m+web:80+web:80", "", "", "", "m++web:80", "", ""),
+            ("m++web:80", "", "", "web:80", "m++web:80", "", ""),
+            ("m", "", "", "web:80", "m", "web:80", "web:80"),
+            ("", "web:80", "", "api:80 web:80", "m+web:80+web:80", "api:80", "api:80 web:80"),
+            ("m+web:80+web:80", "", "web:80", "", "m+web:80+web:80", "", "web:80"),
+            ("", "", "web:80", "web:80", "m", "", "web:80"),
+            ("", "", "web:80", "api:80 web:80", "m", "api:80", "api:80 web:80"),
+            ("m+api:80 web:80+api:80 web:80", "", "web:80", "", "m+web:80+api:80 web:80", "", "web:80"),
         ];
-        for (known, now, tag, mark, missing, told) in rows {
-            let seen = Membership::seen(known, now.map(groups).as_ref(), tag);
+        for (known, now, unread, tag, mark, missing, told) in rows {
+            let seen = Membership::seen(known, &groups(now), |group| group != *unread, tag);
             let found = (seen.mark("m"), words(&seen.missing), seen.tag());
             assert_eq!(
                 (found.0.as_str(), found.1.as_str(), found.2.as_str()),
                 (*mark, *missing, *told),
-                "{known} {now:?}"
+                "{known}, {now}"
             );
         }
     }

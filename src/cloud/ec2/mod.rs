@@ -2,7 +2,7 @@
 //!
 //! [`client`] makes the calls, `region` those that read lists, `rehearsal` those that only ask for permission. `states` says what a
 //! row means, `facts` what a replacement is made of, `pools` where it can be launched, `pace` how fast. For a move to spot, `fleet`
-//! reads what it would lose, `prices` what it would save, and `groups` moves its traffic. `wire` knows the shapes of answers, which
+//! reads what it would lose, `prices` what it would save, `groups` moves its traffic, and `retirement` stops what was replaced. `wire` knows the shapes of answers, which
 //! `xml` reads, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys that `keys` obtains.
 
 pub mod client;
@@ -16,6 +16,7 @@ mod prices;
 mod refusal;
 mod region;
 mod rehearsal;
+mod retirement;
 mod sign;
 mod states;
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) const TARGETS: &str = "respot:targets";
 
 /// The tag of an on-demand instance that a rollout has replaced: when it was stopped for that, or that its stop has begun.
 pub(super) const RETIRED: &str = "respot:retired";
+/// Instead of the time: its owner had stopped it, so that it is never terminated.
+pub(super) const BY_OWNER: &str = "by its owner";
 /// Before the time, while the stop is not confirmed.
 pub(super) const BEGUN: &str = "begun ";
 
@@ -153,6 +155,7 @@ pub(super) fn instance(
     let other = |word: &str| Status::Other(Box::new(word.into()));
     let retired =
         row.retired_at().map(|at| Aside::Retired { until: Some(at + keep).filter(|until| *until > taken_at) });
+    let by_owner = row.tag(RETIRED) == Some(BY_OWNER) && row.instance_lifecycle.is_empty();
     let (status, aside) = match (row.instance_state.name.as_str(), end) {
         ("stopping", _) if retired.is_some() => (Status::Removing, retired),
         ("stopped", _) if retired.is_some() => (Status::Removed, retired),
@@ -167,6 +170,8 @@ pub(super) fn instance(
         ("shutting-down" | "terminated", End::Wanted) => (Status::Removed, Some(Aside::TerminatedByUser)),
         ("shutting-down" | "terminated", End::LaunchFailed | End::Unclear) => (Status::Removed, None),
         ("stopping" | "stopped", End::Reclaimed) => (other("stopped"), Some(Aside::StoppedByProvider)),
+        ("stopping", _) if by_owner => (Status::Removing, Some(Aside::StoppedByUser)),
+        ("stopped", _) if by_owner => (Status::Removed, Some(Aside::StoppedByUser)),
         ("stopping", _) => (Status::Stopping, Some(Aside::StoppedByUser)),
         ("stopped", _) => (other("stopped"), Some(Aside::StoppedByUser)),
         (word, _) => (other(word), None),

@@ -37,6 +37,10 @@ impl Dialect for Novita {
         Refusal { kind, effect: effect_of(response.status), not_found, message, hint }
     }
 
+    fn told(&self, body: &[u8]) -> Option<(ErrorKind, String)> {
+        error_in(body)
+    }
+
     fn hint(&self, kind: ErrorKind, status: Option<u16>, not_found: bool) -> Option<&'static str> {
         const ANOTHER_API: &str = "check NOVITA_API_BASE_URL: this does not look like the provider's API";
         match kind {
@@ -115,7 +119,8 @@ pub(super) fn error_in(body: &[u8]) -> Option<(ErrorKind, String)> {
         return None;
     }
     let (reason, text) = said.shown(&Hidden::in_body(None));
-    Some((kind, [reason.unwrap_or_default(), text].join(" ").trim().to_owned()))
+    let told = [reason.unwrap_or_default(), text].join(" ").trim().to_owned();
+    Some((kind, if told.is_empty() { "without a text".into() } else { told }))
 }
 
 /// What an error in a body says of the call's effect, whatever the status of the response: it was refused only if every code

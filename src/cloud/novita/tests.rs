@@ -390,3 +390,24 @@ async fn metrics_are_asked_for_with_their_times() {
         }
     }
 }
+
+/// Each row: the body of a listing that came with status 200, the class of the error, what is said, and whether that is how to
+/// correct the address.
+#[tokio::test(start_paused = true)]
+async fn an_error_with_status_200_is_told_as_that() {
+    for (body, kind, says, is_address) in [
+        (r#"{"code":401,"reason":"UNAUTHORIZED","message":"invalid token"}"#, ErrorKind::Auth, "invalid token", false),
+        (r#"{"success": false}"#, ErrorKind::Api, "an error: without a text", true),
+        (r#"{"greeting": "hello"}"#, ErrorKind::Api, "without the list", true),
+    ] {
+        let provider = replay(|_, _| Ok((200, body.into())));
+        let client = Client::new(&provider);
+        let read = client.instances(&|_, _| ()).await.expect_err(body);
+        let pinged = client.ping(std::time::Duration::from_secs(1)).await.answer.expect_err(body);
+        for error in [read, pinged] {
+            let hint = error.hint.unwrap_or_default();
+            assert_eq!((error.kind, hint.contains("NOVITA_API_BASE_URL")), (kind, is_address), "{body}: {error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

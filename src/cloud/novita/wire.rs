@@ -93,47 +93,58 @@ impl<'a> Text<'a> {
     }
 }
 
+/// A text whose absence means something: what is there in another shape is a word that nothing knows.
+fn stated<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+    deserializer.deserialize_any(Scalar { list: Some("a list"), object: Some("an object") }).map(Text)
+}
+
+/// Takes a value of any shape.
+struct Scalar {
+    /// What lists and objects are read as.
+    list: Option<&'static str>,
+    object: Option<&'static str>,
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Scalar;
+        deserializer.deserialize_any(Scalar { list: None, object: None }).map(Text)
+    }
+}
 
-        impl<'de> Visitor<'de> for Scalar {
-            type Value = Option<Cow<'de, str>>;
+impl<'de> Visitor<'de> for Scalar {
+    type Value = Option<Cow<'de, str>>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Owned(text.into())))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Owned(number.to_string())))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Owned(number.to_string())))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Owned(number.to_string())))
-            }
-            fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
-                Ok(Some(Cow::Borrowed(if truth { "true" } else { "false" })))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(None)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(None)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(None)
-            }
-        }
-        deserializer.deserialize_any(Scalar).map(Text)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(text.into())))
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(number.to_string())))
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(number.to_string())))
+    }
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(number.to_string())))
+    }
+    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Borrowed(if truth { "true" } else { "false" })))
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self.list.map(Cow::Borrowed))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self.object.map(Cow::Borrowed))
     }
 }
 
@@ -150,6 +161,7 @@ struct InstanceRow<'a> {
     #[serde(borrow, default)]
     status: Text<'a>,
     #[serde(borrow, default)]
+    #[serde(deserialize_with = "stated")]
     billing_mode: Text<'a>,
     #[serde(borrow, default)]
     spot_status: Text<'a>,
@@ -407,13 +419,20 @@ mod tests {
                     "spotStatus":"notified","spotReclaimTime":1768090000.0,"lastStoppedAt":"0","new":{"a":[1]}}]}"#,
                 None,
                 1,
-                ("7", "true", "", "", Some(1_768_090_000), None),
+                ("7", "true", "", "a list", Some(1_768_090_000), None),
             ),
             (
                 br#"{"instances":[{"id":"a","spotStatus":"","spotReclaimTime":"1768090000","stoppedAt":"5"}],"total":"1"}"#,
                 Some(1),
                 1,
                 ("a", "", "", "", None, Some(5)),
+            ),
+            // What states its billing in a shape of its own states it.
+            (
+                br#"{"instances":[{"id":"a","status":"exited","billingMode":{"mode":"onDemand"}}]}"#,
+                None,
+                1,
+                ("a", "", "exited", "an object", None, None),
             ),
             // Announced without a time; statuses in any case.
             (

@@ -7,7 +7,7 @@ use super::provider::clock;
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
 use crate::cloud::ec2::{Caller, Rehearsed};
-use crate::cloud::{CloudRead as _, Ping};
+use crate::cloud::{CloudError, CloudRead as _, Ping};
 use crate::commands::session::ec2_client;
 use crate::commands::{Exit, Failure};
 use crate::core::world::instance::{Aside, Billing, Instance};
@@ -19,6 +19,7 @@ const CREDENTIALS: &str = "credentials";
 const API: &str = "api";
 const CLOCK: &str = "clock";
 const INSTANCES: &str = "instances";
+const TARGET_GROUPS: &str = "target-groups";
 const PERMISSIONS: &str = "permissions";
 const QUOTA: &str = "quota";
 
@@ -67,6 +68,9 @@ pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding
         Ok(Err(error)) => of_failure(INSTANCES, error.into()),
         Err(_) => Finding::skipped(INSTANCES, format!("not checked: the list took longer than {} s", LIMIT.as_secs())),
     });
+    if !ec2.target_groups.is_empty() {
+        findings.extend(target_groups(client.targets()));
+    }
     if !findings.iter().any(|it| it.exit != Exit::Done) {
         findings.extend(match timeout(LIMIT, client.rehearsed()).await {
             Ok((reads, writes)) => permissions(&reads, &writes),
@@ -80,6 +84,19 @@ pub(super) async fn check(settings: &Settings, ec2: &Ec2Settings) -> Vec<Finding
         }
     }
     findings
+}
+
+/// Whether the target groups can be read. Whether a target may be registered is not known before one is.
+fn target_groups((targets, unread): (usize, Vec<(String, CloudError)>)) -> Vec<Finding> {
+    let fix =
+        "correct RESPOT_EC2_TARGET_GROUPS, or attach deploy/aws/read-policy.json: replacements get no traffic there";
+    let failed = |(group, error): (String, CloudError)| {
+        Finding::failed(TARGET_GROUPS, Exit::Provider, format!("{group}: {error}"), fix)
+    };
+    match unread.is_empty() {
+        true => vec![Finding::ok(TARGET_GROUPS, format!("{targets} targets; RegisterTargets cannot be rehearsed"))],
+        false => unread.into_iter().map(failed).collect(),
+    }
 }
 
 /// What the credentials may do. An operator who only looks needs no permission to write.

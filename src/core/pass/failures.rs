@@ -383,6 +383,8 @@ impl<'a> Failures<'a> {
                 Some(job) if !job.state.has_failed() => Old::Down,
                 Some(_) | None => Old::Failed,
             },
+            // A provider that tells a stopped instance from one that ended: nothing is under way with it.
+            _ if recreation.is_move() && instance.aside.as_deref() == Some(&Aside::StoppedByUser) => Old::Failed,
             _ => Old::Busy,
         }
     }

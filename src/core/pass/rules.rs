@@ -206,7 +206,10 @@ impl<'a> View<'a> {
             }
             Rule::Configured => {
                 let record = self.ledger.launch_records.get(id);
-                let is_known = !self.failures.forgets_ended() || record.is_some_and(|it| it.blueprint.is_some());
+                // Of one that runs, the record is not read.
+                let is_on_record = *status == Status::Running && self.ledger.kept.contains_key(id);
+                let is_known =
+                    !self.failures.forgets_ended() || is_on_record || record.is_some_and(|it| it.blueprint.is_some());
                 let problem = record.and_then(|it| it.problem.as_deref()).map(Into::into);
                 (!is_known).then_some(Decision::Skip(Skip::ConfigurationUnknown { problem }))
             }

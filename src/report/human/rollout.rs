@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Column::{Left, Right};
 use super::table::{painted, table};
-use super::{Color, Screen, ago, attempts, counted, folded, labeled, short, to_the_second};
+use super::{Color, Screen, attempts, counted, folded, labeled, short, to_the_second};
 use crate::core::record::execution::Attempt;
 use crate::core::rollout::analysis::Analysis;
 use crate::core::rollout::course::{Course, Fleet, Member, MemberState, RollbackScope, RolloutEnd, State, cumulative};
@@ -72,7 +72,7 @@ fn state(out: &mut String, screen: Screen, fleet: &Fleet, now: Timestamp) {
         | State::Held { .. }
         | State::Retiring { .. } => Color::Yellow,
     };
-    let paused = report.paused_at.map_or_else(String::new, |at| format!(", paused {} ago", ago(at, now)));
+    let paused = report.paused_at.map_or_else(String::new, |at| format!(", paused for {}", in_words(now.since(at))));
     let word = report.state.replace('_', " ");
     let stage = report.stage.and_then(|at| report.stages.get(at - 1));
     let stage = stage.map_or_else(String::new, |stage| format!(" at {} %", stage.percent));

@@ -11,7 +11,8 @@ use crate::core::world::time::Timestamp;
 /// Reads what these instances are made of.
 ///
 /// # Errors
-/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format. One that is damaged says so of its instance, and
+/// holds up no other.
 pub async fn launch_records<S: StoreRead>(
     store: &S,
     ids: &[InstanceId],
@@ -21,8 +22,14 @@ pub async fn launch_records<S: StoreRead>(
     let decoder = Decoder::new(store, Timestamp::LATEST);
     let found = decoder.values(store.read(&[query]).await?.into_iter().next())?;
     let records = ids.iter().zip(found).filter_map(|(id, text)| Some((id, text?)));
-    let record = |(id, text): (&InstanceId, String)| {
-        Ok((id.clone(), decoder.decode(&record_of(keys::LAUNCH_RECORDS, id.as_str()), &text)?))
+    let record = |(id, text): (&InstanceId, String)| match decoder
+        .decode(&record_of(keys::LAUNCH_RECORDS, id.as_str()), &text)
+    {
+        Err(error @ StoreError::Unreadable { .. }) => {
+            let problem = Some(format!("what was recorded of it cannot be read: {error}"));
+            Ok((id.clone(), LaunchRecord { blueprint: None, problem }))
+        }
+        record => Ok((id.clone(), record?)),
     };
     records.map(record).collect()
 }

@@ -305,9 +305,14 @@ impl Fleet {
         }
     }
 
+    /// A pass that ends.
+    pub(crate) async fn ended(&self) -> Box<Ended> {
+        self.try_pass(BlastRadius::default(), Mode::Real).await.expect("a pass")
+    }
+
     /// The reason of the verdict on an instance.
     pub(crate) async fn reason(&self, id: &str) -> &'static str {
-        let ended = self.try_pass(BlastRadius::default(), Mode::Real).await.expect("a pass");
+        let ended = self.ended().await;
         let (snapshot, plan) = ended.view.expect("a plan");
         let found = plan.rows(&snapshot.instances.items).find(|(instance, _)| instance.id.as_str() == id);
         found.expect("it is listed").1.reason()

@@ -47,6 +47,8 @@ fn what_was_reclaimed_is_launched_again() {
         let it = Ec2Stage::new(*kind);
         it.call("run").output().ends_with(0);
         let old = it.id("worker");
+        let told = it.call("explain worker").output().ends_with(0);
+        assert!(told.stdout.contains("what it is made of was recorded while it ran"), "{}", told.stdout);
         it.server.with(|world| world.reclaim_now(&old));
         it.server.advance(60_000);
         let plan = it.call("dry-run -o json").output().ends_with(0).json();
@@ -89,6 +91,12 @@ fn wrong_settings_and_credentials_are_said_and_nothing_is_sent() {
             "has no price in USD",
         ),
         ("rollout --yes", &[("RESPOT_EC2_TARGET_GROUPS", "web")], 2, "no ARN of a target group"),
+        (
+            "run",
+            &[("RESPOT_EC2_TARGET_GROUPS", "arn:aws:elasticloadbalancing:us-east-1:111122223333:targetgroup/web/0123")],
+            2,
+            "is in us-east-1",
+        ),
         ("report --invoice", &[], 2, "EC2 has no bill"),
         ("run", &[("RESPOT_EC2_REGIONS", "eu-west-1,mars-north-1")], 0, "mars-north-1 could not be read"),
     ];
@@ -262,6 +270,29 @@ fn user_data_is_sealed_in_the_store_with_a_key() {
         let new = it.id("worker");
         let told = it.server.with(|world| (world.launches(), world.instance(&new).unwrap().user_data.clone()));
         assert_eq!(told, (1, Some(user_data)));
+    });
+}
+
+/// What is damaged of one instance holds up no other; while it runs, it is recorded again.
+#[test]
+fn a_damaged_record_holds_up_its_own_instance_only() {
+    each(&[Kind::Sqlite, Kind::Redis], |kind| {
+        let it = Ec2Stage::new(*kind);
+        let second = it.server.with(|world| world.add(Spec::spot("second")));
+        it.call("run").output().ends_with(0);
+        let first = it.id("worker");
+        it.stage.put_field("kept", &second, "{");
+        it.call("run").output().ends_with(0);
+        it.stage.put_field("launch-records", &first, "{");
+        it.server.with(|world| [&first, &second].map(|id| world.reclaim_now(id)));
+        it.server.advance(60_000);
+        let output = it.call("run -o json").output().ends_with(0);
+        let plan = output.json()["plan"].as_array().unwrap().clone();
+        let row = plan.iter().find(|row| row["instanceId"] == *first).unwrap();
+        assert_eq!(row["reason"], "configuration_unknown", "{row}");
+        assert!(row["detail"].as_str().unwrap().contains("cannot be read"), "{row}");
+        assert_ne!(it.id("second"), second);
+        assert_eq!(it.server.with(|world| world.launches()), 1);
     });
 }
 

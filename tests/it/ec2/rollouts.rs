@@ -171,10 +171,10 @@ fn judge(world: &World, members: &[String], group: Option<&str>) -> Result<(), S
                     return Err(format!("{name:?} was launched at {at}, beside {beside:?}"));
                 }
             }
-            ("StopInstances" | "TerminateInstances", Some(old)) => {
-                if !old.name().starts_with("web-") || named(old.name()).iter().all(|it| it == id) {
-                    return Err(format!("{id} was ended with nothing in its place, at {at}"));
-                }
+            ("StopInstances" | "TerminateInstances", Some(old))
+                if !old.name().starts_with("web-") || named(old.name()).iter().all(|it| it == id) =>
+            {
+                return Err(format!("{id} was ended with nothing in its place, at {at}"));
             }
             _ => {}
         }

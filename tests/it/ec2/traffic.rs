@@ -2,6 +2,7 @@
 
 use ec2_sim::{Instance, Lifecycle, Spec, State, World};
 use respot::cli::RolloutVerb;
+use respot::core::record::execution::ExecutionStatus;
 use respot::core::rollout::course::RolloutEnd;
 
 use super::fleet::{Fleet, MINUTE, story};
@@ -88,6 +89,85 @@ fn a_replacement_serves_where_what_it_replaces_did() {
             );
         });
     }
+}
+
+/// Whatever is the matter with its tags, it is launched again.
+#[test]
+fn tags_never_prevent_a_launch() {
+    for (own, groups, is_served) in [(45, 1, true), (46, 1, false), (60, 1, false), (3, 6, true), (3, 9, false)] {
+        story(async move {
+            let mut world = World::new(43);
+            let tagged = (0..own).fold(Spec::spot("worker"), |spec, n| spec.tag(&format!("tag-{n:02}"), "value"));
+            let id = world.add(tagged);
+            let names = (0..groups).map(|n| format!("group-{n}-with-a-name-of-thirty-two"));
+            let arns: Vec<String> = names.map(|name| world.add_target_group(&name)).collect();
+            arns.iter().for_each(|arn| assert!(world.register(arn, &id)));
+            let mut fleet = Fleet::new(world);
+            fleet.target_groups = arns.clone();
+            fleet.passes(1).await;
+            reclaim(&fleet);
+            fleet.passes(4).await;
+            let new = fleet.only("worker");
+            let serves = arns.iter().all(|arn| target(&fleet, arn, &new.id) == Some("healthy"));
+            assert_eq!((new.state, serves), (State::Running, is_served), "{own} {groups}\n{}", fleet.writes());
+        });
+    }
+}
+
+/// Registered after the last pass that saw it run: the group still lists it when it is launched again.
+#[test]
+fn what_no_pass_has_seen_is_read_from_the_group() {
+    story(async {
+        let mut world = World::new(44);
+        let id = world.add(Spec::spot("worker"));
+        let (fleet, group, _) = served(world, &[]);
+        fleet.passes(1).await;
+        fleet.with(|world| assert!(world.register(&group, &id)));
+        reclaim(&fleet);
+        fleet.passes(3).await;
+        assert_eq!(target(&fleet, &group, &fleet.only("worker").id), Some("healthy"));
+    });
+}
+
+/// One that is gone, or may not be read, takes no traffic from the others, and the pass says so.
+#[test]
+fn a_group_that_cannot_be_read_holds_up_no_other() {
+    story(async {
+        let mut world = World::new(45);
+        let id = world.add(Spec::spot("worker"));
+        let (mut fleet, group, _) = served(world, &[id]);
+        fleet.target_groups.insert(0, group.replace("/web/", "/gone/"));
+        fleet.passes(1).await;
+        reclaim(&fleet);
+        fleet.passes(3).await;
+        assert_eq!(target(&fleet, &group, &fleet.only("worker").id), Some("healthy"));
+        let ended = fleet.ended().await;
+        assert_eq!((ended.execution.status, ended.execution.summary.error_count), (ExecutionStatus::Partial, 1));
+    });
+}
+
+/// Its owner stops the old one while it drains: it is out of service, and nobody terminates it.
+#[test]
+fn an_owner_who_is_faster_keeps_what_was_replaced() {
+    story(async {
+        let (world, old) = three();
+        let (fleet, group, _) = served(world, &old);
+        let prober = Answers::default();
+        for _ in 0..60 {
+            fleet.rollout(&prober, None).await;
+            if old.iter().any(|id| target(&fleet, &group, id) == Some("draining")) {
+                break;
+            }
+            tokio::time::sleep(5 * MINUTE).await;
+        }
+        fleet.with(|world| assert!(world.user_stops(&old[0])));
+        let steps = fleet.whole_rollout(&prober).await;
+        assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
+        tokio::time::sleep(60 * 80 * MINUTE).await;
+        fleet.passes(2).await;
+        let states: Vec<State> = old.iter().map(|id| state_of(&fleet, id)).collect();
+        assert_eq!(states, [State::Stopped, State::Terminated, State::Terminated]);
+    });
 }
 
 /// What a person takes out of the group stays out, and so does what replaces it.

@@ -25,7 +25,7 @@ use crate::core::record::execution::{Action, Attempt, Execution, ExecutionStatus
 use crate::core::recreation::blueprint::Prepared;
 use crate::core::world::instance::{Instance, InstanceId, Status};
 use crate::core::world::policy::Policy;
-use crate::core::world::snapshot::{Snapshot, find};
+use crate::core::world::snapshot::{Shortfall, Snapshot, find};
 use crate::core::world::time::Timestamp;
 use crate::core::world::times::JOBS_WINDOW;
 use crate::notify::{Closing, Notify, Outlets};
@@ -418,7 +418,9 @@ async fn round<E: Edges>(
     let is_cut = is_cut || may_bridge && is_new && attempts.iter().any(resumed);
     open.attempts.append(&mut attempts);
     open.summary = used.planned.with_attempts(&open.attempts);
-    open.summary.error_count += u64::try_from(used.unregistered).unwrap_or(u64::MAX);
+    // What a pass could not read is unattended, whatever went well elsewhere.
+    let is_unread = matches!(snapshot.instances.shortfall, Some(Shortfall::Region { .. }));
+    open.summary.error_count += u64::try_from(used.unregistered).unwrap_or(u64::MAX) + u64::from(is_unread);
     open.view.get_or_insert((snapshot, plan));
     match error {
         Some(error) => Err(error.into()),

@@ -170,12 +170,14 @@ pub(super) fn selectors(text: &str) -> Parsed<Vec<Selector>> {
 
 /// Words separated by commas.
 pub(super) fn words(text: &str) -> Parsed<Vec<String>> {
-    let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let is_plain = |word: &str| {
+        word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+    };
     let words: Vec<&str> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
     match words.iter().find(|word| !is_plain(word)) {
-        Some(word) => {
-            Err(Invalid::new(format!("{word:?} has other characters than letters, digits, dots and hyphens")))
-        }
+        Some(word) => Err(Invalid::new(format!(
+            "{word:?} has other characters than lower-case letters, digits, dots and hyphens"
+        ))),
         None => Ok(words.into_iter().map(Into::into).collect()),
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::downtime::instance_days;
 use self::format::{Decoder, Sorted, encode, record_of};
-pub use self::kept::launch_records;
+pub use self::kept::{damaged_launches, launch_records};
 pub use self::markets::markets;
 pub use self::memory::Generation;
 pub use self::overview::{Overview, Selection, overview};

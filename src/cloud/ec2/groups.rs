@@ -106,11 +106,6 @@ impl Membership {
     }
 }
 
-/// The groups in a tag, with others besides.
-fn with(tag: &str, more: Groups) -> String {
-    words(&groups(tag).into_iter().chain(more).collect())
-}
-
 fn groups(words: &str) -> Groups {
     words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
@@ -157,7 +152,8 @@ impl<T: Transport> Ec2Client<T> {
         Membership::seen(known, &now, |group| balance.is_read(region, group), row.tag(TARGETS).unwrap_or_default())
     }
 
-    /// The target groups for what replaces an instance: those on record, and those that still list it.
+    /// The target groups for what replaces an instance, as they are on record. Only those: the same launch has to be the same
+    /// request in every pass. What else is known of its groups is noted.
     pub(super) fn served(
         &self,
         region: usize,
@@ -165,16 +161,19 @@ impl<T: Transport> Ec2Client<T> {
         facts: &LaunchFacts,
         notes: &mut Vec<String>,
     ) -> String {
-        let balance = self.balance.borrow();
-        let targets = with(&facts.targets, balance.of(region, old.as_str()));
-        if !targets.is_empty() && !facts.has_room_for(&targets) {
-            notes.push(format!("it is not registered in {targets}: its tags leave no room to say so"));
-            return String::new();
+        let (balance, targets) = (self.balance.borrow(), &facts.targets);
+        let unseen: Groups = balance.of(region, old.as_str()).difference(&groups(targets)).cloned().collect();
+        if !unseen.is_empty() {
+            notes.push(format!("it is not registered in {}: no pass saw the old instance there", words(&unseen)));
         }
         if targets.is_empty() && !balance.unread.is_empty() {
             notes.push("whether it was in a target group is not known: they could not be read".into());
         }
-        targets
+        if !targets.is_empty() && !facts.has_room_for(targets) {
+            notes.push(format!("it is not registered in {targets}: its tags leave no room to say so"));
+            return String::new();
+        }
+        targets.clone()
     }
 
     /// Registers what was found to be missing in a target group and `may` be acted on.

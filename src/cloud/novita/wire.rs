@@ -282,8 +282,14 @@ impl JobRow<'_> {
             // No state is no proof that it is finished.
             None => ("", None),
         };
-        (!id.as_str().is_empty()).then(|| Job {
-            id: JobId::new(id.as_str()),
+        // It is at work on its instance, whether its ID can be read or not.
+        let id = match (id.as_str(), instance_id.as_str()) {
+            ("", "") => return None,
+            ("", instance) => format!("{instance}/{}", created_at.as_str()),
+            (id, _) => id.to_owned(),
+        };
+        Some(Job {
+            id: JobId::new(&id),
             instance: InstanceId::new(instance_id.as_str()),
             kind: JobKind::from_word(kind.as_str()),
             state: JobState::from_word(word),
@@ -521,6 +527,10 @@ mod tests {
         let states: Vec<bool> =
             <Job as Listed>::page(body).expect("jobs").rows.iter().map(|job| job.state.is_unfinished()).collect();
         assert_eq!(states, [false, true, true, true], "what says nothing counts as unfinished");
+        let nameless =
+            br#"{"jobs":[{"Id":["a"],"instanceId":"i","createdAt":5,"state":"running"},{"state":"running"}]}"#;
+        let nameless = <Job as Listed>::page(nameless).expect("jobs").rows;
+        assert_eq!(nameless.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["i/5"]);
         assert!(<Job as Listed>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
     }
 

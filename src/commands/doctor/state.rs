@@ -132,7 +132,11 @@ async fn try_out<S: StoreWrite>(store: &SealedStore<S>, settings: &Settings) -> 
         _ => None,
     };
     let legible = legible(settings, store.legible().await?);
-    Ok(iter::once(found).chain(legible).chain(rollout).collect())
+    let damaged = records::damaged_launches(store).await?.into_iter().map(|id| {
+        let fix = "change a tag of the instance while it runs: the next pass records it again";
+        Finding::warning(STORE, format!("what was recorded of {id} is damaged: it could not be launched again"), fix)
+    });
+    Ok(iter::once(found).chain(damaged).chain(legible).chain(rollout).collect())
 }
 
 /// Whether the open rollout goes on by itself.

@@ -9,7 +9,7 @@ use crate::core::recreation::journal::moves::{MoveIntent, next_move};
 use crate::core::recreation::journal::{Cause, MOST_FAILURES, Next, Old, Recreation, Situation, Step, Successor};
 use crate::core::recreation::marker::replacement_name;
 use crate::core::rollout::course::{Fleet, Member, MemberState, Rollout, State};
-use crate::core::world::instance::{Billing, InstanceId, Status};
+use crate::core::world::instance::{Aside, Billing, InstanceId, Status};
 use crate::core::world::money::Usd;
 use crate::core::world::snapshot::{JobIndex, Snapshot, find};
 use crate::core::world::time::Timestamp;
@@ -288,10 +288,20 @@ impl Member {
         seen.is_news.then_some((key, seen.recreation))
     }
 
-    /// Why its instance is not to be deleted any more, if so: it is billed in another mode than when the rollout started.
+    /// Why its instance is not to be deleted any more, if so: it is billed in another mode than when the rollout started, or
+    /// its owner has taken it out of the care of this program.
     fn no_longer_ours(&self, view: &FleetView<'_>) -> Option<String> {
-        let billing = view.billing(&self.id).filter(|it| matches!(it, Billing::Spot | Billing::Monthly))?;
-        Some(format!("it is billed as {:?} now, so it stays", billing.as_str()))
+        let instance = find(&view.snapshot.instances.items, &self.id)?;
+        match (&instance.billing, instance.aside.as_deref()) {
+            (billing @ (Billing::Spot | Billing::Monthly), _) => {
+                Some(format!("it is billed as {:?} now, so it stays", billing.as_str()))
+            }
+            // The tags of what has ended go, and so say nothing.
+            (_, Some(aside @ (Aside::NotOptedIn | Aside::ManagedElsewhere { .. }))) if !instance.status.is_going() => {
+                Some(format!("it stays: {aside}"))
+            }
+            _ => None,
+        }
     }
 
     /// Updates it from an observation while its move has not started.
@@ -301,6 +311,9 @@ impl Member {
             MemberState::Ready => self.fail("its spot instance is gone".into()),
             MemberState::Moving if is_taken => {
                 self.fail("another recreation of it is open".into());
+            }
+            MemberState::Moving if self.no_longer_ours(view).is_some() => {
+                self.fail(self.no_longer_ours(view).unwrap_or_default());
             }
             MemberState::Moving if !is_ours || !matches!(seen.situation.old, Old::Runs | Old::Busy) => {
                 self.fail("it no longer runs on demand".into());

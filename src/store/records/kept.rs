@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::{Query, StoreError, StoreRead};
+use super::format::Sorted;
 use super::{Decoder, keys, record_of};
 use crate::core::pass::kept::LaunchRecord;
 use crate::core::world::instance::InstanceId;
@@ -32,4 +33,15 @@ pub async fn launch_records<S: StoreRead>(
         record => Ok((id.clone(), record?)),
     };
     records.map(record).collect()
+}
+
+/// The instances of which the record of what they are made of is damaged.
+///
+/// # Errors
+/// Any of the store's; [`StoreError::Newer`] for a record of a newer format.
+pub async fn damaged_launches<S: StoreRead>(store: &S) -> Result<Vec<String>, StoreError> {
+    let answer = store.read(&[Query::Map(keys::LAUNCH_RECORDS.into())]).await?.into_iter().next();
+    let Sorted { damaged, newer, intact: _ } =
+        Decoder::new(store, Timestamp::LATEST).sorted::<LaunchRecord>(keys::LAUNCH_RECORDS, answer)?;
+    newer.map_or(Ok(damaged), Err)
 }

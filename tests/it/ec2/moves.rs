@@ -387,6 +387,49 @@ fn an_abort_puts_everything_back() {
     }
 }
 
+/// Each row: the step before which it happens, and the tag that says so. Whoever takes an instance out of the fleet keeps it.
+#[test]
+fn what_leaves_the_fleet_leaves_the_rollout() {
+    for (before, tag) in [
+        ("measuring", ("respot", "off")),
+        ("measuring", ("kubernetes.io/cluster/x", "owned")),
+        ("retiring", ("respot", "off")),
+        ("retiring", ("kubernetes.io/cluster/x", "owned")),
+    ] {
+        story(async move {
+            let (world, old) = three();
+            let mut fleet = Fleet::new(world);
+            fleet.retirement.stops = false;
+            let prober = Answers::default();
+            let mut steps = Vec::new();
+            for _ in 0..60 {
+                steps.push(fleet.rollout(&prober, None).await);
+                let state = steps.last().and_then(|it| it.fleet.as_ref()).map(|it| it.rollout.state.as_str());
+                if before == "measuring" || state == Some(before) {
+                    break;
+                }
+                tokio::time::sleep(5 * MINUTE).await;
+            }
+            let form = format!(
+                "Action=CreateTags&Version=2016-11-15&ResourceId.1={}&Tag.1.Key={}&Tag.1.Value={}",
+                old[0], tag.0, tag.1
+            );
+            fleet.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &form).status, 200));
+            steps.extend(fleet.whole_rollout(&prober).await);
+            // A move that fails before the first gate fails its stage.
+            let (ends, stay) = match before {
+                "measuring" => (RolloutEnd::RolledBack, [true, true, true]),
+                _ => (RolloutEnd::Completed, [true, false, false]),
+            };
+            assert_eq!(end(&steps), Some(ends), "{before} {tag:?}: {:?}", said(&steps));
+            let states: Vec<bool> = old.iter().map(|id| state_of(&fleet, id) == State::Running).collect();
+            assert_eq!(states, stay, "{before} {tag:?}");
+            let spot = |it: &&ec2_sim::Instance| it.lifecycle == Lifecycle::Spot && it.name() == "web-0";
+            assert_eq!(fleet.with(|world| world.living().filter(spot).count()), 0, "{before} {tag:?}");
+        });
+    }
+}
+
 /// A successor that does not respond any more when its turn comes: nothing is retired for it, and in the end it goes.
 #[test]
 fn nothing_is_retired_for_what_does_not_respond() {

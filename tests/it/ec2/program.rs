@@ -98,7 +98,8 @@ fn wrong_settings_and_credentials_are_said_and_nothing_is_sent() {
             "is in us-east-1",
         ),
         ("report --invoice", &[], 2, "EC2 has no bill"),
-        ("run", &[("RESPOT_EC2_REGIONS", "eu-west-1,mars-north-1")], 0, "mars-north-1 could not be read"),
+        ("run", &[("RESPOT_EC2_REGIONS", "eu-west-1,mars-north-1")], 1, "mars-north-1 could not be read"),
+        ("run", &[("RESPOT_EC2_REGIONS", "eu-west-1,EU-WEST-1")], 2, "lower-case letters"),
     ];
     each(rows, |(words, variables, code, said)| {
         let it = Ec2Stage::new(Kind::Sqlite);
@@ -284,6 +285,8 @@ fn a_damaged_record_holds_up_its_own_instance_only() {
         it.stage.put_field("kept", &second, "{");
         it.call("run").output().ends_with(0);
         it.stage.put_field("launch-records", &first, "{");
+        let doctor = it.call("doctor").output().ends_with(0);
+        assert!(doctor.stdout.contains(&format!("what was recorded of {first} is damaged")), "{}", doctor.stdout);
         it.server.with(|world| [&first, &second].map(|id| world.reclaim_now(id)));
         it.server.advance(60_000);
         let output = it.call("run -o json").output().ends_with(0);

@@ -221,7 +221,7 @@ impl<'a> Merged<'a> {
     /// An instance without a network has an object with an empty id.
     fn network_id(&self) -> Result<String, String> {
         let id = |value: &'a Value| match value {
-            Value::Object(network) => Some(first_text(network, &["id", "Id"]).unwrap_or_default()),
+            Value::Object(network) => text_if_any(network, &["id", "Id"]),
             value => scalar(value),
         };
         let ids: Option<Vec<String>> = self.values("network").map(id).collect();
@@ -256,7 +256,8 @@ fn ports(value: &Value) -> Option<Vec<Port>> {
     for item in items(value)? {
         let (number, kind) = match item {
             Value::Object(port) => {
-                (first_text(port, &["port"]).unwrap_or("0".into()), first_text(port, &["type"]).unwrap_or_default())
+                let number = text_if_any(port, &["port"])?;
+                (if number.is_empty() { "0".into() } else { number }, text_if_any(port, &["type"])?)
             }
             // "80/http", as in a create call.
             item => {
@@ -302,10 +303,10 @@ fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
     let (mut network, mut local) = (Vec::new(), Vec::new());
     for item in items(value)? {
         let volume = item.as_object()?;
-        let text = |keys: &[&str]| first_text(volume, keys).map(|text| text.trim().to_owned()).unwrap_or_default();
-        let (id, mount) = (text(&["id", "Id"]), text(&["mountPath", "mountPoint"]));
+        let text = |keys: &[&str]| Some(text_if_any(volume, keys)?.trim().to_owned());
+        let (id, mount) = (text(&["id", "Id"])?, text(&["mountPath", "mountPoint"])?);
         // Volumes on the node have no id, so one with an id and no type is a network volume.
-        let is_network = match text(&["type"]).to_ascii_lowercase().as_str() {
+        let is_network = match text(&["type"])?.to_ascii_lowercase().as_str() {
             "" => !id.is_empty(),
             "local" => false,
             "network" => true,
@@ -354,6 +355,12 @@ fn scalar(value: &Value) -> Option<String> {
 /// The first of these fields that is a text, or a number, and not empty.
 pub(super) fn first_text(fields: &Map<String, Value>, keys: &[&str]) -> Option<String> {
     keys.iter().filter_map(|key| fields.get(*key)).filter(|value| !is_blank(value)).find_map(scalar)
+}
+
+/// The same, empty where nothing is stated; `None` if what is stated is no text.
+fn text_if_any(fields: &Map<String, Value>, keys: &[&str]) -> Option<String> {
+    let is_stated = || keys.iter().filter_map(|key| fields.get(*key)).any(|value| !is_blank(value));
+    first_text(fields, keys).or_else(|| (!is_stated()).then(String::new))
 }
 
 #[cfg(test)]
@@ -526,12 +533,18 @@ mod tests {
             (r#""imageAuthId":["secret"]"#, "imageAuthId"),
             (r#""billingMode":{"mode":"secret"}"#, "billingMode"),
             (r#""network":[{"id":"secret"}]"#, "network"),
+            (r#""network":{"id":["secret"]}"#, "network"),
+            (r#""network":{"id":{"secret":1}}"#, "network"),
             (r#""envs":"A=secret""#, "envs"),
             (r#""envs":[{"key":"A","value":["secret"]}]"#, "envs"),
             (r#""envs":[{"secret":"b"}]"#, "envs"),
             (r#""envs":["secret"]"#, "envs"),
             (r#""portMappings":[{"port":"secret"}]"#, "portMappings"),
             (r#""portMappings":[["secret"]]"#, "portMappings"),
+            (r#""portMappings":[{"port":["secret"]}]"#, "portMappings"),
+            (r#""portMappings":[{"port":80,"type":["secret"]}]"#, "portMappings"),
+            (r#""volumeMounts":[{"type":"network","id":"v","mountPath":["secret"]}]"#, "volumeMounts"),
+            (r#""volumeMounts":[{"type":["secret"],"id":"v","mountPath":"/n"}]"#, "volumeMounts"),
             (r#""portMappings":{"secret":80}"#, "portMappings"),
             (r#""volumeMounts":["secret"]"#, "volumeMounts"),
             (r#""volumeMounts":[{"type":"network","mountPath":"/n"}]"#, "volumeMounts"),

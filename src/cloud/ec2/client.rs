@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::facts::{self, Closer, Form, LaunchFacts, encoded};
-use super::groups::{Balance, Targets};
+use super::membership::{Balance, Targets};
 use super::pools::{self, Prices};
 use super::refusal::Ec2;
 use super::region::{Region, Told, request};

@@ -2,14 +2,16 @@
 //!
 //! [`client`] makes the calls, `region` those that read lists, `rehearsal` those that only ask for permission. `states` says what a
 //! row means, `facts` what a replacement is made of, `pools` where it can be launched, `pace` how fast. For a move to spot, `fleet`
-//! reads what it would lose, `prices` what it would save, `groups` moves its traffic, and `retirement` stops what was replaced. `wire` knows the shapes of answers, which
-//! `xml` reads, `refusal` the error codes. [`transport`] signs requests (`sign`) with the keys that `keys` obtains.
+//! reads what it would lose, `prices` what it would save, and `retirement` stops what was replaced. `groups` moves traffic, by what
+//! `membership` knows. `wire` knows the shapes of answers, which `xml` reads, `refusal` the error codes. [`transport`] signs requests
+//! (`sign`) with the keys that `keys` obtains.
 
 pub mod client;
 mod facts;
 mod fleet;
 mod groups;
 mod keys;
+mod membership;
 mod pace;
 mod pools;
 mod prices;

@@ -32,6 +32,18 @@ fn spot(fleet: &Fleet) -> Vec<String> {
 /// What happens to a worker behind a load balancer after it was reclaimed.
 type Event = fn(&Fleet, &str);
 
+/// Steps of a rollout, until one of its old instances drains.
+async fn rollout_until_draining(fleet: &Fleet, prober: &Answers, (group, old): (&str, &[String])) {
+    for _ in 0..60 {
+        fleet.rollout(prober, None).await;
+        if old.iter().any(|id| target(fleet, group, id) == Some("draining")) {
+            return;
+        }
+        tokio::time::sleep(5 * MINUTE).await;
+    }
+    panic!("nothing drains");
+}
+
 /// Takes every spot instance.
 fn reclaim(fleet: &Fleet) {
     spot(fleet).iter().for_each(|id| fleet.with(|world| assert!(world.reclaim_now(id))));
@@ -156,13 +168,7 @@ fn an_owner_who_is_faster_keeps_what_was_replaced() {
         let (world, old) = three();
         let (fleet, group, _) = served(world, &old);
         let prober = Answers::default();
-        for _ in 0..60 {
-            fleet.rollout(&prober, None).await;
-            if old.iter().any(|id| target(&fleet, &group, id) == Some("draining")) {
-                break;
-            }
-            tokio::time::sleep(5 * MINUTE).await;
-        }
+        rollout_until_draining(&fleet, &prober, (&group, &old)).await;
         fleet.with(|world| assert!(world.user_stops(&old[0])));
         let steps = fleet.whole_rollout(&prober).await;
         assert_eq!(end(&steps), Some(RolloutEnd::Completed), "{:?}", said(&steps));
@@ -260,13 +266,7 @@ fn an_abort_while_targets_drain_leaves_no_gap() {
         let (world, old) = three();
         let (fleet, group, since) = served(world, &old);
         let prober = Answers::default();
-        for _ in 0..60 {
-            fleet.rollout(&prober, None).await;
-            if old.iter().any(|id| target(&fleet, &group, id) == Some("draining")) {
-                break;
-            }
-            tokio::time::sleep(5 * MINUTE).await;
-        }
+        rollout_until_draining(&fleet, &prober, (&group, &old)).await;
         for _ in 0..30 {
             let stepped = fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
             if stepped.fleet.is_some_and(|it| it.rollout.state.end().is_some()) {

@@ -130,9 +130,10 @@ impl Element {
 
 /// Whether an element has the name of a field: `RequestID` is `request_id`.
 fn is_named(element: &str, field: &str) -> bool {
-    let letters = |name: &'_ str| name.bytes().filter(|it| *it != b'_').map(|it| it.to_ascii_lowercase()).collect();
-    let (element, field): (Vec<u8>, Vec<u8>) = (letters(element), letters(field));
-    element == field
+    fn letters(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().filter(|it| *it != b'_').map(|it| it.to_ascii_lowercase())
+    }
+    letters(element).eq(letters(field))
 }
 
 impl Shape for String {

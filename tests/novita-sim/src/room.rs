@@ -76,7 +76,7 @@ impl World {
     pub fn set_room_at(&mut self, at_ms: i64, product: &str, cluster: &str, room: Room) {
         let market = self.market_numbered(product, cluster);
         if let Some(known) = self.markets.get_mut(market) {
-            debug_assert!(known.coming.back().is_none_or(|(at, _)| *at <= at_ms), "the room changes in order");
+            assert!(known.coming.back().is_none_or(|(at, _)| *at <= at_ms), "the room changes in order");
             known.coming.push_back((at_ms, room));
         }
         if self.rules.notice == Notice::Ahead {

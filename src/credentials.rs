@@ -122,8 +122,13 @@ fn source<E: From<String>>(
         (None, Some(_)) => return Err(one_alone("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")),
         (None, None) => {}
     }
-    if let (Some(role), Some(file)) = (get("AWS_ROLE_ARN")?, get("AWS_WEB_IDENTITY_TOKEN_FILE")?) {
-        return Ok(CredentialSource::WebIdentity { role, token_file: file.into(), session: session()? });
+    match (get("AWS_ROLE_ARN")?, get("AWS_WEB_IDENTITY_TOKEN_FILE")?) {
+        (Some(role), Some(file)) => {
+            return Ok(CredentialSource::WebIdentity { role, token_file: file.into(), session: session()? });
+        }
+        (Some(_), None) => return Err(one_alone("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")),
+        (None, Some(_)) => return Err(one_alone("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")),
+        (None, None) => {}
     }
     if let Some(source) = profiles.source(named.as_deref(), &session()?)? {
         return Ok(source);
@@ -211,6 +216,8 @@ mod tests {
     fn what_is_configured_and_cannot_be_used_is_an_error() {
         let rows: &[(&[(&'static str, &str)], &str)] = &[
             (&[("AWS_ACCESS_KEY_ID", "AKID")], "AWS_SECRET_ACCESS_KEY is not"),
+            (&[("AWS_ROLE_ARN", "arn:r")], "AWS_WEB_IDENTITY_TOKEN_FILE is not"),
+            (&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")], "AWS_ROLE_ARN is not"),
             (&[("AWS_PROFILE", "misspelt")], "\"misspelt\""),
             (&[("AWS_EC2_METADATA_DISABLED", "TRUE")], "no AWS credentials are configured"),
             (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/x")], "is not https"),

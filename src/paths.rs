@@ -24,6 +24,11 @@ pub(crate) fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The directory that a file is or would be in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The most that a configuration file or a secret may have, in bytes.
 const LONGEST_TEXT: u64 = 1 << 20;
 

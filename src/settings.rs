@@ -42,6 +42,7 @@ use crate::core::world::policy::{
     BridgePolicy, Eligibility, Halves, NoticePolicy, Placing, Policy, RecreateOrder, Selector,
 };
 use crate::core::world::time::Timestamp;
+use crate::paths::folder_of;
 use crate::proxies::{Proxies, Proxy, is_loopback};
 
 /// The providers that this program knows.
@@ -209,9 +210,10 @@ impl Settings {
                 fix: format!("set it to create-first, or unset {name}: two instances would run side by side"),
             });
         }
+        let set_level = layers.optional(&rows::MIGRATION_LOG_LEVEL)?;
         let log_level = match (*quiet, *verbose) {
             (true, _) => Some(LevelFilter::ERROR),
-            (false, 0) => layers.optional(&rows::MIGRATION_LOG_LEVEL)?,
+            (false, 0) => set_level,
             (false, 1) => Some(LevelFilter::DEBUG),
             (false, _) => Some(LevelFilter::TRACE),
         };
@@ -235,7 +237,7 @@ impl Settings {
             retry_failed,
             log_level,
             // A flag is meant for this call, so it wins over the environment.
-            log_directives: if *quiet || *verbose > 0 { None } else { log_directives(environment, &mut warnings)? },
+            log_directives: log_directives(environment, &mut warnings)?.filter(|_| !*quiet && *verbose == 0),
             no_color: environment.has("NO_COLOR"),
             dumb_terminal: environment.text("TERM")?.is_none_or(|term| term == "dumb"),
             policy: Policy {
@@ -316,7 +318,9 @@ fn check_outputs(layers: &Layers<'_>, cli: &Cli, store: &StoreSetting) -> Result
         path(&rows::WEBHOOK_SECRET_FILE)?,
         path(&rows::RESPOT_STORE_KEY_FILE)?,
     ];
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A file that does not exist yet is in a directory that does.
+    let in_folder = |path: &Path| Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
+    let real = |path: &Path| path.canonicalize().ok().or_else(|| in_folder(path)).unwrap_or_else(|| path.to_owned());
     // Two names of one file, by a hard link.
     let number = |path: &Path| path.metadata().ok().map(|it| (it.dev(), it.ino()));
     let is_same = |a: &Path, b: &Path| real(a) == real(b) || number(a).is_some_and(|it| number(b) == Some(it));

@@ -83,9 +83,9 @@ impl TransportError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Untrusted(_) => {
-                Some("set SSL_CERT_FILE to the certificate of your authority, or correct the address of the API")
-            }
+            Self::Untrusted(_) => Some(
+                "set SSL_CERT_FILE to a file with the certificate of your authority that respot can read, or correct the address of the API",
+            ),
             Self::Proxy(_) => Some(PROXY_LOGIN),
             Self::NotProxied { .. } => {
                 Some("check that the proxy is up and reaches the provider; NO_PROXY names hosts that need none")

@@ -68,10 +68,8 @@ async fn foresee<C: CloudRead, S: StoreRead>(world: &World<'_, C, S>, observed: 
     }
     let is_asked = |it: &Decision| matches!(it, Decision::Migrate { is_proved: true, .. });
     let rows = snapshot.instances.items.iter().zip(&mut plan.decisions).filter(|(_, decision)| is_asked(decision));
-    let alternatives = rows.filter_map(|(instance, decision)| {
-        Some((decision, plan::otherwise(snapshot, ledger, limits.policy, instance, clock.now())?))
-    });
-    let (decisions, mut works): (Vec<_>, Vec<_>) = alternatives.unzip();
+    let alternatives = plan::otherwise(snapshot, ledger, limits.policy, rows, clock.now());
+    let (decisions, mut works): (Vec<_>, Vec<_>) = alternatives.into_iter().unzip();
     survey(cloud, &snapshot.jobs.items, &ledger.launch_records, works.iter_mut(), limits.workers).await;
     for prepared in works.iter().filter_map(|work| work.prepared.as_ref()?.as_ref().ok()) {
         board.state(prepared, clock.now());

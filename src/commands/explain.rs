@@ -81,8 +81,9 @@ async fn explain_now<C: CloudRead, S: StoreRead>(
     let mut places = Vec::new();
     if safe.is_ok() {
         let to_create = decision.recreating().filter(|work| work.creates()).cloned();
-        let otherwise = || plan::otherwise(&snapshot, &ledger, limits.policy, instance, clock.now());
-        let mut considered = to_create.or_else(otherwise);
+        let only = std::iter::once((instance, ()));
+        let otherwise = || plan::otherwise(&snapshot, &ledger, limits.policy, only, clock.now()).pop();
+        let mut considered = to_create.or_else(|| Some(otherwise()?.1));
         survey(cloud, &snapshot.jobs.items, &ledger.launch_records, considered.iter_mut(), limits.workers).await;
         let now = clock.now();
         if let Some(work) = considered {

@@ -159,7 +159,10 @@ const NO_CLUSTER: &str = "REDIS_URL points to a Redis Cluster, which is not supp
 
 /// What to do about an error of a store, by the first of these words in it.
 const REFUSALS: &[(&str, &str)] = &[
-    ("invalid peer certificate", "set SSL_CERT_FILE to the certificate of the authority that signed the server's"),
+    (
+        "invalid peer certificate",
+        "set SSL_CERT_FILE to a file with the certificate of the authority that signed the server's, which respot can read",
+    ),
     ("CROSSSLOT", NO_CLUSTER),
     ("MOVED", NO_CLUSTER),
     ("CLUSTERDOWN", NO_CLUSTER),
@@ -169,6 +172,7 @@ const REFUSALS: &[(&str, &str)] = &[
         "unknown command",
         "the server does not know this command: REDIS_URL names a Sentinel or another port, or the server has renamed it",
     ),
+    ("a database of another application", "name another file: this one belongs to something else"),
     ("it is a link to nothing", "remove the link, or make the file that it leads to"),
     ("it is a folder", "name a file in it, for example --store sqlite:/var/lib/respot/state.db"),
     ("READONLY", "REDIS_URL points to a replica: use its primary (or run REPLICAOF NO ONE on the server)"),

@@ -137,14 +137,16 @@ async fn remember<C: CloudRead, S: StoreRead>(
     Ok(changes)
 }
 
-/// Reads what the instances that run are made of, where the provider forgets it, as far as that is not on record.
+/// Reads what the instances that run are made of, where the provider forgets it: what is not on record, and once a day what
+/// is, since volumes may have grown. With the number of those that could not be read.
 pub(super) async fn record_running<C: CloudRead, S: StoreRead>(
     world: &World<'_, C, S>,
     snapshot: &Snapshot,
     ledger: &Ledger,
-) -> Vec<Change> {
-    let known = ledger.kept.iter().map(|(id, kept)| (id.clone(), kept.mark.as_str())).collect();
-    let mut changes = Vec::new();
+) -> (Vec<Change>, usize) {
+    let known = ledger.kept.iter().filter(|(_, kept)| kept.is_fresh(snapshot.taken_at));
+    let known = known.map(|(id, kept)| (id.clone(), kept.mark.as_str())).collect();
+    let (mut changes, mut unread) = (Vec::new(), 0);
     for (id, made) in world.cloud.record(&known, world.limits.workers).await {
         match (made, find(&snapshot.instances.items, &id)) {
             (Ok(Made { mark, blueprint }), Some(instance)) => {
@@ -157,11 +159,12 @@ pub(super) async fn record_running<C: CloudRead, S: StoreRead>(
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
+                unread += 1;
                 world.reporter.event(Event::NotRecorded { instance: &id, error: &error.to_string() });
             }
         }
     }
-    changes
+    (changes, unread)
 }
 
 /// Points out that what is on offer could not be read, and patterns for clusters that match nothing of it.

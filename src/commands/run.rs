@@ -244,6 +244,8 @@ struct Used {
     planned: Summary,
     /// Replacements that get no traffic yet, at the last look.
     unregistered: usize,
+    /// Instances of which it could not be recorded what they are made of, at the last look.
+    unrecorded: usize,
     /// Reclaimed instances that were not seen running since.
     down: HashSet<InstanceId>,
     /// Instances that no market had room for. The next wave takes those first that were not tried yet.
@@ -322,7 +324,9 @@ async fn round<E: Edges>(
         return Err(refused.into());
     }
     if pass.mode() == Mode::Real {
-        redated.extend(record_running(&world, &snapshot, &ledger).await);
+        let (recorded, unrecorded) = record_running(&world, &snapshot, &ledger).await;
+        redated.extend(recorded);
+        used.unrecorded = unrecorded;
     }
     pass.markets.begin(board, KnownBridges::of(&snapshot, &ledger.bridges, pass.now()));
     record::settle(pass, open, (&snapshot, &ledger, redated), &plan).await?;
@@ -420,7 +424,8 @@ async fn round<E: Edges>(
     open.summary = used.planned.with_attempts(&open.attempts);
     // What a pass could not read is unattended, whatever went well elsewhere.
     let is_unread = matches!(snapshot.instances.shortfall, Some(Shortfall::Region { .. }));
-    open.summary.error_count += u64::try_from(used.unregistered).unwrap_or(u64::MAX) + u64::from(is_unread);
+    let unattended = used.unregistered + used.unrecorded + usize::from(is_unread);
+    open.summary.error_count += u64::try_from(unattended).unwrap_or(u64::MAX);
     open.view.get_or_insert((snapshot, plan));
     match error {
         Some(error) => Err(error.into()),

@@ -24,7 +24,7 @@ use crate::core::record::trail::ProviderWrite;
 use crate::core::recreation::journal::{Cause, Rest};
 use crate::core::rollout::course::{Fleet, MemberState, Rollout};
 use crate::core::rollout::traffic::Switch;
-use crate::core::world::instance::{Instance, InstanceId, Place, Status};
+use crate::core::world::instance::{Instance, InstanceId, Job, Place, Status};
 use crate::core::world::policy::Policy;
 use crate::core::world::snapshot::Shortfall;
 use crate::core::world::time::{Timestamp, in_words};
@@ -96,6 +96,14 @@ pub(super) fn event(event: Event<'_>) {
             }
             if let Some(shortfall @ Shortfall::Nameless { .. }) = &snapshot.instances.shortfall {
                 warn!("the list of instances is incomplete: {shortfall}; nothing is recreated");
+            }
+            let of_no_instance = |job: &&Job| job.instance.as_str().is_empty() && job.state.is_unfinished();
+            let unknown = snapshot.jobs.items.iter().filter(of_no_instance).count();
+            if unknown > 0 {
+                warn!(
+                    jobs = unknown,
+                    "unfinished jobs without a readable instance ID: no instance waits for their end"
+                );
             }
         }
         Event::Decided { instance, decision, policy } => decided(instance, decision, policy),

@@ -279,7 +279,7 @@ pub(super) fn check_names(environment: &Environment) -> Result<Vec<Warning>> {
             continue;
         }
         let Some(meant) = similar(name) else {
-            if name.starts_with("RESPOT_") {
+            if ["RESPOT_", "MIGRATION_", "NOVITA_"].iter().any(|ours| name.starts_with(ours)) {
                 let message = format!("{name} is set, but there is no such setting");
                 warnings.push(Warning { message, fix: "see the settings in respot man, or unset it".into() });
             }

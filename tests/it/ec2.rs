@@ -214,6 +214,42 @@ fn what_is_not_ours_is_never_touched() {
     }
 }
 
+/// A person launches another instance with the tags of a replacement: it is neither a duplicate nor a successor of it.
+#[test]
+fn tags_that_a_person_copied_mark_nothing() {
+    for (what, copy) in [
+        ("on demand", Spec::on_demand("worker")),
+        ("of a cluster", Spec::spot("worker").tag("kubernetes.io/cluster/x", "owned")),
+        ("opted out", Spec::spot("worker").tag("respot", "off")),
+    ] {
+        story(async move {
+            let mut world = World::new(14);
+            let mut lost = world.add(Spec::spot("worker"));
+            let fleet = Fleet::new(world);
+            fleet.passes(2).await;
+            let mut copied = None;
+            for _ in 0..2 {
+                fleet.with(|world| world.reclaim_now(&lost));
+                for _ in 0..4 {
+                    tokio::time::sleep(10 * MINUTE).await;
+                    fleet.pass().await;
+                }
+                fleet.with(|world| {
+                    let is_other = |it: &&ec2_sim::Instance| copied.as_ref() != Some(&it.id);
+                    let living: Vec<_> = world.living().filter(is_other).cloned().collect();
+                    let [new] = &living[..] else { panic!("{what}: {living:?}") };
+                    lost.clone_from(&new.id);
+                    let marked = |spec: Spec, key: &str| spec.tag(key, new.tag(key).unwrap());
+                    let spec = marked(marked(copy.clone(), "respot:origin"), "respot:replaces").token("console-1");
+                    copied.get_or_insert_with(|| world.add(spec));
+                });
+            }
+            let copied = copied.unwrap();
+            assert!(fleet.with(|world| world.living().any(|it| it.id == copied)), "{what}: it was ended");
+        });
+    }
+}
+
 #[test]
 fn what_no_pass_saw_running_is_not_guessed() {
     story(async {

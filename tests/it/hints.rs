@@ -1,6 +1,6 @@
 //! What a person is told to do about an error: that which mends it.
 
-use novita_sim::{Spec, World};
+use novita_sim::{Fate, Spec, World};
 
 use crate::harness::{Call, Kind, Stage, side_by_side};
 use crate::receiver::{Answer, Receiver};
@@ -241,6 +241,16 @@ fn doctor_ends_as_a_pass_would() {
     stage.call("run -q").output().ends_with(0);
     let doctor = stage.call("doctor").output().ends_with(0);
     assert!(doctor.stdout.contains("until then passes migrate, and recreate nothing"), "{}", doctor.stdout);
+    // A job that does not say where it is at work.
+    stage.provider.with(|world| {
+        world.clear_faults();
+        world.add(Spec::exited("reclaimed").fate(Fate::NeverEnds));
+    });
+    stage.call("run -q").output().ends_with(0);
+    stage.provider.advance(crate::harness::MINUTE);
+    stage.fault("jobs:nameless-row");
+    let run = stage.call("run").output().ends_with(0);
+    assert!(run.stderr.contains("unfinished jobs without a readable instance ID"), "{}", run.stderr);
 }
 
 /// Each row: settings of which one keeps the other from having an effect, and what is said.

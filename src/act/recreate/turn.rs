@@ -15,11 +15,14 @@ use crate::core::record::trail::WriteCall;
 use crate::core::recreation::blueprint::Prepared;
 use crate::core::recreation::journal::{Cause, Next, Old, Recreation, Situation, Step, Successor, Transition, Unfit};
 use crate::core::world::error::ErrorKind;
-use crate::core::world::instance::{Billing, Instance, InstanceId, Place, Status};
+use crate::core::world::instance::{Aside, Billing, Instance, InstanceId, Place, Status};
 use crate::core::world::time::{Timestamp, millis};
 use crate::core::world::times::SETTLE_TIME;
 use crate::report::Event;
 use crate::store::records::{Change, Mode};
+
+/// How long after a look the provider is still asked to delete what was looked at.
+const LOOK_LIFE: Duration = Duration::from_secs(5);
 
 /// What is seen of one instance.
 pub(super) enum Presence {
@@ -272,6 +275,16 @@ impl<E: Edges> Turn<'_, E> {
         if is_fit_now || is_all_there_is {
             return task.end(Outcome::Accepted, format!("replacement {replacement} is kept; a later pass decides"));
         }
+        // It belongs to others now, unless it has that from the old one.
+        if let Some(aside) = self.foreign(&replacement).await
+            && self.foreign(old).await.is_none()
+        {
+            let why = format!("replacement {replacement} is left as it is: {aside}");
+            if self.advance(task, Transition::LeaveBoth(why.clone())).await {
+                task.end(Outcome::Skipped, why);
+            }
+            return;
+        }
         let ticket = self.pass.about_to(WriteCall::Delete, (&replacement, &task.recreation.marker), None);
         if !self.advance(task, Transition::Abandon(why.clone())).await {
             return;
@@ -280,6 +293,12 @@ impl<E: Edges> Turn<'_, E> {
             task.end(Outcome::Accepted, format!("replacement {replacement} is deleted: {why}"));
             task.attempt.new_instance_id = None;
         }
+    }
+
+    /// Why an instance is not one to act on any more, if so.
+    async fn foreign(&self, id: &InstanceId) -> Option<Aside> {
+        let Some(Presence::There(seen)) = self.presence(id).await else { return None };
+        seen.aside.map(|aside| *aside).filter(|it| matches!(it, Aside::NotOptedIn | Aside::ManagedElsewhere { .. }))
     }
 
     /// Deletes an instance that another one stands for.
@@ -340,8 +359,9 @@ impl<E: Edges> Turn<'_, E> {
     /// Deletes an instance. After an unclear answer, or a refusal for its state, it is checked once more: it may be going
     /// already.
     async fn delete(&self, ticket: Ticket, id: &InstanceId, attempt: &mut Attempt) -> Deletion {
-        let may_send = || self.pass.may_send(self.store_error);
         let begun = Instant::now();
+        // What was looked at a while ago may run by now, or what replaces it may not.
+        let may_send = || self.pass.may_send(self.store_error) && begun.elapsed() < LOOK_LIFE;
         let answer = self.pass.writer.delete(id, Guard { stop: self.pass.world.stop, may_send: &may_send }).await;
         let response_time = millis(begun.elapsed());
         self.pass.answered(ticket, answer.as_ref().map(|()| None), response_time);
@@ -375,6 +395,12 @@ impl<E: Edges> Turn<'_, E> {
             (Effect::NotSent, Some(_)) => {
                 attempt.outcome = Outcome::Skipped;
                 attempt.error_kind = None;
+                Deletion::Failed
+            }
+            (Effect::NotSent, None) if begun.elapsed() >= LOOK_LIFE => {
+                attempt.outcome = Outcome::Skipped;
+                attempt.error_kind = None;
+                attempt.reason = "not deleted: the provider asked to wait; a later pass looks again".into();
                 Deletion::Failed
             }
             (Effect::NotSent | Effect::Refused, _) => {

@@ -430,6 +430,7 @@ impl<T: Transport> CloudRead for Ec2Client<T> {
                 instances.push(self.instance(&row, request.as_ref(), &mut Places::default()));
             }
         }
+        instances.retain(|it| it.marker.is_some());
         Ok(instances)
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sign::hex;
-use super::states::{ORIGIN, REPLACES, RETIRED, TARGETS};
+use super::states::{ORIGIN, REPLACES, RETIRED, TARGETS, TOKEN_PREFIX};
 use super::wire::{CpuOptions, Device, Ec2Row, Interface, Volume};
 use crate::core::recreation::blueprint::Blueprint;
 use crate::core::recreation::marker::letters_of_marker;
@@ -158,11 +158,19 @@ pub(super) fn blueprint(row: &Ec2Row, closer: &Closer, keeps_user_data: bool) ->
         of_type.insert("EbsOptimized".into(), "true".into());
     }
     // One thread on each core is mostly a choice; Arm and T2 have no other, and refuse to be told.
-    let CpuOptions { core_count, threads_per_core } = row.cpu_options;
+    let CpuOptions { core_count, threads_per_core, amd_sev_snp } = &row.cpu_options;
     let has_choice = row.architecture != "arm64" && !row.instance_type.starts_with("t2.");
-    if let (Some(cores), Some(1), true) = (core_count, threads_per_core, has_choice) {
+    if let (Some(cores), Some(1), true) = (*core_count, *threads_per_core, has_choice) {
         of_type.insert("CpuOptions.CoreCount".into(), cores.to_string());
         of_type.insert("CpuOptions.ThreadsPerCore".into(), "1".into());
+    }
+    for (is_lost, what) in [
+        (row.enclave_options.enabled, "it runs without Nitro Enclaves"),
+        (amd_sev_snp == "enabled", "it runs without AMD SEV-SNP"),
+        (row.hibernation_options.configured, "it cannot hibernate"),
+        (!row.licenses.item.is_empty(), "its license configurations are not set"),
+    ] {
+        notes.extend(is_lost.then(|| what.into()));
     }
     let tied_by = devices(row, &closer.volumes, &mut form, &mut notes)?;
     tags(row, &mut form, &mut notes);
@@ -196,6 +204,15 @@ fn interfaces<'a>(row: &'a Ec2Row, notes: &mut Vec<String>) -> Option<&'a Interf
     }
     if primary.attachment.delete_on_termination == Some(false) {
         notes.push("its primary network interface stays behind and is not attached".into());
+    }
+    if !matches!(primary.interface_type.as_str(), "" | "interface") {
+        notes.push(format!("its network interface is an ordinary one, and not of the type {}", primary.interface_type));
+    }
+    if !primary.ipv6_addresses_set.item.is_empty() {
+        notes.push("its IPv6 addresses are not assigned".into());
+    }
+    if primary.private_ip_addresses_set.item.len() > 1 {
+        notes.push("its secondary private addresses are not assigned".into());
     }
     Some(primary)
 }
@@ -304,7 +321,7 @@ pub(super) fn launch(
 pub(super) fn token(form: &Form, round: u32) -> String {
     let text = form.iter().fold(format!("{round}\n"), |text, (name, value)| text + name + "=" + value + "\n");
     let hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    format!("respot-{}", &hash[..48])
+    format!("{TOKEN_PREFIX}{}", &hash[..48])
 }
 
 /// The body of a call.

@@ -24,6 +24,9 @@ pub(super) const BY_OWNER: &str = "by its owner";
 /// Before the time, while the stop is not confirmed.
 pub(super) const BEGUN: &str = "begun ";
 
+/// What the tokens of all launches begin with: instances that others launched have other tokens.
+pub(super) const TOKEN_PREFIX: &str = "respot-";
+
 /// How long a stop may take, in seconds, and by how much clocks may differ: a stop at another time is its owner's.
 const STOP_TAKES: u64 = 120;
 const CLOCKS_DIFFER: u64 = 5;
@@ -43,6 +46,12 @@ impl Ec2Row {
     /// The value of a tag.
     pub(super) fn tag(&self, key: &str) -> Option<&str> {
         self.tag_set.item.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
+    }
+
+    /// The letters of its marker. Tags that a person copied to an instance of their own mark nothing.
+    fn origin(&self) -> Option<&str> {
+        let is_ours = self.client_token.is_empty() || self.client_token.starts_with(TOKEN_PREFIX);
+        self.tag(ORIGIN).filter(|_| is_ours)
     }
 
     /// Whether it has ended, or is ending, for good.
@@ -198,7 +207,7 @@ pub(super) fn instance(
     };
     let name = row.tag("Name").unwrap_or_default();
     let replaced = InstanceId::new(row.tag(REPLACES).unwrap_or_default());
-    let marker = row.tag(ORIGIN).and_then(|letters| marker_of_letters(&replaced, name, letters));
+    let marker = row.origin().and_then(|letters| marker_of_letters(&replaced, name, letters));
     let stopped_at =
         (status != Status::Running && status != Status::Starting).then_some(ended_at.or(told_at)).flatten();
     let first = row.network_interface_set.item.iter().find(|it| it.attachment.device_index == 0);
@@ -237,7 +246,9 @@ pub(super) fn endpoints(row: &Ec2Row) -> Vec<Endpoint> {
 /// Why it is none of those that are looked after, if so.
 fn foreign(row: &Ec2Row, opt_in: &OptIn) -> Option<Aside> {
     let managed = row.manager().map(|by| Aside::ManagedElsewhere { by: by.into() });
-    let is_known = row.tag(ORIGIN).is_some() || is_opted_in(row, opt_in);
+    // What respot launched is looked after even if the tag is lost, but not if it says otherwise.
+    let says_otherwise = matches!(opt_in, OptIn::Tag { key, .. } if row.tag(key).is_some());
+    let is_known = is_opted_in(row, opt_in) || row.origin().is_some() && !says_otherwise;
     managed.or((!is_known).then_some(Aside::NotOptedIn))
 }
 
@@ -360,6 +371,7 @@ mod tests {
             (&[("respot", "off")], Some("not_opted_in")),
             (&[], Some("not_opted_in")),
             (&[("respot:origin", "0123456789ab")], None),
+            (&[("respot:origin", "0123456789ab"), ("respot", "off")], Some("not_opted_in")),
             (&[("respot", "managed"), ("aws:autoscaling:groupName", "web")], Some("managed_elsewhere")),
             (&[("respot:origin", "0123456789ab"), ("eks:cluster-name", "c")], Some("managed_elsewhere")),
             (&[("respot", "managed"), ("karpenter.sh/nodepool", "c")], Some("managed_elsewhere")),
@@ -368,6 +380,12 @@ mod tests {
             let tag_set = Set { item: tags.iter().map(|(key, value)| tag(key, value)).collect() };
             let it = seen(&Ec2Row { tag_set, ..row("running", "") }, None);
             assert_eq!(it.aside.as_deref().map(Into::<&str>::into), *expected, "{tags:?}");
+        }
+        // Tags that were copied to an instance of another program.
+        for (client_token, is_marked) in [("", true), ("respot-0a1b", true), ("terraform-0a1b", false)] {
+            let tag_set = Set { item: vec![tag("respot:origin", "0123456789ab"), tag("respot:replaces", "i-0")] };
+            let copy = seen(&Ec2Row { tag_set, client_token: client_token.into(), ..row("running", "") }, None);
+            assert_eq!((copy.marker.is_some(), copy.aside.is_none()), (is_marked, is_marked), "{client_token}");
         }
         let operator = Operator { managed: true, principal: "eks.amazonaws.com".into() };
         let aside = seen(&Ec2Row { operator, ..row("running", "") }, None).aside;

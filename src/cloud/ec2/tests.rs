@@ -8,7 +8,7 @@ use super::facts::{self, Closer, LaunchFacts};
 use super::pools::price_query;
 use super::wire::{
     Association, Attachment, CpuOptions, Device, EbsDevice, Ec2Row, InstancePlacement, Interface, MetadataOptions,
-    Profile, SecurityGroup, Set, StateName, Tag, Volume,
+    Present, Profile, SecurityGroup, Set, StateName, Tag, Volume,
 };
 use crate::cloud::transport::{Request, Response, Transport, TransportError};
 use crate::cloud::{CloudRead as _, CloudWrite as _, Guard};
@@ -72,6 +72,7 @@ fn row() -> Ec2Row {
                 attachment: Attachment { device_index: 0, delete_on_termination: Some(true), ..Attachment::default() },
                 association: Association { public_ip: "192.0.2.1".into(), ip_owner_id: "amazon".into() },
                 source_dest_check: Some(true),
+                ..Interface::default()
             }],
         },
         block_device_mapping: Set { item: vec![device("/dev/xvda", "vol-1"), device("/dev/sdb", "vol-2")] },
@@ -82,7 +83,7 @@ fn row() -> Ec2Row {
             http_protocol_ipv6: "disabled".into(),
             instance_metadata_tags: "disabled".into(),
         },
-        cpu_options: CpuOptions { core_count: Some(2), threads_per_core: Some(1) },
+        cpu_options: CpuOptions { core_count: Some(2), threads_per_core: Some(1), ..CpuOptions::default() },
         monitoring: StateName { name: "enabled".into() },
         tag_set: Set {
             item: vec![
@@ -162,7 +163,7 @@ fn the_same_request_has_the_same_token() {
 #[test]
 fn what_a_replacement_lacks_is_named_and_what_cannot_be_is_refused() {
     type Change = fn(&mut Ec2Row, &mut Closer);
-    let notes: [(Change, &str); 4] = [
+    let notes: [(Change, &str); 10] = [
         (
             |row, _| row.network_interface_set.item[0].association.ip_owner_id = "1".into(),
             "its elastic address is not moved",
@@ -176,6 +177,15 @@ fn what_a_replacement_lacks_is_named_and_what_cannot_be_is_refused() {
                 row.network_interface_set.item.push(second);
             },
             "1 more network interfaces",
+        ),
+        (|it, _| it.enclave_options.enabled = true, "Nitro Enclaves"),
+        (|it, _| it.cpu_options.amd_sev_snp = "enabled".into(), "AMD SEV-SNP"),
+        (|it, _| it.hibernation_options.configured = true, "hibernate"),
+        (|it, _| it.network_interface_set.item[0].interface_type = "efa".into(), "of the type efa"),
+        (|it, _| it.network_interface_set.item[0].ipv6_addresses_set.item.push(Present), "IPv6"),
+        (
+            |it, _| it.network_interface_set.item[0].private_ip_addresses_set.item.extend([Present, Present]),
+            "secondary",
         ),
     ];
     for (change, part) in notes {

@@ -44,6 +44,16 @@ impl XmlPage for Instances {
     }
 }
 
+/// What is counted, and not read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Present;
+
+impl Shape for Present {
+    fn read(_: &Element) -> Result<Self, Unexpected> {
+        Ok(Self)
+    }
+}
+
 shapes! {
     /// Of DescribeInstances: reservations are flattened.
     pub(super) struct Instances {
@@ -68,6 +78,7 @@ shapes! {
         pub(super) launch_time: String,
         pub(super) operator: Operator,
         pub(super) tag_set: Set<Tag>,
+        pub(super) client_token: String,
         pub(super) image_id: String,
         pub(super) instance_type: String,
         pub(super) key_name: String,
@@ -87,6 +98,7 @@ shapes! {
         pub(super) platform_details: String,
         pub(super) enclave_options: Enabled,
         pub(super) hibernation_options: Configured,
+        pub(super) licenses: Set<Present> = "licenseSet",
         pub(super) ip_address: String,
         pub(super) private_ip_address: String,
         pub(super) dns_name: String,
@@ -135,6 +147,9 @@ shapes! {
         pub(super) association: Association,
         /// Absent counts as on, which is what a launch sets.
         pub(super) source_dest_check: Option<bool>,
+        pub(super) interface_type: String,
+        pub(super) ipv6_addresses_set: Set<Present>,
+        pub(super) private_ip_addresses_set: Set<Present>,
     }
 
     pub(super) struct Attachment {
@@ -170,6 +185,7 @@ shapes! {
     pub(super) struct CpuOptions {
         pub(super) core_count: Option<u32>,
         pub(super) threads_per_core: Option<u32>,
+        pub(super) amd_sev_snp: String,
     }
 
     pub(super) struct Enabled {

@@ -201,7 +201,9 @@ impl InstanceRow<'_> {
             gpu_num,
         } = self;
         let is_announced = matches!(spot_status.as_str(), "notified" | "reclaiming");
-        let at = (!spot_status.as_str().is_empty()).then(|| spot_reclaim_time.moment()).flatten();
+        // A time beside any other word is left over, or means something else.
+        let has_end = is_announced || spot_status.as_str() == "terminated";
+        let at = has_end.then(|| spot_reclaim_time.moment()).flatten();
         // What it was started after is over, although its fields may stay.
         let is_over = |at: Timestamp| last_started_at.seconds().is_some_and(|start| at <= start.into());
         let reclaim = at.or(is_announced.then_some(Timestamp::LATEST)).filter(|at| !is_over(*at));
@@ -271,7 +273,7 @@ struct JobStateRow<'a> {
 }
 
 impl JobRow<'_> {
-    fn into_job(self) -> Option<Job> {
+    fn into_job(self) -> Job {
         let Self { id, instance_id, kind, state, created_at } = self;
         let (word, error) = match &state {
             Some(JobStateField::Object(JobStateRow { state, error_message, message, error })) => {
@@ -283,19 +285,18 @@ impl JobRow<'_> {
             None => ("", None),
         };
         // It is at work on its instance, whether its ID can be read or not.
-        let id = match (id.as_str(), instance_id.as_str()) {
-            ("", "") => return None,
-            ("", instance) => format!("{instance}/{}", created_at.as_str()),
-            (id, _) => id.to_owned(),
+        let id = match id.as_str() {
+            "" => JobId::new(&format!("{}/{}", instance_id.as_str(), created_at.as_str())),
+            id => JobId::new(id),
         };
-        Some(Job {
-            id: JobId::new(&id),
+        Job {
+            id,
             instance: InstanceId::new(instance_id.as_str()),
             kind: JobKind::from_word(kind.as_str()),
             state: JobState::from_word(word),
             created_at: created_at.moment(),
             error,
-        })
+        }
     }
 }
 
@@ -333,10 +334,10 @@ impl Listed for Instance {
 impl Listed for Job {
     fn page(body: &[u8]) -> Result<ListPage<Self>, String> {
         match decode(body) {
-            Ok(JobPage { jobs, total }) => page_of(jobs, total.as_ref(), JobRow::into_job),
+            Ok(JobPage { jobs, total }) => page_of(jobs, total.as_ref(), |row| Some(JobRow::into_job(row))),
             Err(what) => {
                 let (rows, total) = mended::rows(body, "jobs", &["Id", "id", "jobId"]).ok_or(what)?;
-                page_of(Some(rows), total.as_ref(), |row| JobRow::deserialize(&row).ok()?.into_job())
+                page_of(Some(rows), total.as_ref(), |row| Some(JobRow::deserialize(&row).ok()?.into_job()))
             }
         }
     }
@@ -460,6 +461,13 @@ mod tests {
                 1,
                 ("a", "", "running", "", Some(1_768_090_131), None),
             ),
+            // Nothing is announced, whatever a time may say.
+            (
+                br#"{"instances":[{"id":"a","status":"running","spotStatus":"running","spotReclaimTime":"1768090131"}]}"#,
+                None,
+                1,
+                ("a", "", "running", "", None, None),
+            ),
             // A row without an id is dropped and counted.
             (br#"{"instances":[null,{"name":"x"},{"id":"a"}],"total":3}"#, Some(3), 3, ("a", "", "", "", None, None)),
         ];
@@ -530,7 +538,7 @@ mod tests {
         let nameless =
             br#"{"jobs":[{"Id":["a"],"instanceId":"i","createdAt":5,"state":"running"},{"state":"running"}]}"#;
         let nameless = <Job as Listed>::page(nameless).expect("jobs").rows;
-        assert_eq!(nameless.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["i/5"]);
+        assert_eq!(nameless.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["i/5", "/"]);
         assert!(<Job as Listed>::page(fixture!("list-jobs-past-the-end.json")).expect("empty").rows.is_empty());
     }
 

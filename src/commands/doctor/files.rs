@@ -83,14 +83,13 @@ fn not_permitted(path: &Path, access: Access) -> Option<(String, String)> {
         Errno::ROFS => format!("mount the file system of {} read-write", quoted(path)),
         _ if is_ours && access.contains(Access::EXEC_OK) => format!("chmod u+wx {}", quoted(path)),
         _ if is_ours => format!("chmod u+w {}", quoted(path)),
+        // Others may need a directory as it is.
+        _ if access.contains(Access::EXEC_OK) => {
+            format!("use a path in a directory of user {user}, or run respot as the owner of {}", quoted(path))
+        }
         _ => format!("chown {user} {}, or run respot as its owner", quoted(path)),
     };
     Some((detail, fix))
-}
-
-/// The directory that a file is or would be in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The path itself or its nearest existing ancestor.

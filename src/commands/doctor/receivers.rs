@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::files::{file_unwritable, folder_of, unwritable};
+use super::files::{file_unwritable, unwritable};
 use super::{Finding, LIMIT};
 use crate::act::new_id;
 use crate::clock::Clock;
 use crate::commands::Exit;
 use crate::notify;
-use crate::paths::is_there;
+use crate::paths::{folder_of, is_there};
 use crate::proxies::{Proxies, Proxy};
 use crate::settings::{Address, NotifySettings, Settings, WebhookSetting};
 use crate::tls::shake_hands;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-use super::files::{file_unwritable, folder_of, is_ephemeral, mode, nearest, quoted, unwritable};
+use super::files::{file_unwritable, is_ephemeral, mode, nearest, quoted, unwritable};
 use super::{Finding, LIMIT};
 use crate::clock::Clock;
 use crate::commands::rollout::check_probe;
@@ -16,7 +16,7 @@ use crate::commands::{Exit, Failure};
 use crate::core::rollout::course::{Fleet, Rollout};
 use crate::core::world::policy::RecreateOrder;
 use crate::core::world::time::{Timestamp, in_words};
-use crate::paths::is_there;
+use crate::paths::{folder_of, is_there};
 use crate::settings::{Settings, SettingsError, StoreSetting};
 use crate::store::probe::{Examined, probe};
 use crate::store::redis::{RedisStore, Risks};

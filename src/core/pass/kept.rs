@@ -73,6 +73,12 @@ impl Kept {
         }
     }
 
+    /// Whether it was seen running within the last day.
+    #[must_use]
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now.since(self.seen_at) <= FRESH
+    }
+
     /// The row that it would have if the provider still listed it, once it was reclaimed.
     fn row(&self, id: &InstanceId) -> Option<Instance> {
         let reclaim = self.reclaim.clone()?;
@@ -177,7 +183,7 @@ pub fn complete(
                 stopped_at: instance.stopped_at.map(Timestamp::from),
                 ..kept.clone()
             }),
-            Status::Running if now.since(kept.seen_at) > FRESH => Some(Kept { seen_at: now, ..kept.clone() }),
+            Status::Running if !kept.is_fresh(now) => Some(Kept { seen_at: now, ..kept.clone() }),
             _ if has_recorded_heir(&instance.id) => None,
             // Why it ends may not be told yet.
             status if status.is_going() && instance.aside.as_deref() == Some(&Aside::TerminatedByUser) => None,

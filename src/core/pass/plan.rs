@@ -216,20 +216,23 @@ pub fn escalate(
     decisions.filter(|decision| matches!(decision, Decision::Recreate(_))).collect()
 }
 
-/// What would be created for a reclaimed instance that its own market refuses, or for one whose reclaim is announced.
+/// What would be created for each reclaimed instance that its own market refuses, or whose reclaim is announced; with what
+/// is given beside it.
 #[must_use]
-pub fn otherwise(
+pub fn otherwise<'a, T>(
     snapshot: &Snapshot,
     ledger: &Ledger,
     policy: &Policy,
-    instance: &Instance,
+    instances: impl Iterator<Item = (&'a Instance, T)>,
     now: Timestamp,
-) -> Option<Recreating> {
+) -> Vec<(T, Recreating)> {
     let jobs = JobIndex::new(&snapshot.jobs.items);
-    match View::new(snapshot, ledger, policy, &jobs, now).otherwise(instance)? {
-        Decision::Recreate(work) if work.creates() => Some(*work),
+    let view = View::new(snapshot, ledger, policy, &jobs, now);
+    let creation = |(instance, beside)| match view.otherwise(instance)? {
+        Decision::Recreate(work) if work.creates() => Some((beside, *work)),
         _ => None,
-    }
+    };
+    instances.filter_map(creation).collect()
 }
 
 /// Where a reclaimed instance goes if its own market refuses it, in words.
@@ -318,9 +321,10 @@ pub fn plan(snapshot: &Snapshot, ledger: &Ledger, policy: &Policy, now: Timestam
     }
     let journal = journal(&decisions, snapshot, &view);
     if let Some(limit) = policy.max_recreations {
-        // First those whose old instance is gone, then those that earlier passes started.
+        // First those whose old instance is gone. What was refused least often comes next, then what earlier passes started.
         let order = |at: usize, decision: &Decision, instance| {
-            (at < listed.len(), matches!(decision, Decision::Recreate(_)), refused_last(&rejected, instance))
+            let (refused, stopped_at, id) = refused_last(&rejected, instance);
+            (at < listed.len(), refused, matches!(decision, Decision::Recreate(_)), stopped_at, id)
         };
         cut(&mut decisions, limit, || Skip::OverLimit { limit }, Decision::creates, order, rows());
     }

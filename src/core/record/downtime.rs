@@ -261,12 +261,19 @@ impl Downtime {
     pub fn note(&mut self, attempts: &[Attempt]) {
         let new = attempts.get(self.noted..).unwrap_or_default();
         self.noted = attempts.len();
-        for Attempt { instance_id: id, at, outcome, error_kind, new_instance_id: new, .. } in new {
+        for Attempt { instance_id: id, at, outcome, error_kind, new_instance_id: new, response_time, .. } in new {
             let Some(spell) = self.open.get_mut(id) else { continue };
             self.changed.insert(id.clone());
             if let Some(new) = new.as_ref().filter(|new| !spell.ids.contains(new)) {
                 spell.ids.push(new.clone());
             }
+            let came_to_nothing = match outcome {
+                Outcome::Unknown | Outcome::NoRoom | Outcome::Failed => true,
+                // It was asked for, and not found.
+                Outcome::Skipped => response_time.is_some(),
+                Outcome::Accepted | Outcome::Done => false,
+            };
+            spell.rejected_calls = spell.rejected_calls.saturating_add(came_to_nothing.into());
             let part = match outcome {
                 // That it runs is seen by the next look, or was seen by the last one.
                 Outcome::Accepted | Outcome::Unknown | Outcome::Done => Part::ComingUp,
@@ -275,8 +282,6 @@ impl Downtime {
                 Outcome::Failed => Part::Failed,
                 Outcome::Skipped => continue,
             };
-            let came_to_nothing = matches!(outcome, Outcome::Unknown | Outcome::NoRoom | Outcome::Failed);
-            spell.rejected_calls = spell.rejected_calls.saturating_add(came_to_nothing.into());
             spell.pass_to(*at);
             spell.first_tried_at.get_or_insert(*at);
             spell.turn_to(part, None);

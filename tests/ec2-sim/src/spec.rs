@@ -30,6 +30,7 @@ pub struct Spec {
     user_data: Option<String>,
     groups: Vec<String>,
     image: Option<String>,
+    token: Option<String>,
     facts: Facts,
 }
 
@@ -58,6 +59,7 @@ impl Spec {
             user_data: None,
             groups: Vec::new(),
             image: None,
+            token: None,
             facts,
         }
     }
@@ -92,6 +94,13 @@ impl Spec {
     #[must_use]
     pub fn tag(mut self, key: &str, value: &str) -> Self {
         self.tags.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The token that it was launched with.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -305,7 +314,7 @@ impl Spec {
             market,
             facts,
             user_data: self.user_data,
-            client_token: None,
+            client_token: self.token,
             tags: self.tags,
             volume_tags: BTreeMap::new(),
             request_tags: BTreeMap::new(),

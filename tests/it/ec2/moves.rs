@@ -263,6 +263,67 @@ fn what_was_stopped_stays_while_nothing_runs_in_its_place() {
     }
 }
 
+/// Instances of one name: what runs in the place of one does not run in the place of another.
+#[test]
+fn the_successor_of_another_of_its_name_does_not_count() {
+    story(async {
+        let mut world = World::new(35);
+        let old: Vec<String> = (0..2).map(|_| world.add(Spec::on_demand("web").cpu(30.0))).collect();
+        let fleet = Fleet::new(world);
+        fleet.whole_rollout(&Answers::default()).await;
+        fleet.passes(2).await;
+        let gone = fleet.with(|world| {
+            let gone = world.living().find(|it| it.tag("respot:replaces") == Some(&old[0])).unwrap().id.clone();
+            assert!(world.user_terminates(&gone));
+            gone
+        });
+        for _ in 0..5 {
+            tokio::time::sleep(60 * 20 * MINUTE).await;
+            fleet.pass().await;
+        }
+        assert!(fleet.with(|world| world.living().all(|it| it.id != gone)));
+        assert_eq!(old.iter().map(|id| state_of(&fleet, id)).collect::<Vec<_>>(), [State::Stopped, State::Terminated]);
+    });
+}
+
+/// What was created in a rollout and belongs to others now is not undone.
+#[test]
+fn a_successor_that_was_taken_over_is_kept() {
+    for tag in [("respot", "off"), ("kubernetes.io/cluster/x", "owned")] {
+        story(async move {
+            let (world, old) = three();
+            let fleet = Fleet::new(world);
+            let prober = Answers::default();
+            let taken = loop {
+                fleet.rollout(&prober, None).await;
+                tokio::time::sleep(5 * MINUTE).await;
+                let spot = |it: &&ec2_sim::Instance| it.lifecycle == Lifecycle::Spot && it.state == State::Running;
+                if let Some(id) = fleet.with(|world| world.living().find(spot).map(|it| it.id.clone())) {
+                    break id;
+                }
+            };
+            let form = format!(
+                "Action=CreateTags&Version=2016-11-15&ResourceId.1={taken}&Tag.1.Key={}&Tag.1.Value={}",
+                tag.0, tag.1
+            );
+            fleet.with(|world| assert_eq!(world.call("eu-west-1", "ec2", &form).status, 200));
+            fleet.rollout(&prober, Some(RolloutVerb::Abort { wait: false })).await;
+            let mut end = None;
+            for _ in 0..40 {
+                fleet.pass().await;
+                tokio::time::sleep(5 * MINUTE).await;
+                end = fleet.rollout(&prober, None).await.fleet.and_then(|it| it.rollout.state.end());
+                if end.is_some() {
+                    break;
+                }
+            }
+            assert!(end.is_some(), "{tag:?}: it does not end");
+            assert_eq!(state_of(&fleet, &taken), State::Running, "{tag:?}");
+            assert!(old.iter().all(|id| state_of(&fleet, id) == State::Running), "{tag:?}");
+        });
+    }
+}
+
 /// A stop that is refused leaves nothing behind that would take a later stop of its owner for its own.
 #[test]
 fn an_owner_who_stops_what_was_put_back_keeps_it() {

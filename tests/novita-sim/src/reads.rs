@@ -81,7 +81,9 @@ fn listing<'a>(
 
 fn spoiled(row: &str, trick: Trick) -> String {
     if trick == Trick::NamelessRow {
-        row.replacen("\"id\":", "\"ident\":", 1).replacen("\"Id\":", "\"ident\":", 1)
+        ["\"id\":", "\"Id\":", "\"instanceId\":"]
+            .iter()
+            .fold(row.to_owned(), |row, key| row.replacen(key, "\"ident\":", 1))
     } else if row.contains("\"name\":\"") {
         row.replacen("\"name\":\"", "\"name\":\"\\ud83d", 1)
     } else {

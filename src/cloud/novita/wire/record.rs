@@ -211,16 +211,23 @@ impl<'a> Merged<'a> {
 
     /// The same, where a guess would make another instance: a value that is no count is an error.
     fn count(&self, key: &str) -> Result<Option<u32>, String> {
-        let is_count = |value| Text::of(value).number().is_some_and(|number| u32::try_from(number).is_ok());
-        match self.number(key) {
-            None if !self.values(key).all(is_count) => Err(unreadable(key)),
-            number => Ok(number),
+        let count = |value| {
+            let text = Text::of(value);
+            let is_whole = |(_, fraction): (&str, &str)| fraction.trim_end().bytes().all(|digit| digit == b'0');
+            text.as_str().split_once('.').is_none_or(is_whole).then(|| u32::try_from(text.number()?).ok())?
+        };
+        let counts: Vec<Option<u32>> = self.values(key).map(count).collect();
+        match counts.iter().flatten().find(|count| **count > 0) {
+            None if counts.contains(&None) => Err(unreadable(key)),
+            count => Ok(count.copied()),
         }
     }
 
     /// An instance without a network has an object with an empty id.
     fn network_id(&self) -> Result<String, String> {
         let id = |value: &'a Value| match value {
+            // Its id may be there under another name.
+            Value::Object(network) if ["id", "Id"].iter().all(|key| !network.contains_key(*key)) => None,
             Value::Object(network) => text_if_any(network, &["id", "Id"]),
             value => scalar(value),
         };
@@ -256,6 +263,7 @@ fn ports(value: &Value) -> Option<Vec<Port>> {
     for item in items(value)? {
         let (number, kind) = match item {
             Value::Object(port) => {
+                port.get("port")?;
                 let number = text_if_any(port, &["port"])?;
                 (if number.is_empty() { "0".into() } else { number }, text_if_any(port, &["type"])?)
             }
@@ -307,6 +315,8 @@ fn volumes(value: &Value) -> Option<(Vec<NetworkVolume>, Vec<String>)> {
         let (id, mount) = (text(&["id", "Id"])?, text(&["mountPath", "mountPoint"])?);
         // Volumes on the node have no id, so one with an id and no type is a network volume.
         let is_network = match text(&["type"])?.to_ascii_lowercase().as_str() {
+            // What it is may be there under other names.
+            "" if id.is_empty() && mount.is_empty() => return None,
             "" => !id.is_empty(),
             "local" => false,
             "network" => true,
@@ -534,6 +544,11 @@ mod tests {
             (r#""billingMode":{"mode":"secret"}"#, "billingMode"),
             (r#""network":[{"id":"secret"}]"#, "network"),
             (r#""network":{"id":["secret"]}"#, "network"),
+            (r#""network":{"networkId":"secret"}"#, "network"),
+            (r#""volumeMounts":[{"volumeId":"secret","path":"/n"}]"#, "volumeMounts"),
+            (r#""portMappings":[{"containerPort":80}]"#, "portMappings"),
+            (r#""rootfsSize":59.9"#, "rootfsSize"),
+            (r#""gpuNum":"1.5""#, "gpuNum"),
             (r#""network":{"id":{"secret":1}}"#, "network"),
             (r#""envs":"A=secret""#, "envs"),
             (r#""envs":[{"key":"A","value":["secret"]}]"#, "envs"),

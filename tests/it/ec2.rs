@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ec2_sim::{EndedBy, Entry, Spec, State, Throttle, World};
 use respot::core::pass::safety::BlastRadius;
+use respot::core::record::execution::ExecutionStatus;
 
 use self::fleet::{Fleet, MINUTE, story};
 
@@ -248,6 +249,38 @@ fn tags_that_a_person_copied_mark_nothing() {
             assert!(fleet.with(|world| world.living().any(|it| it.id == copied)), "{what}: it was ended");
         });
     }
+}
+
+/// What cannot be recorded cannot be brought back.
+#[test]
+fn a_pass_that_can_record_nothing_is_no_clean_one() {
+    story(async {
+        let mut world = World::new(15);
+        world.add(Spec::spot("worker"));
+        world.deny("DescribeVolumes");
+        let ended = Fleet::new(world).ended().await;
+        assert_eq!((ended.execution.status, ended.execution.summary.error_count), (ExecutionStatus::Partial, 1));
+    });
+}
+
+/// Volumes may grow, which the list of instances does not say.
+#[test]
+fn what_an_instance_is_made_of_is_read_again_once_a_day() {
+    story(async {
+        let mut world = World::new(16);
+        world.add(Spec::spot("worker"));
+        let fleet = Fleet::new(world);
+        let reads = || fleet.with(|world| world.log().iter().filter(|it| it.action == "DescribeVolumes").count());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..24 {
+                fleet.pass().await;
+                tokio::time::sleep(60 * MINUTE).await;
+            }
+            seen.push(reads());
+        }
+        assert_eq!(seen, [1, 2, 3]);
+    });
 }
 
 #[test]

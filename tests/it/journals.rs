@@ -373,6 +373,26 @@ fn of_twins_one_is_left_whatever_becomes_of_the_other() {
     });
 }
 
+/// The provider wants fewer requests, and while the deletion of the old instance waits, its replacement goes.
+#[test]
+fn a_deletion_that_was_put_off_is_not_sent_without_another_look() {
+    let stage = Stage::new(Kind::Sqlite, stuck(1));
+    stage.fault("delete:status=429,retry-after=8*1");
+    let pass = check_failed(&stage).spawn();
+    stage.until("the deletion is put off", |world| world.calls(Op::Delete) > 0);
+    stage.provider.with(|world| {
+        let new = applied(world, Op::Create).next().expect("a replacement").instance.clone();
+        assert!(world.vanish(&new));
+    });
+    pass.wait();
+    assert!(stage.provider.with(|world| world.get("s0").is_some()), "both are gone");
+    for _ in 0..3 {
+        passes(&stage, 3);
+        stage.provider.advance(HOUR);
+    }
+    stage.provider.with(|world| each_has_one(world, &names(1)));
+}
+
 #[test]
 fn whatever_becomes_of_a_replacement_before_the_old_one_goes_one_is_left() {
     fn edit(world: &mut World, id: &str, fate: SimFate) {

@@ -412,11 +412,14 @@ async fn round<E: Edges>(
             used.down.insert(attempt.instance_id.clone());
         }
     }
-    let is_answered = !attempts.iter().any(|it| it.outcome == Outcome::Unknown) && !pass.markets.is_closed();
+    let has_created = attempts.iter().any(|it| created(it) || it.outcome == Outcome::Done);
+    // One creation without an answer says little about the provider while others are answered.
+    let is_answered = has_created || !attempts.iter().any(|it| it.outcome == Outcome::Unknown);
+    let is_answered = is_answered && !pass.markets.is_closed();
     // A wave that neither creates anything nor tries anyone new is the last one.
     let refused = attempts.iter().filter(|it| it.outcome == Outcome::NoRoom && it.action != Action::Migrate);
     is_new |= refused.map(|it| used.tried.insert(it.instance_id.clone())).fold(false, |any, is_new| any | is_new);
-    let has_progress = is_new || attempts.iter().any(|it| created(it) || it.outcome == Outcome::Done);
+    let has_progress = is_new || has_created;
     // What stands in cannot be created beside a replacement that this round gave up: the next round does.
     let resumed = |it: &Attempt| it.outcome == Outcome::NoRoom && it.action == Action::Resume;
     let is_cut = is_cut || may_bridge && is_new && attempts.iter().any(resumed);

@@ -96,6 +96,36 @@ const ROWS: &[Row] = &[
         never: ELSEWHERE,
     },
     Row {
+        what: "a database of another application",
+        call: |stage| {
+            let other = rusqlite::Connection::open(stage.path("other.db")).expect("a database");
+            other.execute_batch("CREATE TABLE theirs (id INTEGER)").expect("a table");
+            stage.call("run").arg(format!("--store=sqlite:{}", stage.path("other.db").display()))
+        },
+        code: 4,
+        says: &["a database of another application", "name another file"],
+        never: &["remove", "move"],
+    },
+    Row {
+        what: "an output in the place of a store that does not exist yet",
+        call: |stage| {
+            let (folder, store) = (stage.path("folder"), stage.path("new.db"));
+            std::fs::create_dir(&folder).expect("a folder");
+            let call = stage.call("run").arg(format!("--store=sqlite:{}", store.display()));
+            call.env("RESPOT_METRICS_FILE", folder.join("../new.db"))
+        },
+        code: 2,
+        says: &["RESPOT_METRICS_FILE would overwrite the store", "name another file"],
+        never: ELSEWHERE,
+    },
+    Row {
+        what: "a setting that does not exist",
+        call: |stage| stage.call("status").env("MIGRATION_COLOR", "1").env("NOVITA_COLOR", "1"),
+        code: 0,
+        says: &["MIGRATION_COLOR is set, but there is no such setting", "NOVITA_COLOR is set"],
+        never: ELSEWHERE,
+    },
+    Row {
         what: "a proxy that wants a login, on the way to the provider",
         call: |stage| through_a_proxy(stage, "HTTP/1.1 407 Who Are You\r\ncontent-length: 0\r\n\r\n"),
         code: 3,

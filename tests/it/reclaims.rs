@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use novita_sim::{DAWN_MS, InProcess, Op, Outcome, Room, Spec, World};
+use novita_sim::{DAWN_MS, Fault, InProcess, Op, Outcome, Room, Spec, What, World};
 use respot::act::{self, Limits};
 use respot::clock::Clock;
 use respot::cloud::novita::client::Client;
@@ -73,20 +73,34 @@ impl Fleet {
     }
 }
 
-/// Where they were there is no room. They are created elsewhere in waves, with one refused request for all of them.
+/// Where they were there is no room. They are created elsewhere in waves, with one refused request for all of them. A creation
+/// without an answer ends the waves only if no other creation is answered.
 #[tokio::test(start_paused = true)]
 async fn two_hundred_reclaimed_at_once_are_back_within_two_passes() {
-    let fleet = Fleet::reclaimed(200);
-    fleet.room(HERE, Room::For(0));
-    let policy = Policy::default();
-    let ended = fleet.pass(Limits::of(&policy, Mode::Real)).await;
-    assert_eq!(ended.execution.status.into_str(), "completed", "lack of room is no failure");
-    tokio::time::sleep(5 * MINUTE).await;
-    fleet.pass(Limits::of(&policy, Mode::Real)).await;
-    assert_eq!(fleet.running(), 200);
-    assert_eq!((fleet.refused(Op::Migrate), fleet.refused(Op::Create)), (1, 0));
-    let world = fleet.provider.world();
-    assert!(world.machines().all(|machine| machine.cluster_id == THERE), "each old one is deleted");
+    let failing = || Fault::on(Op::Create, What::status(500));
+    for (fault, created_at_once, errors) in [(None, 200, 0), (Some(failing().nth(3)), 199, 1), (Some(failing()), 0, 60)]
+    {
+        let fleet = Fleet::reclaimed(200);
+        fleet.room(HERE, Room::For(0));
+        fault.clone().into_iter().for_each(|fault| fleet.provider.world().fault(fault));
+        let policy = Policy::default();
+        let ended = fleet.pass(Limits::of(&policy, Mode::Real)).await;
+        assert_eq!(fleet.provider.world().applied(Op::Create), created_at_once, "{fault:?}");
+        assert_eq!(usize::try_from(ended.execution.summary.error_count), Ok(errors), "lack of room is no failure");
+        if created_at_once == 0 {
+            continue;
+        }
+        fleet.provider.world().clear_faults();
+        tokio::time::sleep(5 * MINUTE).await;
+        fleet.pass(Limits::of(&policy, Mode::Real)).await;
+        assert_eq!(fleet.running(), 200);
+        assert_eq!((fleet.refused(Op::Migrate), fleet.refused(Op::Create)), (1, errors), "{fault:?}");
+        tokio::time::sleep(5 * MINUTE).await;
+        fleet.pass(Limits::of(&policy, Mode::Real)).await;
+        let world = fleet.provider.world();
+        let old: Vec<_> = world.machines().filter(|machine| machine.cluster_id == HERE).collect();
+        assert!(old.is_empty(), "each old one is deleted: {old:?}");
+    }
 }
 
 /// No market has room for half an hour. Each is asked once a pass, whatever the fleet, and nothing is left in quarantine.

@@ -163,6 +163,7 @@ impl<T: Transport> Ec2Client<T> {
         row: &Ec2Row,
         targets: String,
     ) -> Result<Result<Blueprint, String>, CloudError> {
+        self.check_whole(region, row)?;
         let ids: Vec<String> = row.block_device_mapping.item.iter().map(|it| it.ebs.volume_id.clone()).collect();
         let attribute = async |attribute: &str| {
             let form = [("InstanceId".to_owned(), row.instance_id.clone()), ("Attribute".into(), attribute.into())];
@@ -181,6 +182,17 @@ impl<T: Transport> Ec2Client<T> {
             targets,
         };
         Ok(facts::blueprint(row, &closer, self.terms.keeps_user_data))
+    }
+
+    /// Refuses a row of which something could not be read.
+    pub(super) fn check_whole(&self, region: usize, row: &Ec2Row) -> Result<(), CloudError> {
+        match row.unread.0.first() {
+            None => Ok(()),
+            Some(element) => {
+                let (requests, what) = (&self.regions[region].requests, wire::unexpected(element));
+                Err(requests.unreadable(Method::Post, "DescribeInstances", 200, &what))
+            }
+        }
     }
 
     async fn prepare_one(&self, wanted: &Wanted<'_>) -> Result<Prepared, Obstacle> {

@@ -217,7 +217,8 @@ fn interfaces<'a>(row: &'a Ec2Row, notes: &mut Vec<String>) -> Option<&'a Interf
     Some(primary)
 }
 
-/// The volumes that were deleted with it are created again, empty; those that stay tie it to their zone.
+/// The root volume, and the volumes that were deleted with it, are created again, without their data; those that stay tie it to
+/// their zone.
 fn devices(
     row: &Ec2Row,
     volumes: &[Volume],
@@ -229,7 +230,10 @@ fn devices(
         if !ebs.delete_on_termination {
             notes.push(format!("volume {} ({device_name}) stays and is not attached", ebs.volume_id));
             tied_by.get_or_insert_with(|| format!("volume {}", ebs.volume_id));
-            continue;
+            // It cannot start without a root volume, so that a new one is created like the one that stays.
+            if *device_name != row.root_device_name {
+                continue;
+            }
         }
         let Some(volume) = volumes.iter().find(|volume| volume.volume_id == ebs.volume_id) else {
             return Err(format!("EC2 does not report the size of its volume {}", ebs.volume_id));
@@ -237,7 +241,7 @@ fn devices(
         count += 1;
         let mut set = |name: &str, value: String| form.insert(format!("BlockDeviceMapping.{count}.{name}"), value);
         set("DeviceName", device_name.clone());
-        set("Ebs.DeleteOnTermination", "true".into());
+        set("Ebs.DeleteOnTermination", ebs.delete_on_termination.to_string());
         set("Ebs.VolumeSize", volume.size.to_string());
         set("Ebs.VolumeType", volume.volume_type.clone());
         if let Some(iops) = volume.iops.filter(|_| matches!(volume.volume_type.as_str(), "io1" | "io2" | "gp3")) {

@@ -133,6 +133,7 @@ impl<T: Transport> Ec2Client<T> {
         row: &Ec2Row,
         facts: &TypeFacts,
     ) -> Result<(Option<u32>, Fittings), CloudError> {
+        self.check_whole(region, row)?;
         let devices = &row.block_device_mapping.item;
         let ids: Vec<String> = devices.iter().map(|it| it.ebs.volume_id.clone()).collect();
         let protection =

@@ -16,7 +16,7 @@ use super::facts::encoded;
 use super::refusal::error_in;
 use super::sign::{FORM, Signed, SigningScope, host_of, sign};
 use super::wire;
-use super::xml::{Element, Shape, Unexpected, shapes};
+use super::xml::{Element, Shape, shapes};
 use crate::clock::Clock;
 use crate::cloud::http::HttpLine;
 use crate::cloud::transport::{Response, TransportError};
@@ -98,8 +98,8 @@ impl fmt::Debug for SecretText {
 }
 
 impl Shape for SecretText {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        String::read(element).map(Self)
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
+        Self(String::read(element, unread))
     }
 }
 

@@ -89,7 +89,7 @@ fn error_of(body: &[u8]) -> (ErrorItem, String) {
         let code = code.rsplit('#').next().unwrap_or_default().to_owned();
         return (ErrorItem { code, message }, String::new());
     }
-    let read = Element::of(body).ok().and_then(|it| ErrorBody::read(&it).ok());
+    let read = Element::of(body).map(|it| ErrorBody::read(&it, &mut Vec::new()));
     let ErrorBody { errors, error, request_id } = read.unwrap_or_default();
     (errors.item.into_iter().next().or(error).unwrap_or_default(), request_id)
 }

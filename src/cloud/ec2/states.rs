@@ -76,7 +76,8 @@ impl Ec2Row {
 
     /// The program or service that manages it, if one does.
     fn manager(&self) -> Option<String> {
-        if self.operator.managed {
+        let is_unread = self.unread.0.iter().any(|it| it.eq_ignore_ascii_case("managed"));
+        if self.operator.managed || is_unread {
             let by = &self.operator.principal;
             return Some(if by.is_empty() { "an AWS service".into() } else { by.clone() });
         }
@@ -283,7 +284,7 @@ fn time_in(prose: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::ec2::wire::{Operator, Reason, RequestStatus, Set, StateName, Tag};
+    use crate::cloud::ec2::wire::{Operator, Reason, RequestStatus, Set, StateName, Tag, Unread};
 
     fn row(state: &str, code: &str) -> Ec2Row {
         Ec2Row {
@@ -387,6 +388,9 @@ mod tests {
             let copy = seen(&Ec2Row { tag_set, client_token: client_token.into(), ..row("running", "") }, None);
             assert_eq!((copy.marker.is_some(), copy.aside.is_none()), (is_marked, is_marked), "{client_token}");
         }
+        let unread = Unread(vec!["managed".into()]);
+        let aside = seen(&Ec2Row { unread, ..row("running", "") }, None).aside;
+        assert_eq!(aside.as_deref(), Some(&Aside::ManagedElsewhere { by: "an AWS service".into() }));
         let operator = Operator { managed: true, principal: "eks.amazonaws.com".into() };
         let aside = seen(&Ec2Row { operator, ..row("running", "") }, None).aside;
         assert_eq!(aside.as_deref(), Some(&Aside::ManagedElsewhere { by: "eks.amazonaws.com".into() }));

@@ -57,6 +57,7 @@ fn row() -> Ec2Row {
         key_name: "ops".into(),
         architecture: "x86_64".into(),
         ebs_optimized: true,
+        root_device_name: "/dev/xvda".into(),
         subnet_id: "subnet-0123456789abcdef0".into(),
         vpc_id: "vpc-1".into(),
         placement: InstancePlacement {
@@ -143,6 +144,20 @@ fn a_launch_has_botocores_form() {
     assert_eq!(other["NetworkInterface.1.SubnetId"], "subnet-b");
 }
 
+/// A root volume that stays with the old instance is no root volume of the new one, and both are alike.
+#[test]
+fn a_replacement_has_a_root_volume_like_the_one_that_stays() {
+    let mut row = row();
+    let whole = launch_facts(&row, &closer()).form;
+    row.block_device_mapping.item.iter_mut().for_each(|it| it.ebs.delete_on_termination = false);
+    let LaunchFacts { form, tied_by, .. } = launch_facts(&row, &closer());
+    let of_root = |name: &&String| name.starts_with("BlockDeviceMapping.1.") && !name.ends_with("DeleteOnTermination");
+    assert!(whole.keys().filter(of_root).all(|name| form.get(name) == whole.get(name)), "{form:?}");
+    assert_eq!(form["BlockDeviceMapping.1.Ebs.DeleteOnTermination"], "false");
+    assert!(!form.keys().any(|name| name.starts_with("BlockDeviceMapping.2.")), "the other one stays");
+    assert_eq!(tied_by.as_deref(), Some("volume vol-1"));
+}
+
 #[test]
 fn the_same_request_has_the_same_token() {
     let facts = launch_facts(&row(), &closer());
@@ -163,13 +178,14 @@ fn the_same_request_has_the_same_token() {
 #[test]
 fn what_a_replacement_lacks_is_named_and_what_cannot_be_is_refused() {
     type Change = fn(&mut Ec2Row, &mut Closer);
-    let notes: [(Change, &str); 10] = [
+    let notes: [(Change, &str); 11] = [
         (
             |row, _| row.network_interface_set.item[0].association.ip_owner_id = "1".into(),
             "its elastic address is not moved",
         ),
         (|row, _| row.network_interface_set.item[0].source_dest_check = Some(false), "source/destination check"),
         (|row, _| row.block_device_mapping.item[1].ebs.delete_on_termination = false, "vol-2 (/dev/sdb) stays"),
+        (|row, _| row.block_device_mapping.item[0].ebs.delete_on_termination = false, "vol-1 (/dev/xvda) stays"),
         (
             |row, _| {
                 let second = Attachment { device_index: 1, ..Attachment::default() };

@@ -1,7 +1,7 @@
 //! The shapes of AWS's answers, as far as they are read. Every field may be absent, and new ones are ignored.
 
 pub(super) use super::xml::Set;
-use super::xml::{Element, Shape, Unexpected, shapes};
+use super::xml::{Element, Partly, Shape, shapes};
 
 /// A page of a listing.
 pub(super) trait XmlPage: Shape {
@@ -22,8 +22,8 @@ pub(super) struct RowPage<T> {
 const ROWS: &[&str] = &["spotInstanceRequestSet", "volumeSet", "subnetSet", "spotPriceHistorySet", "instanceTypeSet"];
 
 impl<T: Shape> Shape for RowPage<T> {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        Ok(Self { rows: element.member(ROWS)?, next_token: element.member(&["nextToken"])? })
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
+        Self { rows: element.member(ROWS, unread), next_token: element.member(&["nextToken"], unread) }
     }
 }
 
@@ -40,6 +40,7 @@ impl XmlPage for Instances {
 
     fn split(self) -> (Vec<Ec2Row>, Option<String>) {
         let rows = self.reservation_set.item.into_iter().flat_map(|it| it.instances_set.item);
+        let rows = rows.map(|Partly { read, unread }| Ec2Row { unread: Unread(unread), ..read });
         (rows.collect(), Some(self.next_token).filter(|token| !token.is_empty()))
     }
 }
@@ -49,8 +50,18 @@ impl XmlPage for Instances {
 pub(super) struct Present;
 
 impl Shape for Present {
-    fn read(_: &Element) -> Result<Self, Unexpected> {
-        Ok(Self)
+    fn read(_: &Element, _: &mut Vec<String>) -> Self {
+        Self
+    }
+}
+
+/// The elements of a row whose values are not what is expected there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Unread(pub(super) Vec<String>);
+
+impl Shape for Unread {
+    fn read(_: &Element, _: &mut Vec<String>) -> Self {
+        Self::default()
     }
 }
 
@@ -62,7 +73,7 @@ shapes! {
     }
 
     struct Reservation {
-        instances_set: Set<Ec2Row>,
+        instances_set: Set<Partly<Ec2Row>>,
     }
 
     /// An instance. Which fields are left after its end is in `docs/ec2-api.md` section 4.3.
@@ -102,6 +113,8 @@ shapes! {
         pub(super) ip_address: String,
         pub(super) private_ip_address: String,
         pub(super) dns_name: String,
+        /// Not an element: what could not be read of the others.
+        pub(super) unread: Unread = "-",
     }
 
     /// A word in an element of its own. Monitoring calls it `state`.
@@ -322,7 +335,17 @@ pub(super) fn read<T: Shape>(body: &[u8]) -> Result<T, String> {
     if !root.name.ends_with("Response") {
         return Err("it is not an answer of AWS".into());
     }
-    T::read(&root).map_err(|Unexpected| "an element has a value that is not expected there".into())
+    let mut unread = Vec::new();
+    let answer = T::read(&root, &mut unread);
+    match unread.first() {
+        None => Ok(answer),
+        Some(element) => Err(unexpected(element)),
+    }
+}
+
+/// Says which element has an unexpected value, without quoting it.
+pub(super) fn unexpected(element: &str) -> String {
+    format!("its element {element} has a value that is not expected there")
 }
 
 /// The beginning of a body that is not understood, for messages.
@@ -347,6 +370,21 @@ mod tests {
         let told: Vec<_> = rows.iter().map(|it| (it.instance_id.as_str(), it.instance_state.name.as_str())).collect();
         assert_eq!((told, next), (vec![("i-1", "running"), ("i-2", "terminated")], None));
         assert_eq!(rows[0].monitoring.name, "disabled");
+    }
+
+    #[test]
+    fn one_bad_value_spoils_its_row_and_no_other() {
+        let body = "<DescribeInstancesResponse><reservationSet><item><instancesSet>\
+            <item><instanceId>i-1</instanceId><ebsOptimized>perhaps</ebsOptimized><imageId>ami-1</imageId></item>\
+            <item><instanceId>i-2</instanceId></item></instancesSet></item></reservationSet></DescribeInstancesResponse>";
+        let (rows, _) = read::<Instances>(body.as_bytes()).expect("an answer").split();
+        let told: Vec<_> = rows.iter().map(|it| (it.instance_id.as_str(), it.unread.0.join(" "))).collect();
+        assert_eq!(told, [("i-1", "ebsOptimized".to_owned()), ("i-2", String::new())]);
+        assert_eq!(rows[0].image_id, "ami-1");
+        let volumes =
+            "<DescribeVolumesResponse><volumeSet><item><size>8 GB</size></item></volumeSet></DescribeVolumesResponse>";
+        let error = read::<RowPage<Volume>>(volumes.as_bytes()).map(|_| ()).expect_err("a volume without a size");
+        assert_eq!(error, "its element size has a value that is not expected there");
     }
 
     #[test]

@@ -21,13 +21,10 @@ pub(super) struct Element {
     children: Vec<Self>,
 }
 
-/// A value is not of the kind that is expected there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unexpected;
-
-/// What can be read from an element. An absent one reads as the default.
+/// What can be read from an element. One that is absent, or whose value is not of the kind that is expected there, reads as
+/// the default; the names of the latter are added to `unread`.
 pub(super) trait Shape: Default {
-    fn read(element: &Element) -> Result<Self, Unexpected>;
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self;
 }
 
 /// Declares structs that are read from elements: each field from the child of its name, whatever the case and without
@@ -43,10 +40,8 @@ macro_rules! shapes {
         }
 
         impl $crate::cloud::ec2::xml::Shape for $shape {
-            fn read(
-                element: &$crate::cloud::ec2::xml::Element,
-            ) -> Result<Self, $crate::cloud::ec2::xml::Unexpected> {
-                Ok(Self { $($field: element.member(&[stringify!($field) $(, $name $(, $other)*)?])?,)* })
+            fn read(element: &$crate::cloud::ec2::xml::Element, unread: &mut Vec<String>) -> Self {
+                Self { $($field: element.member(&[stringify!($field) $(, $name $(, $other)*)?], unread),)* }
             }
         }
     )*};
@@ -123,8 +118,16 @@ impl Element {
     }
 
     /// The shape of the first child with one of these names.
-    pub(super) fn member<T: Shape>(&self, names: &[&str]) -> Result<T, Unexpected> {
-        self.child(names).map_or_else(|| Ok(T::default()), T::read)
+    pub(super) fn member<T: Shape>(&self, names: &[&str], unread: &mut Vec<String>) -> T {
+        self.child(names).map_or_else(T::default, |child| T::read(child, unread))
+    }
+
+    /// The value, if it is what is expected; otherwise the default.
+    fn value<T: Default>(&self, value: Option<T>, unread: &mut Vec<String>) -> T {
+        value.unwrap_or_else(|| {
+            unread.push(self.name.chars().filter(char::is_ascii_alphanumeric).take(40).collect());
+            T::default()
+        })
     }
 }
 
@@ -137,34 +140,36 @@ fn is_named(element: &str, field: &str) -> bool {
 }
 
 impl Shape for String {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        Ok(element.text.clone())
+    fn read(element: &Element, _: &mut Vec<String>) -> Self {
+        element.text.clone()
     }
 }
 
 impl Shape for bool {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        match element.text.trim() {
-            "true" | "1" => Ok(true),
-            "false" | "0" | "" => Ok(false),
-            _ => Err(Unexpected),
-        }
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
+        let value = match element.text.trim() {
+            "true" | "1" => Some(true),
+            "false" | "0" | "" => Some(false),
+            _ => None,
+        };
+        element.value(value, unread)
     }
 }
 
 impl Shape for u32 {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        match element.text.trim() {
-            "" => Ok(0),
-            text => text.parse().map_err(|_| Unexpected),
-        }
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
+        let value = match element.text.trim() {
+            "" => Some(0),
+            text => text.parse().ok(),
+        };
+        element.value(value, unread)
     }
 }
 
 impl<T: Shape> Shape for Option<T> {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
         let is_empty = element.text.trim().is_empty() && element.children.is_empty();
-        if is_empty { Ok(None) } else { T::read(element).map(Some) }
+        if is_empty { None } else { Some(T::read(element, unread)) }
     }
 }
 
@@ -181,9 +186,23 @@ impl<T> Default for Set<T> {
 }
 
 impl<T: Shape> Shape for Set<T> {
-    fn read(element: &Element) -> Result<Self, Unexpected> {
-        let item = element.children.iter().map(T::read).collect::<Result<_, _>>()?;
-        Ok(Self { item })
+    fn read(element: &Element, unread: &mut Vec<String>) -> Self {
+        Self { item: element.children.iter().map(|child| T::read(child, unread)).collect() }
+    }
+}
+
+/// What is read as far as possible: one bad value in a row of a listing says nothing about the other rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Partly<T> {
+    pub(super) read: T,
+    /// The elements whose values are not what is expected there.
+    pub(super) unread: Vec<String>,
+}
+
+impl<T: Shape> Shape for Partly<T> {
+    fn read(element: &Element, _: &mut Vec<String>) -> Self {
+        let mut unread = Vec::new();
+        Self { read: T::read(element, &mut unread), unread }
     }
 }
 
@@ -202,7 +221,9 @@ mod tests {
 
     fn read(inside: &str) -> Result<Sized, String> {
         let element = Element::of(format!("<?xml version=\"1.0\"?>\n<a:R xmlns:a=\"x\">{inside}</a:R>").as_bytes())?;
-        Sized::read(&element).map_err(|Unexpected| "unexpected".into())
+        let mut unread = Vec::new();
+        let sized = Sized::read(&element, &mut unread);
+        if unread.is_empty() { Ok(sized) } else { Err(unread.join(" ")) }
     }
 
     #[test]
@@ -218,8 +239,8 @@ mod tests {
             ("<type>a &amp;&#x20;&lt;b&gt;<!-- c --></type>", of(None, false, "a & <b>", &[])),
             ("<type><![CDATA[a<b]]></type>", of(None, false, "a<b", &[])),
             ("<names><item>a</item><item> b </item><member/></names>", of(None, false, "", &["a", " b ", ""])),
-            ("<size>8 GB</size>", Err("unexpected".into())),
-            ("<isOn>maybe</isOn>", Err("unexpected".into())),
+            ("<size>8 GB</size>", Err("size".into())),
+            ("<isOn>maybe</isOn><size>-1</size>", Err("size isOn".into())),
         ] {
             assert_eq!(read(inside), expected, "{inside}");
         }

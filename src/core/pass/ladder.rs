@@ -223,7 +223,9 @@ impl Board {
         if !is_among(placement, &policy.placing) {
             return Some(LeftOut::NotAmongPlaces);
         }
-        if !is_cheap(placement, prepared, &policy.placing) {
+        if placement.nearness != Nearness::Own
+            && !is_cheap(placement.price, self.own_price(prepared), policy.placing.max_price_percent)
+        {
             return Some(LeftOut::TooDear);
         }
         if let Some(until) = market.and_then(|market| market.rests(prepared.gpus, now)) {
@@ -236,6 +238,15 @@ impl Board {
             }
             _ => None,
         }
+    }
+
+    /// What an hour where the instance was costs, or cost when the price was last stated.
+    fn own_price(&self, prepared: &Prepared) -> Option<Usd> {
+        let remembered = || {
+            let own = prepared.placements.iter().find(|it| it.nearness == Nearness::Own)?;
+            Some(self.markets.get(&own.place)?.price?.times(prepared.gpus))
+        };
+        prepared.own_price.or_else(remembered)
     }
 
     /// What an hour in a place is expected to cost, in micro-USD for all GPUs.
@@ -310,12 +321,11 @@ pub fn idle_places<'a>(prepared: &[&Prepared], placing: &'a Placing) -> Vec<&'a 
     placing.places.iter().filter(|pattern| !is_met(pattern)).collect()
 }
 
-/// Whether a place costs no more than is allowed. The instance's own product has its price already.
-fn is_cheap(placement: &Placement, prepared: &Prepared, placing: &Placing) -> bool {
-    match (placement.price, prepared.own_price) {
-        (Some(price), Some(own)) if placement.nearness != Nearness::Own && own > Usd::default() => {
-            let percent = i128::from(placing.max_price_percent);
-            i128::from(price.micros()) * 100 <= i128::from(own.micros()) * percent
+/// Whether a place costs no more than this share of what the instance cost, as far as both are known.
+fn is_cheap(price: Option<Usd>, own: Option<Usd>, max_percent: u64) -> bool {
+    match (price, own) {
+        (Some(price), Some(own)) if own > Usd::default() => {
+            i128::from(price.micros()) * 100 <= i128::from(own.micros()) * i128::from(max_percent)
         }
         _ => true,
     }
@@ -340,7 +350,7 @@ mod tests {
         Place { product: "p".into(), cluster: cluster.into() }
     }
 
-    /// A place: its cluster, `home` being its own; cents an hour; `!` behind it for no stock.
+    /// A place: its cluster, `home` being its own; cents an hour, or `?`; `!` behind it for no stock.
     fn placement(text: &str) -> Placement {
         let (cluster, cents) = text.trim_end_matches('!').split_once(' ').expect("a cluster and a price");
         Placement {
@@ -351,7 +361,7 @@ mod tests {
                 "near" => Nearness::SameCluster,
                 _ => Nearness::Elsewhere,
             },
-            price: Some(Usd::from_micros(cents.parse::<i64>().expect("cents") * 10_000)),
+            price: cents.parse::<i64>().ok().map(|cents| Usd::from_micros(cents * 10_000)),
             on_demand_price: None,
             stock: if text.ends_with('!') { Stock::None } else { Stock::Normal },
             words: String::new(),
@@ -363,7 +373,7 @@ mod tests {
             blueprint: Blueprint { billing: Billing::Spot, notes: vec![], payload: Default::default() },
             placements: places.iter().map(|text| placement(text)).collect(),
             gpus: 2,
-            own_price: Some(Usd::from_micros(300_000)),
+            own_price: (!places.contains(&"home ?")).then(|| Usd::from_micros(300_000)),
             is_home_untried: false,
             tied_by: None,
             unread: None,
@@ -418,6 +428,15 @@ mod tests {
                 "b a home",
             ),
             ("too dear", untouched, &reclaimed, &placing, &["a 60", "b 61"], "a"),
+            (
+                "without its own price by the last one",
+                |it| it.state(&prepared(&["home 30"]), ago(5)),
+                &reclaimed,
+                &placing,
+                &["home ?", "a 60", "b 61"],
+                "a home",
+            ),
+            ("without any price of its own", untouched, &reclaimed, &placing, &["home ?", "a 60", "b 61"], "a b home"),
             ("its own price is what it was", untouched, &stalled, &placing, &["home 99"], "home"),
             ("only where the operator allows", untouched, &reclaimed, &only_b, &["a 10", "b 20", "home 30"], "b home"),
             (

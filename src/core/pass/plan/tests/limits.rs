@@ -54,7 +54,8 @@ fn what_was_refused_comes_last() {
         ..Instance { status: Status::Exited, ..stuck(text) }
     };
     let snapshot = world(vec![stopped("a", 30), stopped("b", 20), stopped("c", 10)], Vec::new());
-    let policy = Policy { max_migrations: Some(1), ..Policy::default() };
+    let to_create = world(["a", "b", "c"].map(stuck).to_vec(), ["a", "b", "c"].map(failed).to_vec());
+    let policy = Policy { max_migrations: Some(1), max_recreations: Some(1), ..Policy::default() };
     for (rejected, first) in [([0, 0, 0], "a"), ([1, 0, 0], "b"), ([1, 1, 0], "c"), ([1, 1, 1], "a"), ([2, 1, 1], "b")]
     {
         let spells = ["a", "b", "c"].into_iter().zip(rejected);
@@ -64,6 +65,10 @@ fn what_was_refused_comes_last() {
         let work = work.work(&snapshot.instances.items);
         let migrated: Vec<_> = work.migrations.iter().map(|it| it.instance.id.as_str()).collect();
         assert_eq!(migrated, [first], "{rejected:?}");
+        let work = plan(&to_create, &ledger, &policy, now());
+        let work = work.work(&to_create.instances.items);
+        let created: Vec<_> = work.recreations.iter().map(|it| it.instance.as_str()).collect();
+        assert_eq!(created, [first], "{rejected:?}");
     }
 }
 

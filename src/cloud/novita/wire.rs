@@ -381,7 +381,12 @@ pub(super) fn created(body: &[u8]) -> Result<InstanceId, String> {
 
 /// Reads JSON. The error states the position and never quotes the body, as serde's own message may.
 fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    // One check of the whole body costs less than one of each text in it.
+    let text = std::str::from_utf8(body).map_err(|error| match is_page(body) {
+        true => "an HTML page".to_owned(),
+        false => format!("text that is not UTF-8 after {} bytes", error.valid_up_to()),
+    })?;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
         _ if body.is_empty() => "an empty body".into(),
         _ if is_page(body) => "an HTML page".into(),
         serde_json::error::Category::Eof => format!("JSON that is cut off after {} bytes", body.len()),

@@ -56,8 +56,8 @@ impl Origin {
     }
 
     fn after(mark: Mark, name: &str) -> Option<Self> {
-        let (_, id) = name.rsplit_once(mark.into_str())?;
-        if id.len() != ORIGIN_LENGTH + CAUSE_LENGTH || !id.bytes().all(|byte| LETTERS.contains(&byte)) {
+        let (before, id) = name.split_at_checked(name.len().checked_sub(ORIGIN_LENGTH + CAUSE_LENGTH)?)?;
+        if !before.ends_with(mark.into_str()) || !id.bytes().all(|byte| LETTERS.contains(&byte)) {
             return None;
         }
         id.as_bytes().first_chunk().copied().map(Self)
